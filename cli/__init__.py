@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The ``nervcodec`` command: click and rich live here and nowhere else."""

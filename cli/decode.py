@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""``nervcodec decode``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nervcodec.cli import options
+from nervcodec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from nervcodec.decoding import NervVideo
+    from nervcodec.events import Observer
+
+
+def _patch(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,4}),(\d{1,4})", text.strip())
+    if not match:
+        raise ConfigError(f"{text!r} is not a patch; write row,column such as 0,3 (both from 0)")
+    return int(match[1]), int(match[2])
+
+
+@click.command(epilog="Example: nervcodec decode kitchen.nerv --frames 100:110 -o frames/")
+@click.argument("file", type=options.EXISTING)
+@click.option(
+    "-o", "--output", help="A video (.mp4, .mkv), a folder for PNG images, or - (y4m on stdout). Default: FILE as .mp4."
+)
+@click.option(
+    "--frames",
+    "frames",
+    is_flag=False,
+    flag_value="",
+    metavar="[RANGE]",
+    help="PNG images instead of a video: 10, 10:20, 10:20:2, 3.5s, 3s:5s; all without a range.",
+)
+@click.option("--patch", type=options.Parsed("R,C", _patch), help="Only the patch in this row and column, from 0.")
+@click.option("--scale", type=click.FloatRange(0, 16, min_open=True), default=1.0, help="Scale by this factor.")
+@click.option("--crf", type=click.IntRange(0, 51), default=18, show_default=True, help="Quality of the video written.")
+@options.hardware
+@options.force
+@options.verbosity
+@options.debug
+def decode(
+    file: str,
+    output: str | None,
+    frames: str | None,
+    patch: tuple[int, int] | None,
+    scale: float,
+    crf: int,
+    device: str,
+    precision: str,
+    force: bool,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Rebuild frames from a .nerv container: a video, PNG images, or y4m on stdout."""
+    from nervcodec.cli.progress import observer
+    from nervcodec.decoding import open_video
+    from nervcodec.ranges import parse_frames
+    from nervcodec.video import writer
+
+    source = Path(file)
+    if output == "-" and frames is None:
+        target, as_images = None, False
+    elif output is None:
+        target, as_images = _default_target(source, frames is not None), frames is not None
+    else:
+        target, as_images = Path(output), _is_folder(output, frames is not None)
+    if target is not None and not as_images:
+        _check_target(target, force)
+    with observer(quiet) as progress:
+        progress.stage("Opening")
+        video = open_video(source, device, precision)
+        try:
+            numbers = parse_frames(frames, video.frame_times_s, video.header.video.duration_s)
+            if patch is not None:
+                video.grid.box(*patch)
+        except (ConfigError, IndexError) as error:
+            raise click.UsageError(str(error)) from None
+        if as_images:
+            assert target is not None
+            _check_images(target, numbers, len(video), force)
+        pixels = _counted(video, numbers, patch, scale, progress)
+        if as_images:
+            assert target is not None
+            writer.write_pngs(target, zip(numbers, pixels, strict=True), _digits(len(video)))
+        else:
+            if video.header.video.variable_frame_rate and not quiet:
+                progress.note(f"{source.name}: variable frame rate; frames are repeated to keep their times")
+            width, height = _size(video, patch, scale)
+            facts = (video.at_constant_rate(pixels), width, height, video.frame_rate, _aspect(video))
+            if target is None:
+                writer.write_y4m(click.get_binary_stream("stdout"), *facts)
+            else:
+                writer.write_video(target, *facts, crf=crf)
+    if target is not None and not quiet:
+        what = f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames"
+        click.echo(what)
+
+
+def _counted(
+    video: NervVideo, numbers: range, patch: tuple[int, int] | None, scale: float, progress: Observer
+) -> Iterator[np.ndarray]:
+    """The frames (or patches) asked for, telling the observer of each."""
+    progress.stage("Decoding", len(numbers))
+    chosen = video.frames(numbers, scale) if patch is None else video.patches(numbers, *patch, scale)
+    for frame in chosen:
+        yield frame
+        progress.advance()
+
+
+def _aspect(video: NervVideo):
+    from fractions import Fraction
+
+    return Fraction(*video.header.video.sample_aspect_ratio)
+
+
+def _size(video: NervVideo, patch: tuple[int, int] | None, scale: float) -> tuple[int, int]:
+    """(width, height) of the frames written."""
+    width, height = video.header.video.width, video.header.video.height
+    if patch is not None:
+        _, _, width, height = video.grid.box(*patch)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _default_target(source: Path, images: bool) -> Path:
+    return source.with_name(source.stem + "_frames") if images else source.with_suffix(".mp4")
+
+
+def _is_folder(output: str, frames_asked: bool) -> bool:
+    from nervcodec.video.writer import VIDEO_SUFFIXES
+
+    path = Path(output)
+    if frames_asked and (path.suffix.lower() in VIDEO_SUFFIXES or output == "-"):
+        raise click.UsageError(f"--frames writes PNG images into a folder, but {output} is none")
+    if frames_asked or output.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
+        return True
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        raise click.UsageError(f"{output}: unknown kind of video; there are {', '.join(VIDEO_SUFFIXES)}")
+    return False
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if target.exists() and not force:
+        raise ConfigError(f"{target}: exists already; use --force to overwrite it")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target.parent}: no such folder")
+
+
+def _digits(count: int) -> int:
+    return max(5, len(str(count - 1)))
+
+
+def _check_images(folder: Path, numbers: range, count: int, force: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file, not a folder")
+    taken = [n for n in numbers if (folder / f"frame_{n:0{_digits(count)}d}.png").exists()]
+    if taken and not force:
+        raise ConfigError(f"{folder}: holds frame {taken[0]} already; use --force to overwrite")

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""``nervcodec eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nervcodec.cli import options
+
+
+@click.command("eval", epilog="Example: nervcodec eval kitchen.nerv Kitchen.mp4 --json")
+@click.argument("file", type=options.EXISTING)
+@click.argument("original", required=False, type=options.EXISTING_ANY)
+@click.option("--per-frame", type=click.Path(dir_okay=False), metavar="OUT.csv", help="Write every frame's figures.")
+@click.option("--dump-images", type=click.Path(file_okay=False), metavar="DIR", help="Ten pairs: original, decoded.")
+@options.hardware
+@options.force
+@options.as_json
+@options.verbosity
+@options.debug
+def evaluate(
+    file: str,
+    original: str | None,
+    per_frame: str | None,
+    dump_images: str | None,
+    device: str,
+    precision: str,
+    force: bool,
+    as_json: bool,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Measure a .nerv container against the video it was made from.
+
+    ORIGINAL is looked for beside FILE under the name in the container where it is not given.
+    """
+    from nervcodec.cli.progress import observer
+    from nervcodec.cli.render import human_bytes, print_json, print_pairs
+    from nervcodec.errors import ConfigError
+    from nervcodec.evaluation import evaluate as run
+    from nervcodec.formats.atomic import replacing
+    from nervcodec.formats.container import read_header
+
+    if original is None:
+        beside = Path(file).with_name(read_header(Path(file)).video.source_name)
+        if not beside.exists():
+            raise click.UsageError(f"name the original video; {beside} is not there")
+        original = str(beside)
+    table = Path(per_frame) if per_frame else None
+    if table is not None and table.exists() and not force:
+        raise ConfigError(f"{table}: exists already; use --force to overwrite it")
+    with observer(quiet) as progress:
+        images = Path(dump_images) if dump_images else None
+        report = run(file, original, device, precision, observer=progress, dump_images=images)
+    if table is not None:
+        try:
+            with replacing(table) as temporary:
+                temporary.write_text(report.per_frame_csv())
+        except OSError as error:
+            raise ConfigError(f"{table}: cannot be written: {error.strerror or error}") from None
+    if as_json:
+        print_json(report.to_json())
+        return
+    rows = [
+        ("PSNR", f"{report.psnr_db:.2f} dB"),
+        ("SSIM", f"{report.ssim:.4f}"),
+        ("MS-SSIM", "too small for five scales" if report.ms_ssim is None else f"{report.ms_ssim:.4f}"),
+        ("rate", f"{report.rate_bpp:.4f} bpp, {human_bytes(report.size_bytes)}"),
+        ("decoding", f"{report.decode_fps:.1f} frames/s"),
+    ]
+    if report.source_bytes:
+        rows.append(("source", f"{human_bytes(report.source_bytes)}, audio included"))
+    if report.semantic and report.retrieval:
+        rows += [
+            ("cosine", f"{report.semantic['cosine']:.4f}, centred {report.semantic['centred_cosine']:.4f}"),
+            ("recall@10", f"{report.retrieval['recall_at_10']:.3f}"),
+            ("nDCG@10", f"{report.retrieval['ndcg_at_10']:.3f}"),
+            ("rank correlation", f"{report.retrieval['rank_correlation']:.3f}"),
+        ]
+    print_pairs(f"{Path(file).name} against {Path(original).name}", rows)

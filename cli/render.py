@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""How results look: sizes, timecodes, tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import click
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def human_bytes(count: int) -> str:
+    """``509,868 bytes`` as ``510 KB``."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count} bytes"
+
+
+def timecode(seconds: float) -> str:
+    """``h:mm:ss.mmm``, without the hours where there are none."""
+    milliseconds = round(seconds * 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{minutes:02d}:{rest // 1000:02d}.{rest % 1000:03d}"
+    return f"{hours}:{tail}" if hours else tail
+
+
+def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
+    """A two-column table: rich in a terminal, tab-separated lines elsewhere."""
+    print_table(title, ("", ""), pairs)
+
+
+def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table: rich in a terminal, tab-separated lines without a head elsewhere."""
+    if not click.get_text_stream("stdout").isatty():
+        for row in rows:
+            click.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", show_header=any(head), box=None, padding=(0, 2, 0, 0))
+    for name in head:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

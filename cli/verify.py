@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+"""``nervcodec verify``: is a container whole?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nervcodec.cli import options
+
+
+@click.command(epilog="Example: nervcodec verify kitchen.nerv")
+@click.argument("file", type=click.Path(dir_okay=False))
+@options.debug
+def verify(file: str) -> None:
+    """Check a container's checksums and structure; exit status 1 and the reason where it is damaged."""
+    from nervcodec.formats.container import read
+
+    opened = read(Path(file))
+    for segment in opened.header.segments:
+        opened.weights(segment.prefix)
+    count = len(opened.header.tensors)
+    click.echo(f"{file}: whole ({count} tensors, {opened.header.video.frame_count} frames)")

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The ``.nerv`` container: header, quantisation, reading and writing. Needs numpy and safetensors, never torch."""

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""The header of a ``.nerv`` file: frozen dataclasses that check themselves, and their JSON form.
+
+Numbers in a header come from strangers. Every count has a cap, so that nothing is allocated or looped over
+before it is known to be sane; what the numbers say about tensors is checked against the tensors themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from nervcodec.formats.quantization import TensorCode
+
+FORMAT = "nerv"
+FORMAT_VERSION = 1
+
+MAX_SIDE = 65_536
+MAX_PIXELS = 1 << 28  # of one frame: sixteen times 8K
+MAX_FRAMES = 100_000_000
+MAX_SEGMENTS = 1_000_000
+MAX_PATCHES = 4_096
+MAX_DIMENSION = 65_536
+MAX_TEXT = 1_024
+
+
+def _check(ok: bool, message: str) -> None:
+    if not ok:
+        raise ValueError(message)
+
+
+def _check_text(name: str, text: str) -> None:
+    _check(len(text) <= MAX_TEXT, f"{name} is longer than {MAX_TEXT} characters")
+    _check(text.isprintable(), f"{name} holds control characters")
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What is known of the source video, after crop, scale and trimming.
+
+    Attributes:
+        width, height: of a frame, in pixels.
+        frame_rate: frames a second as (numerator, denominator); one over the median gap where the rate varies.
+        frame_count: frames in the container.
+        duration_s: seconds.
+        source_name: file name of the source, without folders.
+        sample_aspect_ratio: width : height of one pixel.
+        source_bytes: size of the source file, audio included; None where only a part of it was encoded or unknown.
+        source_start_s: where in the source this container begins, in seconds.
+        source_duration_s: how much of the source was asked for, in seconds; None for all of it.
+        crop: (height, width) of the window cut from the middle of the source's frames, before any scaling.
+        variable_frame_rate: frame times are stored in the tensor ``frame_times``.
+    """
+
+    width: int
+    height: int
+    frame_rate: tuple[int, int]
+    frame_count: int
+    duration_s: float
+    source_name: str
+    sample_aspect_ratio: tuple[int, int] = (1, 1)
+    source_bytes: int | None = None
+    source_start_s: float = 0.0
+    source_duration_s: float | None = None
+    crop: tuple[int, int] | None = None
+    variable_frame_rate: bool = False
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE, "frame size is out of range")
+        _check(self.width * self.height <= MAX_PIXELS, "a frame has too many pixels")
+        _check(1 <= self.frame_count <= MAX_FRAMES, "frame count is out of range")
+        for name, pair in (("frame rate", self.frame_rate), ("sample aspect ratio", self.sample_aspect_ratio)):
+            _check(all(1 <= n <= 1 << 31 for n in pair), f"{name} is out of range")
+        _check(Fraction(*self.frame_rate) <= 100_000, "frame rate is out of range")
+        _check(math.isfinite(self.duration_s) and 0 <= self.duration_s <= 1e9, "duration is out of range")
+        _check(math.isfinite(self.source_start_s) and self.source_start_s >= 0, "source start is out of range")
+        _check(self.source_duration_s is None or 0 < self.source_duration_s <= 1e9, "source duration is out of range")
+        _check(self.crop is None or all(1 <= side <= MAX_SIDE for side in self.crop), "crop is out of range")
+        _check_text("source name", self.source_name)
+        _check(not set(self.source_name) & set("/\\"), "source name must not contain folders")
+
+    @property
+    def fps(self) -> float:
+        """Frames a second as a float."""
+        return self.frame_rate[0] / self.frame_rate[1]
+
+
+@dataclass(frozen=True)
+class SemanticFacts:
+    """Which encoder made the embeddings the semantic head was fitted to.
+
+    Attributes:
+        encoder: its name as ``--encoder`` takes it, e.g. ``openclip:ViT-B-32/laion2b_s34b_b79k``.
+        dimension: numbers in one embedding.
+        sampled_fps: frames a second that were embedded.
+    """
+
+    encoder: str
+    dimension: int
+    sampled_fps: float
+
+    def __post_init__(self) -> None:
+        _check_text("encoder", self.encoder)
+        _check(1 <= self.dimension <= MAX_DIMENSION, "embedding dimension is out of range")
+        _check(0 < self.sampled_fps <= 100_000, "sampled frame rate is out of range")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of frames with a network of its own.
+
+    Attributes:
+        first_frame, frame_count: the run.
+        network: the network's configuration, as ``nervcodec.network.config`` reads it.
+        prefix: its tensors are named ``prefix`` + parameter name.
+        embedded_frames: frames, counted from the segment's first, whose embeddings were fitted.
+    """
+
+    first_frame: int
+    frame_count: int
+    network: dict[str, Any]
+    prefix: str
+    embedded_frames: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.first_frame < MAX_FRAMES and 1 <= self.frame_count <= MAX_FRAMES, "frames are out of range")
+        _check_text("prefix", self.prefix)
+        _check(
+            all(0 <= i < self.frame_count for i in self.embedded_frames)
+            and all(a < b for a, b in zip(self.embedded_frames, self.embedded_frames[1:], strict=False)),
+            "embedded frames must ascend inside the segment",
+        )
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """What the encoder measured, after quantisation.
+
+    Attributes:
+        psnr_db: mean over frames of the RGB PSNR in dB (infinite errors excluded; 100 for identical frames).
+        fit_s: seconds spent fitting, embeddings and video input apart.
+        steps: optimiser steps.
+        complete: False where the fit was interrupted.
+    """
+
+    psnr_db: float
+    fit_s: float
+    steps: int
+    complete: bool = True
+
+    def __post_init__(self) -> None:
+        _check(math.isfinite(self.psnr_db) and math.isfinite(self.fit_s), "recorded quality is not finite")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One array of the file: how to read it and what its bytes must hash to.
+
+    Attributes:
+        code: how the stored numbers turn into values; None for plain arrays.
+        checksum: BLAKE2b with an 8 byte digest over the stored little-endian bytes, in hex.
+    """
+
+    checksum: str
+    code: TensorCode | None = None
+
+    def __post_init__(self) -> None:
+        _check(len(self.checksum) == 16, "a checksum has 16 hexadecimal digits")
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything a ``.nerv`` file says about itself.
+
+    Attributes:
+        video: the source.
+        patch_grid: rows and columns of patches in a frame.
+        segments: in order, covering every frame exactly once.
+        tensors: by name; exactly the arrays in the file.
+        semantic: None where the container has no embeddings.
+        fit: what was measured at encode.
+        tool: name and version of the writer.
+    """
+
+    video: VideoFacts
+    patch_grid: tuple[int, int]
+    segments: tuple[Segment, ...]
+    tensors: dict[str, StoredTensor]
+    fit: FitRecord
+    tool: str
+    semantic: SemanticFacts | None = None
+
+    def __post_init__(self) -> None:
+        rows, columns = self.patch_grid
+        _check(rows >= 1 and columns >= 1 and rows * columns <= MAX_PATCHES, "patch grid is out of range")
+        _check(rows <= self.video.height and columns <= self.video.width, "patch grid is finer than the pixels")
+        _check(1 <= len(self.segments) <= MAX_SEGMENTS, "number of segments is out of range")
+        _check_text("tool", self.tool)
+        position = 0
+        for segment in self.segments:
+            _check(segment.first_frame == position, "segments must follow each other without a gap")
+            position += segment.frame_count
+        _check(position == self.video.frame_count, "segments do not add up to the frame count")
+        for name in self.tensors:
+            _check_text("tensor name", name)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""Where patches lie and how frames and patches become coordinates in [0, 1]: the one place that decides both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """A frame cut into rows x columns of patches whose sizes differ by at most one pixel.
+
+    Attributes:
+        height, width: of the frame, in pixels.
+        rows, columns: of the grid; never more than there are pixels.
+    """
+
+    height: int
+    width: int
+    rows: int
+    columns: int
+
+    @classmethod
+    def fitting(cls, height: int, width: int, rows: int, columns: int) -> PatchGrid:
+        """The grid asked for, or the finest one below it that leaves every patch at least one pixel."""
+        return cls(height, width, min(rows, height), min(columns, width))
+
+    def box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """(x, y, width, height) of a patch in pixels.
+
+        Raises:
+            IndexError: no such patch.
+        """
+        if not (0 <= row < self.rows and 0 <= column < self.columns):
+            raise IndexError(f"patch {row},{column} is outside the {self.rows}x{self.columns} grid")
+        top, bottom = row * self.height // self.rows, (row + 1) * self.height // self.rows
+        left, right = column * self.width // self.columns, (column + 1) * self.width // self.columns
+        return left, top, right - left, bottom - top
+
+    def boxes(self) -> list[tuple[int, int, int, int]]:
+        """All boxes, row by row."""
+        return [self.box(r, c) for r in range(self.rows) for c in range(self.columns)]
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """(height, width) that every patch fits in: the largest patch's."""
+        return -(-self.height // self.rows), -(-self.width // self.columns)
+
+
+def frame_coordinate(frame: int, count: int) -> float:
+    """The time coordinate of a frame: the first frame is 0, the last is 1; 0 for a single frame."""
+    return frame / (count - 1) if count > 1 else 0.0
+
+
+def patch_coordinates(frame: int, row: int, column: int, count: int, grid: PatchGrid) -> tuple[float, float, float]:
+    """(t, y, x) of a patch in [0, 1]: the frame's time and the patch's centre."""
+    return frame_coordinate(frame, count), (row + 0.5) / grid.rows, (column + 0.5) / grid.columns

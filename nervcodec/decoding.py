@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: MIT
+"""A ``.nerv`` file as a sequence of frames. Never imports the fit or an encoder."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nervcodec.coordinates import PatchGrid
+from nervcodec.device import Hardware, choose
+from nervcodec.errors import ConfigError, ContainerError
+from nervcodec.formats import container
+from nervcodec.formats.header import Header, Segment
+from nervcodec.network.build import check_shapes, from_arrays
+from nervcodec.network.config import network_from_json
+from nervcodec.network.field import Field
+
+if TYPE_CHECKING:
+    from nervcodec.retrieval import Moment
+    from nervcodec.semantic.encoder import SemanticEncoder
+
+_FRAMES_IN_MEMORY = 4  # float frames rendered at once on a CPU
+_EMBED_BATCH = 32
+_OPEN_SEGMENTS = 2  # networks kept ready
+
+
+def open_video(path: str | Path, device: str = "auto", precision: str = "auto") -> NervVideo:
+    """Open a container for decoding and search.
+
+    Args:
+        path: a ``.nerv`` file.
+        device: ``auto``, ``cuda`` or ``cpu``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+
+    Raises:
+        ContainerError: no such file, damaged, or not a container.
+        ConfigError: the device is not there.
+    """
+    return NervVideo(container.read(Path(path)), choose(device, precision))
+
+
+class NervVideo(Sequence):
+    """Frames of a container, decoded when asked for.
+
+    >>> video = nervcodec.open("kitchen.nerv")   # doctest: +SKIP
+    >>> len(video), video[0].shape               # doctest: +SKIP
+    (250, (272, 640, 3))
+
+    Args:
+        opened: a container.
+        hardware: device and precision.
+
+    Raises:
+        ContainerError: its tensors do not fit its networks.
+    """
+
+    def __init__(self, opened: container.Container, hardware: Hardware):
+        self.path, self.header, self.hardware = opened.path, opened.header, hardware
+        self._container = opened
+        self._starts = [s.first_frame for s in self.header.segments]
+        self._times = opened.frame_times()
+        self._field = lru_cache(maxsize=_OPEN_SEGMENTS)(self._load)
+        for segment in self.header.segments:
+            self._check(segment)
+
+    # ------------------------------------------------------------------ facts
+
+    header: Header
+
+    @property
+    def grid(self) -> PatchGrid:
+        """The patch grid with its pixel boxes."""
+        return PatchGrid(self.header.video.height, self.header.video.width, *self.header.patch_grid)
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames a second."""
+        return Fraction(*self.header.video.frame_rate)
+
+    @property
+    def frame_times_s(self) -> np.ndarray:
+        """``(len,)`` float64, when each frame begins to show."""
+        return self._times
+
+    def __len__(self) -> int:
+        return self.header.video.frame_count
+
+    # ------------------------------------------------------------------ pixels
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> np.ndarray: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray:
+        """One frame ``(H, W, 3)``, or those of a slice ``(n, H, W, 3)``, uint8 RGB.
+
+        Raises:
+            IndexError: no such frame.
+        """
+        if isinstance(index, slice):
+            chosen = range(len(self))[index]
+            frames = list(self.frames(chosen))
+            video = self.header.video
+            return np.stack(frames) if frames else np.empty((0, video.height, video.width, 3), np.uint8)
+        return next(self.frames([self._checked(index)]))
+
+    def frame_at(self, seconds: float) -> np.ndarray:
+        """The frame on show at a time, ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            IndexError: before the start or after the end.
+        """
+        if not 0 <= seconds < self.header.video.duration_s:
+            raise IndexError(f"{seconds:g} s is outside the video, which ends at {self.header.video.duration_s:g} s")
+        return self[bisect.bisect_right(self._times, seconds + 1e-6) - 1]
+
+    def frames(self, numbers: Iterable[int] | None = None, scale: float = 1.0) -> Iterator[np.ndarray]:
+        """Decode frames one after the other; nothing else is decoded.
+
+        Args:
+            numbers: frame numbers in any order; None for all.
+            scale: factor on width and height, above 0 and at most 16.
+
+        Yields:
+            ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            IndexError: no such frame.
+            ConfigError: the scale is out of range.
+        """
+        if not 0 < scale <= 16:
+            raise ConfigError(f"a scale of {scale:g} is out of range (above 0, at most 16)")
+        for segment, local in self._runs(range(len(self)) if numbers is None else numbers):
+            yield from self._render(self._field(segment).render, local, scale)
+
+    def at_constant_rate(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Repeat or drop frames of a variable rate so that they keep their times at :attr:`frame_rate`.
+
+        Args:
+            frames: all frames in order, as :meth:`frames` gives them.
+        """
+        if not self.header.video.variable_frame_rate:
+            yield from frames
+            return
+        rate = float(self.frame_rate)
+        ends = [*self._times[1:], self.header.video.duration_s]
+        shown = 0
+        for frame, end in zip(frames, ends, strict=True):
+            while shown / rate < end - 0.5 / rate:
+                yield frame
+                shown += 1
+
+    def patch(self, frame: int, row: int, column: int) -> np.ndarray:
+        """One patch ``(h, w, 3)`` uint8 RGB; the rest of the frame is not computed.
+
+        Raises:
+            IndexError: no such frame or patch.
+        """
+        return next(self.patches([self._checked(frame)], row, column))
+
+    def patches(self, numbers: Iterable[int], row: int, column: int, scale: float = 1.0) -> Iterator[np.ndarray]:
+        """The same patch of several frames, see :meth:`patch` and :meth:`frames`."""
+        self.grid.box(row, column)
+        for segment, local in self._runs(numbers):
+            field = self._field(segment)
+            yield from self._render(lambda f, field=field: field.render_patch(f, row, column), local, scale)
+
+    # ------------------------------------------------------------------ embeddings
+
+    def embeddings(self, numbers: Iterable[int] | None = None) -> np.ndarray:
+        """Patch embeddings, without decoding a pixel.
+
+        Args:
+            numbers: frame numbers in any order; None for all.
+
+        Returns:
+            ``(n, rows * columns, D)`` float32 unit vectors.
+
+        Raises:
+            ContainerError: the container has none.
+        """
+        if self.header.semantic is None:
+            raise ContainerError(f"{self.path}: has no embeddings (it was encoded with --encoder none)")
+        rows = []
+        with torch.inference_mode(), self.hardware.autocast():
+            for segment, local in self._runs(range(len(self)) if numbers is None else numbers, _EMBED_BATCH):
+                rows.append(self._field(segment).embed(torch.tensor(local)).float().cpu().numpy())
+        return np.concatenate(rows)
+
+    def search(self, query: str, k: int = 10, encoder: SemanticEncoder | None = None) -> list[Moment]:
+        """Moments that match a text, best first.
+
+        Args:
+            query: what to look for.
+            k: at most so many.
+            encoder: the one the container was made with, already loaded; None loads it.
+
+        Raises:
+            ContainerError: the container has no embeddings.
+            EncoderError: its encoder cannot be loaded here.
+        """
+        from nervcodec.retrieval import search_video
+        from nervcodec.semantic.encoder import load
+
+        if self.header.semantic is None:
+            raise ContainerError(f"{self.path}: has no embeddings (it was encoded with --encoder none)")
+        encoder = encoder or load(self.header.semantic.encoder)
+        return search_video(self, encoder.embed_text([query])[0], k)
+
+    # ------------------------------------------------------------------ inside
+
+    def _checked(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} is out of range; there are {len(self)}")
+        return index % len(self)
+
+    def _runs(self, numbers: Iterable[int], longest: int = _FRAMES_IN_MEMORY) -> Iterator[tuple[int, list[int]]]:
+        """Group frame numbers, in order, by segment: (segment, frames counted from its first)."""
+        segment, run = -1, []
+        for number in numbers:
+            if not 0 <= number < len(self):
+                raise IndexError(f"frame {number} is out of range; there are {len(self)}")
+            at = bisect.bisect_right(self._starts, number) - 1
+            if run and (at != segment or len(run) == longest):
+                yield segment, run
+                run = []
+            segment = at
+            run.append(number - self._starts[at])
+        if run:
+            yield segment, run
+
+    def _render(self, render, local: list[int], scale: float) -> Iterator[np.ndarray]:
+        with torch.inference_mode(), self.hardware.autocast():
+            images = render(torch.tensor(local))
+            if scale != 1.0:
+                images = _resized(images, scale)
+            images = images.clamp_(0, 1).mul_(255).round_().to(torch.uint8).cpu().numpy()
+        yield from images
+
+    def _check(self, segment: Segment) -> None:
+        video = self.header.video
+        try:
+            config = network_from_json(segment.network)
+            geometry = config.geometry
+            if (geometry.frames, geometry.height, geometry.width) != (segment.frame_count, video.height, video.width):
+                raise ContainerError("the network's geometry is not the video's")
+            if (geometry.patch_rows, geometry.patch_columns) != self.header.patch_grid:
+                raise ContainerError("the network's patch grid is not the video's")
+            if (config.semantic is None) != (self.header.semantic is None) or (
+                config.semantic and config.semantic.dimension != self.header.semantic.dimension
+            ):
+                raise ContainerError("the network's semantic head is not what the header says")
+            names = [n for n in self.header.tensors if n.startswith(segment.prefix)]
+            shapes = {n[len(segment.prefix) :]: self._container.arrays[n].shape for n in names}
+            check_shapes(config, shapes)
+        except ContainerError as error:
+            raise ContainerError(f"{self.path}: {error}") from None
+
+    def _load(self, index: int) -> Field:
+        segment = self.header.segments[index]
+        try:
+            field = from_arrays(network_from_json(segment.network), self._container.weights(segment.prefix))
+        except ContainerError as error:
+            raise ContainerError(f"{self.path}: {error}") from None
+        return field.to(self.hardware.device)
+
+
+def _resized(images: Tensor, scale: float) -> Tensor:
+    """``(B, H, W, 3)`` by a factor, bicubic with antialiasing; no side falls below one pixel."""
+    size = [max(1, round(side * scale)) for side in images.shape[1:3]]
+    resized = F.interpolate(images.permute(0, 3, 1, 2), size=size, mode="bicubic", antialias=True)
+    return resized.permute(0, 2, 3, 1)

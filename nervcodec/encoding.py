@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: MIT
+"""Video in, ``.nerv`` out: read a segment, embed its patches, fit a network, quantise it, measure it, write."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nervcodec import __version__, metrics, options, sizing
+from nervcodec.coordinates import PatchGrid
+from nervcodec.device import Hardware, choose
+from nervcodec.errors import ConfigError
+from nervcodec.events import Observer
+from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.trainer import FitResult, SegmentData, Trainer
+from nervcodec.formats import container
+from nervcodec.formats.header import FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
+from nervcodec.formats.quantization import dequantize, quantize
+from nervcodec.network.build import build, from_arrays, parameter_count, to_arrays
+from nervcodec.network.config import Geometry, NetworkConfig, PatchConfig, network_to_json
+from nervcodec.segments import segment_lengths
+from nervcodec.semantic.encoder import SemanticEncoder, resolve
+from nervcodec.semantic.patches import embed_patches, sampled_frames
+from nervcodec.video.reader import read_frames, read_segment
+from nervcodec.video.source import VideoInfo, scan
+
+DEFAULT_SUFFIX = ".nerv"
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """What an encode gave.
+
+    Attributes:
+        path: the container.
+        size_bytes: of the container.
+        source_bytes: of the source file.
+        rate_bpp: bits per pixel, the whole container counted.
+        psnr_db: mean over frames after quantisation, decoded from the stored integers.
+        parameters: of all networks.
+        frames: in the container.
+        steps: optimiser steps.
+        embed_s, fit_s: seconds.
+        complete: False where the fit was stopped early.
+    """
+
+    path: Path
+    size_bytes: int
+    source_bytes: int
+    rate_bpp: float
+    psnr_db: float
+    parameters: int
+    frames: int
+    steps: int
+    embed_s: float
+    fit_s: float
+    complete: bool
+
+
+def encode(
+    path: str | Path,
+    out: str | Path | None = None,
+    *,
+    observer: Observer | None = None,
+    force: bool = False,
+    **settings: object,
+) -> EncodeReport:
+    """Fit a network to a video and write it to a container.
+
+    Args:
+        path: a video file, or a folder of numbered PNG or JPEG frames.
+        out: the container; by default the source's name with ``.nerv``.
+        observer: told of progress; may ask to stop early, which keeps the best state so far.
+        force: overwrite an existing output.
+        **settings: fields of :class:`nervcodec.options.EncodeOptions` and its parts by name, such as ``time_s=180``,
+            ``encoder="none"``, ``crop=(640, 1280)``, and ``preset``.
+
+    Raises:
+        ConfigError: a setting is out of range, or the output exists.
+        VideoError: the source cannot be read.
+        EncoderError: the semantic encoder cannot be loaded.
+        DivergedError: the fit produced values that are not finite.
+        ContainerError: the output cannot be written.
+    """
+    wanted = options.from_flat(**settings)
+    source = Path(path)
+    target = Path(out) if out is not None else source.with_name(source.name).with_suffix(DEFAULT_SUFFIX)
+    check_output(source, target, force)
+    return _Encoder(source, target, wanted, observer or Observer()).run()
+
+
+def check_output(source: Path, target: Path, force: bool) -> None:
+    """Refuse, before any work, an output that cannot or must not be written.
+
+    Raises:
+        ConfigError: it exists, is the source itself, or its folder is not there.
+    """
+    if target.exists() and source.exists() and target.samefile(source):
+        raise ConfigError(f"{target}: input and output are the same file")
+    if target.is_dir():
+        raise ConfigError(f"{target}: is a folder; name a file")
+    if target.exists() and not force:
+        raise ConfigError(f"{target}: exists already; use --force to overwrite it")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target.parent}: no such folder")
+
+
+@dataclass(frozen=True)
+class _EncodedSegment:
+    """One segment, fitted and quantised."""
+
+    segment: Segment
+    arrays: dict[str, np.ndarray]
+    tensors: dict[str, StoredTensor]
+    psnr_db: np.ndarray
+    parameters: int
+    result: FitResult
+
+
+class _Encoder:
+    """One encode, from source to file."""
+
+    def __init__(self, source: Path, target: Path, wanted: options.EncodeOptions, observer: Observer):
+        self.source, self.target, self.wanted, self.observer = source, target, wanted, observer
+        self.embed_s = 0.0
+
+    def run(self) -> EncodeReport:
+        wanted, observer = self.wanted, self.observer
+        observer.stage("Reading")
+        hardware = choose(wanted.device, wanted.precision)
+        info = scan(self.source, wanted.source)
+        for complaint in info.complaints:
+            observer.note(f"{self.source.name}: ffmpeg says: {complaint}")
+        lengths = segment_lengths(info.frame_count, float(info.frame_rate), wanted.segment)
+        encoder = resolve(wanted.encoder, hardware.device, observer.note)
+        grid = PatchGrid.fitting(info.height, info.width, *wanted.patches)
+        frames = read_frames(info, wanted.source)
+        done: list[_EncodedSegment] = []
+        first = 0
+        for index, length in enumerate(lengths):
+            fit = wanted.fit.limited(length / info.frame_count, len(lengths))
+            pixels = read_segment(frames, length)
+            done.append(self._segment(pixels, first, index, len(lengths), info, grid, encoder, fit, hardware))
+            first += length
+            if not done[-1].result.complete:
+                break
+        frames.close()
+        return self._write(info, grid, encoder, done, complete=first == info.frame_count and done[-1].result.complete)
+
+    def _segment(
+        self,
+        pixels: np.ndarray,
+        first: int,
+        index: int,
+        count: int,
+        info: VideoInfo,
+        grid: PatchGrid,
+        encoder: SemanticEncoder | None,
+        fit: FitConfig,
+        hardware: Hardware,
+    ) -> _EncodedSegment:
+        embeddings, embedded = None, np.empty(0, np.int64)
+        if encoder is not None:
+            start = time.perf_counter()
+            embedded = sampled_frames(len(pixels), float(info.frame_rate), self.wanted.semantic_fps)
+            embeddings = embed_patches(pixels[embedded], grid, encoder, self.observer)
+            self.embed_s += time.perf_counter() - start
+        geometry = Geometry(len(pixels), info.height, info.width, grid.rows, grid.columns)
+        config = self._network(geometry, info, encoder, len(embedded))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(fit.seed + index)
+            field = build(config)
+        self.observer.stage("Fitting")
+        rate = metrics.rate_bpp(parameter_count(config), *pixels.shape[:3])
+        data = SegmentData(pixels, embeddings, embedded)
+        result = Trainer(field, data, fit, hardware, self.observer, index, count, rate).fit()
+        prefix = f"{index}/"
+        arrays, tensors, restored = {}, {}, {}
+        for name, values in to_arrays(field).items():
+            stored, code = quantize(values)
+            arrays[prefix + name] = stored
+            tensors[prefix + name] = StoredTensor(container.checksum(stored), code)
+            restored[name] = dequantize(stored, code)
+        psnr_db = self._measure(config, restored, pixels, hardware)
+        segment = Segment(first, len(pixels), network_to_json(config), prefix, tuple(embedded.tolist()))
+        return _EncodedSegment(segment, arrays, tensors, psnr_db, parameter_count(config), result)
+
+    def _network(
+        self, geometry: Geometry, info: VideoInfo, encoder: SemanticEncoder | None, embedded: int
+    ) -> NetworkConfig:
+        chosen = self.wanted.network
+        semantic = sizing.semantic_config(encoder.dimension, embedded) if encoder is not None else None
+        if chosen.embed == "grid":
+            budget = chosen.parameters
+            if budget is None:
+                part = info.file_bytes * self._share_of_source(geometry, info) if not info.images else None
+                budget = sizing.parameter_budget(geometry, part)
+            return sizing.grid_config(geometry, budget, semantic)
+        base, levels = chosen.positional_encoding
+        try:
+            return PatchConfig(
+                geometry,
+                base,
+                levels,
+                chosen.fc_hw,
+                chosen.fc_dim,
+                chosen.strides,
+                chosen.reduce,
+                chosen.lower_width,
+                sizing.original_semantic_config(encoder.dimension) if encoder is not None else None,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    def _share_of_source(self, geometry: Geometry, info: VideoInfo) -> float:
+        """The part of the source file's bytes that a segment stands for, by frames."""
+        wanted = self.wanted.source
+        seconds = info.duration_s if wanted.start_s or wanted.duration_s is not None else None
+        share = geometry.frames / info.frame_count
+        if seconds is not None and info.source_duration_s:
+            share *= min(1.0, seconds / info.source_duration_s)
+        return share
+
+    def _measure(
+        self, config: NetworkConfig, weights: dict[str, np.ndarray], pixels: np.ndarray, hardware: Hardware
+    ) -> np.ndarray:
+        """PSNR of every frame, rendered by a fresh network from the weights as they will be read: ``(N,)`` dB."""
+        self.observer.stage("Measuring", len(pixels))
+        field = from_arrays(config, weights).to(hardware.device)
+        result = np.empty(len(pixels))
+        with torch.inference_mode(), hardware.autocast():
+            for index, source in enumerate(pixels):
+                image = field.render(torch.tensor([index]))[0].clamp_(0, 1).mul_(255).round_()
+                result[index] = metrics.psnr_db(image.to(torch.uint8).cpu().numpy(), source)
+                self.observer.advance()
+        return result
+
+    def _write(
+        self,
+        info: VideoInfo,
+        grid: PatchGrid,
+        encoder: SemanticEncoder | None,
+        done: list[_EncodedSegment],
+        complete: bool,
+    ) -> EncodeReport:
+        frames = sum(d.segment.frame_count for d in done)
+        arrays = {name: array for d in done for name, array in d.arrays.items()}
+        tensors = {name: stored for d in done for name, stored in d.tensors.items()}
+        if info.variable_frame_rate:
+            times = info.times_s[:frames].astype("<f8")
+            arrays[container.FRAME_TIMES] = times
+            tensors[container.FRAME_TIMES] = StoredTensor(container.checksum(times))
+        psnr_db = float(np.concatenate([d.psnr_db for d in done]).mean())
+        fit_s = sum(d.result.elapsed_s for d in done)
+        steps = sum(d.result.steps for d in done)
+        fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete)
+        semantic = None
+        if encoder is not None:
+            sampled = sum(len(d.segment.embedded_frames) for d in done) / frames * float(info.frame_rate)
+            semantic = SemanticFacts(encoder.name, encoder.dimension, round(sampled, 4))
+        header = Header(
+            video=self._facts(info, frames),
+            patch_grid=(grid.rows, grid.columns),
+            segments=tuple(d.segment for d in done),
+            tensors=tensors,
+            fit=fit,
+            tool=f"nervcodec {__version__}",
+            semantic=semantic,
+        )
+        size = container.write(self.target, header, arrays)
+        if size > info.file_bytes:
+            self.observer.note(f"{self.target.name} is larger than its source ({size:,} bytes, {info.file_bytes:,})")
+        return EncodeReport(
+            path=self.target,
+            size_bytes=size,
+            source_bytes=info.file_bytes,
+            rate_bpp=metrics.rate_bpp(size, frames, info.height, info.width),
+            psnr_db=psnr_db,
+            parameters=sum(d.parameters for d in done),
+            frames=frames,
+            steps=steps,
+            embed_s=self.embed_s,
+            fit_s=fit_s,
+            complete=complete,
+        )
+
+    def _facts(self, info: VideoInfo, frames: int) -> VideoFacts:
+        wanted = self.wanted.source
+        duration = info.duration_s if frames == info.frame_count else float(info.times_s[frames])
+        name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in self.source.resolve().name)
+        aspect = Fraction(info.sample_aspect_ratio)
+        return VideoFacts(
+            width=info.width,
+            height=info.height,
+            frame_rate=(info.frame_rate.numerator, info.frame_rate.denominator),
+            frame_count=frames,
+            duration_s=round(duration, 6),
+            source_name=name[:255],
+            sample_aspect_ratio=(aspect.numerator, aspect.denominator),
+            source_bytes=info.file_bytes,
+            source_start_s=wanted.start_s,
+            source_duration_s=wanted.duration_s,
+            crop=wanted.crop,
+            variable_frame_rate=info.variable_frame_rate,
+        )

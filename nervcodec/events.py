@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""What long-running work reports. The library calls an observer; drawing is somebody else's business."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """Progress of the fit of one segment, sent a few times a second.
+
+    Attributes:
+        segment, segment_count: which of how many, from 0.
+        fraction: of this segment's budget that is used, 0 to 1.
+        step: optimiser steps so far.
+        elapsed_s: seconds of fitting so far.
+        psnr_db: of the latest batches, smoothed, before quantisation; NaN before the first.
+        rate_bpp: bits per pixel this segment's weights will take.
+        semantic_loss: latest, or None while only pixels are fitted.
+    """
+
+    segment: int
+    segment_count: int
+    fraction: float
+    step: int
+    elapsed_s: float
+    psnr_db: float
+    rate_bpp: float
+    semantic_loss: float | None
+
+
+class Observer:
+    """Receives progress; this base class ignores it. Override what you want to see."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """A stage of work begins, with a number of things to do where that is known."""
+
+    def advance(self, count: int = 1) -> None:
+        """Some of the current stage's things are done."""
+
+    def step(self, event: StepEvent) -> None:
+        """The fit moved on."""
+
+    def note(self, text: str) -> None:
+        """One line that a user should read, such as why a fallback was taken."""
+
+    def stop_requested(self) -> bool:
+        """True asks the fit to end at the next step and keep what it has."""
+        return False

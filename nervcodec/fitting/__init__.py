@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Overfitting a network to one segment: losses, schedules, optimisers and the loop."""

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""Pixel losses and the semantic loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_FLATTEN = 1e-5  # squared error of 50 dB
+
+# Prediction and target in the network's packed layout, and the function that makes images (B, h, w, 3) of them.
+PixelLoss = Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]
+
+
+def l2(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean squared error."""
+    return (prediction - target).square().mean(dtype=torch.float32)
+
+
+def l1(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean absolute error."""
+    return (prediction - target).abs().mean(dtype=torch.float32)
+
+
+def log_l2(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean over units of the logarithm of their squared error: minus their mean PSNR, but for a factor.
+
+    Its gradient has the same size whatever the quality, so a semantic weight means the same from start to end. The
+    logarithm is flattened below 50 dB, lest a black frame outweigh all others.
+    """
+    per_unit = (prediction - target).square().flatten(1).mean(dim=1, dtype=torch.float32)
+    return (per_unit + _FLATTEN).log().mean()
+
+
+def structural_similarity(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean SSIM (Wang et al. 2004) of images ``(B, h, w, 3)`` in [0, 1].
+
+    The 11 pixel window shrinks to the largest odd size that fits where a side is shorter.
+    """
+    from pytorch_msssim import ssim
+
+    side = min(prediction.shape[1:3])
+    window = min(11, side if side % 2 else side - 1)
+    images = (x.float().permute(0, 3, 1, 2) for x in (prediction, target))
+    return ssim(*images, data_range=1.0, size_average=True, win_size=max(1, window))
+
+
+def fusion6(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
+    """0.7 L1 + 0.3 (1 - SSIM), as HNeRV numbers its losses (Chen et al. 2023, arXiv:2304.02633)."""
+    similarity = structural_similarity(unpack(prediction), unpack(target))
+    return 0.7 * l1(prediction, target, unpack) + 0.3 * (1 - similarity)
+
+
+PIXEL: dict[str, PixelLoss] = {"l1": l1, "l2": l2, "log-l2": log_l2, "fusion6": fusion6}
+
+
+def semantic_loss(centred: Tensor, reference: Tensor, labelled: Tensor, variance: Tensor) -> Tensor:
+    """How far predicted embeddings are from the reference, both less the video's mean.
+
+    The mean of one minus the cosine (direction) and the squared error relative to the video's variance (length):
+    a ranking by dot product with a text depends on both.
+
+    Args:
+        centred, reference: ``(B, patches, D)``.
+        labelled: ``(B,)`` bool, which rows have a reference; at least one.
+        variance: scalar, mean squared length of the centred reference.
+
+    Returns:
+        A scalar.
+    """
+    centred, reference = centred.float()[labelled], reference[labelled]
+    direction = 1 - F.cosine_similarity(centred, reference, dim=-1).mean()
+    length = (centred - reference).square().sum(dim=-1).mean() / variance
+    return 0.5 * (direction + length)

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: MIT
+"""The loop: fit one network to one segment."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nervcodec.device import Hardware
+from nervcodec.errors import ConfigError, DivergedError
+from nervcodec.events import Observer, StepEvent
+from nervcodec.fitting import losses
+from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.muon import Muon
+from nervcodec.fitting.schedule import parse_schedule
+from nervcodec.network.field import Field
+
+MUON_LR, ADAM_LR = 0.015, 0.001
+GRID_LR, OTHER_LR = 1.3, 0.2  # times Muon's
+_REPORT_S = 0.25
+_AVERAGE_OVER = 0.02  # the running mean of weights reaches back this fraction of the fit
+
+
+@dataclass(frozen=True)
+class SegmentData:
+    """What a network is fitted to.
+
+    Attributes:
+        frames: ``(N, H, W, 3)`` uint8 RGB.
+        embeddings: ``(n, patches, D)`` float32 unit vectors of some frames, or None.
+        embedded_frames: ``(n,)`` the numbers of those frames, ascending.
+    """
+
+    frames: np.ndarray
+    embeddings: np.ndarray | None = None
+    embedded_frames: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a fit ended.
+
+    Attributes:
+        steps: optimiser steps.
+        elapsed_s: seconds.
+        complete: False where it was asked to stop before its budget was used.
+    """
+
+    steps: int
+    elapsed_s: float
+    complete: bool
+
+
+class Trainer:
+    """Fits ``field`` in place.
+
+    Args:
+        field: a network with fresh weights; moved to the hardware's device.
+        data: the segment.
+        config: settings.
+        hardware: device and precision.
+        observer: told of progress, asked whether to stop.
+        segment, segment_count, rate_bpp: only passed on to the observer.
+    """
+
+    def __init__(
+        self,
+        field: Field,
+        data: SegmentData,
+        config: FitConfig,
+        hardware: Hardware,
+        observer: Observer,
+        segment: int = 0,
+        segment_count: int = 1,
+        rate_bpp: float = 0.0,
+    ):
+        self.field = field.to(hardware.device)
+        self.config, self.hardware, self.observer = config, hardware, observer
+        self.report_as = (segment, segment_count)
+        self.rate_bpp = rate_bpp
+        self.targets = field.pack_targets(torch.from_numpy(data.frames).to(hardware.device))
+        self.schedule = parse_schedule(config.lr_type)
+        self.pixel_loss = losses.PIXEL[config.loss]
+        self.batch_size = min(config.batch_size or field.default_batch_size, field.unit_count)
+        self.steps_per_epoch = -(-field.unit_count // self.batch_size)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self._prepare_semantics(data)
+        self._prepare_optimizers()
+
+    def _prepare_semantics(self, data: SegmentData) -> None:
+        self.reference: Tensor | None = None
+        head = getattr(self.field, "semantic", None)
+        if head is None or data.embeddings is None or self.config.semantic_weight == 0:
+            return
+        reference = torch.from_numpy(data.embeddings).to(self.hardware.device)
+        mean = reference.mean(dim=(0, 1))
+        self.reference = reference - mean
+        flat = self.reference.flatten(0, 1)
+        self.variance = flat.square().sum(dim=1).mean().clamp(min=1e-6)
+        rows = torch.full((self.field.geometry.frames,), -1, dtype=torch.long)
+        rows[torch.as_tensor(data.embedded_frames, dtype=torch.long)] = torch.arange(len(reference))
+        self.rows_of_frames = rows
+        with torch.no_grad():
+            head.mean.copy_(mean)
+            # Start the head's directions at the principal directions of what it has to say.
+            rank = head.directions.weight.shape[1]
+            _, _, directions = torch.linalg.svd(flat, full_matrices=False)
+            found = min(rank, len(directions))
+            head.directions.weight.zero_()
+            head.directions.weight[:, :found] = directions[:found].T * self.variance.sqrt()
+
+    def _prepare_optimizers(self) -> None:
+        kind = self.config.optimizer or self.field.default_optimizer
+        roles = self.field.parameter_roles()
+        fused = {"fused": True, "betas": (0.9, 0.99 if kind == "muon" else 0.999)}
+        if kind == "adam":
+            lr = self.config.lr or ADAM_LR
+            everything = [p for role in roles.values() for p in role]
+            self.optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(everything, lr=lr, **fused)]
+        else:
+            lr = self.config.lr or MUON_LR
+            groups = [
+                {"params": roles["grids"], "lr": GRID_LR * lr},
+                {"params": roles["others"] + roles["semantic"], "lr": OTHER_LR * lr},
+            ]
+            if not roles["matrices"]:
+                raise ConfigError("this network has no matrices for Muon; use the optimizer adam")
+            adam = torch.optim.Adam([g for g in groups if g["params"]], **fused)
+            self.optimizers = [Muon(roles["matrices"], lr=lr), adam]
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["base_lr"] = group["lr"]
+
+    # ------------------------------------------------------------------ the loop
+
+    def fit(self) -> FitResult:
+        """Run until the budget is used or the observer asks to stop; the field holds the result.
+
+        After an early stop it holds the running mean of the latest weights, which is better than the last weights
+        while the learning rate is still high.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        average = _RunningMean(self.field)
+        batches = self._batches()
+        smoothed_mse = math.nan
+        semantic_value: float | None = None
+        steps, next_report, complete = 0, 0.0, True
+        start = time.perf_counter()
+        while True:
+            elapsed = time.perf_counter() - start
+            done = self._done(steps, elapsed)
+            if done >= 1:
+                break
+            if self.observer.stop_requested():
+                complete = False
+                break
+            report = elapsed >= next_report
+            mse, semantic = self._step(next(batches), done, measure=report)
+            steps += 1
+            average.update(steps, _AVERAGE_OVER * steps / max(done, 1e-6))
+            if report:
+                if not math.isfinite(mse):
+                    raise DivergedError(f"the fit diverged at step {steps} (loss is {mse}); try a lower --lr")
+                smoothed_mse = mse if math.isnan(smoothed_mse) else 0.8 * smoothed_mse + 0.2 * mse
+                semantic_value = semantic if semantic is not None else semantic_value
+                self._report(done, steps, elapsed, smoothed_mse, semantic_value)
+                next_report = elapsed + _REPORT_S
+        if not complete and steps:
+            average.apply()
+        elapsed = time.perf_counter() - start
+        self._report(1.0 if complete else self._done(steps, elapsed), steps, elapsed, smoothed_mse, semantic_value)
+        return FitResult(steps, elapsed, complete)
+
+    def _done(self, steps: int, elapsed: float) -> float:
+        """Fraction of the budget that is used: of the time or of the epochs, whichever is further."""
+        fractions = []
+        if self.config.time_s is not None:
+            fractions.append(elapsed / self.config.time_s)
+        if self.config.epochs is not None:
+            fractions.append(steps / (self.config.epochs * self.steps_per_epoch))
+        if not fractions:
+            raise ConfigError("a fit needs an end: a time or a number of epochs")
+        return max(fractions)
+
+    def _semantics_active(self, done: float, steps_done: int | None = None) -> bool:
+        warmup = self.config.pixel_warmup
+        if warmup >= 1 and self.config.epochs is not None:  # a number of epochs
+            return done * self.config.epochs >= warmup
+        return done >= min(warmup, 1.0)
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Batches of units: every unit once an epoch, in a new order each time."""
+        while True:
+            order = torch.randperm(self.field.unit_count, generator=self.generator)
+            yield from order.split(self.batch_size)
+
+    def _step(self, units: Tensor, done: float, measure: bool) -> tuple[float, float | None]:
+        """One optimiser step; returns the squared error and semantic loss where ``measure`` asks for them."""
+        factor = max(self.schedule(done), 1e-4)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+            optimizer.zero_grad(set_to_none=True)
+        rows = labelled = None
+        if self.reference is not None and self._semantics_active(done):
+            rows = self.rows_of_frames[self.field.unit_frames(units)]
+            labelled = rows >= 0
+        with_semantics = labelled is not None and bool(labelled.any())
+        units = units.to(self.hardware.device)
+        with self.hardware.autocast():
+            prediction, centred = self.field(units, with_semantics)
+            target = self.targets[units].to(prediction.dtype).mul_(1 / 255).sub_(0.5)
+            loss = self.pixel_loss(prediction, target, self.field.unpack)
+        semantic = None
+        if with_semantics and self.config.semantic_weight:
+            rows, labelled = rows.to(self.hardware.device), labelled.to(self.hardware.device)
+            reference = self.field.pack_embeddings(self.reference, rows.clamp(min=0), units)
+            semantic = losses.semantic_loss(centred, reference, labelled, self.variance)
+            loss = loss + self.config.semantic_weight * semantic
+        loss.backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        if not measure:
+            return math.nan, None
+        mse = (prediction.detach().float() - target.float()).square().mean().item()
+        return mse if math.isfinite(loss.item()) else math.nan, None if semantic is None else semantic.item()
+
+    def _report(self, done: float, steps: int, elapsed: float, mse: float, semantic: float | None) -> None:
+        psnr_db = -10 * math.log10(max(mse, 1e-10)) if not math.isnan(mse) else math.nan
+        segment, count = self.report_as
+        self.observer.step(StepEvent(segment, count, min(done, 1.0), steps, elapsed, psnr_db, self.rate_bpp, semantic))
+
+
+class _RunningMean:
+    """Exponential mean of the weights, kept beside them."""
+
+    every = 4  # steps between updates; neighbouring weights differ little
+
+    def __init__(self, field: Field):
+        self.live = [p for p in field.parameters() if p.requires_grad]
+        self.mean = [p.detach().clone() for p in self.live]
+
+    @torch.no_grad()
+    def update(self, steps: int, horizon: float) -> None:
+        """Move toward the live weights so that the mean reaches back about ``horizon`` steps."""
+        if steps % self.every == 0:
+            torch._foreach_lerp_(self.mean, self.live, min(1.0, self.every / max(horizon, 1.0)))
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Put the mean in place of the live weights."""
+        for live, mean in zip(self.live, self.mean, strict=True):
+            live.copy_(mean)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""Distortion and rate."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IDENTICAL_DB = 100.0  # reported for frames without any error
+_LEVELS = 5
+
+
+def psnr_db(decoded: np.ndarray, original: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of two uint8 RGB images over all pixels and channels, at most 100 dB."""
+    mse = np.square(decoded.astype(np.float32) - original.astype(np.float32)).mean(dtype=np.float64)
+    return min(IDENTICAL_DB, 10 * math.log10(255**2 / mse)) if mse > 0 else IDENTICAL_DB
+
+
+def _batch(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+
+
+def ssim(decoded: np.ndarray, original: np.ndarray) -> float:
+    """SSIM (Wang et al. 2004) of two uint8 RGB images; the 11 pixel window shrinks for sides below that."""
+    from pytorch_msssim import ssim as compute
+
+    side = min(decoded.shape[:2])
+    window = min(11, side if side % 2 else side - 1) if side > 1 else 1
+    return float(compute(_batch(decoded), _batch(original), data_range=255, win_size=window))
+
+
+def ms_ssim(decoded: np.ndarray, original: np.ndarray) -> float | None:
+    """MS-SSIM (Wang et al. 2003) of two uint8 RGB images, five scales.
+
+    The window shrinks from 11 to 3 pixels for small images; None where even that does not fit (a side of 32 or less).
+    """
+    from pytorch_msssim import ms_ssim as compute
+
+    side = min(decoded.shape[:2])
+    windows = [w for w in range(11, 1, -2) if side > (w - 1) * 2 ** (_LEVELS - 1)]
+    if not windows:
+        return None
+    return float(compute(_batch(decoded), _batch(original), data_range=255, win_size=windows[0]))
+
+
+def rate_bpp(size_bytes: int, frames: int, height: int, width: int) -> float:
+    """Bits per pixel: the whole file over frames x height x width."""
+    return 8 * size_bytes / (frames * height * width)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: MIT
+"""Configurations of the networks, as they travel in a container's header. Standard library only.
+
+Sizes are explicit (every grid is listed), so that a reader needs none of the rules by which an encoder chose them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nervcodec.coordinates import PatchGrid
+from nervcodec.formats.fields import from_json, to_json
+from nervcodec.formats.header import MAX_DIMENSION, MAX_FRAMES, MAX_PATCHES, MAX_PIXELS
+
+CELL = 16  # pixels across and down for one position of the coarsest stage
+STAGES = 3  # at 1/16, 1/8 and 1/4 of the frame's resolution
+
+MAX_WIDTH = 8_192
+MAX_DEPTH = 64
+
+
+def _check(ok: bool, message: str) -> None:
+    if not ok:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class SemanticConfig:
+    """The head that gives each patch an embedding.
+
+    Attributes:
+        dimension: numbers in one embedding.
+        hidden: width of the MLP.
+        rank: directions the embedding is composed of.
+        grid_channels, grid_times: a feature grid of the head's own, one position per patch; 0 channels for none.
+    """
+
+    dimension: int
+    hidden: int = 64
+    rank: int = 32
+    grid_channels: int = 0
+    grid_times: int = 1
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.dimension <= MAX_DIMENSION, "embedding dimension is out of range")
+        _check(1 <= self.hidden <= MAX_WIDTH and 1 <= self.rank <= MAX_WIDTH, "semantic head is out of range")
+        _check(0 <= self.grid_channels <= MAX_WIDTH and 1 <= self.grid_times <= MAX_FRAMES, "semantic grid")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a network is fitted to.
+
+    Attributes:
+        frames, height, width: of the segment.
+        patch_rows, patch_columns: the patch grid.
+    """
+
+    frames: int
+    height: int
+    width: int
+    patch_rows: int
+    patch_columns: int
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.frames <= MAX_FRAMES, "frame count is out of range")
+        _check(self.height >= 1 and self.width >= 1 and self.height * self.width <= MAX_PIXELS, "frame size")
+        _check(1 <= self.patch_rows <= self.height and 1 <= self.patch_columns <= self.width, "patch grid")
+        _check(self.patch_rows * self.patch_columns <= MAX_PATCHES, "patch grid")
+
+    @property
+    def patches(self) -> PatchGrid:
+        """The patch grid with its pixel boxes."""
+        return PatchGrid(self.height, self.width, self.patch_rows, self.patch_columns)
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """(rows, columns) of 16 x 16 pixel cells that cover a frame."""
+        return -(-self.height // CELL), -(-self.width // CELL)
+
+
+@dataclass(frozen=True)
+class GridShape:
+    """One feature grid over (t, y, x), linearly interpolated to the resolution of its stage.
+
+    Attributes:
+        stage: 0, 1 or 2: it enters at 1/16, 1/8 or 1/4 of the frame's resolution.
+        channels, times, rows, columns: its shape.
+    """
+
+    stage: int
+    channels: int
+    times: int
+    rows: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.stage < STAGES, "grid stage is out of range")
+        _check(1 <= self.channels <= MAX_WIDTH and 1 <= self.times <= MAX_FRAMES, "grid size is out of range")
+        _check(1 <= self.rows <= MAX_PIXELS and 1 <= self.columns <= MAX_PIXELS, "grid size is out of range")
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return self.channels * self.times * self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class GridConfig:
+    """The ``grid`` network: feature grids, ConvNeXt-like blocks at three scales, a pixel-shuffle head.
+
+    Attributes:
+        geometry: of the segment.
+        grids: the feature grids.
+        widths, depths, expansions: channels, number of blocks and growth inside a block, by stage.
+        semantic: the second head, or None.
+    """
+
+    geometry: Geometry
+    grids: tuple[GridShape, ...]
+    widths: tuple[int, int, int]
+    depths: tuple[int, int, int]
+    expansions: tuple[int, int, int]
+    semantic: SemanticConfig | None = None
+
+    def __post_init__(self) -> None:
+        _check(len(self.grids) <= 64, "too many grids")
+        _check({g.stage for g in self.grids} == set(range(STAGES)), "every stage needs a grid")
+        rows, columns = self.geometry.cells
+        for g in self.grids:
+            _check(g.times <= max(2, self.geometry.frames), "a grid has more times than there are frames")
+            limit = 1 << g.stage
+            _check(g.rows <= rows * limit and g.columns <= columns * limit, "a grid is finer than its stage")
+        _check(all(1 <= w <= MAX_WIDTH for w in self.widths), "width is out of range")
+        _check(all(0 <= d <= MAX_DEPTH for d in self.depths), "depth is out of range")
+        _check(all(1 <= e <= 16 for e in self.expansions), "expansion is out of range")
+
+
+@dataclass(frozen=True)
+class PatchConfig:
+    """The original method: positional encoding, fully connected stem, NeRV blocks, one forward pass a patch.
+
+    Attributes:
+        geometry: of the segment.
+        base, levels: the positional encoding ``pe_BASE_LEVELS``.
+        fc_hw, fc_dim: height, width and channels of the stem's output.
+        strides: upscaling of each NeRV block.
+        reduce, lower_width: channels are divided by ``reduce`` at every block, never below ``lower_width``.
+        semantic: the second head, or None.
+    """
+
+    geometry: Geometry
+    base: float = 1.25
+    levels: int = 80
+    fc_hw: tuple[int, int] = (9, 16)
+    fc_dim: int = 192
+    strides: tuple[int, ...] = (5, 3, 2, 2, 2)
+    reduce: float = 1.2
+    lower_width: int = 32
+    semantic: SemanticConfig | None = None
+
+    def __post_init__(self) -> None:
+        _check(1.0 < self.base <= 16 and 1 <= self.levels <= 512, "positional encoding is out of range")
+        _check(self.base ** (self.levels - 1) < 1e12, "positional encoding has frequencies beyond float32")
+        _check(all(1 <= side <= 512 for side in self.fc_hw), "fc_hw is out of range (1 to 512)")
+        _check(1 <= self.fc_dim <= MAX_WIDTH and 1 <= self.lower_width <= MAX_WIDTH, "width is out of range")
+        _check(1 <= len(self.strides) <= 12 and all(1 <= s <= 16 for s in self.strides), "strides are out of range")
+        _check(1.0 <= self.reduce <= 16, "reduce is out of range (1 to 16)")
+        height, width = self.native_size
+        _check(height * width <= 1 << 24, "strides and fc_hw give patches of more than 16 million pixels")
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """(height, width) the last block gives, before it is brought to the patch size."""
+        factor = 1
+        for stride in self.strides:
+            factor *= stride
+        return self.fc_hw[0] * factor, self.fc_hw[1] * factor
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels after each block."""
+        result, width = [], float(self.fc_dim)
+        for _ in self.strides:
+            width = max(width / self.reduce, self.lower_width)
+            result.append(max(1, int(width)))
+        return result
+
+
+NetworkConfig = GridConfig | PatchConfig
+_KINDS: dict[str, type] = {"grid": GridConfig, "pe": PatchConfig}
+
+
+def network_to_json(config: NetworkConfig) -> dict[str, Any]:
+    """The configuration with its kind, as a header holds it."""
+    (kind,) = [name for name, cls in _KINDS.items() if isinstance(config, cls)]
+    return {"kind": kind, **to_json(config)}
+
+
+def network_from_json(data: dict[str, Any]) -> NetworkConfig:
+    """The inverse of :func:`network_to_json`.
+
+    Raises:
+        ContainerError: unknown kind, or a value out of range.
+    """
+    from nervcodec.errors import ContainerError
+
+    kind = data.get("kind")
+    if kind not in _KINDS:
+        raise ContainerError(f"unknown kind of network {str(kind)[:40]!r}; this file needs a newer nervcodec")
+    return from_json(_KINDS[kind], {k: v for k, v in data.items() if k != "kind"}, "network")

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""The ``grid`` network: a continuous field over the whole frame, of which any window can be computed alone.
+
+::
+
+    grids 1/16 -> stem -> blocks -> shuffle x2 -+-> blocks -> shuffle x2 -+-> blocks -> RGB head (shuffle x4)
+                            |                   ^                         ^
+                            v               grids 1/8                 grids 1/4
+                     mean over each patch -> semantic head
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nervcodec.network.blocks import Pointwise, ResidualBlock, pixel_shuffle, pixel_unshuffle
+from nervcodec.network.config import CELL, STAGES, GridConfig
+from nervcodec.network.field import Field
+from nervcodec.network.grids import FeatureGrid
+from nervcodec.network.heads import PixelHead, SemanticHead
+from nervcodec.network.interpolation import pooling_matrix
+
+# A batch of about so many pixels: smaller frames come several at a time, since a step has a cost of its own.
+_BATCH_PIXELS = 800_000
+_LARGEST_BATCH = 8
+
+# (top, bottom, left, right) in 16 x 16 pixel cells
+Window = tuple[int, int, int, int]
+
+
+class GridField(Field):
+    """See the module's docstring; sizes come from :class:`GridConfig`."""
+
+    default_optimizer = "muon"
+
+    def __init__(self, config: GridConfig):
+        super().__init__()
+        self.config, self.geometry = config, config.geometry
+        self.cells = config.geometry.cells
+        self.grids = nn.ModuleList(
+            FeatureGrid(shape, self.cells[0] << shape.stage, self.cells[1] << shape.stage) for shape in config.grids
+        )
+        channels = [sum(g.channels for g in config.grids if g.stage == stage) for stage in range(STAGES)]
+        widths = config.widths
+        self.enter = nn.ModuleList(
+            Pointwise(channels[stage], widths[stage], gain=3.0 if stage == 0 else 1.0, bias=stage == 0)
+            for stage in range(STAGES)
+        )
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(widths[s], config.expansions[s]) for _ in range(config.depths[s])))
+            for s in range(STAGES)
+        )
+        self.raise_ = nn.ModuleList(Pointwise(widths[s], 4 * widths[s + 1]) for s in range(STAGES - 1))
+        self.pixels = PixelHead(widths[-1])
+        self.semantic: SemanticHead | None = None
+        if config.semantic:
+            grid = self.geometry.patches
+            self.semantic = SemanticHead(widths[0], config.semantic, grid.rows * grid.columns)
+            rows = [grid.box(r, 0)[1::2] for r in range(grid.rows)]
+            columns = [grid.box(0, c)[0::2] for c in range(grid.columns)]
+            down = pooling_matrix([(y, y + h) for y, h in rows], CELL, self.cells[0])
+            across = pooling_matrix([(x, x + w) for x, w in columns], CELL, self.cells[1])
+            self.register_buffer("pool_down", down, persistent=False)
+            self.register_buffer("pool_across", across, persistent=False)
+
+    @property
+    def halo(self) -> int:
+        """Cells around a window that its pixels depend on."""
+        reach = sum(ResidualBlock.reach * depth / (1 << stage) for stage, depth in enumerate(self.config.depths))
+        return -int(-reach // 1)
+
+    # ------------------------------------------------------------------ network
+
+    def _features(self, stage: int, t: Tensor, window: Window) -> Tensor:
+        """Grid features of a stage, ``(B, h, w, channels)``."""
+        scaled = tuple(edge << stage for edge in window)
+        parts = [
+            grid(t, scaled) for grid, shape in zip(self.grids, self.config.grids, strict=True) if shape.stage == stage
+        ]
+        return torch.cat(parts, dim=1).permute(0, 2, 3, 1).contiguous()
+
+    def _coarse(self, t: Tensor, window: Window) -> Tensor:
+        """Shared features at 1/16, ``(B, h, w, width 0)``."""
+        return self.stages[0](self.enter[0](self._features(0, t, window)))
+
+    def _fine(self, x: Tensor, t: Tensor, window: Window) -> Tensor:
+        """Shared features to packed pixels ``(B, 4h, 4w, 48)``."""
+        for stage in (1, 2):
+            x = pixel_shuffle(self.raise_[stage - 1](x), 2)
+            x = self.stages[stage](x + self.enter[stage](self._features(stage, t, window)))
+        return self.pixels(x)
+
+    def _centred(self, coarse: Tensor, t: Tensor) -> Tensor:
+        """Shared features of whole frames to centred embeddings ``(B, patches, D)``."""
+        assert self.semantic is not None
+        pooled = torch.einsum("ry,byxc,kx->brkc", self.pool_down, coarse.float(), self.pool_across)
+        return self.semantic(pooled.flatten(1, 2), t)
+
+    @property
+    def _whole(self) -> Window:
+        return 0, self.cells[0], 0, self.cells[1]
+
+    # ------------------------------------------------------------------ fitting
+
+    @property
+    def default_batch_size(self) -> int:
+        pixels = self.geometry.height * self.geometry.width
+        return max(1, min(_LARGEST_BATCH, round(_BATCH_PIXELS / pixels)))
+
+    @property
+    def unit_count(self) -> int:
+        return self.geometry.frames
+
+    def unit_frames(self, units: Tensor) -> Tensor:
+        return units
+
+    def pack_targets(self, frames: Tensor) -> Tensor:
+        height, width = self.cells[0] * CELL, self.cells[1] * CELL
+        down = torch.arange(height, device=frames.device).clamp(max=frames.shape[1] - 1)
+        across = torch.arange(width, device=frames.device).clamp(max=frames.shape[2] - 1)
+        if (height, width) != tuple(frames.shape[1:3]):
+            frames = frames[:, down][:, :, across]
+        return pixel_unshuffle(frames, PixelHead.factor)
+
+    def pack_embeddings(self, embeddings: Tensor, frame_rows: Tensor, units: Tensor) -> Tensor:
+        return embeddings[frame_rows]
+
+    def forward(self, units: Tensor, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
+        t = self.times(units)
+        coarse = self._coarse(t, self._whole)
+        centred = self._centred(coarse, t) if with_semantics else None
+        return self._fine(coarse, t, self._whole), centred
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        return self.pixels.to_frame(packed)[:, : self.geometry.height, : self.geometry.width]
+
+    # ------------------------------------------------------------------ decoding
+
+    def render(self, frames: Tensor) -> Tensor:
+        packed, _ = self(frames, with_semantics=False)
+        return self.unpack(packed)
+
+    def render_patch(self, frames: Tensor, row: int, column: int) -> Tensor:
+        x, y, width, height = self.geometry.patches.box(row, column)
+        halo = self.halo
+        window = (
+            max(0, y // CELL - halo),
+            min(self.cells[0], -(-(y + height) // CELL) + halo),
+            max(0, x // CELL - halo),
+            min(self.cells[1], -(-(x + width) // CELL) + halo),
+        )
+        t = self.times(frames)
+        pixels = self.pixels.to_frame(self._fine(self._coarse(t, window), t, window))
+        top, left = y - window[0] * CELL, x - window[2] * CELL
+        return pixels[:, top : top + height, left : left + width]
+
+    def embed(self, frames: Tensor) -> Tensor:
+        assert self.semantic is not None
+        t = self.times(frames)
+        return self.semantic.embeddings(self._centred(self._coarse(t, self._whole), t))
+
+    def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
+        semantic = list(self.semantic.parameters()) if self.semantic is not None else []
+        grids = [grid.values for grid in self.grids]
+        taken = {id(p) for p in [*semantic, *grids]}
+        rest = [p for p in self.parameters() if id(p) not in taken]
+        return {
+            "matrices": [p for p in rest if p.ndim == 2],
+            "grids": grids,
+            "semantic": [p for p in semantic if p.requires_grad],
+            "others": [p for p in rest if p.ndim != 2],
+        }

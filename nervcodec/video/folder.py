@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Folders of numbered frames: which files, in which order, and how they get into ffmpeg."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+from nervcodec.errors import VideoError
+
+DEFAULT_RATE = Fraction(25)  # ffmpeg's own default for image sequences
+_DECODERS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
+_NUMBER = re.compile(r"(\d+)\D*$")
+
+
+def decoder_of(image: Path) -> str:
+    """ffmpeg's decoder for an image, by its suffix."""
+    return _DECODERS[image.suffix.lower()]
+
+
+def numbered_images(
+    folder: Path, start_s: float = 0.0, duration_s: float | None = None, rate: Fraction | None = None
+) -> tuple[Path, ...]:
+    """PNG or JPEG files of a folder, ordered by the last number in their names.
+
+    Raises:
+        VideoError: no such image, PNG and JPEG mixed, a number twice or missing, or none in the range of time.
+    """
+    images = [p for p in folder.iterdir() if p.suffix.lower() in _DECODERS and not p.name.startswith(".")]
+    if not images:
+        raise VideoError(f"{folder}: no PNG or JPEG frames in this folder")
+    if len({decoder_of(p) for p in images}) > 1:
+        raise VideoError(f"{folder}: holds both PNG and JPEG images; keep one kind")
+    by_number: dict[int, Path] = {}
+    for image in images:
+        match = _NUMBER.search(image.stem)
+        if match is None:
+            raise VideoError(f"{image}: frames need a number in their name, such as frame_0001.png")
+        number = int(match.group(1))
+        if number in by_number:
+            raise VideoError(f"{folder}: {by_number[number].name} and {image.name} have the same number")
+        by_number[number] = image
+    numbers = sorted(by_number)
+    if numbers[-1] - numbers[0] + 1 != len(numbers):
+        gap = next(a + 1 for a, b in zip(numbers, numbers[1:], strict=False) if b != a + 1)
+        raise VideoError(f"{folder}: frame {gap} is missing; rename the frames if that is intended")
+    ordered = [by_number[n] for n in numbers]
+    per_second = rate or DEFAULT_RATE
+    first = max(0, -int(-(Fraction(start_s).limit_denominator(1_000_000) * per_second) // 1))
+    last = len(ordered)
+    if duration_s is not None:
+        last = first + -int(-(Fraction(duration_s).limit_denominator(1_000_000) * per_second) // 1)
+    chosen = tuple(ordered[first:last])
+    if not chosen:
+        raise VideoError(f"{folder}: no frame at or after {start_s:g} s")
+    return chosen
+
+
+def feed(process: subprocess.Popen[bytes], images: tuple[Path, ...]) -> threading.Thread:
+    """Write the images into ffmpeg's standard input from a thread of its own, then close it."""
+
+    def write() -> None:
+        stdin = process.stdin
+        assert stdin is not None
+        # The pipe breaks when ffmpeg stops early; its own message, read by the caller, says why.
+        with contextlib.suppress(BrokenPipeError), stdin:
+            for image in images:
+                stdin.write(image.read_bytes())
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    return thread

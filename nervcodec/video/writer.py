@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""Frames out: a video file, a folder of PNG images, or y4m on a stream."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from nervcodec.errors import VideoError
+from nervcodec.formats.atomic import replacing
+from nervcodec.video import ffmpeg
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m")
+_BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+
+
+def _raw_input(width: int, height: int, rate: Fraction) -> list[str]:
+    size = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", str(rate)]
+    return ["-loglevel", "error", *size, "-i", "pipe:0"]
+
+
+def _pump(frames: Iterable[np.ndarray], arguments: list[str], what: str, stdout: BinaryIO | None = None) -> int:
+    """Send frames through ffmpeg; returns how many went."""
+    with tempfile.TemporaryFile() as log:
+        process = ffmpeg.spawn(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=stdout if stdout is not None else subprocess.DEVNULL,
+            stderr=log.fileno(),
+        )
+        assert process.stdin is not None
+        count = 0
+        try:
+            for frame in frames:
+                process.stdin.write(np.ascontiguousarray(frame).data)
+                count += 1
+            process.stdin.close()
+            status = process.wait()
+        except BrokenPipeError:
+            status = process.wait() or 1
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        if status:
+            log.seek(0)
+            reason = ffmpeg.last_complaint(log.read().decode("utf-8", "replace"))
+            raise VideoError(f"{what}: cannot be written ({reason})")
+        return count
+
+
+def write_video(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    width: int,
+    height: int,
+    rate: Fraction,
+    sample_aspect_ratio: Fraction = Fraction(1),
+    crf: int = 18,
+) -> int:
+    """Write a video file beside its target and rename it; returns the number of frames.
+
+    The stream is H.264, 4:2:0, tagged BT.709; 4:4:4 where a side is odd, since 4:2:0 cannot hold it. ``.webm``
+    gets VP9, ``.y4m`` raw 4:4:4.
+
+    Args:
+        path: its suffix chooses the format.
+        frames: ``(height, width, 3)`` uint8 RGB.
+        width, height: pixels.
+        rate: frames a second.
+        sample_aspect_ratio: written to the stream.
+        crf: constant rate factor, 0 (best) to 51.
+
+    Raises:
+        VideoError: ffmpeg refused, or the place cannot be written.
+    """
+    layout = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+    aspect = f"setsar={sample_aspect_ratio.numerator}/{sample_aspect_ratio.denominator}"
+    if path.suffix.lower() == ".y4m":
+        output = ["-vf", aspect, "-pix_fmt", "yuv444p", "-f", "yuv4mpegpipe"]
+    else:
+        codec = ["-c:v", "libvpx-vp9", "-b:v", "0"] if path.suffix.lower() == ".webm" else ["-c:v", "libx264"]
+        output = ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{aspect}", *_BT709]
+        output += [*codec, "-crf", str(crf), "-pix_fmt", layout]
+        if path.suffix.lower() in (".mp4", ".mov"):
+            output += ["-movflags", "+faststart"]
+    try:
+        with replacing(path) as temporary:
+            arguments = [*_raw_input(width, height, rate), *output, f"file:{temporary}"]
+            count = _pump(frames, arguments, str(path))
+            if not count:
+                raise VideoError(f"{path}: no frame to write")
+            return count
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def write_y4m(
+    stream: BinaryIO,
+    frames: Iterable[np.ndarray],
+    width: int,
+    height: int,
+    rate: Fraction,
+    sample_aspect_ratio: Fraction = Fraction(1),
+) -> int:
+    """Write YUV4MPEG2 (4:4:4, 8 bit) to an open binary stream; returns the number of frames.
+
+    Raises:
+        BrokenPipeError: the reader closed the stream.
+    """
+    aspect = f"setsar={sample_aspect_ratio.numerator}/{sample_aspect_ratio.denominator}"
+    output = ["-vf", aspect, "-pix_fmt", "yuv444p", "-strict", "-1", "-f", "yuv4mpegpipe", "-"]
+    return _pump(frames, [*_raw_input(width, height, rate), *output], "standard output", stream)
+
+
+def write_png(path: Path, frame: np.ndarray) -> None:
+    """Write one ``(H, W, 3)`` uint8 RGB frame as PNG, beside its target and renamed."""
+    from PIL import Image
+
+    try:
+        with replacing(path) as temporary:
+            Image.fromarray(frame).save(temporary, format="PNG")
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def write_pngs(folder: Path, numbered: Iterator[tuple[int, np.ndarray]], digits: int) -> int:
+    """Write ``frame_00042.png`` for each (number, frame); returns how many.
+
+    Raises:
+        VideoError: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VideoError(f"{folder}: cannot be made: {error.strerror or error}") from None
+    count = 0
+    for number, frame in numbered:
+        write_png(folder / f"frame_{number:0{digits}d}.png", frame)
+        count += 1
+    return count

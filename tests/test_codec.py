@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""From a real clip to a container and back, through the Python API."""
+
+import numpy as np
+import pytest
+import torch
+
+import nervcodec
+from nervcodec.errors import ConfigError, ContainerError, VideoError
+from nervcodec.events import Observer
+from nervcodec.formats import container
+from nervcodec.metrics import psnr_db
+from nervcodec.video.reader import read_frames
+from nervcodec.video.source import SourceOptions, scan
+
+OPTIONS = SourceOptions(start_s=4.0, duration_s=2.0, scale=0.5)
+
+
+@pytest.fixture(scope="module")
+def source(bikes):
+    return np.stack(list(read_frames(scan(bikes, OPTIONS), OPTIONS)))
+
+
+@pytest.fixture(scope="module")
+def video(small_nerv):
+    return nervcodec.open(small_nerv, device="cpu")
+
+
+def test_decoded_frames_show_the_scene(video, source):
+    assert len(video) == len(source) == 50
+    decoded = video[:]
+    assert decoded.shape == source.shape
+    assert decoded.dtype == np.uint8
+    values = [psnr_db(a, b) for a, b in zip(decoded, source, strict=True)]
+    assert np.mean(values) > 24
+    assert video.header.fit.psnr_db == pytest.approx(np.mean(values), abs=0.05)  # what encode said is what decode gives
+
+
+def test_it_is_a_sequence(video):
+    assert np.array_equal(video[3], video[:5][3])
+    assert np.array_equal(video[-1], video[49])
+    assert video[30:20].shape == (0, 136, 320, 3)
+    assert video[10:20:5].shape[0] == 2
+    assert np.array_equal(video.frame_at(1.0), video[25])
+    assert np.array_equal(video.frame_at(0.999), video[24])
+    assert sum(1 for _ in video) == 50
+    for bad in (50, -51):
+        with pytest.raises(IndexError):
+            video[bad]
+    for bad in (2.0, -0.1):
+        with pytest.raises(IndexError):
+            video.frame_at(bad)
+
+
+def test_a_patch_is_its_part_of_the_frame(video):
+    frame = video[30].astype(int)
+    for row, column in ((0, 0), (1, 3), (0, 2)):
+        x, y, w, h = video.grid.box(row, column)
+        patch = video.patch(30, row, column).astype(int)
+        assert np.abs(patch - frame[y : y + h, x : x + w]).max() <= 1
+    with pytest.raises(IndexError):
+        video.patch(0, 2, 0)
+
+
+def test_only_the_frames_asked_for_are_decoded(small_nerv, monkeypatch):
+    from nervcodec.network.grid_field import GridField
+
+    rendered = []
+    original = GridField.render
+
+    def recorded(self, frames):
+        rendered.append(frames.tolist())
+        return original(self, frames)
+
+    monkeypatch.setattr(GridField, "render", recorded)
+    video = nervcodec.open(small_nerv)
+    video[27:31]
+    assert rendered == [[2, 3, 4, 5]]  # of the second segment only
+
+
+def test_precision_makes_little_difference(small_nerv, video):
+    a = nervcodec.open(small_nerv, device="cpu", precision="fp32")[10].astype(float)
+    b = nervcodec.open(small_nerv, device="cpu", precision="bf16")[10].astype(float)
+    assert np.abs(a - b).mean() < 1
+
+
+def test_scaling(video):
+    frame = next(video.frames([5], scale=0.5))
+    assert frame.shape == (68, 160, 3)
+    with pytest.raises(ConfigError):
+        next(video.frames([5], scale=0))
+
+
+def test_search_through_the_offline_encoder(video):
+    found = video.search("a bicycle", k=3)
+    assert 1 <= len(found) <= 3
+    assert found[0].score == max(m.score for m in found)
+    assert 0 <= found[0].start_s < found[0].end_s <= 2.0
+    assert found[0].file == video.path
+
+
+def test_evaluation_reads_the_file_afresh(small_nerv, bikes):
+    report = nervcodec.evaluate(small_nerv, bikes)
+    data = report.to_json()
+    assert data["psnr"] == pytest.approx(nervcodec.open(small_nerv).header.fit.psnr_db, abs=0.05)
+    assert data["bytes"] == small_nerv.stat().st_size
+    assert data["bpp"] == pytest.approx(8 * data["bytes"] / (50 * 136 * 320), rel=1e-3)
+    assert 0 < data["ssim"] < 1
+    assert 0 < data["ms_ssim"] < 1
+    assert data["decode_fps"] > 1
+    assert data["semantic"]["cosine"] > data["semantic"]["centred_cosine"] > 0.3
+    assert set(data["retrieval"]) == {"recall_at_10", "ndcg_at_10", "rank_correlation"}
+    assert data["retrieval"]["ndcg_at_10"] > 0.7
+
+
+def test_evaluation_refuses_another_video(small_nerv, carphone):
+    with pytest.raises(VideoError, match="is it the video that was encoded"):
+        nervcodec.evaluate(small_nerv, carphone)
+
+
+class StopInSecondSegment(Observer):
+    def __init__(self):
+        self.segment = 0
+
+    def step(self, event):
+        self.segment = event.segment
+
+    def stop_requested(self):
+        return self.segment == 1
+
+
+def test_a_stopped_encode_is_a_shorter_whole_container(bikes, tmp_path):
+    out = tmp_path / "a.nerv"
+    report = nervcodec.encode(
+        bikes, out, duration_s=1.2, scale=0.25, segment="0.4s", time_s=6, encoder="none", observer=StopInSecondSegment()
+    )
+    assert not report.complete
+    video = nervcodec.open(out)
+    assert len(video) == report.frames == 20
+    assert video.header.video.duration_s == pytest.approx(0.8)
+    assert not video.header.fit.complete
+    with pytest.raises(ContainerError, match="--encoder none"):
+        video.search("sink")
+
+
+def test_a_single_pixel_and_a_single_frame(tmp_path, ffmpeg):
+    source = tmp_path / "dot.mkv"
+    ffmpeg("-f", "lavfi", "-i", "color=c=red:size=1x1:rate=1:duration=1", "-pix_fmt", "rgb24", "-c:v", "ffv1", source)
+    nervcodec.encode(source, epochs=200, encoder="none")
+    video = nervcodec.open(tmp_path / "dot.nerv")
+    assert video.header.patch_grid == (1, 1)
+    assert np.abs(video[0].astype(int) - [[[254, 0, 0]]]).max() <= 12
+
+
+def test_the_original_method_end_to_end(carphone, tmp_path):
+    out = tmp_path / "pe.nerv"
+    settings = {"embed": "pe_1.25_20", "fc_hw": (3, 4), "fc_dim": 24, "strides": (3, 2, 2), "reduce": 1.5}
+    report = nervcodec.encode(
+        carphone, out, duration_s=0.5, epochs=40, loss="fusion6", lower_width=8, encoder="offline",
+        lr_type="cosine_0.1_1_0.1", batch_size=4, pixel_warmup=5, patches=(2, 2), lr=0.002, **settings,
+    )  # fmt: skip
+    assert report.psnr_db > 18
+    video = nervcodec.open(out)
+    assert video[0].shape == (144, 176, 3)
+    assert video.header.segments[0].network["kind"] == "pe"
+    frame, patch = video[2].astype(int), video.patch(2, 1, 1).astype(int)
+    assert np.abs(frame[72:, 88:] - patch).max() <= 1
+    assert video.embeddings([0, 3]).shape == (2, 4, 384)
+
+
+def test_variable_frame_rate_end_to_end(bikes, tmp_path, ffmpeg):
+    source = tmp_path / "vfr.mkv"
+    select = "select='not(mod(n,4))+lt(n,10)',scale=64:48,settb=1/1000"
+    ffmpeg("-i", bikes, "-t", "1", "-vf", select, "-fps_mode", "passthrough", "-c:v", "libx264", source)
+    nervcodec.encode(source, epochs=20, encoder="none")
+    video = nervcodec.open(tmp_path / "vfr.nerv")
+    assert video.header.video.variable_frame_rate
+    assert np.allclose(video.frame_times_s, scan(source).times_s)
+    steady = list(video.at_constant_rate(video.frames()))
+    assert len(steady) == pytest.approx(video.header.video.duration_s * float(video.frame_rate), abs=1)
+
+
+def test_the_same_seed_gives_the_same_file(carphone, tmp_path):
+    threads = torch.get_num_threads()
+    settings = {"duration_s": 0.3, "epochs": 3, "encoder": "none", "precision": "fp32", "seed": 7}
+    nervcodec.encode(carphone, tmp_path / "a.nerv", **settings)
+    nervcodec.encode(carphone, tmp_path / "b.nerv", **settings)
+    assert torch.get_num_threads() == threads
+    a, b = (container.read(tmp_path / name) for name in ("a.nerv", "b.nerv"))
+    assert all(np.array_equal(a.arrays[n], b.arrays[n]) for n in a.arrays)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"preset": "best"}, "unknown preset"),
+        ({"colour": 1}, "unknown option 'colour'"),
+        ({"embed": "hash"}, "unknown positional encoding"),
+        ({"time_s": -1}, "above 0"),
+        ({"segment": "0f"}, "shorter than a frame"),
+        ({"semantic_fps": 0}, "semantic-fps"),
+        ({"embed": "pe_1.25_80", "strides": (16,) * 8}, "16 million pixels"),
+    ],
+)
+def test_bad_options_are_clear(carphone, tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        nervcodec.encode(carphone, tmp_path / "a.nerv", **{"encoder": "none", **settings})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_are_guarded(carphone, tmp_path):
+    target = tmp_path / "a.nerv"
+    target.write_bytes(b"precious")
+    with pytest.raises(ConfigError, match="--force"):
+        nervcodec.encode(carphone, target)
+    copy = tmp_path / "b.mp4"
+    copy.write_bytes(carphone.read_bytes())
+    with pytest.raises(ConfigError, match="same file"):
+        nervcodec.encode(copy, copy, force=True)
+    with pytest.raises(ConfigError, match="no such folder"):
+        nervcodec.encode(carphone, tmp_path / "none" / "a.nerv")
+    assert target.read_bytes() == b"precious"
+
+
+def test_containers_that_lie_about_their_network(small_nerv, tmp_path):
+    from test_container import tampered
+
+    copy = tmp_path / "a.nerv"
+    copy.write_bytes(small_nerv.read_bytes())
+    for change in (
+        lambda h: h["segments"][0]["network"]["geometry"].update(frames=10**7),
+        lambda h: h["segments"][0]["network"].update(widths=[8000, 8000, 8000]),
+        lambda h: h["segments"][0]["network"].update(kind="x"),
+        lambda h: h["segments"][1].update(prefix="0/"),
+        lambda h: h.update(patch_grid=[1, 1]),
+        lambda h: h["semantic"].update(dimension=512),
+        lambda h: h.pop("semantic"),
+        lambda h: h["video"].update(width=322),
+    ):
+        with pytest.raises(ContainerError):
+            nervcodec.open(tampered(copy, change))

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+import json
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from nervcodec.errors import ContainerError
+from nervcodec.formats import container
+from nervcodec.formats.fields import from_json, to_json
+from nervcodec.formats.header import FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
+from nervcodec.formats.quantization import quantize
+
+
+def make(frames: int = 10, **video) -> tuple[Header, dict[str, np.ndarray]]:
+    """A header and arrays that belong together."""
+    rng = np.random.default_rng(0)
+    arrays, tensors = {}, {}
+    for name in ("0/a", "0/b"):
+        stored, code = quantize(rng.normal(size=(20, 30)).astype(np.float32))
+        arrays[name], tensors[name] = stored, StoredTensor(container.checksum(stored), code)
+    facts = {"width": 64, "height": 48, "frame_rate": (30000, 1001), "frame_count": frames, "duration_s": 0.4}
+    header = Header(
+        video=VideoFacts(**{**facts, "source_name": "kitchen sink \u6c34.mp4", **video}),
+        patch_grid=(2, 4),
+        segments=(Segment(0, frames, {"kind": "grid"}, "0/", (0, 5)),),
+        tensors=tensors,
+        fit=FitRecord(30.5, 12.0, 100),
+        tool="nervcodec test",
+        semantic=SemanticFacts("offline", 384, 5.0),
+    )
+    return header, arrays
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    target = tmp_path / "a.nerv"
+    container.write(target, *make())
+    return target
+
+
+def tampered(path: Path, change) -> Path:
+    """Rewrite the header through ``change(dict)`` with a checksum that fits: what a hostile writer would do."""
+    blob = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", blob)
+    table = json.loads(blob[8 : 8 + length])
+    header = json.loads(table["__metadata__"]["header"])
+    text = json.dumps(change(header) or header)
+    table["__metadata__"]["header"] = text
+    table["__metadata__"]["header_checksum"] = container.digest(text.encode())
+    new = json.dumps(table).encode()
+    new += b" " * (-len(new) % 8)
+    out = path.with_name("tampered.nerv")
+    out.write_bytes(struct.pack("<Q", len(new)) + new + blob[8 + length :])
+    return out
+
+
+def test_round_trip(path):
+    header, arrays = make()
+    opened = container.read(path)
+    assert opened.header == header == container.read_header(path)
+    assert all(np.array_equal(opened.arrays[name], arrays[name]) for name in arrays)
+    assert opened.weights("0/")["a"].dtype == np.float32
+
+
+def test_it_is_a_safetensors_file(path):
+    with safe_open(path, framework="numpy") as file:
+        assert file.metadata()["format"] == "nerv"
+        assert file.metadata()["format_version"] == "1"
+        assert set(file.keys()) == {"0/a", "0/b"}
+
+
+def test_same_content_same_bytes():
+    assert len({container.serialize(*make()) for _ in range(20)}) == 1
+
+
+def test_every_truncation_is_refused(path):
+    blob = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", blob)
+    cut = path.with_name("cut.nerv")
+    offsets = {*range(0, 8 + length, 7), *range(0, 24), 8 + length - 1, 8 + length, 8 + length + 1, len(blob) - 1}
+    for size in sorted(offsets):
+        cut.write_bytes(blob[:size])
+        with pytest.raises(ContainerError):
+            container.read(cut)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_flipped_bit_never_passes_as_other_content(path, data):
+    blob = bytearray(path.read_bytes())
+    position = data.draw(st.integers(0, len(blob) - 1))
+    blob[position] ^= 1 << data.draw(st.integers(0, 7))
+    flipped = path.with_name("flipped.nerv")
+    flipped.write_bytes(blob)
+    original = container.read(path)
+    try:
+        opened = container.read(flipped)
+    except ContainerError:
+        return
+    # Only white space and the like may differ: what is read has to be the same.
+    assert opened.header == original.header
+    assert all(np.array_equal(opened.arrays[n], original.arrays[n]) for n in original.arrays)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(blob=st.binary(max_size=200))
+def test_noise_is_refused(tmp_path, blob):
+    path = tmp_path / "noise.nerv"
+    path.write_bytes(blob)
+    with pytest.raises(ContainerError):
+        container.read(path)
+
+
+def test_foreign_and_future_files(path, tmp_path):
+    from safetensors.numpy import save_file
+
+    foreign = tmp_path / "foreign.nerv"
+    save_file({"x": np.zeros(3)}, foreign)
+    with pytest.raises(ContainerError, match="another kind"):
+        container.read(foreign)
+    save_file({"x": np.zeros(3)}, foreign, metadata={"format": "nerv", "format_version": "2", "header": "{}"})
+    with pytest.raises(ContainerError, match="newer than this nervcodec"):
+        container.read(foreign)
+    with pytest.raises(ContainerError, match="cannot be read"):
+        container.read(tmp_path / "none.nerv")
+
+
+ABSURD = [
+    ("frame count", lambda h: h["video"].update(frame_count=10**12)),
+    ("frame size", lambda h: h["video"].update(width=10**9)),
+    ("too many pixels", lambda h: h["video"].update(width=60_000, height=60_000)),
+    ("frame rate", lambda h: h["video"].update(frame_rate=[1, 0])),
+    ("frame rate", lambda h: h["video"].update(frame_rate=[10**9, 1])),
+    ("duration", lambda h: h["video"].update(duration_s=-1)),
+    ("width must be of type int", lambda h: h["video"].update(width="64")),
+    ("width must be of type int", lambda h: h["video"].update(width=True)),
+    ("folders", lambda h: h["video"].update(source_name="../../etc/passwd")),
+    ("control characters", lambda h: h["video"].update(source_name="a\x1b[2Jb")),
+    ("longer than", lambda h: h["video"].update(source_name="a" * 10**6)),
+    ("unknown entries", lambda h: h["video"].update(colour="blue")),
+    ("missing", lambda h: h["video"].pop("width")),
+    ("patch grid", lambda h: h.update(patch_grid=[10**6, 10**6])),
+    ("finer than the pixels", lambda h: h.update(patch_grid=[60, 60])),
+    ("add up", lambda h: h["segments"][0].update(frame_count=9)),
+    ("without a gap", lambda h: h["segments"][0].update(first_frame=1)),
+    ("number of segments", lambda h: h.update(segments=[])),
+    ("ascend", lambda h: h["segments"][0].update(embedded_frames=[5, 5])),
+    ("ascend", lambda h: h["segments"][0].update(embedded_frames=[10])),
+    ("disagree about tensor", lambda h: h["tensors"].pop("0/a")),
+    ("must be an object", lambda h: [1, 2]),
+    ("must be an object", lambda h: h.update(video=None)),
+    ("not finite", lambda h: h["fit"].update(psnr_db=float("nan"))),
+]
+
+
+@pytest.mark.parametrize(("message", "change"), ABSURD, ids=[f"{i}-{m}" for i, (m, _) in enumerate(ABSURD)])
+def test_absurd_headers_are_refused_at_once(path, message, change):
+    bad = tampered(path, change)
+    start = time.monotonic()
+    with pytest.raises(ContainerError, match=message):
+        container.read(bad)
+    assert time.monotonic() - start < 5  # a guard against hanging, not a benchmark
+
+
+def test_deep_nesting_is_refused(path):
+    deep = tampered(path, lambda h: json.loads("[" * 900 + "]" * 900))
+    with pytest.raises(ContainerError):
+        container.read(deep)
+
+
+def test_a_huge_header_length_is_not_believed(tmp_path):
+    path = tmp_path / "long.nerv"
+    path.write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
+    with pytest.raises(ContainerError):
+        container.read(path)
+
+
+def test_header_survives_json():
+    header, _ = make()
+    assert from_json(Header, json.loads(json.dumps(to_json(header)))) == header
+
+
+def test_swapped_tensors_are_noticed(path):
+    header, arrays = make()
+    arrays["0/a"], arrays["0/b"] = arrays["0/b"], arrays["0/a"]
+    container.write(path, header, arrays)
+    with pytest.raises(ContainerError, match="checksum"):
+        container.read(path)
+
+
+def test_frame_times_must_fit(tmp_path):
+    header, arrays = make(variable_frame_rate=True)
+    container.write(tmp_path / "t.nerv", header, arrays)
+    with pytest.raises(ContainerError, match="frame times"):
+        container.read(tmp_path / "t.nerv")
+
+
+def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
+    target = tmp_path / "a.nerv"
+    target.write_bytes(b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ContainerError, match="No space left"):
+        container.write(target, *make())
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nervcodec import sizing
+from nervcodec.device import Hardware, choose
+from nervcodec.errors import ConfigError, DivergedError
+from nervcodec.events import Observer
+from nervcodec.fitting import losses
+from nervcodec.fitting.config import PIXEL_LOSSES, FitConfig
+from nervcodec.fitting.muon import Muon, orthogonalize
+from nervcodec.fitting.schedule import parse_schedule
+from nervcodec.fitting.trainer import SegmentData, Trainer
+from nervcodec.network.build import build
+from nervcodec.network.config import Geometry, SemanticConfig
+
+CPU = Hardware("cpu", "fp32")
+
+
+def moving_square(frames=8, height=48, width=64):
+    video = np.full((frames, height, width, 3), 60, np.uint8)
+    for i in range(frames):
+        video[i, 10:30, 4 + 4 * i : 24 + 4 * i] = (220, 120, 30)
+    return video
+
+
+def trainer(config, video=None, embeddings=None, observer=None, semantic=False):
+    video = moving_square() if video is None else video
+    geometry = Geometry(*video.shape[:3], 2, 4)
+    torch.manual_seed(0)
+    head = SemanticConfig(12, grid_channels=4, grid_times=4) if semantic else None
+    field = build(sizing.grid_config(geometry, 30_000, head))
+    rows = np.arange(0, len(video), 2) if embeddings is not None else None
+    return Trainer(field, SegmentData(video, embeddings, rows), config, CPU, observer or Observer())
+
+
+def random_embeddings(n=4, patches=8, dimension=12):
+    x = np.random.default_rng(0).normal(size=(n, patches, dimension)).astype(np.float32) + 1
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+class Recorder(Observer):
+    def __init__(self, stop_after=None):
+        self.events, self.stop_after, self.asked = [], stop_after, 0
+
+    def step(self, event):
+        self.events.append(event)
+
+    def stop_requested(self):
+        self.asked += 1
+        return self.stop_after is not None and self.asked > self.stop_after
+
+
+def test_cosine_schedule_follows_the_formula():
+    factor = parse_schedule("cosine_0.1_1_0.1")
+    assert factor(0.0) == 0.0
+    assert factor(0.05) == pytest.approx(0.5)
+    assert factor(0.1) == pytest.approx(1.0)
+    assert factor(0.55) == pytest.approx(0.55)
+    assert factor(1.0) == pytest.approx(0.1)
+    for done in np.linspace(0.1, 1, 50):
+        expected = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+        assert factor(done) == pytest.approx(expected)
+
+
+def test_other_schedules():
+    assert parse_schedule("constant")(0.7) == 1.0
+    factor = parse_schedule("step_0.25_0.5")
+    assert [factor(x) for x in (0.0, 0.24, 0.25, 0.5, 0.99)] == [1, 1, 0.5, 0.25, 0.125]
+    for bad in ("", "cosine", "cosine_1_1_1", "cosine_a_1_1", "linear", "step_0_0.5", "constant_1", "cosine_-1_1_1"):
+        with pytest.raises(ConfigError):
+            parse_schedule(bad)
+
+
+def test_muon_makes_matrices_nearly_orthogonal():
+    torch.manual_seed(0)
+    singular = torch.linalg.svdvals(orthogonalize(torch.randn(3, 20, 50)))
+    assert singular.min() > 0.6
+    assert singular.max() < 1.3
+
+
+def test_muon_agrees_with_torchs():
+    torch.manual_seed(0)
+    shapes = [(20, 50), (50, 20), (20, 50), (8, 8)]
+    ours = [torch.nn.Parameter(torch.randn(s)) for s in shapes]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    a = Muon(ours, lr=0.02, momentum=0.95)
+    b = torch.optim.Muon(theirs, lr=0.02, momentum=0.95, weight_decay=0.0)
+    for step in range(3):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(step))
+            q.grad = p.grad.clone()
+        a.step()
+        b.step()
+    for p, q in zip(ours, theirs, strict=True):
+        assert (p - q).abs().max() < 0.004  # torch iterates in bfloat16
+    with pytest.raises(ValueError, match="matrices"):
+        Muon([torch.nn.Parameter(torch.zeros(3))])
+
+
+def test_losses_by_hand():
+    a, b = torch.zeros(2, 16, 16, 3), torch.full((2, 16, 16, 3), 0.5)
+    same = lambda x: x  # noqa: E731
+    assert losses.PIXEL["l1"](a, b, same).item() == pytest.approx(0.5)
+    assert losses.PIXEL["l2"](a, b, same).item() == pytest.approx(0.25)
+    assert losses.PIXEL["log-l2"](a, b, same).item() == pytest.approx(math.log(0.25), abs=1e-3)
+    similarity = losses.structural_similarity(a, b).item()
+    assert losses.PIXEL["fusion6"](a, b, same).item() == pytest.approx(0.7 * 0.5 + 0.3 * (1 - similarity))
+    assert losses.PIXEL["fusion6"](b, b, same).item() == pytest.approx(0, abs=1e-5)
+    assert set(losses.PIXEL) == set(PIXEL_LOSSES)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (10, 40)])
+def test_ssim_of_tiny_images(size):
+    image = torch.rand(1, *size, 3)
+    assert losses.structural_similarity(image, image).item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("loss", PIXEL_LOSSES)
+def test_every_loss_fits(loss):
+    recorder = Recorder()
+    t = trainer(FitConfig(epochs=60, loss=loss, batch_size=4), observer=recorder)
+    result = t.fit()
+    assert result.complete
+    assert result.steps == 120
+    assert recorder.events[-1].psnr_db > 20
+    assert recorder.events[-1].fraction == 1.0
+
+
+def test_adam_on_everything_fits_too():
+    recorder = Recorder()
+    trainer(FitConfig(epochs=60, optimizer="adam", lr=0.01), observer=recorder).fit()
+    assert recorder.events[-1].psnr_db > 18
+
+
+def test_the_semantic_loss_waits_for_the_warm_up():
+    t = trainer(FitConfig(epochs=10, pixel_warmup=5), embeddings=random_embeddings(), semantic=True)
+    assert [t._semantics_active(x) for x in (0.0, 0.49, 0.5, 1.0)] == [False, False, True, True]
+    before = t.field.semantic.hidden.weight.detach().clone()
+    _, semantic = t._step(torch.arange(8), 0.3, measure=True)
+    assert semantic is None
+    assert t.field.semantic.hidden.weight.grad is None
+    assert torch.equal(t.field.semantic.hidden.weight, before)
+    _, semantic = t._step(torch.arange(8), 0.6, measure=True)
+    assert semantic > 0
+    assert t.field.semantic.hidden.weight.grad.abs().sum() > 0
+    # A batch whose frames have no reference embedding fits pixels only.
+    assert t._step(torch.tensor([1, 3]), 0.6, measure=True)[1] is None
+
+
+def test_the_semantic_head_learns():
+    reference = random_embeddings()
+    t = trainer(FitConfig(epochs=150, batch_size=4, pixel_warmup=0.1), embeddings=reference, semantic=True)
+    t.fit()
+    with torch.inference_mode():
+        predicted = t.field.embed(torch.arange(0, 8, 2)).numpy()
+    mean = reference.mean(axis=(0, 1))
+    a, b = predicted - mean, reference - mean
+    cosine = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+    assert cosine.mean() > 0.7
+
+
+def test_the_same_seed_gives_the_same_weights():
+    def weights():
+        t = trainer(FitConfig(epochs=3, seed=4))
+        t.fit()
+        return torch.cat([p.flatten() for p in t.field.parameters()])
+
+    assert torch.equal(weights(), weights())
+
+
+def test_an_early_stop_keeps_what_there_is():
+    recorder = Recorder(stop_after=50)
+    t = trainer(FitConfig(epochs=10_000), observer=recorder)
+    result = t.fit()
+    assert not result.complete
+    assert result.steps == 50
+    with torch.inference_mode():
+        image = t.field.render(torch.tensor([0]))[0]
+    assert (image - torch.from_numpy(moving_square()[0]).float() / 255).square().mean() < 0.05
+
+
+def test_divergence_is_said():
+    t = trainer(FitConfig(epochs=500, lr=1e30))
+    with pytest.raises(DivergedError, match="diverged"):
+        t.fit()
+
+
+def test_time_ends_the_fit_and_the_schedule():
+    recorder = Recorder()
+    result = trainer(FitConfig(time_s=1.0), observer=recorder).fit()
+    assert result.complete
+    assert 1.0 <= result.elapsed_s < 5.0
+    assert recorder.events[-1].fraction == 1.0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"time_s": 0},
+        {"time_s": math.nan},
+        {"epochs": 0},
+        {"loss": "l3"},
+        {"optimizer": "sgd"},
+        {"lr": 0},
+        {"lr_type": "x"},
+        {"batch_size": 0},
+        {"semantic_weight": -1},
+        {"pixel_warmup": -1},
+    ],
+)
+def test_bad_settings(bad):
+    with pytest.raises(ConfigError):
+        FitConfig(**bad)
+
+
+def test_time_is_shared_by_length():
+    assert FitConfig(time_s=60).limited(0.25, 4).time_s == 15
+    assert FitConfig().limited(0.5, 2).time_s == 180
+    assert FitConfig(epochs=3).limited(0.5, 2).time_s is None
+
+
+def test_choosing_hardware():
+    assert choose("cpu", "bf16") == Hardware("cpu", "bf16")
+    assert choose("cpu").precision in ("fp32", "bf16")
+    if not torch.cuda.is_available():
+        assert choose().device == "cpu"
+        with pytest.raises(ConfigError, match="CUDA"):
+            choose("cuda")

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""Who may import what: a fresh interpreter imports a module, then its list of modules is read."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+LOOK = "import json, sys; print(json.dumps(sorted(sys.modules)))"
+
+
+def modules_after(code: str) -> set[str]:
+    result = subprocess.run([sys.executable, "-c", f"{code}\n{LOOK}"], capture_output=True, text=True, check=True)
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import nervcodec", "import nervcodec.formats.container", "import nervcodec.cli.main", "import nervcodec.options"],
+)
+def test_light_modules_stay_light(code):
+    assert not modules_after(code) & {"torch", "open_clip", "transformers", "torchvision"}
+
+
+def test_the_command_needs_neither_numpy_nor_rich_for_help():
+    assert not modules_after("import nervcodec.cli.main") & {"numpy", "rich", "safetensors"}
+
+
+def test_the_library_never_imports_click_or_rich():
+    everything = "import nervcodec.encoding, nervcodec.evaluation, nervcodec.decoding, nervcodec.retrieval"
+    assert not modules_after(everything) & {"click", "nervcodec.cli"}
+
+
+def test_decoding_imports_neither_the_fit_nor_an_encoder(small_nerv):
+    code = f"import nervcodec; video = nervcodec.open({str(small_nerv)!r}); video[0]; video.patch(1, 0, 0)"
+    loaded = modules_after(code)
+    assert "torch" in loaded
+    assert not [m for m in loaded if m.startswith(("nervcodec.fitting", "nervcodec.semantic", "open_clip"))]
+
+
+def test_names_are_resolved_when_used():
+    code = "import nervcodec\nassert nervcodec.NervError and nervcodec.__version__\nassert not hasattr(nervcodec, 'x')"
+    modules_after(code)

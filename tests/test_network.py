@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nervcodec import sizing
+from nervcodec.coordinates import PatchGrid, frame_coordinate
+from nervcodec.errors import ContainerError
+from nervcodec.network.blocks import pixel_shuffle, pixel_unshuffle
+from nervcodec.network.build import build, check_shapes, from_arrays, parameter_count, to_arrays
+from nervcodec.network.config import (
+    Geometry,
+    PatchConfig,
+    SemanticConfig,
+    network_from_json,
+    network_to_json,
+)
+from nervcodec.network.interpolation import pooling_matrix, resampling_matrix
+from nervcodec.network.patch_field import positional_encoding
+
+SIZES = [(1, 1), (3, 5), (17, 31), (48, 64), (90, 161), (272, 640)]
+
+
+def grid_config(height, width, frames=6, budget=60_000, rows=2, columns=4):
+    patches = PatchGrid.fitting(height, width, rows, columns)
+    geometry = Geometry(frames, height, width, patches.rows, patches.columns)
+    return sizing.grid_config(geometry, budget, SemanticConfig(16, grid_channels=4, grid_times=3))
+
+
+def patch_config(height, width, frames=6):
+    patches = PatchGrid.fitting(height, width, 2, 4)
+    geometry = Geometry(frames, height, width, patches.rows, patches.columns)
+    return PatchConfig(geometry, levels=10, fc_hw=(3, 4), fc_dim=24, strides=(2, 2), semantic=SemanticConfig(16))
+
+
+def lively(config):
+    """A network whose every weight matters: grids start near nothing, which would hide mistakes."""
+    torch.manual_seed(1)
+    field = build(config).eval().requires_grad_(False)
+    for name, p in field.named_parameters():
+        if "grids" in name:
+            p.normal_()
+        elif p.ndim > 1:
+            p.mul_(1.5)
+    return field
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("make", [grid_config, patch_config])
+def test_any_frame_size_comes_back_exactly(make, height, width):
+    config = make(height, width)
+    field = lively(config)
+    images = field.render(torch.tensor([0, 5]))
+    assert images.shape == (2, height, width, 3)
+    patches = field.geometry.patches.boxes()
+    assert field.embed(torch.tensor([0, 5, 2])).shape == (3, len(patches), 16)
+
+
+@pytest.mark.parametrize(("height", "width"), [*SIZES, (640, 1280)])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_patch_alone_is_the_same_window_of_the_frame(height, width, autocast):
+    field = lively(grid_config(height, width))
+    grid = field.geometry.patches
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        frame = field.render(torch.tensor([3]))
+        scale = frame.std().item()
+        for row in range(grid.rows):
+            for column in range(grid.columns):
+                x, y, w, h = grid.box(row, column)
+                patch = field.render_patch(torch.tensor([3]), row, column)
+                assert patch.shape == (1, h, w, 3)
+                difference = (patch - frame[:, y : y + h, x : x + w]).abs().max().item()
+                assert difference <= 1 / 255 * max(1.0, scale)
+    if height > 100:
+        assert scale > 0.2  # there is something to see
+
+
+def test_a_window_is_less_work_than_the_frame():
+    field = lively(grid_config(640, 1280))
+    seen = []
+    field.stages[0].register_forward_hook(lambda module, args, out: seen.append(out.shape[1:3].numel()))
+    field.render_patch(torch.tensor([0]), 0, 0)
+    field.render(torch.tensor([0]))
+    assert seen[0] < seen[1] / 3
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 9), st.integers(1, 9))
+def test_patches_tile_the_frame(height, width, rows, columns):
+    grid = PatchGrid.fitting(height, width, rows, columns)
+    boxes = grid.boxes()
+    assert sum(w * h for _, _, w, h in boxes) == height * width
+    assert min(min(w, h) for _, _, w, h in boxes) >= 1
+    assert max(h for *_, h in boxes) <= grid.patch_size[0]
+    assert boxes[0][:2] == (0, 0)
+
+
+def test_times_are_decided_once():
+    assert [frame_coordinate(i, 3) for i in range(3)] == [0.0, 0.5, 1.0]
+    assert frame_coordinate(0, 1) == 0.0
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_resampling_rows_sum_to_one(n_out, n_in):
+    matrix = resampling_matrix(n_out, n_in)
+    assert torch.allclose(matrix.sum(dim=1), torch.ones(n_out))
+    if n_out == n_in:
+        assert torch.equal(matrix, torch.eye(n_in))
+
+
+def test_resampling_is_torchs_linear_interpolation():
+    x = torch.randn(1, 1, 7)
+    expected = torch.nn.functional.interpolate(x, size=20, mode="linear", align_corners=False)
+    assert torch.allclose(resampling_matrix(20, 7) @ x[0, 0], expected[0, 0], atol=1e-6)
+
+
+def test_pooling_counts_overlap():
+    matrix = pooling_matrix([(0, 24), (24, 48)], 16, 3)
+    assert torch.allclose(matrix, torch.tensor([[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]]))
+
+
+def test_shuffle_and_unshuffle_are_inverse():
+    x = torch.arange(2 * 3 * 4 * 48).view(2, 3, 4, 48)
+    assert torch.equal(pixel_unshuffle(pixel_shuffle(x, 4), 4), x)
+    assert pixel_shuffle(x, 4).shape == (2, 12, 16, 3)
+
+
+def test_targets_and_predictions_share_a_layout():
+    for config in (grid_config(50, 70), patch_config(50, 70)):
+        field = build(config)
+        frames = torch.randint(0, 256, (6, 50, 70, 3), dtype=torch.uint8)
+        packed = field.pack_targets(frames)
+        assert packed.shape[0] == field.unit_count
+        prediction, _ = field(torch.tensor([0]), False)
+        assert prediction.shape[1:] == packed.shape[1:]
+        unit = field.unpack(packed[:1].float() / 255 - 0.5)[0]
+        _, _, w, h = (0, 0, 70, 50) if unit.shape[0] == 50 else field.geometry.patches.box(0, 0)
+        assert torch.allclose(unit[:h, :w], frames[0, :h, :w].float() / 255, atol=1e-6)
+
+
+def test_positional_encoding_is_the_papers():
+    encoded = positional_encoding(torch.tensor([[0.0, 0.5, 1.0]]), 1.25, 80)
+    assert encoded.shape == (1, 480)
+    assert encoded[0, :80].abs().max() == 0  # sin 0
+    assert encoded[0, 80:160].min() == 1  # cos 0
+    assert encoded[0, 160 + 3].item() == pytest.approx(torch.sin(torch.tensor(1.25**3 * torch.pi / 2)).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("config", [grid_config(48, 64), patch_config(48, 64)])
+def test_configurations_and_weights_survive_storage(config):
+    data = json.loads(json.dumps(network_to_json(config)))
+    assert network_from_json(data) == config
+    field = lively(config)
+    again = from_arrays(config, to_arrays(field))
+    assert torch.equal(field.render(torch.tensor([1])), again.render(torch.tensor([1])))
+    assert parameter_count(config) == sum(p.numel() for p in field.parameters())
+
+
+def test_the_original_networks_native_size():
+    geometry = Geometry(10, 640, 1280, 2, 4)
+    config = PatchConfig(geometry)
+    assert config.native_size == (1080, 1920)
+    assert config.widths == [160, 133, 111, 92, 77]
+    assert PatchConfig(geometry, fc_dim=96, strides=(5, 2, 2), reduce=1.5, lower_width=12).widths == [64, 42, 28]
+
+
+def test_hostile_configurations_take_no_memory():
+    config = grid_config(48, 64)
+    data = network_to_json(config)
+    huge = json.loads(json.dumps(data))
+    huge["grids"][0]["channels"] = 8_000
+    with pytest.raises(ContainerError, match="expected"):
+        check_shapes(network_from_json(huge), {n: tuple(a.shape) for n, a in to_arrays(build(config)).items()})
+    for change in ({"kind": "x"}, {"widths": [0, 1, 1]}, {"grids": []}, {"more": 1}, {"depths": [1, 1, 10**9]}):
+        with pytest.raises(ContainerError):
+            network_from_json({**data, **change})
+    with pytest.raises(ContainerError):
+        network_from_json({**network_to_json(patch_config(48, 64)), "strides": [16] * 12})
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 700), st.integers(1, 60), st.integers(24_000, 400_000))
+def test_sizing_keeps_to_its_budget(height, width, frames, budget):
+    config = grid_config(height, width, frames, budget)
+    count = parameter_count(config)
+    smallest = parameter_count(replace(config, grids=sizing._grids(config.geometry, 0.0)))
+    assert count <= max(budget, smallest)
+
+
+def test_the_size_follows_the_video():
+    def count(height, width, frames, source):
+        geometry = Geometry(frames, height, width, 2, 4)
+        return parameter_count(sizing.grid_config(geometry, sizing.parameter_budget(geometry, source), None))
+
+    bunny, bikes, carphone = count(640, 1280, 132, 1e9), count(272, 640, 250, 1e9), count(144, 176, 120, 1e9)
+    assert bunny > 1.5 * bikes > 3 * carphone
+    assert count(272, 640, 250, 509_868) <= 0.9 * 509_868
