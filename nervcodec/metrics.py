@@ -23,13 +23,25 @@ def _batch(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
 
 
-def ssim(decoded: np.ndarray, original: np.ndarray) -> float:
-    """SSIM (Wang et al. 2004) of two uint8 RGB images; the 11 pixel window shrinks for sides below that."""
+def ssim_of(a: Tensor, b: Tensor, data_range: float) -> Tensor:
+    """Mean SSIM (Wang et al. 2004) of two batches ``(B, 3, h, w)`` of floats.
+
+    The 11 pixel window shrinks to the largest odd size that fits where a side is shorter. A side of one pixel is
+    doubled first, which changes nothing: pytorch-msssim drops dimensions of size one.
+    """
     from pytorch_msssim import ssim as compute
 
-    side = min(decoded.shape[:2])
-    window = min(11, side if side % 2 else side - 1) if side > 1 else 1
-    return float(compute(_batch(decoded), _batch(original), data_range=255, win_size=window))
+    for axis in (2, 3):
+        if a.shape[axis] == 1:
+            a, b = (x.repeat_interleave(2, dim=axis) for x in (a, b))
+    side = min(a.shape[2:])
+    window = min(11, side if side % 2 else side - 1)
+    return compute(a, b, data_range=data_range, win_size=window)
+
+
+def ssim(decoded: np.ndarray, original: np.ndarray) -> float:
+    """SSIM of two uint8 RGB images, see :func:`ssim_of`."""
+    return float(ssim_of(_batch(decoded), _batch(original), data_range=255))
 
 
 def ms_ssim(decoded: np.ndarray, original: np.ndarray) -> float | None:

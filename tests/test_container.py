@@ -50,7 +50,8 @@ def tampered(path: Path, change) -> Path:
     (length,) = struct.unpack_from("<Q", blob)
     table = json.loads(blob[8 : 8 + length])
     header = json.loads(table["__metadata__"]["header"])
-    text = json.dumps(change(header) or header)
+    result = change(header)
+    text = json.dumps(result if isinstance(result, list) else header)
     table["__metadata__"]["header"] = text
     table["__metadata__"]["header_checksum"] = container.digest(text.encode())
     new = json.dumps(table).encode()

@@ -122,17 +122,17 @@ def test_ssim_of_tiny_images(size):
 @pytest.mark.parametrize("loss", PIXEL_LOSSES)
 def test_every_loss_fits(loss):
     recorder = Recorder()
-    t = trainer(FitConfig(epochs=60, loss=loss, batch_size=4), observer=recorder)
+    t = trainer(FitConfig(epochs=300, loss=loss, batch_size=4), observer=recorder)
     result = t.fit()
     assert result.complete
-    assert result.steps == 120
+    assert result.steps == 600
     assert recorder.events[-1].psnr_db > 20
     assert recorder.events[-1].fraction == 1.0
 
 
 def test_adam_on_everything_fits_too():
     recorder = Recorder()
-    trainer(FitConfig(epochs=60, optimizer="adam", lr=0.01), observer=recorder).fit()
+    trainer(FitConfig(epochs=400, optimizer="adam", lr=0.01), observer=recorder).fit()
     assert recorder.events[-1].psnr_db > 18
 
 
@@ -173,14 +173,15 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 def test_an_early_stop_keeps_what_there_is():
-    recorder = Recorder(stop_after=50)
-    t = trainer(FitConfig(epochs=10_000), observer=recorder)
+    recorder = Recorder(stop_after=300)
+    t = trainer(FitConfig(epochs=600), observer=recorder)
     result = t.fit()
     assert not result.complete
-    assert result.steps == 50
+    assert result.steps == 300
     with torch.inference_mode():
         image = t.field.render(torch.tensor([0]))[0]
-    assert (image - torch.from_numpy(moving_square()[0]).float() / 255).square().mean() < 0.05
+    error = image - torch.from_numpy(moving_square()[0]).float() / 255
+    assert error.square().mean() < 0.02
 
 
 def test_divergence_is_said():

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nervcodec.metrics import ssim_of
+
 _FLATTEN = 1e-5  # squared error of 50 dB
 
 # Prediction and target in the network's packed layout, and the function that makes images (B, h, w, 3) of them.
@@ -36,16 +38,8 @@ def log_l2(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor
 
 
 def structural_similarity(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean SSIM (Wang et al. 2004) of images ``(B, h, w, 3)`` in [0, 1].
-
-    The 11 pixel window shrinks to the largest odd size that fits where a side is shorter.
-    """
-    from pytorch_msssim import ssim
-
-    side = min(prediction.shape[1:3])
-    window = min(11, side if side % 2 else side - 1)
-    images = (x.float().permute(0, 3, 1, 2) for x in (prediction, target))
-    return ssim(*images, data_range=1.0, size_average=True, win_size=max(1, window))
+    """Mean SSIM (Wang et al. 2004) of images ``(B, h, w, 3)`` in [0, 1]; see :func:`nervcodec.metrics.ssim_of`."""
+    return ssim_of(*(x.float().permute(0, 3, 1, 2) for x in (prediction, target)), data_range=1.0)
 
 
 def fusion6(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:

@@ -50,7 +50,7 @@ class PatchField(Field):
         self.stem = nn.Linear(2 * 3 * config.levels, config.fc_dim * height * width)
         widths = [config.fc_dim, *config.widths]
         self.blocks = nn.Sequential(
-            *(NervBlock(a, b, s) for a, b, s in zip(widths, widths[1:], config.strides, strict=True))
+            *(NervBlock(a, b, s) for a, b, s in zip(widths[:-1], widths[1:], config.strides, strict=True))
         )
         self.pixels = nn.Conv2d(widths[-1], 3, 3, padding=1)
         self.semantic = SemanticHead(widths[-1], config.semantic, 1) if config.semantic else None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -48,6 +49,9 @@ def _pump(frames: Iterable[np.ndarray], arguments: list[str], what: str, stdout:
             process.kill()
             process.wait()
             raise
+        finally:
+            with contextlib.suppress(BrokenPipeError):  # what was still buffered has no reader any more
+                process.stdin.close()
         if status:
             log.seek(0)
             reason = ffmpeg.last_complaint(log.read().decode("utf-8", "replace"))
