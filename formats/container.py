@@ -23,10 +23,9 @@ from safetensors.numpy import save as safetensors_save
 from nervcodec.errors import ContainerError
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.fields import from_json, to_json
-from nervcodec.formats.header import FORMAT, FORMAT_VERSION, Header
+from nervcodec.formats.header import FORMAT, FORMAT_VERSION, FRAME_TIMES, Header
 from nervcodec.formats.quantization import dequantize
 
-FRAME_TIMES = "frame_times"
 MAX_HEADER_BYTES = 64 << 20
 
 

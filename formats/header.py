@@ -17,6 +17,8 @@ from nervcodec.formats.quantization import TensorCode
 FORMAT = "nerv"
 FORMAT_VERSION = 1
 
+FRAME_TIMES = "frame_times"  # the one tensor that belongs to no segment
+
 MAX_SIDE = 65_536
 MAX_PIXELS = 1 << 28  # of one frame: sixteen times 8K
 MAX_FRAMES = 100_000_000
@@ -127,6 +129,7 @@ class Segment:
     def __post_init__(self) -> None:
         _check(0 <= self.first_frame < MAX_FRAMES and 1 <= self.frame_count <= MAX_FRAMES, "frames are out of range")
         _check_text("prefix", self.prefix)
+        _check(self.prefix.endswith("/") and self.prefix.count("/") == 1, "a prefix ends with its only slash")
         _check(
             all(0 <= i < self.frame_count for i in self.embedded_frames)
             and all(a < b for a, b in zip(self.embedded_frames, self.embedded_frames[1:], strict=False)),
@@ -203,5 +206,9 @@ class Header:
             _check(segment.first_frame == position, "segments must follow each other without a gap")
             position += segment.frame_count
         _check(position == self.video.frame_count, "segments do not add up to the frame count")
+        prefixes = {segment.prefix for segment in self.segments}
+        _check(len(prefixes) == len(self.segments), "two segments share their tensors")
         for name in self.tensors:
             _check_text("tensor name", name)
+            owner, slash, _ = name.partition("/")
+            _check(owner + slash in prefixes or name == FRAME_TIMES, "a tensor belongs to no segment")

@@ -19,7 +19,7 @@ from nervcodec.events import Observer
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.trainer import FitResult, SegmentData, Trainer
 from nervcodec.formats import container
-from nervcodec.formats.header import FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
+from nervcodec.formats.header import FRAME_TIMES, FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
 from nervcodec.formats.quantization import dequantize, quantize
 from nervcodec.network.build import build, from_arrays, parameter_count, to_arrays
 from nervcodec.network.config import Geometry, NetworkConfig, PatchConfig, network_to_json
@@ -253,8 +253,8 @@ class _Encoder:
         tensors = {name: stored for d in done for name, stored in d.tensors.items()}
         if info.variable_frame_rate:
             times = info.times_s[:frames].astype("<f8")
-            arrays[container.FRAME_TIMES] = times
-            tensors[container.FRAME_TIMES] = StoredTensor(container.checksum(times))
+            arrays[FRAME_TIMES] = times
+            tensors[FRAME_TIMES] = StoredTensor(container.checksum(times))
         psnr_db = float(np.concatenate([d.psnr_db for d in done]).mean())
         fit_s = sum(d.result.elapsed_s for d in done)
         steps = sum(d.result.steps for d in done)

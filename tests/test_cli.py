@@ -175,8 +175,8 @@ def test_decode_some_frames(run, small_nerv, tmp_path):
     assert run("decode", small_nerv, "--frames", "10:20", "-o", "out/").returncode == 0
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert names == [f"frame_{n:05d}.png" for n in range(10, 20)]
-    decoded = np.asarray(Image.open(tmp_path / "out" / "frame_00012.png"))
-    assert np.array_equal(decoded, nervcodec.open(small_nerv)[12])
+    with Image.open(tmp_path / "out" / "frame_00012.png") as image:
+        assert np.array_equal(np.asarray(image), nervcodec.open(small_nerv)[12])
     assert run("decode", small_nerv, "--frames", "15", "-o", "out").returncode == 1
     assert run("decode", small_nerv, "--frames", "1s:1.2s", "-o", "times").returncode == 0
     assert len(list((tmp_path / "times").iterdir())) == 5
@@ -188,7 +188,8 @@ def test_decode_some_frames(run, small_nerv, tmp_path):
 
 def test_decode_a_patch_at_half_size(run, small_nerv, tmp_path):
     assert run("decode", small_nerv, "--frames", "3", "--patch", "1,2", "--scale", 0.5, "-o", "p").returncode == 0
-    assert Image.open(tmp_path / "p" / "frame_00003.png").size == (40, 34)
+    with Image.open(tmp_path / "p" / "frame_00003.png") as image:
+        assert image.size == (40, 34)
     assert run("decode", small_nerv, "--patch", "2,0", "-o", "q.mp4").returncode == 2
     assert run("decode", small_nerv, "--patch", "0,0", "-o", "q.mkv", "-q").returncode == 0
 
@@ -259,7 +260,8 @@ def test_eval_json(run, small_nerv, bikes, tmp_path):
     data = json.loads(result.stdout)
     assert {"psnr", "ssim", "ms_ssim", "bpp", "bytes", "semantic", "retrieval", "decode_fps"} <= set(data)
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 51
-    assert Image.open(next((tmp_path / "pairs").iterdir())).size == (640, 136)
+    with Image.open(next((tmp_path / "pairs").iterdir())) as image:
+        assert image.size == (640, 136)
     assert run("eval", small_nerv).returncode == 2
 
 

@@ -113,9 +113,9 @@ def test_evaluation_reads_the_file_afresh(small_nerv, bikes):
     assert data["retrieval"]["ndcg_at_10"] > 0.7
 
 
-def test_evaluation_refuses_another_video(small_nerv, carphone):
+def test_evaluation_refuses_another_video(small_nerv, bunny):
     with pytest.raises(VideoError, match="is it the video that was encoded"):
-        nervcodec.evaluate(small_nerv, carphone)
+        nervcodec.evaluate(small_nerv, bunny)
 
 
 class StopInSecondSegment(Observer):

@@ -153,6 +153,8 @@ ABSURD = [
     ("number of segments", lambda h: h.update(segments=[])),
     ("ascend", lambda h: h["segments"][0].update(embedded_frames=[5, 5])),
     ("ascend", lambda h: h["segments"][0].update(embedded_frames=[10])),
+    ("no segment", lambda h: h["tensors"].update({"x/a": h["tensors"].pop("0/a")})),
+    ("only slash", lambda h: h["segments"][0].update(prefix="")),
     ("disagree about tensor", lambda h: h["tensors"].pop("0/a")),
     ("must be an object", lambda h: [1, 2]),
     ("must be an object", lambda h: h.update(video=None)),

@@ -217,8 +217,8 @@ class Trainer:
         units = units.to(self.hardware.device)
         with self.hardware.autocast():
             prediction, centred = self.field(units, with_semantics)
-            target = self.targets[units].to(prediction.dtype).mul_(1 / 255).sub_(0.5)
-            loss = self.pixel_loss(prediction, target, self.field.unpack)
+        target = self.targets[units].to(prediction.dtype).mul_(1 / 255).sub_(0.5)
+        loss = self.pixel_loss(prediction, target, self.field.unpack)
         semantic = None
         if with_semantics and self.config.semantic_weight:
             rows, labelled = rows.to(self.hardware.device), labelled.to(self.hardware.device)

@@ -66,8 +66,9 @@ class OpenClipEncoder:
             network, _, self.preprocess = open_clip.create_model_and_transforms(
                 model, pretrained=weights, device=device, weights_only=True
             )
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise EncoderError(f"{name}: the weights cannot be loaded ({str(error).splitlines()[0][:200]})") from None
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise EncoderError(f"{name}: the weights cannot be loaded ({reason})") from None
         self.network = network.eval().requires_grad_(False)
         self.tokenizer = open_clip.get_tokenizer(model)
         self.templates = open_clip.SIMPLE_IMAGENET_TEMPLATES
