@@ -24,7 +24,7 @@ class FitConfig:
         semantic_weight: lambda, weight of the semantic loss; 0 fits pixels only.
         pixel_warmup: fraction of the fit (below 1) or epochs (1 and above) that fit pixels only.
         optimizer: ``muon`` (matrices by Muon, all else by Adam), ``adam``, or None for the network's own.
-        lr: learning rate; None for the optimiser's own. With Muon, grids get 1.3 and everything else 0.2 times it.
+        lr: learning rate; None for the optimiser's own. With Muon, grids get the same, all else 0.15 times it.
         lr_type: schedule, see :mod:`nervcodec.fitting.schedule`.
         batch_size: units in a batch (frames for ``grid``, patches for ``pe``); None for the network's own.
         seed: of weights and batches.

@@ -21,8 +21,8 @@ from nervcodec.fitting.muon import Muon
 from nervcodec.fitting.schedule import parse_schedule
 from nervcodec.network.field import Field
 
-MUON_LR, ADAM_LR = 0.015, 0.001
-GRID_LR, OTHER_LR = 1.3, 0.2  # times Muon's
+MUON_LR, ADAM_LR = 0.02, 0.001
+GRID_LR, OTHER_LR = 1.0, 0.15  # times Muon's
 _REPORT_S = 0.25
 _AVERAGE_OVER = 0.02  # the running mean of weights reaches back this fraction of the fit
 

@@ -1,0 +1,37 @@
+# `make demo` and `make test` need nothing but Python 3.10+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean
+
+help:  ## Show what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	@# torch and torchvision have to match; this pair is tried first, then whatever pip finds for this machine.
+	$(BIN)/python -m pip install --quiet "torch==2.14.1" "torchvision==0.29.1" || $(BIN)/python -m pip install --quiet torch torchvision
+	$(BIN)/python -m pip install --quiet --editable ".[all]"
+	@touch $(STAMP)
+
+install: $(STAMP)  ## Create .venv and install nervcodec with all extras
+
+demo: $(STAMP)  ## Encode, decode, evaluate and search a real clip, offline, on a CPU
+	HF_HUB_OFFLINE=1 $(BIN)/python examples/demo.py
+
+test: $(STAMP) lint  ## Run the tests
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: $(STAMP)  ## Check style
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+format: $(STAMP)  ## Bring the code into shape
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+clean:  ## Remove the environment and what was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache demo-out
