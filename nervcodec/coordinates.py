@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,12 @@ class PatchGrid:
         return -(-self.height // self.rows), -(-self.width // self.columns)
 
 
-def frame_coordinate(frame: int, count: int) -> float:
-    """The time coordinate of a frame: the first frame is 0, the last is 1; 0 for a single frame."""
-    return frame / (count - 1) if count > 1 else 0.0
+Number = TypeVar("Number")
+
+
+def frame_coordinate(frame: Number, count: int) -> Number:
+    """The time coordinate of a frame (a number or a float tensor): the first is 0, the last 1; 0 for a single one."""
+    return frame / max(count - 1, 1)  # type: ignore[operator]
 
 
 def patch_coordinates(frame: int, row: int, column: int, count: int, grid: PatchGrid) -> tuple[float, float, float]:

@@ -27,8 +27,7 @@ class Field(nn.Module, ABC):
 
     def times(self, frames: Tensor) -> Tensor:
         """``(B,)`` frame numbers to ``(B,)`` float32 time coordinates."""
-        coordinates = [frame_coordinate(int(f), self.geometry.frames) for f in frames]
-        return torch.tensor(coordinates, dtype=torch.float32, device=self.device)
+        return frame_coordinate(frames.to(self.device, torch.float32), self.geometry.frames)
 
     @property
     def device(self) -> torch.device:
