@@ -53,7 +53,7 @@ def _rate(text: str) -> Fraction:
     "--pixel-warmup", type=click.FloatRange(0), help="Fit pixels only for this fraction of the fit, or so many epochs."
 )
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate.")
-@click.option("--lr-type", help="Schedule, such as cosine_0.1_1_0.1, step_0.25_0.5 or constant.")
+@click.option("--lr-type", help="Schedule, such as cosine_0.1_1_0.1, linear_0.03_1_0, step_0.25_0.5 or constant.")
 @click.option("--optimizer", type=click.Choice(["muon", "adam"]), help="Default: muon for grid, adam for pe.")
 @click.option("--batch-size", type=click.IntRange(1), help="Frames (grid) or patches (pe) in a batch.")
 @click.option("--encoder", help="auto (default), offline, none, openclip:MODEL/PRETRAINED or openclip:PATH.")

@@ -16,10 +16,10 @@ SHARE_OF_SOURCE = 0.88  # of the source's bytes that weights may take; the heade
 
 # Decoders from large to small: widths, depths, expansions by stage.
 _DECODERS = (
-    ((64, 40, 20), (2, 2, 1), (4, 4, 4)),
-    ((48, 28, 16), (2, 2, 1), (4, 4, 4)),
-    ((32, 20, 12), (2, 1, 1), (4, 4, 4)),
-    ((20, 12, 8), (1, 1, 1), (4, 4, 4)),
+    ((64, 40, 20), (2, 2, 1), (4, 4, 2)),
+    ((48, 28, 16), (2, 2, 1), (4, 4, 2)),
+    ((32, 20, 12), (2, 1, 1), (4, 4, 2)),
+    ((20, 12, 8), (1, 1, 1), (4, 4, 2)),
 )
 _DECODER_SHARE = 0.4  # of the parameters a decoder may take before a smaller one is chosen
 

@@ -68,9 +68,21 @@ def test_cosine_schedule_follows_the_formula():
 
 def test_other_schedules():
     assert parse_schedule("constant")(0.7) == 1.0
+    factor = parse_schedule("linear_0.2_1_0.5")
+    assert [factor(x) for x in (0.0, 0.1, 0.2, 0.6, 1.0)] == pytest.approx([0, 0.5, 1, 0.75, 0.5])
     factor = parse_schedule("step_0.25_0.5")
     assert [factor(x) for x in (0.0, 0.24, 0.25, 0.5, 0.99)] == [1, 1, 0.5, 0.25, 0.125]
-    for bad in ("", "cosine", "cosine_1_1_1", "cosine_a_1_1", "linear", "step_0_0.5", "constant_1", "cosine_-1_1_1"):
+    for bad in (
+        "",
+        "cosine",
+        "cosine_1_1_1",
+        "cosine_a_1_1",
+        "linear",
+        "linear_1_1_1",
+        "step_0_0.5",
+        "constant_1",
+        "cosine_-1_1_1",
+    ):
         with pytest.raises(ConfigError):
             parse_schedule(bad)
 

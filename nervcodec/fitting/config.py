@@ -37,7 +37,7 @@ class FitConfig:
     pixel_warmup: float = 0.15
     optimizer: str | None = None
     lr: float | None = None
-    lr_type: str = "cosine_0.03_1_0"
+    lr_type: str = "linear_0.03_1_0"
     batch_size: int | None = None
     seed: int = 0
 

@@ -28,13 +28,24 @@ def cosine(warmup: float, start: float, end: float) -> Schedule:
     return factor
 
 
+def linear(warmup: float, start: float, end: float) -> Schedule:
+    """As :func:`cosine`, with a straight line from ``start`` to ``end``."""
+
+    def factor(done: float) -> float:
+        if done < warmup:
+            return start * done / warmup
+        return start + (end - start) * min(1.0, (done - warmup) / (1 - warmup))
+
+    return factor
+
+
 def step(interval: float, ratio: float) -> Schedule:
     """Multiply by ``ratio`` every ``interval`` (a fraction of the fit)."""
     return lambda done: ratio ** math.floor(done / interval + 1e-9)
 
 
 def parse_schedule(text: str) -> Schedule:
-    """Read ``cosine_WARMUP_FROM_TO``, ``step_INTERVAL_RATIO`` or ``constant``.
+    """Read ``cosine_WARMUP_FROM_TO``, ``linear_WARMUP_FROM_TO``, ``step_INTERVAL_RATIO`` or ``constant``.
 
     Returns:
         A function of the fraction done, 0 to 1, giving the factor on the learning rate.
@@ -50,8 +61,10 @@ def parse_schedule(text: str) -> Schedule:
     if all(math.isfinite(v) and v >= 0 for v in values):
         if kind == "cosine" and len(values) == 3 and values[0] < 1:
             return cosine(*values)
+        if kind == "linear" and len(values) == 3 and values[0] < 1:
+            return linear(*values)
         if kind == "step" and len(values) == 2 and values[0] > 0 and values[1] > 0:
             return step(*values)
         if kind == "constant" and not values:
             return lambda done: 1.0
-    raise ConfigError(f"{text!r} is not a schedule; write cosine_0.1_1_0.1, step_0.25_0.5 or constant")
+    raise ConfigError(f"{text!r} is not a schedule; write cosine_0.1_1_0.1, linear_0.1_1_0, step_0.25_0.5 or constant")

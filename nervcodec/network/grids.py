@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nervcodec.network.config import GridShape
 from nervcodec.network.interpolation import resampling_matrix
 
-INITIAL_STD = 0.01
+INITIAL_STD = 0.05
 
 
 def lerp_times(values: Tensor, t: Tensor) -> Tensor:

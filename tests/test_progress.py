@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+import math
+import signal
+
+import pytest
+
+from nervcodec.cli.main import one_line
+from nervcodec.cli.progress import PlainObserver, describe
+from nervcodec.cli.render import human_bytes, timecode
+from nervcodec.events import StepEvent
+
+
+def event(fraction=0.25, psnr_db=30.0, semantic=None, segments=1):
+    return StepEvent(0, segments, fraction, 100, 10.0, psnr_db, 0.05, semantic)
+
+
+def test_a_line_carries_rate_quality_and_time_left():
+    assert describe(event()) == "Fitting:  25%, step 100, PSNR 30.00 dB, 0.0500 bpp, 10 s, 30 s left"
+    assert "PSNR" not in describe(event(psnr_db=math.nan))
+    assert "segment 1 of 3, " in describe(event(segments=3))
+    assert "semantic 0.500" in describe(event(semantic=0.5))
+
+
+def test_plain_lines_come_every_ten_seconds(capsys):
+    now = [0.0]
+    observer = PlainObserver(clock=lambda: now[0])
+    observer.stage("Fitting")
+    for second in range(31):
+        now[0] = float(second)
+        observer.step(event())
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Fitting ..."
+    assert len(lines) == 1 + 3
+    observer.step(event(fraction=1.0))
+    assert "100%" in capsys.readouterr().err
+
+
+def test_the_first_signal_stops_the_fit_and_the_second_gives_up(capsys):
+    with PlainObserver() as observer:
+        observer.stage("Fitting")
+        signal.raise_signal(signal.SIGINT)
+        assert observer.stop_requested()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert "best state so far" in capsys.readouterr().err
+
+
+def test_a_signal_outside_the_fit_interrupts():
+    with PlainObserver() as observer:
+        observer.stage("Reading")
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_how_numbers_look():
+    assert human_bytes(509_868) == "509.9 KB"
+    assert human_bytes(12) == "12 bytes"
+    assert timecode(3.5) == "00:03.500"
+    assert timecode(3661.0004) == "1:01:01.000"
+    assert one_line("a\nb\x1b[31m  c") == "a b [31m c"
