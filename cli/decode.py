@@ -46,7 +46,7 @@ def _patch(text: str) -> tuple[int, int]:
 @click.option("--crf", type=click.IntRange(0, 51), default=18, show_default=True, help="Quality of the video written.")
 @options.hardware
 @options.force
-@options.verbosity
+@options.quiet
 @options.debug
 def decode(
     file: str,
@@ -58,7 +58,6 @@ def decode(
     device: str,
     precision: str,
     force: bool,
-    verbose: bool,
     quiet: bool,
 ) -> None:
     """Rebuild frames from a .nerv container: a video, PNG images, or y4m on stdout."""

@@ -62,7 +62,8 @@ def _rate(text: str) -> Fraction:
 @options.hardware
 @options.force
 @options.as_json
-@options.verbosity
+@options.quiet
+@options.verbose
 @options.debug
 def encode(
     source: str, output: str | None, force: bool, as_json: bool, verbose: bool, quiet: bool, **settings: Any

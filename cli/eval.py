@@ -18,7 +18,7 @@ from nervcodec.cli import options
 @options.hardware
 @options.force
 @options.as_json
-@options.verbosity
+@options.quiet
 @options.debug
 def evaluate(
     file: str,
@@ -29,7 +29,6 @@ def evaluate(
     precision: str,
     force: bool,
     as_json: bool,
-    verbose: bool,
     quiet: bool,
 ) -> None:
     """Measure a .nerv container against the video it was made from.

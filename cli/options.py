@@ -57,12 +57,6 @@ def debug(command: F) -> F:
     return option(command)
 
 
-def verbosity(command: F) -> F:
-    """``-v`` and ``-q``, as ``verbose`` and ``quiet``."""
-    command = click.option("-q", "--quiet", is_flag=True, help="No progress; warnings only.")(command)
-    return click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")(command)
-
-
 def hardware(command: F) -> F:
     """``--device`` and ``--precision``."""
     command = click.option(
@@ -73,6 +67,8 @@ def hardware(command: F) -> F:
     )
 
 
+quiet = click.option("-q", "--quiet", is_flag=True, help="No progress; warnings only.")
+verbose = click.option("-v", "--verbose", is_flag=True, help="Also report parameters and time of embedding.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 force = click.option("--force", is_flag=True, help="Overwrite an existing output.")
 EXISTING = click.Path(exists=True, dir_okay=False)

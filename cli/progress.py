@@ -17,14 +17,14 @@ _FITTING = "Fitting"
 
 
 class ProgressObserver(Observer):
-    """A context manager that is also an observer. The first SIGINT or SIGTERM while fitting asks the fit to end.
+    """A context manager that is also an observer. Once a fit has begun, the first SIGINT or SIGTERM asks it to end.
 
-    Outside the fit, or the second time, the signal raises KeyboardInterrupt as usual.
+    Before that, when there is nothing to keep, and the second time, the signal raises KeyboardInterrupt as usual.
     """
 
     def __init__(self) -> None:
         self._current = ""
-        self._stop = False
+        self._something_to_keep = self._stop = False
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> ProgressObserver:
@@ -39,7 +39,7 @@ class ProgressObserver(Observer):
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        if self._stop or self._current != _FITTING:
+        if self._stop or not self._something_to_keep:
             raise KeyboardInterrupt
         self._stop = True
         self.note("stopping; the best state so far will be written (once more to give up)")
@@ -49,6 +49,7 @@ class ProgressObserver(Observer):
 
     def stage(self, name: str, total: int | None = None) -> None:
         self._current = name
+        self._something_to_keep |= name == _FITTING
 
 
 class QuietObserver(ProgressObserver):

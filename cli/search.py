@@ -30,7 +30,6 @@ _BAR = 10
 @click.option("--image", is_flag=True, help="QUERY names an image file to look for instead of a text.")
 @options.hardware
 @options.as_json
-@options.verbosity
 @options.debug
 def search(
     query: str,
@@ -42,8 +41,6 @@ def search(
     device: str,
     precision: str,
     as_json: bool,
-    verbose: bool,
-    quiet: bool,
 ) -> None:
     """Find the moments and places that match a text, in .nerv files or in all of those below folders.
 

@@ -49,7 +49,7 @@ class VideoFacts:
         duration_s: seconds.
         source_name: file name of the source, without folders.
         sample_aspect_ratio: width : height of one pixel.
-        source_bytes: size of the source file, audio included; None where only a part of it was encoded or unknown.
+        source_bytes: size of the whole source file, audio included; None where it is not known.
         source_start_s: where in the source this container begins, in seconds.
         source_duration_s: how much of the source was asked for, in seconds; None for all of it.
         crop: (height, width) of the window cut from the middle of the source's frames, before any scaling.

@@ -89,9 +89,15 @@ def encode(
     """
     wanted = options.from_flat(**settings)
     source = Path(path)
-    target = Path(out) if out is not None else source.with_name(source.name).with_suffix(DEFAULT_SUFFIX)
+    target = Path(out) if out is not None else _default_target(source)
     check_output(source, target, force)
     return _Encoder(source, target, wanted, observer or Observer()).run()
+
+
+def _default_target(source: Path) -> Path:
+    """Beside the source, with its name and ``.nerv``."""
+    place = source if source.name not in ("", "..") else source.resolve()
+    return place.with_name((place.name if place.is_dir() else place.stem) + DEFAULT_SUFFIX)
 
 
 def check_output(source: Path, target: Path, force: bool) -> None:
@@ -145,12 +151,16 @@ class _Encoder:
         for index, length in enumerate(lengths):
             fit = wanted.fit.limited(length / info.frame_count, len(lengths))
             pixels = read_segment(frames, length)
-            done.append(self._segment(pixels, first, index, len(lengths), info, grid, encoder, fit, hardware))
+            segment = self._segment(pixels, first, index, len(lengths), info, grid, encoder, fit, hardware)
+            if done and not segment.result.steps:
+                break  # stopped before this segment was begun; those before it are whole
+            done.append(segment)
             first += length
-            if not done[-1].result.complete:
+            if not segment.result.complete:
                 break
         frames.close()
-        return self._write(info, grid, encoder, done, complete=first == info.frame_count and done[-1].result.complete)
+        complete = first == info.frame_count and done[-1].result.complete
+        return self._write(info, grid, encoder, done, complete)
 
     def _segment(
         self,

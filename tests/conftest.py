@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# A shared machine may stall for a moment; that is no reason to fail.
+settings.register_profile("nervcodec", deadline=None)
+settings.load_profile("nervcodec")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,7 +59,7 @@ def carphone() -> Path:
 
 @pytest.fixture(scope="session")
 def small_nerv(bikes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of bikes.mp4 at half size with offline embeddings, fitted for some seconds, in two segments."""
+    """Two seconds of bikes.mp4 at half size with offline embeddings, fitted in some seconds, in two segments."""
     import nervcodec
 
     out = tmp_path_factory.mktemp("small") / "street.nerv"
@@ -63,12 +69,35 @@ def small_nerv(bikes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         start_s=4.0,
         duration_s=2.0,
         scale=0.5,
-        time_s=16.0,
+        epochs=100,
         segment="1s",
         encoder="offline",
         semantic_fps=5.0,
     )
     return out
+
+
+TINY_CLIP = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a real OpenCLIP model, tiny and with random weights, from a checkpoint and a configuration."""
+    import open_clip
+    import torch
+
+    folder = tmp_path_factory.mktemp("clip")
+    config = folder / "tiny-test.json"
+    config.write_text(json.dumps(TINY_CLIP))
+    open_clip.add_model_config(config)
+    torch.manual_seed(0)
+    model = open_clip.create_model("tiny-test")
+    torch.save(model.state_dict(), folder / "tiny.pt")
+    return f"openclip:{config}={folder / 'tiny.pt'}"
 
 
 Run = Callable[..., subprocess.CompletedProcess]

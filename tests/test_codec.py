@@ -99,6 +99,16 @@ def test_search_through_the_offline_encoder(video):
     assert found[0].file == video.path
 
 
+def test_openclip_end_to_end(carphone, tmp_path, tiny_clip):
+    out = tmp_path / "a.nerv"
+    nervcodec.encode(carphone, out, duration_s=0.5, epochs=5, encoder=tiny_clip)
+    video = nervcodec.open(out)
+    assert video.header.semantic.encoder == tiny_clip
+    assert video.header.semantic.dimension == 24
+    assert video.search("sink", k=1)[0].file == out
+    assert nervcodec.evaluate(out, carphone).semantic["cosine"] > 0.5
+
+
 def test_evaluation_reads_the_file_afresh(small_nerv, bikes):
     report = nervcodec.evaluate(small_nerv, bikes)
     data = report.to_json()

@@ -91,7 +91,7 @@ def test_every_truncation_is_refused(path):
             container.read(cut)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_flipped_bit_never_passes_as_other_content(path, data):
     blob = bytearray(path.read_bytes())
@@ -109,7 +109,7 @@ def test_a_flipped_bit_never_passes_as_other_content(path, data):
     assert all(np.array_equal(opened.arrays[n], original.arrays[n]) for n in original.arrays)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(blob=st.binary(max_size=200))
 def test_noise_is_refused(tmp_path, blob):
     path = tmp_path / "noise.nerv"

@@ -181,7 +181,7 @@ def test_hostile_configurations_take_no_memory():
         network_from_json({**network_to_json(patch_config(48, 64)), "strides": [16] * 12})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 400), st.integers(1, 700), st.integers(1, 60), st.integers(24_000, 400_000))
 def test_sizing_keeps_to_its_budget(height, width, frames, budget):
     config = grid_config(height, width, frames, budget)

@@ -45,7 +45,15 @@ def test_the_first_signal_stops_the_fit_and_the_second_gives_up(capsys):
     assert "best state so far" in capsys.readouterr().err
 
 
-def test_a_signal_outside_the_fit_interrupts():
+def test_between_segments_there_is_something_to_keep():
+    with PlainObserver() as observer:
+        observer.stage("Fitting")
+        observer.stage("Embedding patches", 8)
+        signal.raise_signal(signal.SIGINT)
+        assert observer.stop_requested()
+
+
+def test_a_signal_before_the_fit_interrupts():
     with PlainObserver() as observer:
         observer.stage("Reading")
         with pytest.raises(KeyboardInterrupt):

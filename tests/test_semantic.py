@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: MIT
-import json
 import socket
 
 import numpy as np
 import pytest
-import torch
 
 from nervcodec.coordinates import PatchGrid
 from nervcodec.errors import EncoderError
@@ -16,27 +14,6 @@ from nervcodec.semantic.openclip import split_name
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.video.reader import read_frames
 from nervcodec.video.source import SourceOptions, scan
-
-TINY_CLIP = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-}
-
-
-@pytest.fixture(scope="module")
-def tiny_clip(tmp_path_factory):
-    """The name of a real OpenCLIP model, tiny and with random weights, from a checkpoint and a configuration."""
-    import open_clip
-
-    folder = tmp_path_factory.mktemp("clip")
-    config = folder / "tiny-test.json"
-    config.write_text(json.dumps(TINY_CLIP))
-    open_clip.add_model_config(config)
-    torch.manual_seed(0)
-    model = open_clip.create_model("tiny-test")
-    torch.save(model.state_dict(), folder / "tiny.pt")
-    return f"openclip:{config}={folder / 'tiny.pt'}"
 
 
 @pytest.fixture(scope="module")

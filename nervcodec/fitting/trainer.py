@@ -90,6 +90,7 @@ class Trainer:
         self.batch_size = min(config.batch_size or field.default_batch_size, field.unit_count)
         self.steps_per_epoch = -(-field.unit_count // self.batch_size)
         self.generator = torch.Generator().manual_seed(config.seed)
+        self.steps = 0
         self._prepare_semantics(data)
         self._prepare_optimizers()
 
@@ -152,11 +153,11 @@ class Trainer:
         batches = self._batches()
         smoothed_mse = math.nan
         semantic_value: float | None = None
-        steps, next_report, complete = 0, 0.0, True
+        next_report, complete = 0.0, True
         start = time.perf_counter()
         while True:
             elapsed = time.perf_counter() - start
-            done = self._done(steps, elapsed)
+            done = self._done(elapsed)
             if done >= 1:
                 break
             if self.observer.stop_requested():
@@ -164,37 +165,35 @@ class Trainer:
                 break
             report = elapsed >= next_report
             mse, semantic = self._step(next(batches), done, measure=report)
-            steps += 1
-            average.update(steps, _AVERAGE_OVER * steps / max(done, 1e-6))
+            average.update(self.steps, _AVERAGE_OVER * self.steps / max(done, 1e-6))
             if report:
                 if not math.isfinite(mse):
-                    raise DivergedError(f"the fit diverged at step {steps} (loss is {mse}); try a lower --lr")
+                    raise DivergedError(f"the fit diverged at step {self.steps} (loss is {mse}); try a lower --lr")
                 smoothed_mse = mse if math.isnan(smoothed_mse) else 0.8 * smoothed_mse + 0.2 * mse
                 semantic_value = semantic if semantic is not None else semantic_value
-                self._report(done, steps, elapsed, smoothed_mse, semantic_value)
+                self._report(done, elapsed, smoothed_mse, semantic_value)
                 next_report = elapsed + _REPORT_S
-        if not complete and steps:
+        if not complete and self.steps:
             average.apply()
         elapsed = time.perf_counter() - start
-        self._report(1.0 if complete else self._done(steps, elapsed), steps, elapsed, smoothed_mse, semantic_value)
-        return FitResult(steps, elapsed, complete)
+        self._report(1.0 if complete else self._done(elapsed), elapsed, smoothed_mse, semantic_value)
+        return FitResult(self.steps, elapsed, complete)
 
-    def _done(self, steps: int, elapsed: float) -> float:
+    def _done(self, elapsed: float) -> float:
         """Fraction of the budget that is used: of the time or of the epochs, whichever is further."""
         fractions = []
         if self.config.time_s is not None:
             fractions.append(elapsed / self.config.time_s)
         if self.config.epochs is not None:
-            fractions.append(steps / (self.config.epochs * self.steps_per_epoch))
+            fractions.append(self.steps / (self.config.epochs * self.steps_per_epoch))
         if not fractions:
             raise ConfigError("a fit needs an end: a time or a number of epochs")
         return max(fractions)
 
-    def _semantics_active(self, done: float, steps_done: int | None = None) -> bool:
+    def _semantics_active(self, done: float) -> bool:
+        """Whether the pixel warm-up, a fraction of the fit or a number of epochs, is over."""
         warmup = self.config.pixel_warmup
-        if warmup >= 1 and self.config.epochs is not None:  # a number of epochs
-            return done * self.config.epochs >= warmup
-        return done >= min(warmup, 1.0)
+        return done >= warmup if warmup < 1 else self.steps >= warmup * self.steps_per_epoch
 
     def _batches(self) -> Iterator[Tensor]:
         """Batches of units: every unit once an epoch, in a new order each time."""
@@ -228,15 +227,18 @@ class Trainer:
         loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
+        self.steps += 1
         if not measure:
             return math.nan, None
         mse = (prediction.detach().float() - target.float()).square().mean().item()
         return mse if math.isfinite(loss.item()) else math.nan, None if semantic is None else semantic.item()
 
-    def _report(self, done: float, steps: int, elapsed: float, mse: float, semantic: float | None) -> None:
+    def _report(self, done: float, elapsed: float, mse: float, semantic: float | None) -> None:
         psnr_db = -10 * math.log10(max(mse, 1e-10)) if not math.isnan(mse) else math.nan
         segment, count = self.report_as
-        self.observer.step(StepEvent(segment, count, min(done, 1.0), steps, elapsed, psnr_db, self.rate_bpp, semantic))
+        self.observer.step(
+            StepEvent(segment, count, min(done, 1.0), self.steps, elapsed, psnr_db, self.rate_bpp, semantic)
+        )
 
 
 class _RunningMean:

