@@ -110,13 +110,13 @@ class RichObserver(ProgressObserver):
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self._progress = Progress(
-            TextColumn("{task.description:<18}"),
-            BarColumn(bar_width=30),
+            TextColumn("{task.description:<17}"),
+            BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
         )
         self._task = None
@@ -144,9 +144,9 @@ class RichObserver(ProgressObserver):
     def step(self, event: StepEvent) -> None:
         if self._task is None:
             return
-        detail = "" if math.isnan(event.psnr_db) else f"PSNR {event.psnr_db:5.2f} dB  {event.rate_bpp:.4f} bpp"
+        detail = "" if math.isnan(event.psnr_db) else f"{event.psnr_db:5.2f} dB {event.rate_bpp:.4f} bpp"
         if event.segment_count > 1:
-            detail = f"{event.segment + 1}/{event.segment_count}  {detail}"
+            detail = f"{event.segment + 1}/{event.segment_count} {detail}"
         self._progress.update(self._task, completed=event.fraction, detail=detail)
 
     def note(self, text: str) -> None:
