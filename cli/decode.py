@@ -63,6 +63,7 @@ def decode(
     """Rebuild frames from a .nerv container: a video, PNG images, or y4m on stdout."""
     from nervcodec.cli.progress import observer
     from nervcodec.decoding import open_video
+    from nervcodec.outputs import require_free
     from nervcodec.ranges import parse_frames
     from nervcodec.video import writer
 
@@ -74,7 +75,7 @@ def decode(
     else:
         target, as_images = Path(output), _is_folder(output, frames is not None)
     if target is not None and not as_images:
-        _check_target(target, force)
+        require_free(target, force)
     with observer(quiet) as progress:
         progress.stage("Opening")
         video = open_video(source, device, precision)
@@ -145,13 +146,6 @@ def _is_folder(output: str, frames_asked: bool) -> bool:
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise click.UsageError(f"{output}: unknown kind of video; there are {', '.join(VIDEO_SUFFIXES)}")
     return False
-
-
-def _check_target(target: Path, force: bool) -> None:
-    if target.exists() and not force:
-        raise ConfigError(f"{target}: exists already; use --force to overwrite it")
-    if not target.parent.is_dir():
-        raise ConfigError(f"{target.parent}: no such folder")
 
 
 def _digits(count: int) -> int:

@@ -41,6 +41,7 @@ def evaluate(
     from nervcodec.evaluation import evaluate as run
     from nervcodec.formats.atomic import replacing
     from nervcodec.formats.container import read_header
+    from nervcodec.outputs import require_free
 
     if original is None:
         beside = Path(file).with_name(read_header(Path(file)).video.source_name)
@@ -48,8 +49,8 @@ def evaluate(
             raise click.UsageError(f"name the original video; {beside} is not there")
         original = str(beside)
     table = Path(per_frame) if per_frame else None
-    if table is not None and table.exists() and not force:
-        raise ConfigError(f"{table}: exists already; use --force to overwrite it")
+    if table is not None:
+        require_free(table, force)
     with observer(quiet) as progress:
         images = Path(dump_images) if dump_images else None
         report = run(file, original, device, precision, observer=progress, dump_images=images)

@@ -61,9 +61,7 @@ def search(
     for file in files:
         try:
             video = open_video(file, device, precision)
-            if video.header.semantic is None:
-                raise ContainerError(f"{file}: has no embeddings (it was encoded with --encoder none)")
-            found += search_video(video, embed(video.header.semantic.encoder), k, min_score, per_patch)
+            found += search_video(video, embed(video.require_embeddings().encoder), k, min_score, per_patch)
             searched += 1
         except (ContainerError, EncoderError) as error:
             problems.append(error)

@@ -19,7 +19,7 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.formats import container
-from nervcodec.formats.header import Header, Segment
+from nervcodec.formats.header import Header, Segment, SemanticFacts
 from nervcodec.network.build import check_shapes, from_arrays
 from nervcodec.network.config import network_from_json
 from nervcodec.network.field import Field
@@ -176,6 +176,16 @@ class NervVideo(Sequence):
 
     # ------------------------------------------------------------------ embeddings
 
+    def require_embeddings(self) -> SemanticFacts:
+        """What the header says of the embeddings.
+
+        Raises:
+            ContainerError: the container has none.
+        """
+        if self.header.semantic is None:
+            raise ContainerError(f"{self.path}: has no embeddings (it was encoded with --encoder none)")
+        return self.header.semantic
+
     def embeddings(self, numbers: Iterable[int] | None = None) -> np.ndarray:
         """Patch embeddings, without decoding a pixel.
 
@@ -188,8 +198,7 @@ class NervVideo(Sequence):
         Raises:
             ContainerError: the container has none.
         """
-        if self.header.semantic is None:
-            raise ContainerError(f"{self.path}: has no embeddings (it was encoded with --encoder none)")
+        self.require_embeddings()
         rows = []
         with torch.inference_mode(), self.hardware.autocast():
             for segment, local in self._runs(range(len(self)) if numbers is None else numbers, _EMBED_BATCH):
@@ -211,9 +220,7 @@ class NervVideo(Sequence):
         from nervcodec.retrieval import search_video
         from nervcodec.semantic.encoder import load
 
-        if self.header.semantic is None:
-            raise ContainerError(f"{self.path}: has no embeddings (it was encoded with --encoder none)")
-        encoder = encoder or load(self.header.semantic.encoder)
+        encoder = encoder or load(self.require_embeddings().encoder)
         return search_video(self, encoder.embed_text([query])[0], k)
 
     # ------------------------------------------------------------------ inside

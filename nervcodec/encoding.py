@@ -23,6 +23,7 @@ from nervcodec.formats.header import FRAME_TIMES, FitRecord, Header, Segment, Se
 from nervcodec.formats.quantization import dequantize, quantize
 from nervcodec.network.build import build, from_arrays, parameter_count, to_arrays
 from nervcodec.network.config import Geometry, NetworkConfig, PatchConfig, network_to_json
+from nervcodec.outputs import require_free
 from nervcodec.segments import segment_lengths
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
 from nervcodec.semantic.patches import embed_patches, sampled_frames
@@ -108,12 +109,7 @@ def check_output(source: Path, target: Path, force: bool) -> None:
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise ConfigError(f"{target}: input and output are the same file")
-    if target.is_dir():
-        raise ConfigError(f"{target}: is a folder; name a file")
-    if target.exists() and not force:
-        raise ConfigError(f"{target}: exists already; use --force to overwrite it")
-    if not target.parent.is_dir():
-        raise ConfigError(f"{target.parent}: no such folder")
+    require_free(target, force)
 
 
 @dataclass(frozen=True)
@@ -186,7 +182,8 @@ class _Encoder:
             torch.manual_seed(fit.seed + index)
             field = build(config)
         self.observer.stage("Fitting")
-        rate = metrics.rate_bpp(parameter_count(config), *pixels.shape[:3])
+        parameters = parameter_count(config)
+        rate = metrics.rate_bpp(parameters, *pixels.shape[:3])
         data = SegmentData(pixels, embeddings, embedded)
         result = Trainer(field, data, fit, hardware, self.observer, index, count, rate).fit()
         prefix = f"{index}/"
@@ -198,7 +195,7 @@ class _Encoder:
             restored[name] = dequantize(stored, code)
         psnr_db = self._measure(config, restored, pixels, hardware)
         segment = Segment(first, len(pixels), network_to_json(config), prefix, tuple(embedded.tolist()))
-        return _EncodedSegment(segment, arrays, tensors, psnr_db, parameter_count(config), result)
+        return _EncodedSegment(segment, arrays, tensors, psnr_db, parameters, result)
 
     def _network(
         self, geometry: Geometry, info: VideoInfo, encoder: SemanticEncoder | None, embedded: int
@@ -230,10 +227,10 @@ class _Encoder:
     def _share_of_source(self, geometry: Geometry, info: VideoInfo) -> float:
         """The part of the source file's bytes that a segment stands for, by frames."""
         wanted = self.wanted.source
-        seconds = info.duration_s if wanted.start_s or wanted.duration_s is not None else None
         share = geometry.frames / info.frame_count
-        if seconds is not None and info.source_duration_s:
-            share *= min(1.0, seconds / info.source_duration_s)
+        trimmed = wanted.start_s or wanted.duration_s is not None
+        if trimmed and info.source_duration_s:
+            share *= min(1.0, info.duration_s / info.source_duration_s)
         return share
 
     def _measure(

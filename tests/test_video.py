@@ -130,6 +130,11 @@ def test_a_folder_of_frames(tmp_path):
     assert frames_of(images(tmp_path / "j", range(3), suffix="jpg"))[0].frame_count == 3
 
 
+def test_a_frame_rate_is_for_folders(bikes):
+    with pytest.raises(VideoError, match="--fps is for folders"):
+        scan(bikes, SourceOptions(frame_rate=Fraction(30)))
+
+
 def test_bad_folders(tmp_path):
     with pytest.raises(VideoError, match="no PNG or JPEG"):
         scan(images(tmp_path / "none", []))

@@ -96,7 +96,7 @@ class Trainer:
 
     def _prepare_semantics(self, data: SegmentData) -> None:
         self.reference: Tensor | None = None
-        head = getattr(self.field, "semantic", None)
+        head = self.field.semantic
         if head is None or data.embeddings is None or self.config.semantic_weight == 0:
             return
         reference = torch.from_numpy(data.embeddings).to(self.hardware.device)
@@ -219,7 +219,7 @@ class Trainer:
         target = self.targets[units].to(prediction.dtype).mul_(1 / 255).sub_(0.5)
         loss = self.pixel_loss(prediction, target, self.field.unpack)
         semantic = None
-        if with_semantics and self.config.semantic_weight:
+        if with_semantics:
             rows, labelled = rows.to(self.hardware.device), labelled.to(self.hardware.device)
             reference = self.field.pack_embeddings(self.reference, rows.clamp(min=0), units)
             semantic = losses.semantic_loss(centred, reference, labelled, self.variance)

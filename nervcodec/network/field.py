@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nervcodec.coordinates import frame_coordinate
 from nervcodec.network.config import Geometry
+from nervcodec.network.heads import SemanticHead
 
 
 class Field(nn.Module, ABC):
@@ -19,11 +20,13 @@ class Field(nn.Module, ABC):
 
     Attributes:
         geometry: of the segment.
+        semantic: the second head, or None.
         default_optimizer: ``muon`` or ``adam``, what suits it where the fit is not told.
     """
 
     geometry: Geometry
     default_optimizer: str
+    semantic: SemanticHead | None
 
     def times(self, frames: Tensor) -> Tensor:
         """``(B,)`` frame numbers to ``(B,)`` float32 time coordinates."""

@@ -110,6 +110,8 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
     path, options = Path(path), options or SourceOptions()
     if not path.exists():
         raise VideoError(f"{path}: no such file or folder")
+    if options.frame_rate is not None and not path.is_dir():
+        raise VideoError(f"{path}: has a frame rate of its own; --fps is for folders of frames")
     images: tuple[Path, ...] = ()
     if path.is_dir():
         images = folder.numbered_images(path, options.start_s, options.duration_s, options.frame_rate)

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+"""Whether a file may be written, asked before any work is done for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nervcodec.errors import ConfigError
+
+
+def require_free(target: Path, force: bool) -> None:
+    """Refuse an output that exists already or whose folder does not.
+
+    Raises:
+        ConfigError: it is a folder, exists and ``force`` is not set, or its folder is not there.
+    """
+    if target.is_dir():
+        raise ConfigError(f"{target}: is a folder; name a file")
+    if target.exists() and not force:
+        raise ConfigError(f"{target}: exists already; use --force to overwrite it")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target.parent}: no such folder")
