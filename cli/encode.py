@@ -46,6 +46,7 @@ def _rate(text: str) -> Fraction:
 @click.option("--start", "start_s", type=DURATION, help="Skip what comes before this time.")
 @click.option("--duration", "duration_s", type=DURATION, help="Keep this much.")
 @click.option("--fps", "frame_rate", type=Parsed("RATE", _rate), help="Frame rate of a folder of frames. Default: 25.")
+@click.option("--split", help="Hold frames out from the fit: 6_6_10 fits 6 of every 10. Default: all are fitted.")
 @click.option("--segment", help="Longest stretch one network is fitted to: 10s (default), 250f or none.")
 @click.option("--loss", type=click.Choice(["l1", "l2", "log-l2", "fusion6"], case_sensitive=False), help="Pixel loss.")
 @click.option("--semantic-weight", type=click.FloatRange(0), help="Weight of the semantic loss.")
@@ -87,6 +88,7 @@ def encode(
                 "source_bytes": report.source_bytes,
                 "bpp": round(report.rate_bpp, 6),
                 "psnr": round(report.psnr_db, 4),
+                "held_out_psnr": None if report.held_out_psnr_db is None else round(report.held_out_psnr_db, 4),
                 "parameters": report.parameters,
                 "frames": report.frames,
                 "steps": report.steps,
@@ -103,6 +105,8 @@ def encode(
             ("quality", f"{report.psnr_db:.2f} dB PSNR after quantisation"),
             ("fit", f"{report.fit_s:.1f} s, {report.steps} steps, {report.frames} frames"),
         ]
+        if report.held_out_psnr_db is not None:
+            rows.insert(3, ("held out", f"{report.held_out_psnr_db:.2f} dB at the frames that were not fitted"))
         if verbose:
             rows += [("parameters", f"{report.parameters:,}"), ("embedding", f"{report.embed_s:.1f} s")]
         print_pairs(f"Encoded {Path(source).name}", rows)

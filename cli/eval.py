@@ -42,6 +42,7 @@ def evaluate(
     from nervcodec.formats.atomic import replacing
     from nervcodec.formats.container import read_header
     from nervcodec.outputs import require_free
+    from nervcodec.split import FITTED, HELD_OUT
 
     if original is None:
         beside = Path(file).with_name(read_header(Path(file)).video.source_name)
@@ -70,6 +71,9 @@ def evaluate(
         ("rate", f"{report.rate_bpp:.4f} bpp, {human_bytes(report.size_bytes)}"),
         ("decoding", f"{report.decode_fps:.1f} frames/s"),
     ]
+    if report.held_out_frames:
+        fitted, held_out = report.of_role(FITTED), report.of_role(HELD_OUT)
+        rows.insert(1, ("held out", f"{held_out['psnr']:.2f} dB, fitted {fitted['psnr']:.2f} dB"))
     if report.source_bytes:
         rows.append(("source", f"{human_bytes(report.source_bytes)}, audio included"))
     if report.semantic and report.retrieval:

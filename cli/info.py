@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nervcodec.cli import options
+from nervcodec.formats.header import FRAME_TIMES
+
+if TYPE_CHECKING:
+    from nervcodec.formats.container import Container
 
 _PARTS = {"grids": "grids", "pixels": "RGB head", "semantic": "semantic head"}
 
@@ -25,13 +31,14 @@ def info(file: str, as_json: bool) -> None:
     path = Path(file)
     opened = read(path)
     header, size = opened.header, path.stat().st_size
-    parts = bytes_by_part(size, {name: a.nbytes for name, a in opened.arrays.items()})
+    parameters = sum(math.prod(shape) for s in header.segments for shape, _ in opened.stored(s.prefix).values())
+    parts = bytes_by_part(size, opened)
     pixels = header.video.frame_count * header.video.width * header.video.height
     if as_json:
-        print_json({**to_json(header), "bytes": size, "bpp": 8 * size / pixels, "bytes_by_part": parts})
+        facts = {"bytes": size, "bpp": 8 * size / pixels, "parameters": parameters, "bytes_by_part": parts}
+        print_json({**to_json(header), **facts})
         return
     video, fit = header.video, header.fit
-    parameters = sum(a.size for name, a in opened.arrays.items() if header.tensors[name].code)
     rows = [
         ("source", video.source_name),
         ("frames", f"{video.frame_count} of {video.width}x{video.height}, {video.fps:.6g} a second"),
@@ -51,12 +58,12 @@ def info(file: str, as_json: bool) -> None:
     print_pairs(path.name, rows)
 
 
-def bytes_by_part(size: int, tensors: dict[str, int]) -> dict[str, int]:
+def bytes_by_part(size: int, opened: Container) -> dict[str, int]:
     """Bytes of the file by what they are for; the parts add up to ``size``."""
     parts = {"grids": 0, "decoder": 0, "RGB head": 0, "semantic head": 0, "frame times": 0}
-    for name, count in tensors.items():
-        segment, slash, rest = name.partition("/")
-        part = _PARTS.get(rest.split(".")[0], "decoder") if slash and segment.isdigit() else "frame times"
-        parts[part] += count
-    parts["header"] = size - sum(tensors.values())
+    for segment in opened.header.segments:
+        for name, (_, count) in opened.stored(segment.prefix).items():
+            parts[_PARTS.get(name.split(".")[0], "decoder")] += count
+    parts["frame times"] = sum(a.nbytes for name, a in opened.arrays.items() if name == FRAME_TIMES)
+    parts["header and tables"] = size - sum(parts.values())
     return {part: count for part, count in parts.items() if count}

@@ -21,10 +21,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_save
 
 from nervcodec.errors import ContainerError
+from nervcodec.formats import bitstream
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import FORMAT, FORMAT_VERSION, FRAME_TIMES, Header
-from nervcodec.formats.quantization import dequantize
+from nervcodec.formats.quantization import STREAM, TensorCode, dequantize
 
 MAX_HEADER_BYTES = 64 << 20
 
@@ -54,15 +55,44 @@ class Container:
     path: Path
 
     def weights(self, prefix: str) -> dict[str, np.ndarray]:
-        """Float32 tensors whose stored name begins with ``prefix``, under the rest of their names."""
+        """Float32 tensors of the network whose stored names begin with ``prefix``, under the rest of their names.
+
+        Raises:
+            ContainerError: what is stored cannot be turned back into numbers.
+        """
         result = {}
-        for name, stored in self.header.tensors.items():
-            if name.startswith(prefix) and stored.code is not None:
+        for name, code in self._codes(prefix):
+            try:
+                if code.codec == STREAM:
+                    result.update(bitstream.decode(self.arrays[name]))
+                else:
+                    result[name[len(prefix) :]] = dequantize(self.arrays[name], code)
+            except ContainerError as error:
+                raise ContainerError(f"{self.path}: tensor {name}: {error}") from None
+        return result
+
+    def stored(self, prefix: str) -> dict[str, tuple[tuple[int, ...], int]]:
+        """(shape, bytes in the file) of each tensor that :meth:`weights` gives; nothing is decoded.
+
+        Raises:
+            ContainerError: a table of weights is damaged.
+        """
+        result = {}
+        for name, code in self._codes(prefix):
+            if code.codec == STREAM:
                 try:
-                    result[name[len(prefix) :]] = dequantize(self.arrays[name], stored.code)
+                    lines, _ = bitstream.read_table(self.arrays[name])
                 except ContainerError as error:
                     raise ContainerError(f"{self.path}: tensor {name}: {error}") from None
+                result.update({line.name: (line.shape, line.coded_bytes) for line in lines})
+            else:
+                result[name[len(prefix) :]] = (self.arrays[name].shape, self.arrays[name].nbytes)
         return result
+
+    def _codes(self, prefix: str) -> list[tuple[str, TensorCode]]:
+        """Stored arrays that hold a network's weights."""
+        tensors = self.header.tensors.items()
+        return [(name, stored.code) for name, stored in tensors if name.startswith(prefix) and stored.code is not None]
 
     def frame_times(self) -> np.ndarray:
         """``(frame_count,)`` float64, the time in seconds at which each frame begins to show."""

@@ -15,7 +15,7 @@ from typing import Any
 from nervcodec.formats.quantization import TensorCode
 
 FORMAT = "nerv"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 FRAME_TIMES = "frame_times"  # the one tensor that belongs to no segment
 
@@ -142,7 +142,7 @@ class FitRecord:
     """What the encoder measured, after quantisation.
 
     Attributes:
-        psnr_db: mean over frames of the RGB PSNR in dB (infinite errors excluded; 100 for identical frames).
+        psnr_db: mean over the fitted frames of the RGB PSNR in dB (100 for identical frames).
         fit_s: seconds spent fitting, embeddings and video input apart.
         steps: optimiser steps.
         complete: False where the fit was interrupted.
@@ -185,6 +185,8 @@ class Header:
         semantic: None where the container has no embeddings.
         fit: what was measured at encode.
         tool: name and version of the writer.
+        split: (fitted, train, total) of the repeating pattern by which frames were held out from the fit, as
+            ``nervcodec.split`` reads it; None where all were fitted.
     """
 
     video: VideoFacts
@@ -194,8 +196,12 @@ class Header:
     fit: FitRecord
     tool: str
     semantic: SemanticFacts | None = None
+    split: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
+        if self.split is not None:
+            fitted, train, total = self.split
+            _check(1 <= fitted <= train <= total <= 1000, "split is out of range")
         rows, columns = self.patch_grid
         _check(rows >= 1 and columns >= 1 and rows * columns <= MAX_PATCHES, "patch grid is out of range")
         _check(rows <= self.video.height and columns <= self.video.width, "patch grid is finer than the pixels")

@@ -266,9 +266,8 @@ class NervVideo(Sequence):
                 config.semantic and config.semantic.dimension != self.header.semantic.dimension
             ):
                 raise ContainerError("the network's semantic head is not what the header says")
-            names = [n for n in self.header.tensors if n.startswith(segment.prefix)]
-            shapes = {n[len(segment.prefix) :]: self._container.arrays[n].shape for n in names}
-            check_shapes(config, shapes)
+            stored = self._container.stored(segment.prefix)
+            check_shapes(config, {name: shape for name, (shape, _) in stored.items()})
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
 

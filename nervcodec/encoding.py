@@ -18,16 +18,19 @@ from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.trainer import FitResult, SegmentData, Trainer
-from nervcodec.formats import container
+from nervcodec.formats import bitstream, container
+from nervcodec.formats.bitstream import round_to_steps
 from nervcodec.formats.header import FRAME_TIMES, FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
-from nervcodec.formats.quantization import dequantize, quantize
+from nervcodec.formats.quantization import STREAM, TensorCode
 from nervcodec.network.build import build, from_arrays, parameter_count, to_arrays
 from nervcodec.network.config import Geometry, NetworkConfig, PatchConfig, network_to_json
 from nervcodec.outputs import require_free
 from nervcodec.segments import segment_lengths
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
 from nervcodec.semantic.patches import embed_patches, sampled_frames
+from nervcodec.split import FITTED, HELD_OUT
 from nervcodec.video.reader import read_frames, read_segment
+from nervcodec.video.shots import find_cuts
 from nervcodec.video.source import VideoInfo, scan
 
 DEFAULT_SUFFIX = ".nerv"
@@ -42,7 +45,8 @@ class EncodeReport:
         size_bytes: of the container.
         source_bytes: of the source file.
         rate_bpp: bits per pixel, the whole container counted.
-        psnr_db: mean over frames after quantisation, decoded from the stored integers.
+        psnr_db: mean over the fitted frames after quantisation, decoded from the stored integers.
+        held_out_psnr_db: the same over the frames that were held out from the fit; None where none were.
         parameters: of all networks.
         frames: in the container.
         steps: optimiser steps.
@@ -55,6 +59,7 @@ class EncodeReport:
     source_bytes: int
     rate_bpp: float
     psnr_db: float
+    held_out_psnr_db: float | None
     parameters: int
     frames: int
     steps: int
@@ -117,8 +122,7 @@ class _EncodedSegment:
     """One segment, fitted and quantised."""
 
     segment: Segment
-    arrays: dict[str, np.ndarray]
-    tensors: dict[str, StoredTensor]
+    stream: np.ndarray
     psnr_db: np.ndarray
     parameters: int
     result: FitResult
@@ -170,35 +174,44 @@ class _Encoder:
         fit: FitConfig,
         hardware: Hardware,
     ) -> _EncodedSegment:
+        split = self.wanted.split
+        fitted = np.array(split.roles(first, len(pixels))) == FITTED if split else np.ones(len(pixels), bool)
+        if not fitted.any():
+            raise ConfigError(f"the split leaves no frame to fit in the segment that starts at frame {first}")
         embeddings, embedded = None, np.empty(0, np.int64)
         if encoder is not None:
             start = time.perf_counter()
-            embedded = sampled_frames(len(pixels), float(info.frame_rate), self.wanted.semantic_fps)
+            rate = float(info.frame_rate) * fitted.mean()
+            embedded = np.flatnonzero(fitted)[sampled_frames(fitted.sum(), rate, self.wanted.semantic_fps)]
             embeddings = embed_patches(pixels[embedded], grid, encoder, self.observer)
             self.embed_s += time.perf_counter() - start
         geometry = Geometry(len(pixels), info.height, info.width, grid.rows, grid.columns)
-        config = self._network(geometry, info, encoder, len(embedded))
+        config = self._network(geometry, info, encoder, len(embedded), int(fitted.sum()), find_cuts(pixels))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(fit.seed + index)
             field = build(config)
         self.observer.stage("Fitting")
         parameters = parameter_count(config)
-        rate = metrics.rate_bpp(parameters, *pixels.shape[:3])
-        data = SegmentData(pixels, embeddings, embedded)
+        rate = metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3])
+        data = SegmentData(pixels, embeddings, embedded, fitted)
         result = Trainer(field, data, fit, hardware, self.observer, index, count, rate).fit()
-        prefix = f"{index}/"
-        arrays, tensors, restored = {}, {}, {}
-        for name, values in to_arrays(field).items():
-            stored, code = quantize(values)
-            arrays[prefix + name] = stored
-            tensors[prefix + name] = StoredTensor(container.checksum(stored), code)
-            restored[name] = dequantize(stored, code)
-        psnr_db = self._measure(config, restored, pixels, hardware)
-        segment = Segment(first, len(pixels), network_to_json(config), prefix, tuple(embedded.tolist()))
-        return _EncodedSegment(segment, arrays, tensors, psnr_db, parameters, result)
+        weights = {
+            name: round_to_steps(values, result.rounding[name]) if name in result.rounding else values
+            for name, values in to_arrays(field).items()
+        }
+        stream = bitstream.encode(weights)
+        psnr_db = self._measure(config, bitstream.decode(stream), pixels, hardware)
+        segment = Segment(first, len(pixels), network_to_json(config), f"{index}/", tuple(embedded.tolist()))
+        return _EncodedSegment(segment, stream, psnr_db, parameters, result)
 
     def _network(
-        self, geometry: Geometry, info: VideoInfo, encoder: SemanticEncoder | None, embedded: int
+        self,
+        geometry: Geometry,
+        info: VideoInfo,
+        encoder: SemanticEncoder | None,
+        embedded: int,
+        fitted: int,
+        cuts: tuple[int, ...],
     ) -> NetworkConfig:
         chosen = self.wanted.network
         semantic = sizing.semantic_config(encoder.dimension, embedded) if encoder is not None else None
@@ -207,7 +220,7 @@ class _Encoder:
             if budget is None:
                 part = info.file_bytes * self._share_of_source(geometry, info) if not info.images else None
                 budget = sizing.parameter_budget(geometry, part)
-            return sizing.grid_config(geometry, budget, semantic)
+            return sizing.grid_config(geometry, budget, semantic, fitted, cuts)
         base, levels = chosen.positional_encoding
         try:
             return PatchConfig(
@@ -256,13 +269,17 @@ class _Encoder:
         complete: bool,
     ) -> EncodeReport:
         frames = sum(d.segment.frame_count for d in done)
-        arrays = {name: array for d in done for name, array in d.arrays.items()}
-        tensors = {name: stored for d in done for name, stored in d.tensors.items()}
+        arrays = {d.segment.prefix + "weights": d.stream for d in done}
+        tensors = {name: StoredTensor(container.checksum(a), TensorCode(STREAM)) for name, a in arrays.items()}
         if info.variable_frame_rate:
             times = info.times_s[:frames].astype("<f8")
             arrays[FRAME_TIMES] = times
             tensors[FRAME_TIMES] = StoredTensor(container.checksum(times))
-        psnr_db = float(np.concatenate([d.psnr_db for d in done]).mean())
+        per_frame = np.concatenate([d.psnr_db for d in done])
+        split = self.wanted.split
+        roles = np.array(split.roles(0, frames) if split else [FITTED] * frames)
+        psnr_db = float(per_frame[roles == FITTED].mean())
+        held_out = per_frame[roles == HELD_OUT]
         fit_s = sum(d.result.elapsed_s for d in done)
         steps = sum(d.result.steps for d in done)
         fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete)
@@ -278,6 +295,7 @@ class _Encoder:
             fit=fit,
             tool=f"nervcodec {__version__}",
             semantic=semantic,
+            split=(split.fitted, split.train, split.total) if split else None,
         )
         size = container.write(self.target, header, arrays)
         if size > info.file_bytes:
@@ -288,6 +306,7 @@ class _Encoder:
             source_bytes=info.file_bytes,
             rate_bpp=metrics.rate_bpp(size, frames, info.height, info.width),
             psnr_db=psnr_db,
+            held_out_psnr_db=float(held_out.mean()) if len(held_out) else None,
             parameters=sum(d.parameters for d in done),
             frames=frames,
             steps=steps,

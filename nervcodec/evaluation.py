@@ -8,6 +8,7 @@ import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,9 +19,20 @@ from nervcodec.events import Observer
 from nervcodec.semantic import fidelity
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches
+from nervcodec.split import FITTED, HELD_OUT, FrameSplit
 from nervcodec.video.reader import read_frames
 from nervcodec.video.source import SourceOptions, VideoInfo, scan
 from nervcodec.video.writer import write_png
+
+
+class FrameFigures(NamedTuple):
+    """One frame against the original: its number, figures, and role in the fit (see ``nervcodec.split``)."""
+
+    frame: int
+    psnr_db: float
+    ssim: float
+    ms_ssim: float | None
+    role: str
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class EvalReport:
         decode_fps: frames a second as uint8 arrays, opening the file apart.
         semantic: ``cosine`` and ``centred_cosine`` against the reference embeddings.
         retrieval: ``recall_at_10``, ``ndcg_at_10``, ``rank_correlation``.
-        per_frame: frame number, psnr_db, ssim, ms_ssim.
+        per_frame: every frame's role in the fit and figures.
     """
 
     psnr_db: float
@@ -47,14 +59,17 @@ class EvalReport:
     decode_fps: float
     semantic: dict[str, float] | None
     retrieval: dict[str, float] | None
-    per_frame: list[tuple[int, float, float, float | None]]
+    per_frame: list[FrameFigures]
+
+    def of_role(self, role: str) -> dict[str, float | int | None]:
+        """Means over the frames of one role, ``train`` or ``val``, under the names of ``eval --json``."""
+        rows = [row for row in self.per_frame if row.role == role]
+        return {"frames": len(rows), **_means(rows), "bpp": round(self.rate_bpp, 6), "bytes": self.size_bytes}
 
     def to_json(self) -> dict:
         """As ``eval --json`` prints it."""
         return {
-            "psnr": round(self.psnr_db, 4),
-            "ssim": round(self.ssim, 6),
-            "ms_ssim": None if self.ms_ssim is None else round(self.ms_ssim, 6),
+            **_means(self.per_frame),
             "bpp": round(self.rate_bpp, 6),
             "bytes": self.size_bytes,
             "source_bytes": self.source_bytes,
@@ -62,16 +77,33 @@ class EvalReport:
             "frames": len(self.per_frame),
             "semantic": _rounded(self.semantic),
             "retrieval": _rounded(self.retrieval),
+            **{role: self.of_role(role) for role in (FITTED, HELD_OUT) if self.held_out_frames},
         }
+
+    @property
+    def held_out_frames(self) -> int:
+        """Frames that were held out from the fit."""
+        return sum(row.role == HELD_OUT for row in self.per_frame)
 
     def per_frame_csv(self) -> str:
         """A table of all frames as CSV text."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["frame", "psnr_db", "ssim", "ms_ssim"])
-        for frame, psnr, ssim, ms in self.per_frame:
-            writer.writerow([frame, f"{psnr:.4f}", f"{ssim:.6f}", "" if ms is None else f"{ms:.6f}"])
+        writer.writerow(["frame", "psnr_db", "ssim", "ms_ssim", "role"])
+        for row in self.per_frame:
+            ms_ssim = "" if row.ms_ssim is None else f"{row.ms_ssim:.6f}"
+            writer.writerow([row.frame, f"{row.psnr_db:.4f}", f"{row.ssim:.6f}", ms_ssim, row.role])
         return text.getvalue()
+
+
+def _means(rows: list[FrameFigures]) -> dict[str, float | None]:
+    """Means over frames, rounded, under the names of ``eval --json``."""
+    ms_values = [row.ms_ssim for row in rows if row.ms_ssim is not None]
+    return {
+        "psnr": round(float(np.mean([row.psnr_db for row in rows])), 4),
+        "ssim": round(float(np.mean([row.ssim for row in rows])), 6),
+        "ms_ssim": round(float(np.mean(ms_values)), 6) if ms_values else None,
+    }
 
 
 def _rounded(values: dict[str, float] | None) -> dict[str, float] | None:
@@ -131,7 +163,8 @@ def evaluate(
     embedded = _embedded_frames(video) if retrieval and video.header.semantic else np.empty(0, np.int64)
     wanted, kept = set(embedded.tolist()), []
     observer.stage("Comparing frames", len(video))
-    rows: list[tuple[int, float, float, float | None]] = []
+    roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
+    rows: list[FrameFigures] = []
     decode_s = 0.0
     next(video.frames([0]))  # builds the first network, which is not decoding
     decoded = video.frames()
@@ -139,9 +172,8 @@ def evaluate(
         start = time.perf_counter()
         frame = next(decoded)
         decode_s += time.perf_counter() - start
-        rows.append(
-            (number, metrics.psnr_db(frame, source), metrics.ssim(frame, source), metrics.ms_ssim(frame, source))
-        )
+        figures = metrics.psnr_db(frame, source), metrics.ssim(frame, source), metrics.ms_ssim(frame, source)
+        rows.append(FrameFigures(number, *figures, roles[number]))
         if dump_images is not None and number % max(1, len(video) // 10) == 0:
             dump_images.mkdir(parents=True, exist_ok=True)
             write_png(dump_images / f"frame_{number:05d}.png", np.concatenate([source, frame], axis=1))
@@ -151,12 +183,12 @@ def evaluate(
     semantic = retrieved = None
     if len(embedded):
         semantic, retrieved = _semantics(video, np.stack(kept), embedded, observer)
-    ms_values = [ms for *_, ms in rows if ms is not None]
+    means = _means(rows)
     size = path.stat().st_size
     return EvalReport(
-        psnr_db=float(np.mean([row[1] for row in rows])),
-        ssim=float(np.mean([row[2] for row in rows])),
-        ms_ssim=float(np.mean(ms_values)) if ms_values else None,
+        psnr_db=means["psnr"],
+        ssim=means["ssim"],
+        ms_ssim=means["ms_ssim"],
         rate_bpp=metrics.rate_bpp(size, len(video), facts.height, facts.width),
         size_bytes=size,
         source_bytes=facts.source_bytes,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 
 from nervcodec.errors import ConfigError
 from nervcodec.fitting.config import FitConfig
+from nervcodec.split import FrameSplit, parse_split
 from nervcodec.video.source import SourceOptions
 
 
@@ -53,6 +54,7 @@ class EncodeOptions:
         fit: how it is fitted; its time is for the whole video and shared among segments by their length.
         encoder: ``auto``, ``offline``, ``none`` or ``openclip:...``.
         semantic_fps: frames a second that get reference embeddings.
+        split: which frames are held out from the fit; None: none. A text such as ``6_6_10`` is parsed.
         segment: longest segment, ``10s``, ``250f`` or ``none``.
         device, precision: ``auto`` or as :func:`nervcodec.device.choose`.
     """
@@ -63,6 +65,7 @@ class EncodeOptions:
     fit: FitConfig = field(default_factory=FitConfig)
     encoder: str = "auto"
     semantic_fps: float = 5.0
+    split: FrameSplit | None = None
     segment: str = "10s"
     device: str = "auto"
     precision: str = "auto"
@@ -70,6 +73,8 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         if not 0 < self.semantic_fps <= 1000:
             raise ConfigError("--semantic-fps must be above 0 and at most 1000")
+        if isinstance(self.split, str):
+            object.__setattr__(self, "split", parse_split(self.split))
 
 
 # What a preset changes of the defaults, by option name.

@@ -9,9 +9,10 @@ from nervcodec.network.build import parameter_count
 from nervcodec.network.config import Geometry, GridConfig, GridShape, SemanticConfig
 
 # Parameters of a network by default: a share of the pixels it stands for plus what any decoder needs.
-PARAMETERS_PER_PIXEL = 0.0095
+PARAMETERS_PER_PIXEL = 0.028
 BASE_PARAMETERS = 60_000
-MINIMUM_PARAMETERS = 24_000
+MINIMUM_PARAMETERS = 48_000
+BITS_PER_PARAMETER = 3.0  # coded, with the tables: what a fit of a few minutes comes to, and some more
 SHARE_OF_SOURCE = 0.88  # of the source's bytes that weights may take; the header and tables need the rest
 
 # Decoders from large to small: widths, depths, expansions by stage.
@@ -24,12 +25,12 @@ _DECODERS = (
 _DECODER_SHARE = 0.4  # of the parameters a decoder may take before a smaller one is chosen
 
 # Grids: stage, channels, positions in time per frame, pixels per position across and down.
-_GRIDS = ((0, 8, 1.0, 128), (0, 4, 1 / 4, 64), (0, 2, 1 / 2, 32), (0, 2, 1 / 4, 16), (1, 2, 1 / 16, 8), (2, 2, 0.0, 4))
+_GRIDS = ((0, 16, 1.0, 128), (0, 8, 1 / 4, 64), (0, 2, 1 / 2, 32), (0, 4, 1 / 4, 16), (1, 4, 1 / 16, 8), (2, 4, 0.0, 4))
 _FEWEST_TIMES = 2
 
 
 def parameter_budget(geometry: Geometry, source_bytes: float | None) -> int:
-    """Parameters a segment may have, at one byte each.
+    """Parameters a segment may have.
 
     Args:
         geometry: of the segment.
@@ -37,7 +38,7 @@ def parameter_budget(geometry: Geometry, source_bytes: float | None) -> int:
     """
     wanted = BASE_PARAMETERS + PARAMETERS_PER_PIXEL * geometry.frames * geometry.height * geometry.width
     if source_bytes is not None:
-        wanted = min(wanted, SHARE_OF_SOURCE * source_bytes)
+        wanted = min(wanted, SHARE_OF_SOURCE * source_bytes * 8 / BITS_PER_PARAMETER)
     return max(MINIMUM_PARAMETERS, int(wanted))
 
 
@@ -46,14 +47,30 @@ def semantic_config(dimension: int, embedded_frames: int) -> SemanticConfig:
     return SemanticConfig(dimension, hidden=64, rank=min(32, dimension), grid_channels=12, grid_times=embedded_frames)
 
 
-def grid_config(geometry: Geometry, budget: int, semantic: SemanticConfig | None) -> GridConfig:
+def grid_config(
+    geometry: Geometry,
+    budget: int,
+    semantic: SemanticConfig | None,
+    fitted: int | None = None,
+    cuts: tuple[int, ...] = (),
+) -> GridConfig:
     """The ``grid`` network for a segment with about ``budget`` parameters, semantic head included.
+
+    Args:
+        geometry: of the segment.
+        budget: parameters.
+        semantic: the second head, or None.
+        fitted: frames that are fitted, where not all are. No grid gets more positions in time than that, since those
+            between two fitted frames would be fitted to nothing.
+        cuts: first frames of the shots after the first.
 
     The decoder is the largest that leaves most parameters to the grids; the grids' resolution in time then takes
     up what is left.
     """
+    moments = fitted if fitted is not None else geometry.frames
     for widths, depths, expansions in _DECODERS:
-        smallest = GridConfig(geometry, _grids(geometry, 0.0), widths, depths, expansions, semantic)
+        few = _grids(geometry, 0.0, moments, len(cuts) + 1)
+        smallest = GridConfig(geometry, few, widths, depths, expansions, semantic, cuts)
         grids = sum(g.size for g in smallest.grids)
         if parameter_count(smallest) - grids <= _DECODER_SHARE * budget:
             break
@@ -61,13 +78,13 @@ def grid_config(geometry: Geometry, budget: int, semantic: SemanticConfig | None
     low, high = 0.0, 4.0
     for _ in range(24):
         middle = (low + high) / 2
-        size = fixed + sum(g.size for g in _grids(geometry, middle))
+        size = fixed + sum(g.size for g in _grids(geometry, middle, moments, len(cuts) + 1))
         low, high = (middle, high) if size <= budget else (low, middle)
-    return replace(smallest, grids=_grids(geometry, low))
+    return replace(smallest, grids=_grids(geometry, low, moments, len(cuts) + 1))
 
 
-def _grids(geometry: Geometry, density: float) -> tuple[GridShape, ...]:
-    """The grids with their resolution in time multiplied by ``density``."""
+def _grids(geometry: Geometry, density: float, moments: int, shots: int) -> tuple[GridShape, ...]:
+    """The grids with their resolution in time multiplied by ``density``, for that many fitted frames and shots."""
     cells, shapes = geometry.cells, []
     for stage, channels, per_frame, pixels in _GRIDS:
         rows, columns = (
@@ -76,8 +93,8 @@ def _grids(geometry: Geometry, density: float) -> tuple[GridShape, ...]:
         )
         if pixels == 16 >> stage:  # at the resolution of its stage: no interpolation in space
             rows, columns = cells[0] << stage, cells[1] << stage
-        fewest = min(_FEWEST_TIMES, geometry.frames)
-        times = max(fewest, min(geometry.frames, round(geometry.frames * per_frame * density)))
+        fewest = min(max(_FEWEST_TIMES, shots), moments)
+        times = max(fewest, min(moments, round(moments * per_frame * density)))
         shapes.append(GridShape(stage, channels, times, rows, columns))
     return tuple(shapes)
 

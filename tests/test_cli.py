@@ -268,7 +268,7 @@ def test_eval_json(run, small_nerv, bikes, tmp_path):
 def test_info_adds_up_and_needs_no_torch(run, small_nerv, tmp_path):
     data = json.loads(run("info", small_nerv, "--json").stdout)
     assert sum(data["bytes_by_part"].values()) == data["bytes"] == small_nerv.stat().st_size
-    assert {"grids", "decoder", "RGB head", "semantic head", "header"} <= set(data["bytes_by_part"])
+    assert {"grids", "decoder", "RGB head", "semantic head", "header and tables"} <= set(data["bytes_by_part"])
     assert data["video"]["source_name"] == "bikes.mp4"
     (tmp_path / "torch.py").write_text("raise ImportError('torch is not installed')")
     for command in ("info", "verify"):

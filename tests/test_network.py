@@ -2,6 +2,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from nervcodec.network.config import (
 )
 from nervcodec.network.interpolation import pooling_matrix, resampling_matrix
 from nervcodec.network.patch_field import positional_encoding
+from nervcodec.network.timeline import Timeline, entries_per_shot
 
 SIZES = [(1, 1), (3, 5), (17, 31), (48, 64), (90, 161), (272, 640)]
 
@@ -186,7 +188,7 @@ def test_hostile_configurations_take_no_memory():
 def test_sizing_keeps_to_its_budget(height, width, frames, budget):
     config = grid_config(height, width, frames, budget)
     count = parameter_count(config)
-    smallest = parameter_count(replace(config, grids=sizing._grids(config.geometry, 0.0)))
+    smallest = parameter_count(replace(config, grids=sizing._grids(config.geometry, 0.0, frames, 1)))
     assert count <= max(budget, smallest)
 
 
@@ -197,4 +199,39 @@ def test_the_size_follows_the_video():
 
     bunny, bikes, carphone = count(640, 1280, 132, 1e9), count(272, 640, 250, 1e9), count(144, 176, 120, 1e9)
     assert bunny > 1.5 * bikes > 3 * carphone
-    assert count(272, 640, 250, 509_868) <= 0.9 * 509_868
+    assert count(272, 640, 250, 509_868) * sizing.BITS_PER_PARAMETER / 8 <= 0.9 * 509_868
+
+
+def test_no_grid_interpolates_across_a_cut():
+    timeline = Timeline(times=9, frames=60, cuts=(7, 8, 40))
+    shots = np.repeat([0, 1, 2, 3], [7, 1, 32, 20])
+    owners = {}
+    for entries in (timeline.lower, timeline.upper):
+        for shot, entry in zip(shots, entries.tolist(), strict=True):
+            assert owners.setdefault(entry, shot) == shot
+    assert sorted(owners) == list(range(9))
+    assert timeline.fraction[0] == timeline.fraction[7] == timeline.fraction[8] == 0
+    read = timeline(torch.arange(9.0)[:, None], torch.arange(60))[:, 0]
+    assert (read.diff() >= 0).all()
+    assert read[6] == timeline.upper[6]  # the last frame of a shot lies on its last entry
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.lists(st.integers(1, 30), min_size=1, max_size=12))
+def test_a_timeline_holds_for_any_shots(times, lengths):
+    cuts = tuple(np.cumsum(lengths)[:-1].tolist())
+    timeline = Timeline(times, sum(lengths), cuts)
+    assert timeline.lower.min() >= 0 and timeline.upper.max() <= times - 1
+    assert ((timeline.upper - timeline.lower) <= 1).all()
+    assert ((timeline.fraction >= 0) & (timeline.fraction <= 1)).all()
+    if times >= len(lengths):
+        assert sum(entries_per_shot(times, lengths)) == times
+
+
+def test_cuts_outside_the_segment_are_refused():
+    geometry = Geometry(10, 32, 48, 1, 1)
+    config = sizing.grid_config(geometry, 50_000, None, cuts=(4,))
+    assert network_from_json(network_to_json(config)).cuts == (4,)
+    for cuts in ([0], [10], [5, 5], [6, 4]):
+        with pytest.raises(ContainerError, match="cuts"):
+            network_from_json({**network_to_json(config), "cuts": cuts})

@@ -26,6 +26,8 @@ class FitConfig:
         optimizer: ``muon`` (matrices by Muon, all else by Adam), ``adam``, or None for the network's own.
         lr: learning rate; None for the optimiser's own. With Muon, grids get the same, all else 0.15 times it.
         lr_type: schedule, see :mod:`nervcodec.fitting.schedule`.
+        rounding_share: the last part of the fit, in which weights are rounded as they will be stored; 0 for none.
+        rate_weight: weight, in that part, of the mean rate of a weight in bits.
         batch_size: units in a batch (frames for ``grid``, patches for ``pe``); None for the network's own.
         seed: of weights and batches.
     """
@@ -38,6 +40,8 @@ class FitConfig:
     optimizer: str | None = None
     lr: float | None = None
     lr_type: str = "linear_0.03_1_0"
+    rounding_share: float = 0.65
+    rate_weight: float = 0.1
     batch_size: int | None = None
     seed: int = 0
 
@@ -64,6 +68,10 @@ class FitConfig:
             raise ConfigError("the pixel warm-up must be 0 or more")
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
             raise ConfigError("the learning rate must be above 0")
+        if not 0 <= self.rounding_share <= 1:
+            raise ConfigError("the rounding share must be from 0 to 1")
+        if not (math.isfinite(self.rate_weight) and self.rate_weight >= 0):
+            raise ConfigError("the rate weight must be 0 or more")
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError("the batch size must be 1 or more")
         parse_schedule(self.lr_type)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,14 +28,34 @@ def l1(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -
     return (prediction - target).abs().mean(dtype=torch.float32)
 
 
+class _MeanSquare(torch.autograd.Function):
+    """Mean squared error of every unit: ``(B, ...)`` twice to ``(B,)`` float32.
+
+    The same as square, then mean, in half the passes over memory: at one frame a batch those passes are a tenth of a
+    step on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, prediction: Tensor, target: Tensor) -> Tensor:
+        difference = prediction - target
+        ctx.save_for_backward(difference)
+        norms = torch.linalg.vector_norm(difference.flatten(1), dim=1, dtype=torch.float32)
+        return norms.square() / difference[0].numel()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (difference,) = ctx.saved_tensors
+        factor = gradient * (2 / difference[0].numel())
+        return difference * factor.to(difference.dtype).view(-1, *([1] * (difference.ndim - 1))), None
+
+
 def log_l2(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
     """Mean over units of the logarithm of their squared error: minus their mean PSNR, but for a factor.
 
     Its gradient has the same size whatever the quality, so a semantic weight means the same from start to end. The
     logarithm is flattened below 50 dB, lest a black frame outweigh all others.
     """
-    per_unit = (prediction - target).square().flatten(1).mean(dim=1, dtype=torch.float32)
-    return (per_unit + _FLATTEN).log().mean()
+    return (_MeanSquare.apply(prediction, target) + _FLATTEN).log().mean()
 
 
 def structural_similarity(prediction: Tensor, target: Tensor) -> Tensor:

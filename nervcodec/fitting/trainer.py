@@ -18,11 +18,12 @@ from nervcodec.events import Observer, StepEvent
 from nervcodec.fitting import losses
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.muon import Muon
+from nervcodec.fitting.rounding import COARSE, FINE, RoundedField
 from nervcodec.fitting.schedule import parse_schedule
 from nervcodec.network.field import Field
 
 MUON_LR, ADAM_LR = 0.02, 0.001
-GRID_LR, OTHER_LR = 1.0, 0.15  # times Muon's
+GRID_LR, OTHER_LR, STEP_LR = 1.0, 0.15, 1.0  # times Muon's
 _REPORT_S = 0.25
 _AVERAGE_OVER = 0.02  # the running mean of weights reaches back this fraction of the fit
 
@@ -35,11 +36,13 @@ class SegmentData:
         frames: ``(N, H, W, 3)`` uint8 RGB.
         embeddings: ``(n, patches, D)`` float32 unit vectors of some frames, or None.
         embedded_frames: ``(n,)`` the numbers of those frames, ascending.
+        fitted: ``(N,)`` bool, the frames to fit, at least one; None for all.
     """
 
     frames: np.ndarray
     embeddings: np.ndarray | None = None
     embedded_frames: np.ndarray | None = None
+    fitted: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,14 @@ class FitResult:
         steps: optimiser steps.
         elapsed_s: seconds.
         complete: False where it was asked to stop before its budget was used.
+        rounding: the quantisation step or steps of each tensor that is to be stored rounded, ``(C,)`` by the second
+            axis or ``(1,)``.
     """
 
     steps: int
     elapsed_s: float
     complete: bool
+    rounding: dict[str, np.ndarray]
 
 
 class Trainer:
@@ -87,10 +93,14 @@ class Trainer:
         self.targets = field.pack_targets(torch.from_numpy(data.frames).to(hardware.device))
         self.schedule = parse_schedule(config.lr_type)
         self.pixel_loss = losses.PIXEL[config.loss]
-        self.batch_size = min(config.batch_size or field.default_batch_size, field.unit_count)
-        self.steps_per_epoch = -(-field.unit_count // self.batch_size)
+        self.units = torch.arange(field.unit_count)
+        if data.fitted is not None:
+            self.units = self.units[torch.from_numpy(data.fitted)[field.unit_frames(self.units)]]
+        self.batch_size = min(config.batch_size or field.default_batch_size, len(self.units))
+        self.steps_per_epoch = -(-len(self.units) // self.batch_size)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.steps = 0
+        self.rounded: RoundedField | None = None
         self._prepare_semantics(data)
         self._prepare_optimizers()
 
@@ -177,7 +187,9 @@ class Trainer:
             average.apply()
         elapsed = time.perf_counter() - start
         self._report(1.0 if complete else self._done(elapsed), elapsed, smoothed_mse, semantic_value)
-        return FitResult(self.steps, elapsed, complete)
+        rounded = self.rounded or RoundedField(self.field, FINE, self.config.seed)
+        rounded.detach()
+        return FitResult(self.steps, elapsed, complete, rounded.steps())
 
     def _done(self, elapsed: float) -> float:
         """Fraction of the budget that is used: of the time or of the epochs, whichever is further."""
@@ -195,14 +207,21 @@ class Trainer:
         warmup = self.config.pixel_warmup
         return done >= warmup if warmup < 1 else self.steps >= warmup * self.steps_per_epoch
 
+    def _begin_rounding(self) -> None:
+        self.rounded = RoundedField(self.field, COARSE, self.config.seed)
+        lr = STEP_LR * (self.config.lr or MUON_LR) if len(self.optimizers) > 1 else self.config.lr or ADAM_LR
+        self.optimizers[-1].add_param_group({"params": self.rounded.parameters(), "lr": lr, "base_lr": lr})
+
     def _batches(self) -> Iterator[Tensor]:
         """Batches of units: every unit once an epoch, in a new order each time."""
         while True:
-            order = torch.randperm(self.field.unit_count, generator=self.generator)
-            yield from order.split(self.batch_size)
+            order = torch.randperm(len(self.units), generator=self.generator)
+            yield from self.units[order].split(self.batch_size)
 
     def _step(self, units: Tensor, done: float, measure: bool) -> tuple[float, float | None]:
         """One optimiser step; returns the squared error and semantic loss where ``measure`` asks for them."""
+        if self.rounded is None and done > 1 - self.config.rounding_share:
+            self._begin_rounding()
         factor = max(self.schedule(done), 1e-4)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -215,8 +234,8 @@ class Trainer:
         with_semantics = labelled is not None and bool(labelled.any())
         units = units.to(self.hardware.device)
         with self.hardware.autocast():
-            prediction, centred = self.field(units, with_semantics)
-        target = self.targets[units].to(prediction.dtype).mul_(1 / 255).sub_(0.5)
+            prediction, centred = (self.rounded or self.field)(units, with_semantics)
+        target = self.targets.index_select(0, units).to(prediction.dtype).mul_(1 / 255).sub_(0.5)
         loss = self.pixel_loss(prediction, target, self.field.unpack)
         semantic = None
         if with_semantics:
@@ -224,6 +243,8 @@ class Trainer:
             reference = self.field.pack_embeddings(self.reference, rows.clamp(min=0), units)
             semantic = losses.semantic_loss(centred, reference, labelled, self.variance)
             loss = loss + self.config.semantic_weight * semantic
+        if self.rounded is not None:
+            loss = loss + self.config.rate_weight * self.rounded.bits_per_parameter()
         loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()

@@ -115,6 +115,7 @@ class GridConfig:
         grids: the feature grids.
         widths, depths, expansions: channels, number of blocks and growth inside a block, by stage.
         semantic: the second head, or None.
+        cuts: first frames of the shots after the first, ascending; no grid interpolates across a cut.
     """
 
     geometry: Geometry
@@ -123,8 +124,11 @@ class GridConfig:
     depths: tuple[int, int, int]
     expansions: tuple[int, int, int]
     semantic: SemanticConfig | None = None
+    cuts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        bounds = [0, *self.cuts, self.geometry.frames]
+        _check(all(a < b for a, b in zip(bounds, bounds[1:], strict=False)), "cuts must ascend inside the segment")
         _check(len(self.grids) <= 64, "too many grids")
         _check({g.stage for g in self.grids} == set(range(STAGES)), "every stage needs a grid")
         rows, columns = self.geometry.cells

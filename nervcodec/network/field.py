@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from nervcodec.coordinates import frame_coordinate
 from nervcodec.network.config import Geometry
 from nervcodec.network.heads import SemanticHead
 
@@ -27,10 +26,6 @@ class Field(nn.Module, ABC):
     geometry: Geometry
     default_optimizer: str
     semantic: SemanticHead | None
-
-    def times(self, frames: Tensor) -> Tensor:
-        """``(B,)`` frame numbers to ``(B,)`` float32 time coordinates."""
-        return frame_coordinate(frames.to(self.device, torch.float32), self.geometry.frames)
 
     @property
     def device(self) -> torch.device:

@@ -20,6 +20,7 @@ from nervcodec.network.field import Field
 from nervcodec.network.grids import FeatureGrid
 from nervcodec.network.heads import PixelHead, SemanticHead
 from nervcodec.network.interpolation import pooling_matrix
+from nervcodec.network.timeline import Timeline
 
 # A batch of about so many pixels: smaller frames come several at a time, since a step has a cost of its own.
 _BATCH_PIXELS = 800_000
@@ -39,7 +40,8 @@ class GridField(Field):
         self.config, self.geometry = config, config.geometry
         self.cells = config.geometry.cells
         self.grids = nn.ModuleList(
-            FeatureGrid(shape, self.cells[0] << shape.stage, self.cells[1] << shape.stage) for shape in config.grids
+            FeatureGrid(shape, self.cells[0] << shape.stage, self.cells[1] << shape.stage, self._timeline(shape.times))
+            for shape in config.grids
         )
         channels = [sum(g.channels for g in config.grids if g.stage == stage) for stage in range(STAGES)]
         widths = config.widths
@@ -56,13 +58,17 @@ class GridField(Field):
         self.semantic: SemanticHead | None = None
         if config.semantic:
             grid = self.geometry.patches
-            self.semantic = SemanticHead(widths[0], config.semantic, grid.rows * grid.columns)
+            timeline = self._timeline(config.semantic.grid_times)
+            self.semantic = SemanticHead(widths[0], config.semantic, grid.rows * grid.columns, timeline)
             rows = [grid.box(r, 0)[1::2] for r in range(grid.rows)]
             columns = [grid.box(0, c)[0::2] for c in range(grid.columns)]
             down = pooling_matrix([(y, y + h) for y, h in rows], CELL, self.cells[0])
             across = pooling_matrix([(x, x + w) for x, w in columns], CELL, self.cells[1])
             self.register_buffer("pool_down", down, persistent=False)
             self.register_buffer("pool_across", across, persistent=False)
+
+    def _timeline(self, times: int) -> Timeline:
+        return Timeline(times, self.geometry.frames, self.config.cuts)
 
     @property
     def halo(self) -> int:
@@ -72,30 +78,32 @@ class GridField(Field):
 
     # ------------------------------------------------------------------ network
 
-    def _features(self, stage: int, t: Tensor, window: Window) -> Tensor:
+    def _features(self, stage: int, frames: Tensor, window: Window) -> Tensor:
         """Grid features of a stage, ``(B, h, w, channels)``."""
         scaled = tuple(edge << stage for edge in window)
         parts = [
-            grid(t, scaled) for grid, shape in zip(self.grids, self.config.grids, strict=True) if shape.stage == stage
+            grid(frames, scaled)
+            for grid, shape in zip(self.grids, self.config.grids, strict=True)
+            if shape.stage == stage
         ]
         return torch.cat(parts, dim=1).permute(0, 2, 3, 1).contiguous()
 
-    def _coarse(self, t: Tensor, window: Window) -> Tensor:
+    def _coarse(self, frames: Tensor, window: Window) -> Tensor:
         """Shared features at 1/16, ``(B, h, w, width 0)``."""
-        return self.stages[0](self.enter[0](self._features(0, t, window)))
+        return self.stages[0](self.enter[0](self._features(0, frames, window)))
 
-    def _fine(self, x: Tensor, t: Tensor, window: Window) -> Tensor:
+    def _fine(self, x: Tensor, frames: Tensor, window: Window) -> Tensor:
         """Shared features to packed pixels ``(B, 4h, 4w, 48)``."""
         for stage in (1, 2):
             x = pixel_shuffle(self.raise_[stage - 1](x), 2)
-            x = self.stages[stage](x + self.enter[stage](self._features(stage, t, window)))
+            x = self.stages[stage](x + self.enter[stage](self._features(stage, frames, window)))
         return self.pixels(x)
 
-    def _centred(self, coarse: Tensor, t: Tensor) -> Tensor:
+    def _centred(self, coarse: Tensor, frames: Tensor) -> Tensor:
         """Shared features of whole frames to centred embeddings ``(B, patches, D)``."""
         assert self.semantic is not None
         pooled = torch.einsum("ry,byxc,kx->brkc", self.pool_down, coarse.float(), self.pool_across)
-        return self.semantic(pooled.flatten(1, 2), t)
+        return self.semantic(pooled.flatten(1, 2), frames)
 
     @property
     def _whole(self) -> Window:
@@ -127,10 +135,10 @@ class GridField(Field):
         return embeddings[frame_rows]
 
     def forward(self, units: Tensor, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
-        t = self.times(units)
-        coarse = self._coarse(t, self._whole)
-        centred = self._centred(coarse, t) if with_semantics else None
-        return self._fine(coarse, t, self._whole), centred
+        frames = units.to(self.device)
+        coarse = self._coarse(frames, self._whole)
+        centred = self._centred(coarse, frames) if with_semantics else None
+        return self._fine(coarse, frames, self._whole), centred
 
     def unpack(self, packed: Tensor) -> Tensor:
         return self.pixels.to_frame(packed)[:, : self.geometry.height, : self.geometry.width]
@@ -150,15 +158,15 @@ class GridField(Field):
             max(0, x // CELL - halo),
             min(self.cells[1], -(-(x + width) // CELL) + halo),
         )
-        t = self.times(frames)
-        pixels = self.pixels.to_frame(self._fine(self._coarse(t, window), t, window))
+        frames = frames.to(self.device)
+        pixels = self.pixels.to_frame(self._fine(self._coarse(frames, window), frames, window))
         top, left = y - window[0] * CELL, x - window[2] * CELL
         return pixels[:, top : top + height, left : left + width]
 
     def embed(self, frames: Tensor) -> Tensor:
         assert self.semantic is not None
-        t = self.times(frames)
-        return self.semantic.embeddings(self._centred(self._coarse(t, self._whole), t))
+        frames = frames.to(self.device)
+        return self.semantic.embeddings(self._centred(self._coarse(frames, self._whole), frames))
 
     def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
         semantic = list(self.semantic.parameters()) if self.semantic is not None else []

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nervcodec.network.blocks import Pointwise, pixel_shuffle
 from nervcodec.network.config import SemanticConfig
-from nervcodec.network.grids import lerp_times
+from nervcodec.network.timeline import Timeline
 
 
 class PixelHead(nn.Module):
@@ -40,10 +40,12 @@ class SemanticHead(nn.Module):
         features: channels of the pooled features.
         config: sizes.
         patches: patches in a frame.
+        timeline: places frames among the entries of the head's grid, where it has one.
     """
 
-    def __init__(self, features: int, config: SemanticConfig, patches: int):
+    def __init__(self, features: int, config: SemanticConfig, patches: int, timeline: Timeline | None = None):
         super().__init__()
+        self.timeline = timeline
         shape = (config.grid_times, patches, config.grid_channels)
         self.grid = nn.Parameter(torch.randn(shape) * 0.1) if config.grid_channels else None
         self.hidden = nn.Linear(features + config.grid_channels, config.hidden)
@@ -51,19 +53,19 @@ class SemanticHead(nn.Module):
         self.directions = nn.Linear(config.rank, config.dimension, bias=False)
         self.mean = nn.Parameter(torch.zeros(config.dimension), requires_grad=False)
 
-    def forward(self, pooled: Tensor, t: Tensor) -> Tensor:
+    def forward(self, pooled: Tensor, frames: Tensor) -> Tensor:
         """Embeddings less the video's mean.
 
         Args:
             pooled: ``(B, patches, features)``.
-            t: ``(B,)`` in [0, 1].
+            frames: ``(B,)`` int64.
 
         Returns:
             ``(B, patches, dimension)`` float32.
         """
         x = pooled.float()
-        if self.grid is not None:
-            x = torch.cat([x, lerp_times(self.grid, t)], dim=-1)
+        if self.grid is not None and self.timeline is not None:
+            x = torch.cat([x, self.timeline(self.grid, frames)], dim=-1)
         return self.directions(self.reduce(F.gelu(self.hidden(x))))
 
     def embeddings(self, centred: Tensor) -> Tensor:

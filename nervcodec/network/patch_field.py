@@ -99,7 +99,7 @@ class PatchField(Field):
         centred = None
         if with_semantics:
             assert self.semantic is not None
-            centred = self.semantic(features.float().mean(dim=(2, 3))[:, None], self.times(self.unit_frames(units)))
+            centred = self.semantic(features.float().mean(dim=(2, 3))[:, None], self.unit_frames(units))
         size = self.geometry.patches.patch_size
         pixels = self.pixels(features)
         if tuple(pixels.shape[2:]) != size:
@@ -131,7 +131,7 @@ class PatchField(Field):
         parts = []
         for patch in range(self.geometry.patch_rows * self.geometry.patch_columns):
             features = self._trunk(self._units(frames, patch)).float().mean(dim=(2, 3))
-            parts.append(self.semantic(features[:, None], self.times(frames)))
+            parts.append(self.semantic(features[:, None], frames))
         return self.semantic.embeddings(torch.cat(parts, dim=1))
 
     def parameter_roles(self) -> dict[str, list[nn.Parameter]]:

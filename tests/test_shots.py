@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""Finding cuts."""
+
+import numpy as np
+
+from nervcodec.video.reader import read_frames, read_segment
+from nervcodec.video.shots import find_cuts
+from nervcodec.video.source import SourceOptions, scan
+
+
+def frames_of(path):
+    options = SourceOptions()
+    info = scan(path, options)
+    return read_segment(read_frames(info, options), info.frame_count)
+
+
+def test_the_cuts_of_the_street_clip(bikes):
+    assert find_cuts(frames_of(bikes)) == (30, 76, 137, 187, 242)  # looked at, frame by frame
+
+
+def test_one_shot_has_no_cut(carphone):
+    assert find_cuts(frames_of(carphone)) == ()
+
+
+def test_noise_and_short_clips_have_none():
+    noise = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), dtype=np.uint8)
+    assert find_cuts(noise) == ()
+    assert find_cuts(noise[:1]) == ()
+
+
+def test_two_pictures_have_one():
+    still = np.zeros((6, 32, 32, 3), np.uint8)
+    still[4:] = 200
+    assert find_cuts(still) == (4,)
