@@ -6,8 +6,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# What both peers below do not have: weights rounded within the fit.
+_AS_PUBLISHED = {"encoder": "none", "rounding_share": 0.0, "lr": 0.001, "lr_type": "cosine_0.1_1_0.1"}
+
 # The original dual-head method's `comparable` setting, as options of `nervcodec.encode`; pixels only.
 COMPARABLE = {
+    **_AS_PUBLISHED,
     "embed": "pe_1.25_80",
     "fc_dim": 96,
     "fc_hw": (9, 16),
@@ -16,13 +20,11 @@ COMPARABLE = {
     "lower_width": 12,
     "batch_size": 8,
     "loss": "fusion6",
-    "lr": 0.001,
-    "lr_type": "cosine_0.1_1_0.1",
-    "encoder": "none",
 }
 
 # A full-frame NeRV (Chen et al. 2021, arXiv:2110.13903) for 640 x 1280: the patch network with one patch.
 FULL_FRAME_NERV = {
+    **_AS_PUBLISHED,
     "embed": "pe_1.25_80",
     "patches": (1, 1),
     "fc_dim": 72,
@@ -32,9 +34,6 @@ FULL_FRAME_NERV = {
     "lower_width": 24,
     "batch_size": 1,
     "loss": "l2",
-    "lr": 0.001,
-    "lr_type": "cosine_0.1_1_0.1",
-    "encoder": "none",
 }
 
 

@@ -53,6 +53,9 @@ def _rate(text: str) -> Fraction:
 @click.option(
     "--pixel-warmup", type=click.FloatRange(0), help="Fit pixels only for this fraction of the fit, or so many epochs."
 )
+@click.option(
+    "--rate-weight", type=click.FloatRange(0), help="Price of a bit: more makes the file smaller. Default: 0.1."
+)
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate.")
 @click.option("--lr-type", help="Schedule, such as cosine_0.1_1_0.1, linear_0.03_1_0, step_0.25_0.5 or constant.")
 @click.option("--optimizer", type=click.Choice(["muon", "adam"]), help="Default: muon for grid, adam for pe.")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from nervcodec.cli import options
-from nervcodec.formats.header import FRAME_TIMES
 
 if TYPE_CHECKING:
     from nervcodec.formats.container import Container
@@ -60,6 +59,8 @@ def info(file: str, as_json: bool) -> None:
 
 def bytes_by_part(size: int, opened: Container) -> dict[str, int]:
     """Bytes of the file by what they are for; the parts add up to ``size``."""
+    from nervcodec.formats.header import FRAME_TIMES
+
     parts = {"grids": 0, "decoder": 0, "RGB head": 0, "semantic head": 0, "frame times": 0}
     for segment in opened.header.segments:
         for name, (_, count) in opened.stored(segment.prefix).items():

@@ -15,8 +15,7 @@ class StepEvent:
         fraction: of this segment's budget that is used, 0 to 1.
         step: optimiser steps so far.
         elapsed_s: seconds of fitting so far.
-        psnr_db: of the latest batches, smoothed, as the fit sees them (with rounded weights in its last part); NaN before
-            the first.
+        psnr_db: of the latest batches, smoothed, as the fit sees them: rounded in its last part. NaN before the first.
         rate_bpp: bits per pixel this segment's weights will take.
         semantic_loss: latest, or None while only pixels are fitted.
     """

@@ -16,7 +16,7 @@ from nervcodec.formats import container
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("name", ["version1_grid", "version1_pe"])
+@pytest.mark.parametrize("name", ["version1_grid", "version1_pe", "version2_grid", "version2_pe"])
 def test_old_files_decode_to_the_same_pictures(name):
     video = nervcodec.open(GOLDEN / f"{name}.nerv", device="cpu", precision="fp32")
     assert len(video) == 15
@@ -27,20 +27,21 @@ def test_old_files_decode_to_the_same_pictures(name):
     assert np.abs(decoded - expected).mean() < 0.1
 
 
-def test_stored_numbers_are_pinned():
-    opened = container.read(GOLDEN / "version1_grid.nerv")
-    digests = {name: container.checksum(array) for name, array in opened.arrays.items()}
-    assert container.digest(repr(sorted(digests.items())).encode()) == PINNED_GRID
+@pytest.mark.parametrize(
+    ("name", "pinned"), [("version1_grid", "90a9fa654be99b0e"), ("version2_grid", "b9ac8ad1affa7fa5")]
+)
+def test_the_numbers_they_hold_are_pinned(name, pinned):
+    opened = container.read(GOLDEN / f"{name}.nerv")
+    digests = {name: container.checksum(array) for name, array in opened.weights("0/").items()}
+    assert container.digest(repr(sorted(digests.items())).encode()) == pinned
     assert opened.header.tool == "nervcodec 0.1.0"
     assert opened.header.semantic is None
 
 
-def test_embeddings_of_old_files():
-    video = nervcodec.open(GOLDEN / "version1_pe.nerv", device="cpu", precision="fp32")
+@pytest.mark.parametrize("name", ["version1_pe", "version2_pe"])
+def test_embeddings_of_old_files(name):
+    video = nervcodec.open(GOLDEN / f"{name}.nerv", device="cpu", precision="fp32")
     assert video.header.semantic.encoder == "offline"
     vectors = video.embeddings([0, 14])
     assert vectors.shape == (2, 2, 384)
     assert np.allclose(np.linalg.norm(vectors, axis=-1), 1, atol=1e-5)
-
-
-PINNED_GRID = "572ee6655915d686"

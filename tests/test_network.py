@@ -221,7 +221,8 @@ def test_no_grid_interpolates_across_a_cut():
 def test_a_timeline_holds_for_any_shots(times, lengths):
     cuts = tuple(np.cumsum(lengths)[:-1].tolist())
     timeline = Timeline(times, sum(lengths), cuts)
-    assert timeline.lower.min() >= 0 and timeline.upper.max() <= times - 1
+    assert timeline.lower.min() >= 0
+    assert timeline.upper.max() <= times - 1
     assert ((timeline.upper - timeline.lower) <= 1).all()
     assert ((timeline.fraction >= 0) & (timeline.fraction <= 1)).all()
     if times >= len(lengths):

@@ -24,7 +24,7 @@ COARSE = 0.4  # first step over standard deviation: about 3.4 bits a value, for 
 FINE = 0.07  # the same for weights that were fitted without rounding: about 6 bits
 _SMALLEST_DEVIATION = 1e-6
 _LEAST_PROBABILITY = 1e-9
-_ASKED = 20_000  # values whose rate is computed, of one tensor in one step
+_ASKED = 20_000  # values whose rate is computed, of one group in one step
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -45,51 +45,73 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class Rounding(nn.Module):
-    """Rounds one tensor to multiples of learned steps.
+    """Rounds values to multiples of learned steps; which step a value has is for a subclass to say.
 
     Args:
-        values: the tensor.
+        deviations: ``(n,)`` standard deviations of the values that share a step.
+        count: number of values.
         coarseness: first step over standard deviation.
-        by_channel: a step for each index of the second axis, not one for the tensor.
         generator: of noise, on the values' device.
 
     Attributes:
-        log_step: ``(C,)`` or ``(1,)``.
-        log_scale: of the logistic distribution, in steps, of the same shape.
-        count: values in the tensor.
+        log_step: ``(n,)``.
+        log_scale: ``(n,)``, of the logistic distribution, in steps.
         bits: mean rate of the values that passed last, in bits a value; a scalar with gradients.
     """
 
     bits: Tensor
 
-    def __init__(self, values: Tensor, coarseness: float, by_channel: bool, generator: torch.Generator):
+    def __init__(self, deviations: Tensor, count: int, coarseness: float, generator: torch.Generator):
         super().__init__()
-        self.generator, self.calls = generator, 0
-        self.count = values.numel()
-        rows = values.detach().float()
-        rows = rows.transpose(0, 1).flatten(1) if by_channel else rows.reshape(1, -1)
-        self.shape = (-1, *([1] * (values.ndim - 2))) if by_channel else (1,)
-        deviation = rows.square().mean(dim=1).sqrt().clamp(min=_SMALLEST_DEVIATION)
-        self.log_step = nn.Parameter((deviation * coarseness).log())
+        self.count, self.generator, self.calls = count, generator, 0
+        self.log_step = nn.Parameter((deviations.clamp(min=_SMALLEST_DEVIATION) * coarseness).log())
         self.log_scale = nn.Parameter(torch.full_like(self.log_step, math.log(math.sqrt(3) / math.pi / coarseness)))
+
+    def spread(self, per_step: Tensor, part: slice) -> Tensor:
+        """From one number a step to one a value (or what broadcasts to it), for a part of the values' last axis."""
+        raise NotImplementedError
 
     def forward(self, values: Tensor) -> Tensor:
         """The values, or some of them along the first axis, rounded."""
-        step = self.log_step.exp().view(self.shape)
+        step = self.log_step.exp()
         self.bits = self._rate(values, step)
-        return _StraightThrough.apply(values, step)
+        return _StraightThrough.apply(values, self.spread(step, slice(None)))
 
     def _rate(self, values: Tensor, step: Tensor) -> Tensor:
-        """Mean bits a value; of large tensors a part is asked, another one each time."""
-        if values.numel() > _ASKED:
-            stride = min(values.numel() // _ASKED, values.shape[-1])
-            values = values[..., self.calls % stride :: stride]
-            self.calls += 1
+        """Mean bits a value; where there are many, a part is asked, another one each time."""
+        stride = max(1, min(values.numel() // _ASKED, values.shape[-1]))
+        part = slice(self.calls % stride, None, stride)
+        self.calls += 1
+        values = values[..., part]
         noise = torch.rand(values.shape, generator=self.generator, device=values.device)
-        noisy = values / step + (noise - 0.5)
-        tightness = self.log_scale.neg().exp().view(self.shape)
+        noisy = values / self.spread(step, part) + (noise - 0.5)
+        tightness = self.spread(self.log_scale.neg().exp(), part)
         probability = torch.sigmoid((noisy + 0.5) * tightness) - torch.sigmoid((noisy - 0.5) * tightness)
         return -probability.clamp(min=_LEAST_PROBABILITY).log2().mean()
+
+
+class GridRounding(Rounding):
+    """A step for each channel of a grid ``(T, C, H, W)``."""
+
+    def __init__(self, grid: Tensor, coarseness: float, generator: torch.Generator):
+        deviations = grid.detach().square().mean(dim=(0, 2, 3)).sqrt()
+        super().__init__(deviations, grid.numel(), coarseness, generator)
+
+    def spread(self, per_step: Tensor, part: slice) -> Tensor:
+        return per_step.view(-1, 1, 1)
+
+
+class FlatRounding(Rounding):
+    """A step for each of several tensors, joined into one vector: a few operations in place of a few for each."""
+
+    def __init__(self, tensors: list[Tensor], coarseness: float, generator: torch.Generator):
+        deviations = torch.stack([t.detach().square().mean().sqrt() for t in tensors])
+        sizes = torch.tensor([t.numel() for t in tensors], device=deviations.device)
+        super().__init__(deviations, int(sizes.sum()), coarseness, generator)
+        self.register_buffer("owner", torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes))
+
+    def spread(self, per_step: Tensor, part: slice) -> Tensor:
+        return per_step.index_select(0, self.owner[part])
 
 
 class RoundedField:
@@ -107,36 +129,45 @@ class RoundedField:
         self.field = field
         generator = torch.Generator(field.device).manual_seed(seed)
         grids = {id(grid.values): grid for grid in field.modules() if isinstance(grid, FeatureGrid)}
-        self.roundings: dict[str, Rounding] = {}
-        self._whole: dict[str, nn.Parameter] = {}
+        self.grids: dict[str, GridRounding] = {}
+        self.whole: dict[str, nn.Parameter] = {}
         for name, parameter in field.named_parameters():
-            if parameter.numel() < SMALL or not parameter.requires_grad:
-                continue
-            grid = grids.get(id(parameter))
-            rounding = Rounding(parameter, coarseness, grid is not None, generator).to(parameter.device)
-            self.roundings[name] = rounding
-            if grid is not None:
-                grid.rounding = rounding.forward
-            else:
-                self._whole[name] = parameter
+            if id(parameter) in grids:
+                self.grids[name] = GridRounding(parameter, coarseness, generator)
+                grids[id(parameter)].rounding = self.grids[name].forward
+            elif parameter.requires_grad and parameter.numel() >= SMALL:
+                self.whole[name] = parameter
+        self.flat = FlatRounding(list(self.whole.values()), coarseness, generator) if self.whole else None
+
+    @property
+    def _roundings(self) -> list[Rounding]:
+        return [*self.grids.values(), *([self.flat] if self.flat is not None else [])]
 
     def parameters(self) -> list[nn.Parameter]:
         """What the fit learns about rounding."""
-        return [p for rounding in self.roundings.values() for p in rounding.parameters()]
+        return [p for rounding in self._roundings for p in rounding.parameters()]
 
     def __call__(self, units: Tensor, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
         """As the field's own forward pass, with rounded weights."""
-        rounded = {name: self.roundings[name](p) for name, p in self._whole.items()}
+        rounded = {}
+        if self.flat is not None:
+            joined = self.flat(torch.cat([p.reshape(-1) for p in self.whole.values()]))
+            pieces = joined.split([p.numel() for p in self.whole.values()])
+            rounded = {name: x.view_as(p) for (name, p), x in zip(self.whole.items(), pieces, strict=True)}
         return functional_call(self.field, rounded, (units, with_semantics))
 
     def bits_per_parameter(self) -> Tensor:
         """Rate of the weights that the last call used, over all parameters: a scalar with gradients."""
-        total = sum(r.count for r in self.roundings.values())
-        return torch.stack([r.bits * (r.count / total) for r in self.roundings.values()]).sum()
+        total = sum(r.count for r in self._roundings)
+        return torch.stack([r.bits * (r.count / total) for r in self._roundings]).sum()
 
     def steps(self) -> dict[str, np.ndarray]:
-        """Steps by tensor name, ``(C,)`` or ``(1,)`` float32."""
-        return {name: r.log_step.detach().exp().cpu().numpy() for name, r in self.roundings.items()}
+        """Steps by tensor name, ``(C,)`` for a grid or ``(1,)``, float32."""
+        found = {name: r.log_step.detach().exp().cpu().numpy() for name, r in self.grids.items()}
+        if self.flat is not None:
+            of_whole = self.flat.log_step.detach().exp().cpu().numpy()
+            found.update({name: of_whole[i : i + 1] for i, name in enumerate(self.whole)})
+        return found
 
     def detach(self) -> None:
         """Leave the field as it was: grids are read unrounded again."""
