@@ -17,12 +17,12 @@ from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.rate_control import coded_within
 from nervcodec.fitting.trainer import FitResult, SegmentData, Trainer
 from nervcodec.formats import bitstream, container
-from nervcodec.formats.bitstream import round_to_steps
 from nervcodec.formats.header import FRAME_TIMES, FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
 from nervcodec.formats.quantization import STREAM, TensorCode
-from nervcodec.network.build import build, from_arrays, parameter_count, to_arrays
+from nervcodec.network.build import build, from_arrays, parameter_count
 from nervcodec.network.config import Geometry, NetworkConfig, PatchConfig, network_to_json
 from nervcodec.outputs import require_free
 from nervcodec.segments import segment_lengths
@@ -193,13 +193,10 @@ class _Encoder:
         self.observer.stage("Fitting")
         parameters = parameter_count(config)
         rate = metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3])
+        limit = self._limit_bytes(geometry, info)
         data = SegmentData(pixels, embeddings, embedded, fitted)
-        result = Trainer(field, data, fit, hardware, self.observer, index, count, rate).fit()
-        weights = {
-            name: round_to_steps(values, result.rounding[name]) if name in result.rounding else values
-            for name, values in to_arrays(field).items()
-        }
-        stream = bitstream.encode(weights)
+        result = Trainer(field, data, fit, hardware, self.observer, index, count, rate, limit).fit()
+        stream = coded_within(field, result.rounding, limit)
         psnr_db = self._measure(config, bitstream.decode(stream), pixels, hardware)
         segment = Segment(first, len(pixels), network_to_json(config), f"{index}/", tuple(embedded.tolist()))
         return _EncodedSegment(segment, stream, psnr_db, parameters, result)
@@ -216,10 +213,7 @@ class _Encoder:
         chosen = self.wanted.network
         semantic = sizing.semantic_config(encoder.dimension, embedded) if encoder is not None else None
         if chosen.embed == "grid":
-            budget = chosen.parameters
-            if budget is None:
-                part = info.file_bytes * self._share_of_source(geometry, info) if not info.images else None
-                budget = sizing.parameter_budget(geometry, part)
+            budget = chosen.parameters or sizing.parameter_budget(geometry, self._limit_bytes(geometry, info))
             return sizing.grid_config(geometry, budget, semantic, fitted, cuts)
         base, levels = chosen.positional_encoding
         try:
@@ -236,6 +230,13 @@ class _Encoder:
             )
         except ValueError as error:
             raise ConfigError(str(error)) from None
+
+    def _limit_bytes(self, geometry: Geometry, info: VideoInfo) -> float | None:
+        """What a segment's weights may take lest the file be larger than its source; None where that is images."""
+        if info.images:
+            return None
+        part = info.file_bytes * self._share_of_source(geometry, info)
+        return max(sizing.SHARE_OF_SOURCE * part, sizing.MINIMUM_BYTES)
 
     def _share_of_source(self, geometry: Geometry, info: VideoInfo) -> float:
         """The part of the source file's bytes that a segment stands for, by frames."""

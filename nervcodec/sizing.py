@@ -12,8 +12,9 @@ from nervcodec.network.config import Geometry, GridConfig, GridShape, SemanticCo
 PARAMETERS_PER_PIXEL = 0.028
 BASE_PARAMETERS = 60_000
 MINIMUM_PARAMETERS = 48_000
+MINIMUM_BYTES = 12_000  # weights are not squeezed below this, however small the source
 BITS_PER_PARAMETER = 3.0  # coded, with the tables: what a fit of a few minutes comes to, and some more
-SHARE_OF_SOURCE = 0.88  # of the source's bytes that weights may take; the header and tables need the rest
+SHARE_OF_SOURCE = 0.94  # of the source's bytes that weights may take; the header and tables need the rest
 
 # Decoders from large to small: widths, depths, expansions by stage.
 _DECODERS = (
@@ -29,16 +30,16 @@ _GRIDS = ((0, 16, 1.0, 128), (0, 8, 1 / 4, 64), (0, 2, 1 / 2, 32), (0, 4, 1 / 4,
 _FEWEST_TIMES = 2
 
 
-def parameter_budget(geometry: Geometry, source_bytes: float | None) -> int:
+def parameter_budget(geometry: Geometry, limit_bytes: float | None) -> int:
     """Parameters a segment may have.
 
     Args:
         geometry: of the segment.
-        source_bytes: this segment's part of the source file, or None where the source is not compressed video.
+        limit_bytes: what their stored form may take, or None.
     """
     wanted = BASE_PARAMETERS + PARAMETERS_PER_PIXEL * geometry.frames * geometry.height * geometry.width
-    if source_bytes is not None:
-        wanted = min(wanted, SHARE_OF_SOURCE * source_bytes * 8 / BITS_PER_PARAMETER)
+    if limit_bytes is not None:
+        wanted = min(wanted, limit_bytes * 8 / BITS_PER_PARAMETER)
     return max(MINIMUM_PARAMETERS, int(wanted))
 
 

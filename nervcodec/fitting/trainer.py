@@ -18,6 +18,7 @@ from nervcodec.events import Observer, StepEvent
 from nervcodec.fitting import losses
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.muon import Muon
+from nervcodec.fitting.rate_control import RateControl, coded
 from nervcodec.fitting.rounding import COARSE, FINE, RoundedField
 from nervcodec.fitting.schedule import parse_schedule
 from nervcodec.network.field import Field
@@ -25,6 +26,7 @@ from nervcodec.network.field import Field
 MUON_LR, ADAM_LR = 0.02, 0.001
 GRID_LR, OTHER_LR, STEP_LR = 1.0, 0.15, 1.0  # times Muon's
 _REPORT_S = 0.25
+_READ_EVERY = 4  # steps between readings of the rate
 _AVERAGE_OVER = 0.02  # the running mean of weights reaches back this fraction of the fit
 
 
@@ -73,6 +75,7 @@ class Trainer:
         hardware: device and precision.
         observer: told of progress, asked whether to stop.
         segment, segment_count, rate_bpp: only passed on to the observer.
+        limit_bytes: what the stored weights should stay below, or None.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Trainer:
         segment: int = 0,
         segment_count: int = 1,
         rate_bpp: float = 0.0,
+        limit_bytes: float | None = None,
     ):
         self.field = field.to(hardware.device)
         self.config, self.hardware, self.observer = config, hardware, observer
@@ -101,6 +105,9 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.steps = 0
         self.rounded: RoundedField | None = None
+        self.parameters = sum(p.numel() for p in field.parameters())
+        limit_bits = None if limit_bytes is None else 8 * limit_bytes / self.parameters
+        self.rate = RateControl(config.rate_weight, limit_bits)
         self._prepare_semantics(data)
         self._prepare_optimizers()
 
@@ -244,7 +251,12 @@ class Trainer:
             semantic = losses.semantic_loss(centred, reference, labelled, self.variance)
             loss = loss + self.config.semantic_weight * semantic
         if self.rounded is not None:
-            loss = loss + self.config.rate_weight * self.rounded.bits_per_parameter()
+            bits = self.rounded.bits_per_parameter()
+            loss = loss + self.rate.weight * bits
+            if self.steps % _READ_EVERY == 0:
+                self.rate.read(bits.item(), 1 - (1 - done) / self.config.rounding_share)
+            if self.rate.wants_measure:
+                self.rate.calibrate(8 * coded(self.field, self.rounded.steps()).size / self.parameters)
         loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""Keeping weights under a size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nervcodec import sizing
+from nervcodec.device import choose
+from nervcodec.events import Observer
+from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.rate_control import RateControl, coded, coded_within
+from nervcodec.fitting.trainer import SegmentData, Trainer
+from nervcodec.formats import bitstream
+from nervcodec.network.build import build, to_arrays
+from nervcodec.network.config import Geometry
+
+
+@pytest.fixture(scope="module")
+def fitted(carphone):
+    """A field fitted for a moment without a limit, and the steps that came of it."""
+    return fit(carphone, None)
+
+
+def fit(carphone, limit):
+    from nervcodec.video.reader import read_frames, read_segment
+    from nervcodec.video.source import SourceOptions, scan
+
+    options = SourceOptions(duration_s=0.5)
+    info = scan(carphone, options)
+    frames = read_segment(read_frames(info, options), info.frame_count)
+    geometry = Geometry(*frames.shape[:3], 1, 2)
+    torch.manual_seed(0)
+    field = build(sizing.grid_config(geometry, 60_000, None))
+    trainer = Trainer(field, SegmentData(frames), FitConfig(epochs=150), choose("cpu"), Observer(), limit_bytes=limit)
+    return field, trainer.fit().rounding, trainer.rate
+
+
+def test_the_price_rises_while_there_are_too_many_bits_and_falls_back():
+    control = RateControl(0.1, limit_bits=2.0)
+    for step in range(100):
+        control.read(3.0, step / 1000)
+    high = control.weight
+    assert high > 0.2
+    for step in range(100, 1000):
+        control.read(1.0, step / 1000)
+    assert control.weight == pytest.approx(0.1)
+
+
+def test_without_a_limit_the_price_stays():
+    control = RateControl(0.1, None)
+    control.read(100.0, 0.1)
+    control.read(100.0, 0.9)
+    assert control.weight == 0.1
+    assert not control.wants_measure
+
+
+def test_what_the_coder_makes_of_the_weights_is_asked_once():
+    control = RateControl(0.1, limit_bits=2.0)
+    asked = 0
+    for step in range(100):
+        control.read(2.4, step / 100)
+        if control.wants_measure:
+            asked += 1
+            control.calibrate(1.2)  # contexts halve it: below the limit
+    assert asked == 1
+    assert control.weight == pytest.approx(0.1)
+
+
+def test_a_fit_keeps_to_its_limit(fitted, carphone):
+    field, steps, _ = fitted
+    limit = 0.6 * coded(field, steps).size
+    limited, its_steps, _ = fit(carphone, limit)
+    assert 0.7 * limit < coded(limited, its_steps).size < 1.1 * limit
+    assert coded_within(limited, its_steps, limit).size <= limit
+
+
+def test_steps_are_widened_no_more_than_needed(fitted):
+    field, steps, _ = fitted
+    free = coded(field, steps).size
+    assert np.array_equal(coded_within(field, steps, None), coded(field, steps))
+    assert np.array_equal(coded_within(field, steps, free), coded(field, steps))
+    for share in (0.95, 0.7, 0.4):
+        size = coded_within(field, steps, share * free).size
+        assert 0.9 * share * free < size <= share * free
+
+
+def test_what_cannot_be_made_smaller_is_as_small_as_it_gets(fitted):
+    field, steps, _ = fitted
+    stream = coded_within(field, steps, 10)
+    assert set(bitstream.decode(stream)) == set(to_arrays(field))
