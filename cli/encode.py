@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from nervcodec.cli import options
-from nervcodec.cli.options import DURATION, PAIR, PATCHES, SCALE, Parsed
+from nervcodec.cli.options import DURATION, PAIR, PATCHES, SCALE, SIZE, Parsed
 from nervcodec.errors import ConfigError
 
 
@@ -33,6 +33,8 @@ def _rate(text: str) -> Fraction:
 @click.option("--preset", help="A set of defaults: default, or debug (a few seconds, for trying things).")
 @click.option("--time", "time_s", type=DURATION, help="Fit for so long (90s, 5m, 1h). Default: 3m for every 10 s.")
 @click.option("--epochs", type=click.IntRange(1), help="Or fit for so many passes over the video.")
+@click.option("--size", "size_bytes", type=SIZE, help="Size of the container, such as 400KB. Default: under INPUT's.")
+@click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Or its size in bits per pixel.")
 @click.option("--embed", help="Positional encoding: grid (default) or pe_1.25_80 (the original method).")
 @click.option("--parameters", type=click.IntRange(1), help="About how many parameters the grid network gets.")
 @click.option("--fc-dim", type=click.IntRange(1), help="pe: channels of the stem.")

@@ -39,6 +39,7 @@ def _lazy(function: str, *arguments: Any) -> Callable[[str], Any]:
 
 
 DURATION = Parsed("TIME", _lazy("parse_duration"))
+SIZE = Parsed("SIZE", _lazy("parse_size"))
 SCALE = Parsed("SCALE", _lazy("parse_scale"))
 PATCHES = Parsed("RxC", _lazy("parse_pair", "x"))
 PAIR = Parsed("H_W", _lazy("parse_pair", "x_"))

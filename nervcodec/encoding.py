@@ -17,7 +17,7 @@ from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.rate_control import coded_within
+from nervcodec.fitting.rate_control import SizeGoal, coded_to
 from nervcodec.fitting.trainer import FitResult, SegmentData, Trainer
 from nervcodec.formats import bitstream, container
 from nervcodec.formats.header import FRAME_TIMES, FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
@@ -193,10 +193,10 @@ class _Encoder:
         self.observer.stage("Fitting")
         parameters = parameter_count(config)
         rate = metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3])
-        limit = self._limit_bytes(geometry, info)
+        goal = self._size_goal(geometry, info)
         data = SegmentData(pixels, embeddings, embedded, fitted)
-        result = Trainer(field, data, fit, hardware, self.observer, index, count, rate, limit).fit()
-        stream = coded_within(field, result.rounding, limit)
+        result = Trainer(field, data, fit, hardware, self.observer, index, count, rate, goal).fit()
+        stream = coded_to(field, result.rounding, goal)
         psnr_db = self._measure(config, bitstream.decode(stream), pixels, hardware)
         segment = Segment(first, len(pixels), network_to_json(config), f"{index}/", tuple(embedded.tolist()))
         return _EncodedSegment(segment, stream, psnr_db, parameters, result)
@@ -213,7 +213,7 @@ class _Encoder:
         chosen = self.wanted.network
         semantic = sizing.semantic_config(encoder.dimension, embedded) if encoder is not None else None
         if chosen.embed == "grid":
-            budget = chosen.parameters or sizing.parameter_budget(geometry, self._limit_bytes(geometry, info))
+            budget = chosen.parameters or sizing.parameter_budget(geometry, self._size_goal(geometry, info))
             return sizing.grid_config(geometry, budget, semantic, fitted, cuts)
         base, levels = chosen.positional_encoding
         try:
@@ -231,12 +231,22 @@ class _Encoder:
         except ValueError as error:
             raise ConfigError(str(error)) from None
 
-    def _limit_bytes(self, geometry: Geometry, info: VideoInfo) -> float | None:
-        """What a segment's weights may take lest the file be larger than its source; None where that is images."""
-        if info.images:
-            return None
-        part = info.file_bytes * self._share_of_source(geometry, info)
-        return max(sizing.SHARE_OF_SOURCE * part, sizing.MINIMUM_BYTES)
+    def _size_goal(self, geometry: Geometry, info: VideoInfo) -> SizeGoal | None:
+        """What a segment's weights may take: its part of the size asked for, or else of the source's."""
+        wanted, share = self.wanted, geometry.frames / info.frame_count
+        size = wanted.size_bytes
+        if wanted.bpp is not None:
+            size = wanted.bpp * info.frame_count * info.height * info.width / 8
+        if size is None:
+            if info.images:
+                return None
+            part = info.file_bytes * self._share_of_source(geometry, info)
+            return SizeGoal(max(sizing.SHARE_OF_SOURCE * part, sizing.MINIMUM_BYTES))
+        weights = share * (size - sizing.HEADER_BYTES) - sizing.SEGMENT_BYTES
+        if weights < sizing.MINIMUM_BYTES:
+            least = round(sizing.MINIMUM_BYTES / share + sizing.HEADER_BYTES + sizing.SEGMENT_BYTES / share, -3)
+            raise ConfigError(f"{size:,.0f} bytes are too few for this video; ask for {least:,.0f} or more")
+        return SizeGoal(weights, reach=True)
 
     def _share_of_source(self, geometry: Geometry, info: VideoInfo) -> float:
         """The part of the source file's bytes that a segment stands for, by frames."""

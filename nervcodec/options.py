@@ -55,6 +55,8 @@ class EncodeOptions:
         encoder: ``auto``, ``offline``, ``none`` or ``openclip:...``.
         semantic_fps: frames a second that get reference embeddings.
         split: which frames are held out from the fit; None: none. A text such as ``6_6_10`` is parsed.
+        size_bytes: of the whole container, to be reached from below; None: less than the source has.
+        bpp: the same in bits per pixel; at most one of the two.
         segment: longest segment, ``10s``, ``250f`` or ``none``.
         device, precision: ``auto`` or as :func:`nervcodec.device.choose`.
     """
@@ -66,6 +68,8 @@ class EncodeOptions:
     encoder: str = "auto"
     semantic_fps: float = 5.0
     split: FrameSplit | None = None
+    size_bytes: float | None = None
+    bpp: float | None = None
     segment: str = "10s"
     device: str = "auto"
     precision: str = "auto"
@@ -73,6 +77,11 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         if not 0 < self.semantic_fps <= 1000:
             raise ConfigError("--semantic-fps must be above 0 and at most 1000")
+        if self.size_bytes is not None and self.bpp is not None:
+            raise ConfigError("choose at most one of --size and --bpp")
+        for name, value in (("--size", self.size_bytes), ("--bpp", self.bpp)):
+            if value is not None and not 0 < value < 1e15:
+                raise ConfigError(f"{name} must be above 0")
         if isinstance(self.split, str):
             object.__setattr__(self, "split", parse_split(self.split))
 

@@ -38,6 +38,19 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def parse_size(text: str) -> float:
+    """Bytes in ``400KB``, ``1.5MB``, ``2e5`` or ``409600``; K is 1,000 and Ki 1,024.
+
+    Raises:
+        ConfigError: not such a text, or not above 0.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:e\d)?)\s*(?:([kmg])(i?))?b?\s*", text.lower())
+    if not match or not float(match.group(1)):
+        raise ConfigError(f"{text!r} is not a size; write 400KB, 1.5MB or a number of bytes")
+    power = " kmg".index(match.group(2) or " ")
+    return float(match.group(1)) * (1024 if match.group(3) else 1000) ** power
+
+
 def parse_pair(text: str, separators: str = "x_") -> tuple[int, int]:
     """Two positive whole numbers, as in ``2x4`` or ``640_1280``.
 

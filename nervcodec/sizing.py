@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nervcodec.fitting.rate_control import SizeGoal
 from nervcodec.network.build import parameter_count
 from nervcodec.network.config import Geometry, GridConfig, GridShape, SemanticConfig
 
@@ -13,6 +14,7 @@ PARAMETERS_PER_PIXEL = 0.028
 BASE_PARAMETERS = 60_000
 MINIMUM_PARAMETERS = 48_000
 MINIMUM_BYTES = 12_000  # weights are not squeezed below this, however small the source
+HEADER_BYTES, SEGMENT_BYTES = 1_300, 900  # of a container beside its weights, at most as a rule
 BITS_PER_PARAMETER = 3.0  # coded, with the tables: what a fit of a few minutes comes to, and some more
 SHARE_OF_SOURCE = 0.94  # of the source's bytes that weights may take; the header and tables need the rest
 
@@ -30,16 +32,17 @@ _GRIDS = ((0, 16, 1.0, 128), (0, 8, 1 / 4, 64), (0, 2, 1 / 2, 32), (0, 4, 1 / 4,
 _FEWEST_TIMES = 2
 
 
-def parameter_budget(geometry: Geometry, limit_bytes: float | None) -> int:
+def parameter_budget(geometry: Geometry, goal: SizeGoal | None) -> int:
     """Parameters a segment may have.
 
     Args:
         geometry: of the segment.
-        limit_bytes: what their stored form may take, or None.
+        goal: what their stored form should take, or None.
     """
     wanted = BASE_PARAMETERS + PARAMETERS_PER_PIXEL * geometry.frames * geometry.height * geometry.width
-    if limit_bytes is not None:
-        wanted = min(wanted, limit_bytes * 8 / BITS_PER_PARAMETER)
+    if goal is not None:
+        affordable = goal.limit_bytes * 8 / BITS_PER_PARAMETER
+        wanted = affordable if goal.reach else min(wanted, affordable)
     return max(MINIMUM_PARAMETERS, int(wanted))
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nervcodec.errors import ConfigError
-from nervcodec.ranges import parse_duration, parse_frames, parse_pair, parse_scale
+from nervcodec.ranges import parse_duration, parse_frames, parse_pair, parse_scale, parse_size
 from nervcodec.segments import segment_lengths
 
 TIMES = np.arange(250) / 25
@@ -109,3 +109,17 @@ def test_segment_texts():
     for bad in ("0f", "x", "1ms"):
         with pytest.raises(ConfigError):
             segment_lengths(10, 25.0, bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("400KB", 400_000), ("1.5 mb", 1.5e6), ("2Gib", 2 * 1024**3), ("64k", 64_000), ("409600", 409_600), ("2e5", 2e5)],
+)
+def test_sizes(text, count):
+    assert parse_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "KB", "-3KB", "0", "4 TB", "1e99", "400 KBs", "nan"])
+def test_what_is_no_size(text):
+    with pytest.raises(ConfigError):
+        parse_size(text)

@@ -11,7 +11,7 @@ from nervcodec import sizing
 from nervcodec.device import choose
 from nervcodec.events import Observer
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.rate_control import RateControl, coded, coded_within
+from nervcodec.fitting.rate_control import RateControl, SizeGoal, coded, coded_to
 from nervcodec.fitting.trainer import SegmentData, Trainer
 from nervcodec.formats import bitstream
 from nervcodec.network.build import build, to_arrays
@@ -24,7 +24,7 @@ def fitted(carphone):
     return fit(carphone, None)
 
 
-def fit(carphone, limit):
+def fit(carphone, goal):
     from nervcodec.video.reader import read_frames, read_segment
     from nervcodec.video.source import SourceOptions, scan
 
@@ -34,7 +34,7 @@ def fit(carphone, limit):
     geometry = Geometry(*frames.shape[:3], 1, 2)
     torch.manual_seed(0)
     field = build(sizing.grid_config(geometry, 60_000, None))
-    trainer = Trainer(field, SegmentData(frames), FitConfig(epochs=150), choose("cpu"), Observer(), limit_bytes=limit)
+    trainer = Trainer(field, SegmentData(frames), FitConfig(epochs=150), choose("cpu"), Observer(), goal=goal)
     return field, trainer.fit().rounding, trainer.rate
 
 
@@ -72,22 +72,57 @@ def test_what_the_coder_makes_of_the_weights_is_asked_once():
 def test_a_fit_keeps_to_its_limit(fitted, carphone):
     field, steps, _ = fitted
     limit = 0.6 * coded(field, steps).size
-    limited, its_steps, _ = fit(carphone, limit)
+    limited, its_steps, _ = fit(carphone, SizeGoal(limit))
     assert 0.7 * limit < coded(limited, its_steps).size < 1.1 * limit
-    assert coded_within(limited, its_steps, limit).size <= limit
+    assert coded_to(limited, its_steps, SizeGoal(limit)).size <= limit
 
 
 def test_steps_are_widened_no_more_than_needed(fitted):
     field, steps, _ = fitted
     free = coded(field, steps).size
-    assert np.array_equal(coded_within(field, steps, None), coded(field, steps))
-    assert np.array_equal(coded_within(field, steps, free), coded(field, steps))
+    assert np.array_equal(coded_to(field, steps, None), coded(field, steps))
+    assert np.array_equal(coded_to(field, steps, SizeGoal(1.5 * free)), coded(field, steps))
     for share in (0.95, 0.7, 0.4):
-        size = coded_within(field, steps, share * free).size
+        size = coded_to(field, steps, SizeGoal(share * free)).size
         assert 0.9 * share * free < size <= share * free
 
 
 def test_what_cannot_be_made_smaller_is_as_small_as_it_gets(fitted):
     field, steps, _ = fitted
-    stream = coded_within(field, steps, 10)
+    stream = coded_to(field, steps, SizeGoal(10))
     assert set(bitstream.decode(stream)) == set(to_arrays(field))
+
+
+def test_a_size_is_reached_from_below(fitted, carphone):
+    field, steps, _ = fitted
+    for share in (0.5, 1.3, 2.0):
+        limit = share * coded(field, steps).size
+        assert 0.95 * limit < coded_to(field, steps, SizeGoal(limit, reach=True)).size <= limit
+
+
+def test_a_size_to_be_reached_lowers_the_price(fitted):
+    control = RateControl(0.1, limit_bits=4.0, reach=True)
+    for step in range(200):
+        control.read(2.0, step / 1000)
+    assert control.weight < 0.05
+
+
+@pytest.mark.parametrize("arguments", [("--size", "40KB"), ("--bpp", "0.12")])
+def test_encode_lands_within_five_percent_below_the_size_asked_for(run, carphone, tmp_path, arguments):
+    out = tmp_path / "a.nerv"
+    options = ["--epochs", "60", "--encoder", "none", "--duration", "2s"]
+    assert run("encode", carphone, "-o", out, *arguments, *options).returncode == 0
+    frames, height, width = 60, 144, 176
+    wanted = 40_000 if arguments[0] == "--size" else 0.12 * frames * height * width / 8
+    assert 0.95 * wanted < out.stat().st_size <= wanted
+
+
+def test_sizes_that_cannot_be_are_refused(run, carphone, tmp_path):
+    for arguments in (["--size", "2KB"], ["--bpp", "0.001"], ["--size", "40KB", "--bpp", "0.1"]):
+        result = run("encode", carphone, "-o", tmp_path / "a.nerv", "--encoder", "none", *arguments)
+        assert result.returncode == 1
+        *progress, complaint = result.stderr.splitlines()
+        assert complaint.startswith("nervcodec: ")
+        assert progress in ([], ["Reading ..."])
+    assert run("encode", carphone, "--size", "big").returncode == 2
+    assert list(tmp_path.iterdir()) == []

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Keeping weights under a size: a price for bits that rises while they are too many, coarser steps at the end."""
+"""Weights of a given size: a price for bits that follows their number, and other steps for the last percent."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,27 +13,49 @@ from nervcodec.formats.bitstream import round_to_steps
 from nervcodec.network.build import to_arrays
 from nervcodec.network.field import Field
 
-_RESPONSE = 35.0  # growth of the price's logarithm over the whole phase for a rate that is e times too large
+# A price is exp(what has added up + what holds now), both in proportion to the logarithm of rate over limit.
+_ADDS_UP, _HOLDS = 25.0, 5.0  # the first over the whole phase
 _MEASURE_AT = 0.4  # of the phase
+_SMALL_PRICE = 1e-3
+_HIGHEST = 7.0  # of the logarithm of the price over the price asked for
 _SMOOTHING = 0.95  # of the estimate, from one reading to the next
 _COARSER = 1.02  # factor of steps from one try to the next
 _COARSEST = 64.0
+_FINEST = 1 / 16
+_NEAR = 0.97  # a size that is aimed at is reached between this part of it and the whole
+
+
+@dataclass(frozen=True)
+class SizeGoal:
+    """What the stored weights of a segment should take.
+
+    Attributes:
+        limit_bytes: the most.
+        reach: come close to it, too: spend what there is.
+    """
+
+    limit_bytes: float
+    reach: bool = False
 
 
 class RateControl:
     """The weight of the rate in the loss, from one reading to the next.
 
     Args:
-        weight: what it never falls below.
+        weight: what it starts from; it falls below that only where a size is to be reached.
         limit_bits: of a parameter, on average; None: the weight stays as it is.
+        reach: come close to the limit from below, too.
 
     Attributes:
         weight: the weight now.
         wants_measure: whether :meth:`calibrate` should be called, which is worth its second or two once.
     """
 
-    def __init__(self, weight: float, limit_bits: float | None):
-        self.weight, self._least, self._limit = weight, weight, limit_bits
+    def __init__(self, weight: float, limit_bits: float | None, reach: bool = False):
+        self.weight = self._start = weight
+        self._limit = limit_bits
+        self._lowest = -_HIGHEST if reach else 0.0
+        self._added_up = 0.0
         self._estimate = math.nan
         self._done = math.nan
         self._coded_share = 1.0  # of the estimate, which knows nothing of contexts
@@ -54,9 +77,11 @@ class RateControl:
         if self._coded_share == 1.0 and done >= _MEASURE_AT:
             self.wants_measure = True
         excess = math.log(max(self._estimate * self._coded_share, 1e-3) / self._limit)
-        least = max(self._least, 1e-4)
-        self.weight = max(self._least, max(self.weight, least) * math.exp(_RESPONSE * excess * (done - self._done)))
+        self._added_up = max(self._lowest, self._added_up + _ADDS_UP * excess * (done - self._done))
         self._done = done
+        rise = min(max(self._lowest, self._added_up + _HOLDS * excess), _HIGHEST)
+        # A price of nothing cannot be multiplied: where there has to be one, it grows from a small one.
+        self.weight = max(self._start, _SMALL_PRICE) * math.exp(rise) if rise else self._start
 
     def calibrate(self, bits: float) -> None:
         """Take note of what the coder really makes of the weights, in bits of a parameter."""
@@ -74,14 +99,25 @@ def coded(field: Field, steps: dict[str, np.ndarray]) -> np.ndarray:
     return bitstream.encode({n: round_to_steps(w, steps[n]) if n in steps else w for n, w in weights.items()})
 
 
-def coded_within(field: Field, steps: dict[str, np.ndarray], limit_bytes: float | None) -> np.ndarray:
-    """The same with all steps widened alike, by as little as brings the stream under a size.
+def coded_to(field: Field, steps: dict[str, np.ndarray], goal: SizeGoal | None) -> np.ndarray:
+    """The same with all steps widened or narrowed alike, by as little as meets a goal.
 
-    Where nothing does, since the tensors without steps alone are larger, it is the smallest there is.
+    Where nothing brings it under the limit, since the tensors without steps alone are larger, it is the smallest
+    there is; where the finest steps do not reach it, what they give.
     """
     stream, factor = coded(field, steps), 1.0
-    while limit_bytes is not None and stream.size > limit_bytes and factor < _COARSEST:
-        # Twice the step is about a bit a value less; near the limit, small steps.
-        factor *= max(_COARSER, (stream.size / limit_bytes) ** 1.2)
-        stream = coded(field, {name: step * factor for name, step in steps.items()})
+    if goal is None:
+        return stream
+
+    def scaled(factor: float) -> np.ndarray:
+        return coded(field, {name: step * factor for name, step in steps.items()})
+
+    if goal.reach:
+        while stream.size < _NEAR * goal.limit_bytes and factor > _FINEST:
+            # Half the step is about a bit a value more; not quite all the way, lest the limit be passed.
+            factor *= max(0.5, min(1 / _COARSER, (stream.size / (0.99 * goal.limit_bytes)) ** 1.2))
+            stream = scaled(factor)
+    while stream.size > goal.limit_bytes and factor < _COARSEST:
+        factor *= max(_COARSER, (stream.size / goal.limit_bytes) ** 1.2)
+        stream = scaled(factor)
     return stream

@@ -18,7 +18,7 @@ from nervcodec.events import Observer, StepEvent
 from nervcodec.fitting import losses
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.muon import Muon
-from nervcodec.fitting.rate_control import RateControl, coded
+from nervcodec.fitting.rate_control import RateControl, SizeGoal, coded
 from nervcodec.fitting.rounding import COARSE, FINE, RoundedField
 from nervcodec.fitting.schedule import parse_schedule
 from nervcodec.network.field import Field
@@ -75,7 +75,7 @@ class Trainer:
         hardware: device and precision.
         observer: told of progress, asked whether to stop.
         segment, segment_count, rate_bpp: only passed on to the observer.
-        limit_bytes: what the stored weights should stay below, or None.
+        goal: what the stored weights should take, or None.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Trainer:
         segment: int = 0,
         segment_count: int = 1,
         rate_bpp: float = 0.0,
-        limit_bytes: float | None = None,
+        goal: SizeGoal | None = None,
     ):
         self.field = field.to(hardware.device)
         self.config, self.hardware, self.observer = config, hardware, observer
@@ -106,8 +106,8 @@ class Trainer:
         self.steps = 0
         self.rounded: RoundedField | None = None
         self.parameters = sum(p.numel() for p in field.parameters())
-        limit_bits = None if limit_bytes is None else 8 * limit_bytes / self.parameters
-        self.rate = RateControl(config.rate_weight, limit_bits)
+        limit_bits = None if goal is None else 8 * goal.limit_bytes / self.parameters
+        self.rate = RateControl(config.rate_weight, limit_bits, goal is not None and goal.reach)
         self._prepare_semantics(data)
         self._prepare_optimizers()
 
