@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from fractions import Fraction
@@ -193,7 +194,7 @@ class _Encoder:
         self.observer.stage("Fitting")
         parameters = parameter_count(config)
         rate = metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3])
-        goal = self._size_goal(geometry, info)
+        goal = self._size_goal(geometry, info, len(embedded))
         data = SegmentData(pixels, embeddings, embedded, fitted)
         result = Trainer(field, data, fit, hardware, self.observer, index, count, rate, goal).fit()
         stream = coded_to(field, result.rounding, goal)
@@ -213,7 +214,7 @@ class _Encoder:
         chosen = self.wanted.network
         semantic = sizing.semantic_config(encoder.dimension, embedded) if encoder is not None else None
         if chosen.embed == "grid":
-            budget = chosen.parameters or sizing.parameter_budget(geometry, self._size_goal(geometry, info))
+            budget = chosen.parameters or sizing.parameter_budget(geometry, self._size_goal(geometry, info, embedded))
             return sizing.grid_config(geometry, budget, semantic, fitted, cuts)
         base, levels = chosen.positional_encoding
         try:
@@ -231,7 +232,7 @@ class _Encoder:
         except ValueError as error:
             raise ConfigError(str(error)) from None
 
-    def _size_goal(self, geometry: Geometry, info: VideoInfo) -> SizeGoal | None:
+    def _size_goal(self, geometry: Geometry, info: VideoInfo, embedded: int) -> SizeGoal | None:
         """What a segment's weights may take: its part of the size asked for, or else of the source's."""
         wanted, share = self.wanted, geometry.frames / info.frame_count
         size = wanted.size_bytes
@@ -242,9 +243,10 @@ class _Encoder:
                 return None
             part = info.file_bytes * self._share_of_source(geometry, info)
             return SizeGoal(max(sizing.SHARE_OF_SOURCE * part, sizing.MINIMUM_BYTES))
-        weights = share * (size - sizing.HEADER_BYTES) - sizing.SEGMENT_BYTES
+        beside = sizing.SEGMENT_BYTES + sizing.EMBEDDED_BYTES * embedded
+        weights = share * (size - sizing.HEADER_BYTES) - beside
         if weights < sizing.MINIMUM_BYTES:
-            least = round(sizing.MINIMUM_BYTES / share + sizing.HEADER_BYTES + sizing.SEGMENT_BYTES / share, -3)
+            least = math.ceil(((sizing.MINIMUM_BYTES + beside) / share + sizing.HEADER_BYTES) / 1000) * 1000
             raise ConfigError(f"{size:,.0f} bytes are too few for this video; ask for {least:,.0f} or more")
         return SizeGoal(weights, reach=True)
 

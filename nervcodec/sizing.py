@@ -14,8 +14,10 @@ PARAMETERS_PER_PIXEL = 0.028
 BASE_PARAMETERS = 60_000
 MINIMUM_PARAMETERS = 48_000
 MINIMUM_BYTES = 12_000  # weights are not squeezed below this, however small the source
-HEADER_BYTES, SEGMENT_BYTES = 1_300, 900  # of a container beside its weights, at most as a rule
+# What a container takes beside its weights: once, for each segment, and for each frame that has embeddings.
+HEADER_BYTES, SEGMENT_BYTES, EMBEDDED_BYTES = 750, 850, 5
 BITS_PER_PARAMETER = 3.0  # coded, with the tables: what a fit of a few minutes comes to, and some more
+BITS_WHERE_AIMED = 2.2  # the same for a size that was asked for: more parameters at fewer bits are better, if slower
 SHARE_OF_SOURCE = 0.94  # of the source's bytes that weights may take; the header and tables need the rest
 
 # Decoders from large to small: widths, depths, expansions by stage.
@@ -41,8 +43,10 @@ def parameter_budget(geometry: Geometry, goal: SizeGoal | None) -> int:
     """
     wanted = BASE_PARAMETERS + PARAMETERS_PER_PIXEL * geometry.frames * geometry.height * geometry.width
     if goal is not None:
-        affordable = goal.limit_bytes * 8 / BITS_PER_PARAMETER
-        wanted = affordable if goal.reach else min(wanted, affordable)
+        if goal.reach:
+            wanted = goal.limit_bytes * 8 / BITS_WHERE_AIMED
+        else:
+            wanted = min(wanted, goal.limit_bytes * 8 / BITS_PER_PARAMETER)
     return max(MINIMUM_PARAMETERS, int(wanted))
 
 

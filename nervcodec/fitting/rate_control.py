@@ -14,12 +14,13 @@ from nervcodec.network.build import to_arrays
 from nervcodec.network.field import Field
 
 # A price is exp(what has added up + what holds now), both in proportion to the logarithm of rate over limit.
-_ADDS_UP, _HOLDS = 25.0, 5.0  # the first over the whole phase
-_MEASURE_AT = 0.4  # of the phase
+_ADDS_UP, _HOLDS = 12.0, 2.0  # the first over the whole phase
+_FIRST_COARSEST = 2.0
+_MEASURE_AT = (0.4, 0.8)  # of the phase
 _SMALL_PRICE = 1e-3
-_HIGHEST = 7.0  # of the logarithm of the price over the price asked for
-_SMOOTHING = 0.95  # of the estimate, from one reading to the next
-_COARSER = 1.02  # factor of steps from one try to the next
+_HIGHEST = 5.0  # of the logarithm of the price over the price asked for
+_SMOOTHING = 0.8  # of the estimate, from one reading to the next
+_TRIES = 6
 _COARSEST = 64.0
 _FINEST = 1 / 16
 _NEAR = 0.97  # a size that is aimed at is reached between this part of it and the whole
@@ -48,7 +49,7 @@ class RateControl:
 
     Attributes:
         weight: the weight now.
-        wants_measure: whether :meth:`calibrate` should be called, which is worth its second or two once.
+        wants_measure: whether :meth:`calibrate` should be called, which takes a second or two.
     """
 
     def __init__(self, weight: float, limit_bits: float | None, reach: bool = False):
@@ -59,7 +60,15 @@ class RateControl:
         self._estimate = math.nan
         self._done = math.nan
         self._coded_share = 1.0  # of the estimate, which knows nothing of contexts
+        self._measures = 0
         self.wants_measure = False
+
+    def first_coarseness(self, usual: float) -> float:
+        """The first steps over standard deviations: coarser than usual where the limit is below what that costs."""
+        if self._limit is None:
+            return usual
+        # What a Gaussian costs, in bits, is the logarithm of 4.13 standard deviations over the step.
+        return min(max(usual, 4.13 / 2**self._limit), _FIRST_COARSEST)
 
     def read(self, bits: float, done: float) -> None:
         """Take note of the rate.
@@ -74,8 +83,7 @@ class RateControl:
             self._estimate, self._done = bits, done
             return
         self._estimate += (1 - _SMOOTHING) * (bits - self._estimate)
-        if self._coded_share == 1.0 and done >= _MEASURE_AT:
-            self.wants_measure = True
+        self.wants_measure = self._measures < len(_MEASURE_AT) and done >= _MEASURE_AT[self._measures]
         excess = math.log(max(self._estimate * self._coded_share, 1e-3) / self._limit)
         self._added_up = max(self._lowest, self._added_up + _ADDS_UP * excess * (done - self._done))
         self._done = done
@@ -86,6 +94,7 @@ class RateControl:
     def calibrate(self, bits: float) -> None:
         """Take note of what the coder really makes of the weights, in bits of a parameter."""
         self._coded_share = bits / max(self._estimate, 1e-3)
+        self._measures += 1
         self.wants_measure = False
 
 
@@ -100,24 +109,40 @@ def coded(field: Field, steps: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def coded_to(field: Field, steps: dict[str, np.ndarray], goal: SizeGoal | None) -> np.ndarray:
-    """The same with all steps widened or narrowed alike, by as little as meets a goal.
+    """The same with all steps widened or narrowed alike, by about as little as meets a goal.
 
     Where nothing brings it under the limit, since the tensors without steps alone are larger, it is the smallest
     there is; where the finest steps do not reach it, what they give.
     """
-    stream, factor = coded(field, steps), 1.0
-    if goal is None:
+    stream = coded(field, steps)
+    if goal is None or _NEAR * goal.limit_bytes <= stream.size <= goal.limit_bytes:
         return stream
 
     def scaled(factor: float) -> np.ndarray:
         return coded(field, {name: step * factor for name, step in steps.items()})
 
-    if goal.reach:
-        while stream.size < _NEAR * goal.limit_bytes and factor > _FINEST:
-            # Half the step is about a bit a value more; not quite all the way, lest the limit be passed.
-            factor *= max(0.5, min(1 / _COARSER, (stream.size / (0.99 * goal.limit_bytes)) ** 1.2))
-            stream = scaled(factor)
-    while stream.size > goal.limit_bytes and factor < _COARSEST:
-        factor *= max(_COARSER, (stream.size / goal.limit_bytes) ** 1.2)
-        stream = scaled(factor)
+    # Bracket the factor: at `fine` the stream is too large, at `coarse` it fits. Twice the step, a bit a value less.
+    fine = coarse = 1.0
+    if stream.size > goal.limit_bytes:
+        while stream.size > goal.limit_bytes:
+            if coarse >= _COARSEST:
+                return stream
+            fine, coarse = coarse, coarse * max(1.1, stream.size / goal.limit_bytes)
+            stream = scaled(coarse)
+    elif goal.reach:
+        while (finer := scaled(fine := fine / 1.5)).size <= goal.limit_bytes:
+            stream, coarse = finer, fine
+            if fine <= _FINEST:
+                return stream
+    else:
+        return stream
+    for _ in range(_TRIES):
+        if stream.size >= _NEAR * goal.limit_bytes:
+            break
+        middle = math.sqrt(fine * coarse)
+        trial = scaled(middle)
+        if trial.size <= goal.limit_bytes:
+            stream, coarse = trial, middle
+        else:
+            fine = middle
     return stream

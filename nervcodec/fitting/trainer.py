@@ -215,7 +215,7 @@ class Trainer:
         return done >= warmup if warmup < 1 else self.steps >= warmup * self.steps_per_epoch
 
     def _begin_rounding(self) -> None:
-        self.rounded = RoundedField(self.field, COARSE, self.config.seed)
+        self.rounded = RoundedField(self.field, self.rate.first_coarseness(COARSE), self.config.seed)
         lr = STEP_LR * (self.config.lr or MUON_LR) if len(self.optimizers) > 1 else self.config.lr or ADAM_LR
         self.optimizers[-1].add_param_group({"params": self.rounded.parameters(), "lr": lr, "base_lr": lr})
 
