@@ -9,6 +9,7 @@ under a logistic distribution (after Balle et al. 2017, arXiv:1611.01704).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class _StraightThrough(torch.autograd.Function):
         return gradient, (gradient * error).sum_to_size(ctx.step_shape)
 
 
-class Rounding(nn.Module):
+class Rounding(nn.Module, ABC):
     """Rounds values to multiples of learned steps; which step a value has is for a subclass to say.
 
     Args:
@@ -67,9 +68,9 @@ class Rounding(nn.Module):
         self.log_step = nn.Parameter((deviations.clamp(min=_SMALLEST_DEVIATION) * coarseness).log())
         self.log_scale = nn.Parameter(torch.full_like(self.log_step, math.log(math.sqrt(3) / math.pi / coarseness)))
 
+    @abstractmethod
     def spread(self, per_step: Tensor, part: slice) -> Tensor:
         """From one number a step to one a value (or what broadcasts to it), for a part of the values' last axis."""
-        raise NotImplementedError
 
     def forward(self, values: Tensor) -> Tensor:
         """The values, or some of them along the first axis, rounded."""
