@@ -187,14 +187,14 @@ class _Encoder:
             embeddings = embed_patches(pixels[embedded], grid, encoder, self.observer)
             self.embed_s += time.perf_counter() - start
         geometry = Geometry(len(pixels), info.height, info.width, grid.rows, grid.columns)
-        config = self._network(geometry, info, encoder, len(embedded), int(fitted.sum()), find_cuts(pixels))
+        goal = self._size_goal(geometry, info, len(embedded))
+        config = self._network(geometry, goal, encoder, len(embedded), int(fitted.sum()), find_cuts(pixels))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(fit.seed + index)
             field = build(config)
         self.observer.stage("Fitting")
         parameters = parameter_count(config)
         rate = metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3])
-        goal = self._size_goal(geometry, info, len(embedded))
         data = SegmentData(pixels, embeddings, embedded, fitted)
         result = Trainer(field, data, fit, hardware, self.observer, index, count, rate, goal).fit()
         stream = coded_to(field, result.rounding, goal)
@@ -205,7 +205,7 @@ class _Encoder:
     def _network(
         self,
         geometry: Geometry,
-        info: VideoInfo,
+        goal: SizeGoal | None,
         encoder: SemanticEncoder | None,
         embedded: int,
         fitted: int,
@@ -214,7 +214,7 @@ class _Encoder:
         chosen = self.wanted.network
         semantic = sizing.semantic_config(encoder.dimension, embedded) if encoder is not None else None
         if chosen.embed == "grid":
-            budget = chosen.parameters or sizing.parameter_budget(geometry, self._size_goal(geometry, info, embedded))
+            budget = chosen.parameters or sizing.parameter_budget(geometry, goal)
             return sizing.grid_config(geometry, budget, semantic, fitted, cuts)
         base, levels = chosen.positional_encoding
         try:

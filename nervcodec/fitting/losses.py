@@ -18,16 +18,6 @@ _FLATTEN = 1e-5  # squared error of 50 dB
 PixelLoss = Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]
 
 
-def l2(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mean squared error."""
-    return (prediction - target).square().mean(dtype=torch.float32)
-
-
-def l1(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mean absolute error."""
-    return (prediction - target).abs().mean(dtype=torch.float32)
-
-
 class _MeanSquare(torch.autograd.Function):
     """Mean squared error of every unit: ``(B, ...)`` twice to ``(B,)`` float32.
 
@@ -47,6 +37,16 @@ class _MeanSquare(torch.autograd.Function):
         (difference,) = ctx.saved_tensors
         factor = gradient * (2 / difference[0].numel())
         return difference * factor.to(difference.dtype).view(-1, *([1] * (difference.ndim - 1))), None
+
+
+def l2(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean squared error."""
+    return _MeanSquare.apply(prediction, target).mean()
+
+
+def l1(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean absolute error."""
+    return (prediction - target).abs().mean(dtype=torch.float32)
 
 
 def log_l2(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
