@@ -35,6 +35,9 @@ def _rate(text: str) -> Fraction:
 @click.option("--epochs", type=click.IntRange(1), help="Or fit for so many passes over the video.")
 @click.option("--size", "size_bytes", type=SIZE, help="Size of the container, such as 400KB. Default: under INPUT's.")
 @click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Or its size in bits per pixel.")
+@click.option(
+    "--psnr", "psnr_db", type=click.FloatRange(0, 100, True, True), help="Stop once this many dB are reached."
+)
 @click.option("--embed", help="Positional encoding: grid (default) or pe_1.25_80 (the original method).")
 @click.option("--parameters", type=click.IntRange(1), help="About how many parameters the grid network gets.")
 @click.option("--fc-dim", type=click.IntRange(1), help="pe: channels of the stem.")

@@ -10,10 +10,21 @@ import click
 from nervcodec.cli import options
 
 
+def _codecs(text: str) -> list[str]:
+    from nervcodec.classical import parse_codecs
+
+    return parse_codecs(text)
+
+
+CODECS = options.Parsed("LIST", _codecs)
+
+
 @click.command("eval", epilog="Example: nervcodec eval kitchen.nerv Kitchen.mp4 --json")
 @click.argument("file", type=options.EXISTING)
 @click.argument("original", required=False, type=options.EXISTING_ANY)
 @click.option("--per-frame", type=click.Path(dir_okay=False), metavar="OUT.csv", help="Write every frame's figures.")
+@click.option("--against", type=CODECS, help="Also encode with these at the same bytes: x264,x265,svtav1,vvenc.")
+@click.option("--plot", type=click.Path(dir_okay=False), metavar="OUT.png", help="Draw --against as curves.")
 @click.option("--dump-images", type=click.Path(file_okay=False), metavar="DIR", help="Ten pairs: original, decoded.")
 @options.hardware
 @options.force
@@ -25,6 +36,8 @@ def evaluate(
     original: str | None,
     per_frame: str | None,
     dump_images: str | None,
+    against: list[str] | None,
+    plot: str | None,
     device: str,
     precision: str,
     force: bool,
@@ -42,6 +55,7 @@ def evaluate(
     from nervcodec.formats.atomic import replacing
     from nervcodec.formats.container import read_header
     from nervcodec.outputs import require_free
+    from nervcodec.plots import rate_distortion, require_matplotlib
     from nervcodec.split import FITTED, HELD_OUT
 
     if original is None:
@@ -50,17 +64,27 @@ def evaluate(
             raise click.UsageError(f"name the original video; {beside} is not there")
         original = str(beside)
     table = Path(per_frame) if per_frame else None
-    if table is not None:
-        require_free(table, force)
+    drawing = Path(plot) if plot else None
+    if drawing is not None:
+        if not against:
+            raise click.UsageError("--plot draws what --against measures; name codecs there")
+        require_matplotlib()
+    for output in (table, drawing):
+        if output is not None:
+            require_free(output, force)
     with observer(quiet) as progress:
         images = Path(dump_images) if dump_images else None
-        report = run(file, original, device, precision, observer=progress, dump_images=images)
+        report = run(file, original, device, precision, progress, images, against=against or ())
     if table is not None:
         try:
             with replacing(table) as temporary:
                 temporary.write_text(report.per_frame_csv())
         except OSError as error:
             raise ConfigError(f"{table}: cannot be written: {error.strerror or error}") from None
+    if drawing is not None:
+        curves = {c[0].codec: [(p.size_bytes, p.quality.psnr_db) for p in c] for c in report.against}
+        curves = {"nervcodec": [(report.size_bytes, report.psnr_db)], **curves}
+        rate_distortion(curves, f"{Path(original).name}, {len(report.per_frame)} frames", drawing)
     if as_json:
         print_json(report.to_json())
         return
@@ -83,4 +107,12 @@ def evaluate(
             ("nDCG@10", f"{report.retrieval['ndcg_at_10']:.3f}"),
             ("rank correlation", f"{report.retrieval['rank_correlation']:.3f}"),
         ]
+    if report.vmaf is not None:
+        rows.append(("VMAF", f"{report.vmaf:.1f}"))
+    for curve in report.against:
+        best = curve[0]
+        ms_ssim = "" if best.quality.ms_ssim is None else f", MS-SSIM {best.quality.ms_ssim:.4f}"
+        vmaf = "" if best.quality.vmaf is None else f", VMAF {best.quality.vmaf:.1f}"
+        figures = f"{best.quality.psnr_db:.2f} dB{ms_ssim}{vmaf}, {human_bytes(best.size_bytes)}"
+        rows.append((f"{best.codec} {best.setting}", f"{figures}, {best.encode_s:.1f} s to encode"))
     print_pairs(f"{Path(file).name} against {Path(original).name}", rows)

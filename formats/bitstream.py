@@ -189,8 +189,46 @@ def decode(stream: np.ndarray) -> dict[str, np.ndarray]:
     Raises:
         ContainerError: the stream is damaged.
     """
+    return values(read(stream))
+
+
+def values(tensors: dict[str, RoundedTensor | np.ndarray]) -> dict[str, np.ndarray]:
+    """Float32 tensors of what :func:`read` gave.
+
+    Raises:
+        ContainerError: one of them is not finite.
+    """
+    result = {n: t.values() if isinstance(t, RoundedTensor) else t for n, t in tensors.items()}
+    for name, array in result.items():
+        if not np.isfinite(array).all():
+            raise ContainerError(f"tensor {name[:80]!r} holds NaN or infinite values")
+    return result
+
+
+def entropy_bytes(tensors: dict[str, RoundedTensor | np.ndarray]) -> float:
+    """What an ideal coder without contexts would take for the rounded tensors, if it knew each one's distribution.
+
+    That is the empirical (order 0) entropy of the integers of each tensor, added up; float16 tensors take their size.
+    """
+    total = 0.0
+    for tensor in tensors.values():
+        if isinstance(tensor, RoundedTensor):
+            _, counts = np.unique(tensor.integers, return_counts=True)
+            total -= float((counts * np.log2(counts / counts.sum())).sum()) / 8
+        else:
+            total += 2 * tensor.size
+    return total
+
+
+def read(stream: np.ndarray) -> dict[str, RoundedTensor | np.ndarray]:
+    """A stream back to its integers and steps, or float32 where a tensor was kept as float16.
+
+    Raises:
+        ContainerError: the stream is damaged.
+    """
     lines, start = read_table(stream)
-    result, coded = {}, []
+    result: dict[str, RoundedTensor | np.ndarray] = {}
+    coded = []
     for line in lines:
         if line.steps:
             coded.append(line)
@@ -206,10 +244,7 @@ def decode(stream: np.ndarray) -> dict[str, np.ndarray]:
     coder = constriction.stream.queue.RangeDecoder(np.ascontiguousarray(words).view("<u4").astype(np.uint32))
     for line in coded:
         integers = _decode_integers(line, coder)
-        result[line.name] = RoundedTensor(integers, np.array(line.steps, np.float32)).values()
-    for name, values in result.items():
-        if not np.isfinite(values).all():
-            raise ContainerError(f"tensor {name[:80]!r} holds NaN or infinite values")
+        result[line.name] = RoundedTensor(integers, np.array(line.steps, np.float32))
     return {line.name: result[line.name] for line in lines}
 
 

@@ -146,12 +146,15 @@ class FitRecord:
         fit_s: seconds spent fitting, embeddings and video input apart.
         steps: optimiser steps.
         complete: False where the fit was interrupted.
+        entropy_bytes: empirical entropy of the quantised weights, each tensor for itself, to hold their coded size
+            against; None where it was not recorded.
     """
 
     psnr_db: float
     fit_s: float
     steps: int
     complete: bool = True
+    entropy_bytes: int | None = None
 
     def __post_init__(self) -> None:
         _check(math.isfinite(self.psnr_db) and math.isfinite(self.fit_s), "recorded quality is not finite")

@@ -25,6 +25,7 @@ from nervcodec.formats.header import FRAME_TIMES, FitRecord, Header, Segment, Se
 from nervcodec.formats.quantization import STREAM, TensorCode
 from nervcodec.network.build import build, from_arrays, parameter_count
 from nervcodec.network.config import Geometry, NetworkConfig, PatchConfig, network_to_json
+from nervcodec.network.field import Field
 from nervcodec.outputs import require_free
 from nervcodec.segments import segment_lengths
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
@@ -124,6 +125,7 @@ class _EncodedSegment:
 
     segment: Segment
     stream: np.ndarray
+    entropy_bytes: float
     psnr_db: np.ndarray
     parameters: int
     result: FitResult
@@ -196,11 +198,19 @@ class _Encoder:
         parameters = parameter_count(config)
         rate = metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3])
         data = SegmentData(pixels, embeddings, embedded, fitted)
-        result = Trainer(field, data, fit, hardware, self.observer, index, count, rate, goal).fit()
+
+        def quantised_psnr_db(field: Field, steps: dict[str, np.ndarray]) -> float:
+            weights = bitstream.decode(coded_to(field, steps, goal))
+            return float(self._measure(config, weights, pixels[fitted], np.flatnonzero(fitted), hardware).mean())
+
+        trainer = Trainer(field, data, fit, hardware, self.observer, index, count, rate, goal, quantised_psnr_db)
+        result = trainer.fit()
         stream = coded_to(field, result.rounding, goal)
-        psnr_db = self._measure(config, bitstream.decode(stream), pixels, hardware)
+        tensors = bitstream.read(stream)
+        self.observer.stage("Measuring")
+        psnr_db = self._measure(config, bitstream.values(tensors), pixels, np.arange(len(pixels)), hardware)
         segment = Segment(first, len(pixels), network_to_json(config), f"{index}/", tuple(embedded.tolist()))
-        return _EncodedSegment(segment, stream, psnr_db, parameters, result)
+        return _EncodedSegment(segment, stream, bitstream.entropy_bytes(tensors), psnr_db, parameters, result)
 
     def _network(
         self,
@@ -260,17 +270,20 @@ class _Encoder:
         return share
 
     def _measure(
-        self, config: NetworkConfig, weights: dict[str, np.ndarray], pixels: np.ndarray, hardware: Hardware
+        self,
+        config: NetworkConfig,
+        weights: dict[str, np.ndarray],
+        pixels: np.ndarray,
+        numbers: np.ndarray,
+        hardware: Hardware,
     ) -> np.ndarray:
-        """PSNR of every frame, rendered by a fresh network from the weights as they will be read: ``(N,)`` dB."""
-        self.observer.stage("Measuring", len(pixels))
+        """PSNR of some frames, rendered by a fresh network from the weights as they will be read: ``(n,)`` dB."""
         field = from_arrays(config, weights).to(hardware.device)
         result = np.empty(len(pixels))
         with torch.inference_mode(), hardware.autocast():
-            for index, source in enumerate(pixels):
-                image = field.render(torch.tensor([index]))[0].clamp_(0, 1).mul_(255).round_()
+            for index, (number, source) in enumerate(zip(numbers, pixels, strict=True)):
+                image = field.render(torch.tensor([number]))[0].clamp_(0, 1).mul_(255).round_()
                 result[index] = metrics.psnr_db(image.to(torch.uint8).cpu().numpy(), source)
-                self.observer.advance()
         return result
 
     def _write(
@@ -295,7 +308,11 @@ class _Encoder:
         held_out = per_frame[roles == HELD_OUT]
         fit_s = sum(d.result.elapsed_s for d in done)
         steps = sum(d.result.steps for d in done)
-        fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete)
+        entropy = round(sum(d.entropy_bytes for d in done))
+        fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, entropy)
+        aim = self.wanted.fit.psnr_db
+        if aim is not None and complete and psnr_db < aim:
+            self.observer.note(f"the fit ended at {psnr_db:.2f} dB of the {aim:g} asked for; give it more --time")
         semantic = None
         if encoder is not None:
             sampled = sum(len(d.segment.embedded_frames) for d in done) / frames * float(info.frame_rate)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nervcodec import metrics
+from nervcodec.classical import Point, Vmaf, curves_at
 from nervcodec.decoding import NervVideo, open_video
 from nervcodec.errors import VideoError
 from nervcodec.events import Observer
@@ -48,6 +51,8 @@ class EvalReport:
         semantic: ``cosine`` and ``centred_cosine`` against the reference embeddings.
         retrieval: ``recall_at_10``, ``ndcg_at_10``, ``rank_correlation``.
         per_frame: every frame's role in the fit and figures.
+        vmaf: 0 to 100, where other codecs were asked for and ffmpeg has libvmaf.
+        against: for each codec asked for, its point at no more bytes than the file, then one of fewer and one of more.
     """
 
     psnr_db: float
@@ -60,6 +65,8 @@ class EvalReport:
     semantic: dict[str, float] | None
     retrieval: dict[str, float] | None
     per_frame: list[FrameFigures]
+    vmaf: float | None = None
+    against: tuple[tuple[Point, ...], ...] = ()
 
     def of_role(self, role: str) -> dict[str, float | int | None]:
         """Means over the frames of one role, ``train`` or ``val``, under the names of ``eval --json``."""
@@ -78,6 +85,7 @@ class EvalReport:
             "semantic": _rounded(self.semantic),
             "retrieval": _rounded(self.retrieval),
             **{role: self.of_role(role) for role in (FITTED, HELD_OUT) if self.held_out_frames},
+            **({"vmaf": self.vmaf, "against": [p.to_json() for c in self.against for p in c]} if self.against else {}),
         }
 
     @property
@@ -141,6 +149,7 @@ def evaluate(
     observer: Observer | None = None,
     dump_images: Path | None = None,
     retrieval: bool = True,
+    against: Sequence[str] = (),
 ) -> EvalReport:
     """Compare a container with the video it was made from.
 
@@ -151,6 +160,7 @@ def evaluate(
         observer: told of progress.
         dump_images: a folder for PNG images of original and decoded frames side by side, about ten of them.
         retrieval: also compute reference embeddings and compare rankings, where the container has embeddings.
+        against: names of :data:`nervcodec.classical.CODECS` to encode the same frames with at the same bytes.
 
     Raises:
         ContainerError, VideoError, EncoderError: as opening either file or loading the encoder does.
@@ -159,6 +169,10 @@ def evaluate(
     path, original = Path(path), Path(original)
     video = open_video(path, device, precision)
     info, options = open_original(video, original)
+    if against and info.frame_count != len(video):
+        raise VideoError(
+            f"{path.name} holds {len(video)} of {info.frame_count} frames, which other codecs would encode"
+        )
     facts = video.header.video
     embedded = _embedded_frames(video) if retrieval and video.header.semantic else np.empty(0, np.int64)
     wanted, kept = set(embedded.tolist()), []
@@ -168,18 +182,24 @@ def evaluate(
     decode_s = 0.0
     next(video.frames([0]))  # builds the first network, which is not decoding
     decoded = video.frames()
-    for number, source in zip(range(len(video)), read_frames(info, options), strict=False):
-        start = time.perf_counter()
-        frame = next(decoded)
-        decode_s += time.perf_counter() - start
-        figures = metrics.psnr_db(frame, source), metrics.ssim(frame, source), metrics.ms_ssim(frame, source)
-        rows.append(FrameFigures(number, *figures, roles[number]))
-        if dump_images is not None and number % max(1, len(video) // 10) == 0:
-            dump_images.mkdir(parents=True, exist_ok=True)
-            write_png(dump_images / f"frame_{number:05d}.png", np.concatenate([source, frame], axis=1))
-        if number in wanted:
-            kept.append(np.array(source))
-        observer.advance()
+    score = None
+    with Vmaf(facts.width, facts.height) if against else nullcontext() as vmaf:
+        for number, source in zip(range(len(video)), read_frames(info, options), strict=False):
+            start = time.perf_counter()
+            frame = next(decoded)
+            decode_s += time.perf_counter() - start
+            figures = metrics.psnr_db(frame, source), metrics.ssim(frame, source), metrics.ms_ssim(frame, source)
+            rows.append(FrameFigures(number, *figures, roles[number]))
+            if vmaf is not None:
+                vmaf.add(frame, source)
+            if dump_images is not None and number % max(1, len(video) // 10) == 0:
+                dump_images.mkdir(parents=True, exist_ok=True)
+                write_png(dump_images / f"frame_{number:05d}.png", np.concatenate([source, frame], axis=1))
+            if number in wanted:
+                kept.append(np.array(source))
+            observer.advance()
+        if vmaf is not None:
+            score = vmaf.score()
     semantic = retrieved = None
     if len(embedded):
         semantic, retrieved = _semantics(video, np.stack(kept), embedded, observer)
@@ -196,6 +216,8 @@ def evaluate(
         semantic=semantic,
         retrieval=retrieved,
         per_frame=rows,
+        vmaf=score,
+        against=tuple(tuple(c) for c in curves_at(against, size, info, options, observer)),
     )
 
 

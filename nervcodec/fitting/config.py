@@ -20,6 +20,7 @@ class FitConfig:
     Attributes:
         time_s: seconds of fitting; the schedule ends there. None: no limit in time.
         epochs: passes over the segment; None: no limit in passes. Where neither is given, ``DEFAULT_TIME_S``.
+        psnr_db: end as soon as the quantised network's mean PSNR over the fitted frames reaches this; None: do not.
         loss: pixel loss, one of ``PIXEL_LOSSES``.
         semantic_weight: lambda, weight of the semantic loss; 0 fits pixels only.
         pixel_warmup: fraction of the fit (below 1) or epochs (1 and above) that fit pixels only.
@@ -34,6 +35,7 @@ class FitConfig:
 
     time_s: float | None = None
     epochs: int | None = None
+    psnr_db: float | None = None
     loss: str = "log-l2"
     semantic_weight: float = 0.1
     pixel_warmup: float = 0.15
@@ -58,6 +60,8 @@ class FitConfig:
             raise ConfigError("the time of the fit must be above 0 seconds")
         if self.epochs is not None and self.epochs < 1:
             raise ConfigError("the number of epochs must be 1 or more")
+        if self.psnr_db is not None and not 0 < self.psnr_db < 100:
+            raise ConfigError("the PSNR to reach must be above 0 and below 100 dB")
         if self.loss not in PIXEL_LOSSES:
             raise ConfigError(f"unknown loss {self.loss!r}; there are {', '.join(PIXEL_LOSSES)}")
         if self.optimizer is not None and self.optimizer not in OPTIMIZERS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,8 @@ MUON_LR, ADAM_LR = 0.02, 0.001
 GRID_LR, OTHER_LR, STEP_LR = 1.0, 0.15, 1.0  # times Muon's
 _REPORT_S = 0.25
 _READ_EVERY = 4  # steps between readings of the rate
+_NOISE_DB = 1.0  # a running mean of weights may be this much better than the batches that went by
+_CHECK_SHARE = 9.0  # times what a measurement of the quantised network takes, until the next
 _AVERAGE_OVER = 0.02  # the running mean of weights reaches back this fraction of the fit
 
 
@@ -76,6 +78,8 @@ class Trainer:
         observer: told of progress, asked whether to stop.
         segment, segment_count, rate_bpp: only passed on to the observer.
         goal: what the stored weights should take, or None.
+        quantised_psnr_db: measures the network as it would be stored, from its weights and their quantisation steps;
+            needed where the settings name a PSNR to reach.
     """
 
     def __init__(
@@ -89,11 +93,15 @@ class Trainer:
         segment_count: int = 1,
         rate_bpp: float = 0.0,
         goal: SizeGoal | None = None,
+        quantised_psnr_db: Callable[[Field, dict[str, np.ndarray]], float] | None = None,
     ):
         self.field = field.to(hardware.device)
         self.config, self.hardware, self.observer = config, hardware, observer
         self.report_as = (segment, segment_count)
         self.rate_bpp = rate_bpp
+        self.quantised_psnr_db = quantised_psnr_db
+        if config.psnr_db is not None and quantised_psnr_db is None:
+            raise ConfigError("a PSNR to reach needs something that measures it")
         self.targets = field.pack_targets(torch.from_numpy(data.frames).to(hardware.device))
         self.schedule = parse_schedule(config.lr_type)
         self.pixel_loss = losses.PIXEL[config.loss]
@@ -170,7 +178,7 @@ class Trainer:
         batches = self._batches()
         smoothed_mse = math.nan
         semantic_value: float | None = None
-        next_report, complete = 0.0, True
+        next_report, next_check, complete = 0.0, 0.0, True
         start = time.perf_counter()
         while True:
             elapsed = time.perf_counter() - start
@@ -190,13 +198,46 @@ class Trainer:
                 semantic_value = semantic if semantic is not None else semantic_value
                 self._report(done, elapsed, smoothed_mse, semantic_value)
                 next_report = elapsed + _REPORT_S
+                if self._nearly_good(smoothed_mse, done) and elapsed >= next_check:
+                    average.swap()
+                    if self._is_good():
+                        break
+                    average.swap()
+                    now = time.perf_counter() - start
+                    next_check = now + _CHECK_SHARE * (now - elapsed)
         if not complete and self.steps:
             average.apply()
         elapsed = time.perf_counter() - start
         self._report(1.0 if complete else self._done(elapsed), elapsed, smoothed_mse, semantic_value)
-        rounded = self.rounded or RoundedField(self.field, FINE, self.config.seed)
-        rounded.detach()
-        return FitResult(self.steps, elapsed, complete, rounded.steps())
+        steps = self._rounding_steps()
+        if self.rounded is not None:
+            self.rounded.detach()
+        return FitResult(self.steps, elapsed, complete, steps)
+
+    def _rounding_steps(self) -> dict[str, np.ndarray]:
+        """Quantisation steps by tensor: what the fit has learned, or fine ones where it rounds nothing."""
+        if self.rounded is not None:
+            return self.rounded.steps()
+        fine = RoundedField(self.field, FINE, self.config.seed)
+        fine.detach()
+        return fine.steps()
+
+    def _nearly_good(self, mse: float, done: float) -> bool:
+        """Whether the PSNR asked for may have been reached; begins to round weights when it seems so without."""
+        wanted = self.config.psnr_db
+        if wanted is None or math.isnan(mse) or _psnr_db(mse) < wanted - _NOISE_DB:
+            return False
+        if self.rounded is None and self.config.rounding_share:
+            if _psnr_db(mse) >= wanted:
+                self._begin_rounding()
+            return False
+        return True
+
+    def _is_good(self) -> bool:
+        """Whether the network, as it would be stored now, has the PSNR asked for."""
+        assert self.quantised_psnr_db is not None
+        assert self.config.psnr_db is not None
+        return self.quantised_psnr_db(self.field, self._rounding_steps()) >= self.config.psnr_db
 
     def _done(self, elapsed: float) -> float:
         """Fraction of the budget that is used: of the time or of the epochs, whichever is further."""
@@ -267,11 +308,15 @@ class Trainer:
         return mse if math.isfinite(loss.item()) else math.nan, None if semantic is None else semantic.item()
 
     def _report(self, done: float, elapsed: float, mse: float, semantic: float | None) -> None:
-        psnr_db = -10 * math.log10(max(mse, 1e-10)) if not math.isnan(mse) else math.nan
+        psnr_db = _psnr_db(mse) if not math.isnan(mse) else math.nan
         segment, count = self.report_as
         self.observer.step(
             StepEvent(segment, count, min(done, 1.0), self.steps, elapsed, psnr_db, self.rate_bpp, semantic)
         )
+
+
+def _psnr_db(mse: float) -> float:
+    return -10 * math.log10(max(mse, 1e-10))
 
 
 class _RunningMean:
@@ -288,6 +333,14 @@ class _RunningMean:
         """Move toward the live weights so that the mean reaches back about ``horizon`` steps."""
         if steps % self.every == 0:
             torch._foreach_lerp_(self.mean, self.live, min(1.0, self.every / max(horizon, 1.0)))
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the mean and the live weights."""
+        for live, mean in zip(self.live, self.mean, strict=True):
+            live_now = live.clone()
+            live.copy_(mean)
+            mean.copy_(live_now)
 
     @torch.no_grad()
     def apply(self) -> None:

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: MIT
+"""Classical codecs through ffmpeg, to be measured against: the same frames in, the same measures out."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from nervcodec import metrics
+from nervcodec.errors import ConfigError, VideoError
+from nervcodec.events import Observer
+from nervcodec.video import ffmpeg, folder
+from nervcodec.video.reader import read_frames
+from nervcodec.video.source import SourceOptions, VideoInfo, filters, input_arguments, scan
+
+_CURVE_STEP = 4  # between the qualities of a curve around a size
+
+
+@dataclass(frozen=True)
+class ClassicalCodec:
+    """An encoder of ffmpeg at one preset.
+
+    Attributes:
+        label: with its preset, for tables.
+        arguments: of ffmpeg, without the quality.
+        option: the one that sets a constant quality; the larger, the smaller the file.
+        best, worst: ends of its range.
+    """
+
+    label: str
+    arguments: tuple[str, ...]
+    option: str
+    best: int
+    worst: int
+
+
+CODECS = {
+    "x264": ClassicalCodec("x264 veryslow", ("-c:v", "libx264", "-preset", "veryslow"), "crf", 0, 51),
+    "x265": ClassicalCodec(
+        "x265 veryslow", ("-c:v", "libx265", "-preset", "veryslow", "-x265-params", "log-level=error"), "crf", 0, 51
+    ),
+    "svtav1": ClassicalCodec("SVT-AV1 preset 4", ("-c:v", "libsvtav1", "-preset", "4"), "crf", 1, 63),
+    "vvenc": ClassicalCodec("VVenC medium", ("-c:v", "libvvenc", "-preset", "medium"), "qp", 1, 63),
+}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Means over frames against the decoded source.
+
+    Attributes:
+        psnr_db: of 8-bit RGB.
+        ms_ssim: of 8-bit RGB, None where a frame is too small for five scales.
+        vmaf: 0 to 100, of 4:2:0 made from the RGB of both; None where ffmpeg has no libvmaf.
+    """
+
+    psnr_db: float
+    ms_ssim: float | None
+    vmaf: float | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One file of one codec.
+
+    Attributes:
+        codec: with its preset.
+        setting: such as ``crf 34``.
+        size_bytes: of the video stream's packets, the file around them not counted.
+        rate_bpp: bits per pixel.
+        quality: measured.
+        encode_s, decode_s: seconds; decoding to RGB arrays.
+    """
+
+    codec: str
+    setting: str
+    size_bytes: int
+    rate_bpp: float
+    quality: Quality
+    encode_s: float
+    decode_s: float
+
+    def to_json(self) -> dict[str, object]:
+        """As ``eval --json`` lists it under ``against``."""
+        quality = self.quality
+        return {
+            "codec": self.codec,
+            "setting": self.setting,
+            "bytes": self.size_bytes,
+            "bpp": round(self.rate_bpp, 6),
+            "psnr": round(quality.psnr_db, 4),
+            "ms_ssim": None if quality.ms_ssim is None else round(quality.ms_ssim, 6),
+            "vmaf": None if quality.vmaf is None else round(quality.vmaf, 3),
+            "encode_s": round(self.encode_s, 2),
+            "decode_s": round(self.decode_s, 2),
+        }
+
+
+def parse_codecs(text: str) -> list[str]:
+    """Names of :data:`CODECS` from ``x264,x265``.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    names = [name.strip().lower() for name in text.split(",")]
+    for name in names:
+        if name not in CODECS:
+            raise ConfigError(f"unknown codec {name!r}; there are {', '.join(CODECS)}")
+    return list(dict.fromkeys(names))
+
+
+def run(codec: ClassicalCodec, quality: int, info: VideoInfo, options: SourceOptions) -> Point:
+    """Encode a source at a quality, decode it and compare.
+
+    Raises:
+        VideoError: ffmpeg refused.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name) / "a.mp4"
+        start = time.perf_counter()
+        size = _encode(codec, quality, info, options, out)
+        encode_s = time.perf_counter() - start
+        decoded = scan(out)
+        start = time.perf_counter()
+        for _ in read_frames(decoded):  # on its own, so that comparing does not count
+            pass
+        decode_s = time.perf_counter() - start
+        judged = judge(read_frames(decoded), info, options)
+    rate = metrics.rate_bpp(size, info.frame_count, info.height, info.width)
+    return Point(codec.label, f"{codec.option} {quality}", size, rate, judged, encode_s, decode_s)
+
+
+def at_size(codec: ClassicalCodec, size_bytes: int, info: VideoInfo, options: SourceOptions) -> int:
+    """The best quality whose stream takes at most so many bytes, or the worst there is; by bisection."""
+    sizes: dict[int, int] = {}
+
+    def size_of(quality: int) -> int:
+        with tempfile.TemporaryDirectory() as name:
+            sizes[quality] = _encode(codec, quality, info, options, Path(name) / "a.mp4")
+        return sizes[quality]
+
+    fits, too_large = codec.worst, codec.best - 1
+    while fits - too_large > 1:
+        middle = (fits + too_large) // 2
+        if size_of(middle) <= size_bytes:
+            fits = middle
+        else:
+            too_large = middle
+    return fits
+
+
+def curves_at(
+    names: Sequence[str], size_bytes: int, info: VideoInfo, options: SourceOptions, observer: Observer
+) -> list[list[Point]]:
+    """For each codec three points: the size asked for, then one smaller and one larger file."""
+    curves = []
+    for name in names:
+        codec = CODECS[name]
+        observer.stage(f"Encoding with {codec.label}")
+        chosen = at_size(codec, size_bytes, info, options)
+        others = {chosen + _CURVE_STEP, chosen - _CURVE_STEP} & set(range(codec.best, codec.worst + 1))
+        curves.append([run(codec, quality, info, options) for quality in (chosen, *sorted(others, reverse=True))])
+    return curves
+
+
+def judge(decoded: Iterable[np.ndarray], info: VideoInfo, options: SourceOptions) -> Quality:
+    """Compare decoded frames with their source.
+
+    Args:
+        decoded: ``(height, width, 3)`` uint8 RGB, as many as the source has.
+        info, options: of the source.
+
+    Raises:
+        VideoError: too few or too many frames, or ffmpeg refused.
+    """
+    psnr, ms_ssim = [], []
+    with Vmaf(info.width, info.height) as vmaf:
+        pairs = zip(decoded, read_frames(info, options), strict=True)
+        try:
+            for frame, source in pairs:
+                psnr.append(metrics.psnr_db(frame, source))
+                ms_ssim.append(metrics.ms_ssim(frame, source))
+                vmaf.add(frame, source)
+        except ValueError:
+            raise VideoError(f"{info.path}: the decoded video has another number of frames") from None
+        score = vmaf.score()
+    known = [value for value in ms_ssim if value is not None]
+    return Quality(float(np.mean(psnr)), float(np.mean(known)) if known else None, score)
+
+
+def _encode(codec: ClassicalCodec, quality: int, info: VideoInfo, options: SourceOptions, out: Path) -> int:
+    """Write ``out``; returns the bytes of its packets."""
+    arguments = [*input_arguments(info.path, options, info.images), "-map", "0:v:0", "-an"]
+    arguments += ["-vf", f"{filters(info, options)},format=yuv420p", "-fps_mode", "passthrough", *codec.arguments]
+    arguments += [f"-{codec.option}", str(quality), str(out)]
+    feed = (lambda process: folder.feed(process, info.images)) if info.images else None
+    _ffmpeg(["-loglevel", "error", *arguments], f"{info.path} with {codec.label}", feed)
+    packets, _ = _ffmpeg(["-i", str(out), "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"], str(out))
+    rows = [line.split(",") for line in packets.splitlines() if line and not line.startswith("#")]
+    return sum(int(row[4]) for row in rows)
+
+
+def _ffmpeg(
+    arguments: list[str], what: str, feed: Callable[[subprocess.Popen[bytes]], None] | None = None
+) -> tuple[str, str]:
+    """Run ffmpeg to its end; returns what it said on stdout and stderr."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as log:
+        process = ffmpeg.spawn(
+            arguments,
+            stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
+            stdout=out.fileno(),
+            stderr=log.fileno(),
+        )
+        try:
+            if feed:
+                feed(process)
+            status = process.wait()
+        finally:
+            process.kill()
+        texts = []
+        for stream in (out, log):
+            stream.seek(0)
+            texts.append(stream.read().decode("utf-8", "replace"))
+    if status:
+        raise VideoError(f"{what}: cannot be encoded ({ffmpeg.last_complaint(texts[1])})")
+    return texts[0], texts[1]
+
+
+@cache
+def _has_vmaf() -> bool:
+    return "libvmaf" in _ffmpeg(["-filters"], "ffmpeg")[0]
+
+
+class Vmaf:
+    """libvmaf, fed both videos through one pipe: each frame above its source."""
+
+    def __init__(self, width: int, height: int):
+        self.process: subprocess.Popen[bytes] | None = None
+        if not _has_vmaf():
+            return
+        halves = f"[0:v]split[a][b];[a]crop={width}:{height}:0:0,format=yuv420p[d]"
+        halves += f";[b]crop={width}:{height}:0:{height},format=yuv420p[r];[d][r]libvmaf=n_threads=2"
+        size = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{2 * height}", "-framerate", "25"]
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self.process = ffmpeg.spawn(
+            ["-nostats", *size, "-i", "pipe:0", "-filter_complex", halves, "-f", "null", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self.log.fileno(),
+        )
+
+    def add(self, frame: np.ndarray, source: np.ndarray) -> None:
+        """One frame and what it should be."""
+        if self.process is None:
+            return
+        assert self.process.stdin is not None
+        try:
+            for image in (frame, source):
+                self.process.stdin.write(np.ascontiguousarray(image).data)
+        except BrokenPipeError:
+            raise VideoError(f"libvmaf failed ({ffmpeg.last_complaint(self._said())})") from None
+
+    def score(self) -> float | None:
+        """The mean over all frames."""
+        if self.process is None:
+            return None
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+        found = re.search(r"VMAF score: ([\d.]+)", self._said())
+        if not found:
+            raise VideoError(f"libvmaf failed ({ffmpeg.last_complaint(self._said())})")
+        return float(found[1])
+
+    def _said(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode("utf-8", "replace")
+
+    def __enter__(self) -> Vmaf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.log.close()
