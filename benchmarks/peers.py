@@ -6,20 +6,16 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nervcodec.options import PRESETS
+
 # What both peers below do not have: weights rounded within the fit.
 _AS_PUBLISHED = {"encoder": "none", "rounding_share": 0.0, "lr": 0.001, "lr_type": "cosine_0.1_1_0.1"}
 
-# The original dual-head method's `comparable` setting, as options of `nervcodec.encode`; pixels only.
+# The original dual-head method's `comparable` preset, as options of `nervcodec.encode`: pixels only, all frames fitted,
+# and a budget in seconds.
 COMPARABLE = {
-    **_AS_PUBLISHED,
-    "embed": "pe_1.25_80",
-    "fc_dim": 96,
-    "fc_hw": (9, 16),
-    "strides": (5, 2, 2),
-    "reduce": 1.5,
-    "lower_width": 12,
-    "batch_size": 8,
-    "loss": "fusion6",
+    **{name: value for name, value in PRESETS["comparable"].items() if name not in ("epochs", "split")},
+    "encoder": "none",
 }
 
 # A full-frame NeRV (Chen et al. 2021, arXiv:2110.13903) for 640 x 1280: the patch network with one patch.

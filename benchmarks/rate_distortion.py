@@ -98,7 +98,9 @@ def bd(anchor: list[Point], test: list[Point]) -> dict[str, float | None]:
 
     def by(measure: str) -> float | None:
         a, b = (
-            sorted((getattr(p.quality, measure), p.size_bytes) for p in points if getattr(p.quality, measure) is not None)
+            sorted(
+                (getattr(p.quality, measure), p.size_bytes) for p in points if getattr(p.quality, measure) is not None
+            )
             for points in (anchor, test)
         )
         if not a or not b or min(a[-1][0], b[-1][0]) <= max(a[0][0], b[0][0]):

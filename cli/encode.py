@@ -30,7 +30,7 @@ def _rate(text: str) -> Fraction:
 @click.command(epilog="Example: nervcodec encode Kitchen.mp4 -o kitchen.nerv --time 3m")
 @click.argument("source", metavar="INPUT", type=options.EXISTING_ANY)
 @click.option("-o", "--output", type=click.Path(), help="The container. Default: INPUT's name with .nerv.")
-@click.option("--preset", help="A set of defaults: default, or debug (a few seconds, for trying things).")
+@click.option("--preset", help="A set of defaults; nervcodec presets lists them. Other options override its values.")
 @click.option("--time", "time_s", type=DURATION, help="Fit for so long (90s, 5m, 1h). Default: 3m for every 10 s.")
 @click.option("--epochs", type=click.IntRange(1), help="Or fit for so many passes over the video.")
 @click.option("--size", "size_bytes", type=SIZE, help="Size of the container, such as 400KB. Default: under INPUT's.")
@@ -53,7 +53,8 @@ def _rate(text: str) -> Fraction:
 @click.option("--fps", "frame_rate", type=Parsed("RATE", _rate), help="Frame rate of a folder of frames. Default: 25.")
 @click.option("--split", help="Hold frames out from the fit: 6_6_10 fits 6 of every 10. Default: all are fitted.")
 @click.option("--segment", help="Longest stretch one network is fitted to: 10s (default), 250f or none.")
-@click.option("--loss", type=click.Choice(["l1", "l2", "log-l2", "fusion6"], case_sensitive=False), help="Pixel loss.")
+@click.option("--loss", help="Pixel loss: log-l2 (default), l1, l2, ssim, or fusion1 to fusion12.")
+@click.option("--semantic-loss", type=click.Choice(["centred", "cosine"]), help="cosine: as the original method's.")
 @click.option("--semantic-weight", type=click.FloatRange(0), help="Weight of the semantic loss.")
 @click.option(
     "--pixel-warmup", type=click.FloatRange(0), help="Fit pixels only for this fraction of the fit, or so many epochs."

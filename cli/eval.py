@@ -25,6 +25,7 @@ CODECS = options.Parsed("LIST", _codecs)
 @click.option("--per-frame", type=click.Path(dir_okay=False), metavar="OUT.csv", help="Write every frame's figures.")
 @click.option("--against", type=CODECS, help="Also encode with these at the same bytes: x264,x265,svtav1,vvenc.")
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="OUT.png", help="Draw --against as curves.")
+@click.option("--queries", type=options.EXISTING, help="Texts to compare rankings by, one a line. Default: 50 shipped.")
 @click.option("--dump-images", type=click.Path(file_okay=False), metavar="DIR", help="Ten pairs: original, decoded.")
 @options.hardware
 @options.force
@@ -38,6 +39,7 @@ def evaluate(
     dump_images: str | None,
     against: list[str] | None,
     plot: str | None,
+    queries: str | None,
     device: str,
     precision: str,
     force: bool,
@@ -56,6 +58,7 @@ def evaluate(
     from nervcodec.formats.container import read_header
     from nervcodec.outputs import require_free
     from nervcodec.plots import rate_distortion, require_matplotlib
+    from nervcodec.semantic.fidelity import read_queries
     from nervcodec.split import FITTED, HELD_OUT
 
     if original is None:
@@ -74,7 +77,8 @@ def evaluate(
             require_free(output, force)
     with observer(quiet) as progress:
         images = Path(dump_images) if dump_images else None
-        report = run(file, original, device, precision, progress, images, against=against or ())
+        texts = read_queries(Path(queries)) if queries else None
+        report = run(file, original, device, precision, progress, images, against=against or (), queries=texts)
     if table is not None:
         try:
             with replacing(table) as temporary:
@@ -100,12 +104,18 @@ def evaluate(
         rows.insert(1, ("held out", f"{held_out['psnr']:.2f} dB, fitted {fitted['psnr']:.2f} dB"))
     if report.source_bytes:
         rows.append(("source", f"{human_bytes(report.source_bytes)}, audio included"))
-    if report.semantic and report.retrieval:
+    for role, figures in report.fidelity.items():
+        where = ", held out" if role == HELD_OUT else ""
+        semantic, ranking = figures.semantic, figures.retrieval
+        steady = (
+            f"{semantic['smoothness']:.3f} from frame to frame, the reference {semantic['reference_smoothness']:.3f}"
+        )
         rows += [
-            ("cosine", f"{report.semantic['cosine']:.4f}, centred {report.semantic['centred_cosine']:.4f}"),
-            ("recall@10", f"{report.retrieval['recall_at_10']:.3f}"),
-            ("nDCG@10", f"{report.retrieval['ndcg_at_10']:.3f}"),
-            ("rank correlation", f"{report.retrieval['rank_correlation']:.3f}"),
+            (f"cosine{where}", f"{semantic['cosine']:.4f}, centred {semantic['centred_cosine']:.4f}"),
+            (f"diversity{where}", f"{semantic['diversity']:.3f} of the reference; cosine {steady}"),
+            (f"recall@10{where}", f"{ranking['recall_at_10']:.3f}"),
+            (f"nDCG@10{where}", f"{ranking['ndcg_at_10']:.3f}"),
+            (f"rank correlation{where}", f"{ranking['rank_correlation']:.3f}"),
         ]
     if report.vmaf is not None:
         rows.append(("VMAF", f"{report.vmaf:.1f}"))

@@ -16,6 +16,7 @@ from nervcodec.cli.decode import decode
 from nervcodec.cli.encode import encode
 from nervcodec.cli.eval import evaluate
 from nervcodec.cli.info import info
+from nervcodec.cli.presets import presets
 from nervcodec.cli.search import search
 from nervcodec.cli.verify import verify
 from nervcodec.errors import NervError
@@ -75,7 +76,7 @@ def cli() -> None:
     signal.signal(signal.SIGTERM, _terminated)
 
 
-for _command in (encode, decode, search, evaluate, info, verify):
+for _command in (encode, decode, search, evaluate, info, verify, presets):
     cli.add_command(_command)
 
 

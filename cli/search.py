@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,69 +15,85 @@ from nervcodec.cli import options
 if TYPE_CHECKING:
     import numpy as np
 
-    from nervcodec.retrieval import Moment
-    from nervcodec.semantic.encoder import SemanticEncoder
+    from nervcodec.errors import NervError
+    from nervcodec.search.index import EmbeddingIndex
+    from nervcodec.search.moments import Moment
+    from nervcodec.search.query import Query
 
 _BAR = 10
+_EVERYTHING = -2.0  # below any score
+_PREVIEW_WIDTH = 480
 
 
-@click.command(epilog='Example: nervcodec search "sink" kitchen.nerv -k 5')
-@click.argument("query")
-@click.argument("paths", metavar="[FILE|FOLDER]...", nargs=-1, type=options.EXISTING_ANY)
+@click.command(
+    epilog='Examples: nervcodec search "sink" kitchen.nerv -k 5, or search horse + stripes - zoo videos/',
+    context_settings={"ignore_unknown_options": False},
+)
+@click.argument("words", metavar="QUERY [+|- QUERY]... [FILE|FOLDER]...", nargs=-1)
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Moments to show.")
-@click.option("--per-patch", is_flag=True, help="Every patch for itself, not grouped into moments.")
-@click.option("--min-score", type=float, default=-2.0, help="Leave out what scores below this.")
-@click.option("--image", is_flag=True, help="QUERY names an image file to look for instead of a text.")
+@click.option("--per-patch", is_flag=True, help="Every patch for itself, neither grouped into moments nor cut off.")
+@click.option("--min-score", type=float, help="Leave out what scores below this, in place of the calibrated cut-off.")
+@click.option("--image", type=options.EXISTING, help="Look for what an image shows instead of QUERY.")
+@click.option("--sheet", type=click.Path(dir_okay=False), metavar="OUT.png", help="Best frames, patch outlined.")
+@click.option("--clips", type=click.Path(file_okay=False), metavar="DIR", help="Decode each moment to a short mp4.")
+@click.option("--preview", is_flag=True, help="Show the best frames in the terminal.")
 @options.hardware
+@options.force
 @options.as_json
 @options.debug
 def search(
-    query: str,
-    paths: tuple[str, ...],
+    words: tuple[str, ...],
     k: int,
     per_patch: bool,
-    min_score: float,
-    image: bool,
+    min_score: float | None,
+    image: str | None,
+    sheet: str | None,
+    clips: str | None,
+    preview: bool,
     device: str,
     precision: str,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Find the moments and places that match a text, in .nerv files or in all of those below folders.
 
-    Without FILE or FOLDER, searches every .nerv below the current folder. No pixel is decoded.
+    Without FILE or FOLDER, searches every .nerv below the current folder. No pixel is decoded, save for --sheet,
+    --clips and --preview. A text that matches nothing finds nothing.
     """
     from nervcodec.cli.render import print_json
-    from nervcodec.decoding import open_video
-    from nervcodec.errors import ContainerError, EncoderError
-    from nervcodec.retrieval import search_video
+    from nervcodec.errors import ConfigError
+    from nervcodec.outputs import require_free
+    from nervcodec.search.moments import find_moments
+    from nervcodec.search.query import split_words
 
-    if not query.strip():
-        raise click.UsageError("the query is empty")
-    files = _containers(paths)
-    embed = _query_embedder(query, image, device)
-    found: list[Moment] = []
-    searched = 0
-    problems = []
-    for file in files:
-        try:
-            video = open_video(file, device, precision)
-            found += search_video(video, embed(video.require_embeddings().encoder), k, min_score, per_patch)
-            searched += 1
-        except (ContainerError, EncoderError) as error:
-            problems.append(error)
-    if not searched:
+    try:
+        query, rest = split_words(words, Path(image) if image else None)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    files = _containers(rest)
+    if sheet:
+        require_free(Path(sheet), force)
+    problems: list[NervError] = []
+    ask = _asker(query, device, cut_off=min_score is None and not per_patch)
+    indexes = _indexes(files, ask, device, precision, problems)
+    found = find_moments(indexes, ask, k, _EVERYTHING if min_score is None else min_score, per_patch)
+    if len(problems) == len(files):
         raise problems[0]
     for problem in problems:
         click.echo(f"nervcodec: skipped: {problem}", err=True)
-    found.sort(key=lambda m: -m.score)
-    found = found[:k]
     if as_json:
         print_json([moment.to_json() for moment in found])
-    else:
+    elif found:
         _show(query, found)
+    if not found:
+        hint = "" if min_score is not None or per_patch else f"; --min-score {_EVERYTHING:g} shows what comes closest"
+        click.echo(f'nervcodec: nothing matches "{query}"{hint}', err=True)
+        return
+    if sheet or clips or preview:
+        _pictures(query, found, sheet, clips, preview and not as_json, device, precision, force)
 
 
-def _containers(paths: tuple[str, ...]) -> list[Path]:
+def _containers(paths: list[str]) -> list[Path]:
     """The files named, and all containers below the folders named; below the current folder without any.
 
     Raises:
@@ -87,6 +103,8 @@ def _containers(paths: tuple[str, ...]) -> list[Path]:
 
     files: dict[Path, None] = {}
     for path in map(Path, paths or (".",)):
+        if not path.exists():
+            raise click.UsageError(f"{str(path)!r} does not exist; a query of several words needs quotation marks")
         found = sorted(p for p in path.rglob("*.nerv") if p.is_file()) if path.is_dir() else [path]
         files.update(dict.fromkeys(found))
     if not files:
@@ -95,47 +113,58 @@ def _containers(paths: tuple[str, ...]) -> list[Path]:
     return list(files)
 
 
-def _query_embedder(query: str, image: bool, device: str) -> Callable[[str], np.ndarray]:
-    """A function from an encoder's name to the query's vector; each encoder is loaded once."""
+def _indexes(
+    files: list[Path],
+    ask: Callable[[str], object],
+    device: str,
+    precision: str,
+    problems: list[NervError],
+) -> Iterator[EmbeddingIndex]:
+    """The embeddings of each file; what cannot be searched goes to ``problems``."""
+    from nervcodec.errors import ContainerError, EncoderError
+    from nervcodec.search.index import open_index
+
+    for file in files:
+        try:
+            index = open_index(file, device, precision)
+            ask(index.encoder)  # an encoder that is missing here is this file's problem
+        except (ContainerError, EncoderError) as error:
+            problems.append(error)
+            continue
+        yield index
+
+
+def _asker(query: Query, device: str, cut_off: bool) -> Callable[[str], tuple[np.ndarray, np.ndarray | None]]:
+    """A function from an encoder's name to the query's vector and neutral ones; each encoder is loaded once."""
     from nervcodec.device import choose
-    from nervcodec.errors import ConfigError, EncoderError
+    from nervcodec.errors import EncoderError
+    from nervcodec.search.neutral import neutral_vectors
+    from nervcodec.search.query import embed
     from nervcodec.semantic.encoder import load
 
-    vectors: dict[str, np.ndarray | EncoderError] = {}
-    pixels = None
-    if image:
-        import numpy
-        from PIL import Image
+    answers: dict[str, tuple[np.ndarray, np.ndarray | None] | EncoderError] = {}
 
-        try:
-            with Image.open(query) as opened:
-                pixels = numpy.asarray(opened.convert("RGB"))
-        except OSError as error:
-            raise ConfigError(f"{query}: is no image that can be read ({error})") from None
-
-    def embedded(name: str) -> np.ndarray:
-        if name not in vectors:
+    def ask(name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        if name not in answers:
             try:
-                encoder: SemanticEncoder = load(name, choose(device).device)
-                rows = encoder.embed_text([query]) if pixels is None else encoder.embed_images([pixels])
-                vectors[name] = rows[0]
+                encoder = load(name, choose(device).device)
+                # An image is compared with patches as a picture; texts say nothing about how well it should score.
+                neutral = neutral_vectors(encoder) if cut_off and not query.has_image else None
+                answers[name] = embed(query, encoder), neutral
             except EncoderError as error:
-                vectors[name] = error
-        vector = vectors[name]
-        if isinstance(vector, EncoderError):
-            raise vector
-        return vector
+                answers[name] = error
+        answer = answers[name]
+        if isinstance(answer, EncoderError):
+            raise answer
+        return answer
 
-    return embedded
+    return ask
 
 
-def _show(query: str, found: list[Moment]) -> None:
+def _show(query: Query, found: list[Moment]) -> None:
     """A moment a line: score, file, start - end, best frame, patch as row,column and as x,y,w,h."""
     from nervcodec.cli.render import print_table, timecode
 
-    if not found:
-        click.echo("nothing found", err=True)
-        return
     best = max(m.score for m in found)
     bars = sys.stdout.isatty()
     rows = []
@@ -146,3 +175,34 @@ def _show(query: str, found: list[Moment]) -> None:
         rows.append([bar, *row] if bars else row)
     head = ["score", "file", "time", "frame", "patch", "x,y,w,h"]
     print_table(f'Moments that match "{query}"', ["", *head] if bars else head, rows)
+
+
+def _pictures(
+    query: Query,
+    found: list[Moment],
+    sheet: str | None,
+    clips: str | None,
+    preview: bool,
+    device: str,
+    precision: str,
+    force: bool,
+) -> None:
+    from nervcodec.cli.preview import show
+    from nervcodec.cli.render import timecode
+    from nervcodec.search import pictures
+
+    open_file = pictures.opener(device, precision)
+    captions = [
+        (f"{m.score:.3f}   {timecode(m.start_s)} - {timecode(m.end_s)}", f"{m.file.name}, frame {m.frame}")
+        for m in found
+    ]
+    if preview:
+        for moment, lines in zip(found, captions, strict=True):
+            click.echo("  ".join(lines))
+            show(pictures.best_frame(moment, open_file, _PREVIEW_WIDTH))
+    if sheet:
+        image = pictures.contact_sheet(found, str(query), captions, open_file)
+        pictures.write_image(image, Path(sheet))
+    if clips:
+        for written in pictures.write_clips(found, Path(clips), open_file, force):
+            click.echo(f"nervcodec: wrote {written}", err=True)

@@ -141,6 +141,31 @@ def write(path: Path, header: Header, arrays: dict[str, np.ndarray]) -> int:
     return len(blob)
 
 
+def fingerprint(path: Path) -> str:
+    """The checksum in a container's header, which covers those of all its arrays: equal for equal contents.
+
+    Reads the beginning of the file alone, and checks only that the file is as long as its header says.
+
+    Raises:
+        ContainerError: not a ``.nerv`` file, or cut short.
+    """
+    path = Path(path)
+    length, size = _check_prefix(path)
+    try:
+        with open(path, "rb") as file:
+            file.seek(8)
+            table = json.loads(file.read(length))
+        metadata = table.pop("__metadata__")
+        end = max((entry["data_offsets"][1] for entry in table.values()), default=0)
+        if metadata["format"] != FORMAT or not isinstance(metadata["header_checksum"], str):
+            raise KeyError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ContainerError(f"{path}: not a .nerv file, or its header is damaged") from None
+    if size != 8 + length + end:
+        raise ContainerError(f"{path}: damaged or cut short (it has {size:,} bytes, not {8 + length + end:,})")
+    return metadata["header_checksum"]
+
+
 def read_header(path: Path) -> Header:
     """Read and check the header alone; array bytes are not touched.
 
@@ -187,8 +212,12 @@ def _read(path: Path, arrays: bool) -> Container:
     return Container(header, loaded, path)
 
 
-def _check_prefix(path: Path) -> None:
-    """Refuse early what is no safetensors file, before its header length is believed."""
+def _check_prefix(path: Path) -> tuple[int, int]:
+    """Refuse early what is no safetensors file, before its header length is believed.
+
+    Returns:
+        The length of the header and of the file, in bytes.
+    """
     try:
         with open(path, "rb") as file:
             prefix = file.read(9)
@@ -202,6 +231,7 @@ def _check_prefix(path: Path) -> None:
         raise ContainerError(f"{path}: not a .nerv file, or its header is damaged")
     if 8 + length > size:
         raise ContainerError(f"{path}: damaged or cut short (the header ends after the file)")
+    return length, size
 
 
 def _parse(path: Path, metadata: dict[str, str] | None) -> Header:

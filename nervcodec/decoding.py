@@ -25,7 +25,7 @@ from nervcodec.network.config import network_from_json
 from nervcodec.network.field import Field
 
 if TYPE_CHECKING:
-    from nervcodec.retrieval import Moment
+    from nervcodec.search.moments import Moment
     from nervcodec.semantic.encoder import SemanticEncoder
 
 _FRAMES_IN_MEMORY = 4  # float frames rendered at once on a CPU
@@ -205,23 +205,51 @@ class NervVideo(Sequence):
                 rows.append(self._field(segment).embed(torch.tensor(local)).float().cpu().numpy())
         return np.concatenate(rows)
 
-    def search(self, query: str, k: int = 10, encoder: SemanticEncoder | None = None) -> list[Moment]:
-        """Moments that match a text, best first.
+    def embedding_parts(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Embeddings of all frames, segment by segment, before they are put together.
+
+        Yields:
+            Coefficients ``(n, rows * columns, r)``, basis ``(r, D)`` and mean ``(D,)``, float32. An embedding is
+            coefficients x basis + mean, brought to length 1.
+
+        Raises:
+            ContainerError: the container has none.
+        """
+        self.require_embeddings()
+        for index, segment in enumerate(self.header.segments):
+            field = self._field(index)
+            assert field.semantic is not None
+            rows = []
+            with torch.inference_mode(), self.hardware.autocast():
+                for first in range(0, segment.frame_count, _EMBED_BATCH):
+                    local = torch.arange(first, min(first + _EMBED_BATCH, segment.frame_count))
+                    rows.append(field.coefficients(local).float().cpu().numpy())
+            basis, mean = field.semantic.directions.weight, field.semantic.mean
+            yield np.concatenate(rows), basis.T.float().cpu().numpy(), mean.float().cpu().numpy()
+
+    def search(
+        self, query: str, k: int = 10, encoder: SemanticEncoder | None = None, cut_off: bool = True
+    ) -> list[Moment]:
+        """Moments that match a text, best first; none where nothing does.
 
         Args:
             query: what to look for.
             k: at most so many.
             encoder: the one the container was made with, already loaded; None loads it.
+            cut_off: leave out what neutral prompts describe as well (see ``nervcodec.search.neutral``).
 
         Raises:
             ContainerError: the container has no embeddings.
             EncoderError: its encoder cannot be loaded here.
         """
-        from nervcodec.retrieval import search_video
+        from nervcodec.search.index import EmbeddingIndex
+        from nervcodec.search.moments import find_moments
+        from nervcodec.search.neutral import neutral_vectors
         from nervcodec.semantic.encoder import load
 
         encoder = encoder or load(self.require_embeddings().encoder)
-        return search_video(self, encoder.embed_text([query])[0], k)
+        neutral = neutral_vectors(encoder) if cut_off else None
+        return find_moments([EmbeddingIndex.of(self)], lambda _: (encoder.embed_text([query])[0], neutral), k)
 
     # ------------------------------------------------------------------ inside
 

@@ -24,7 +24,7 @@ from nervcodec.formats import bitstream, container
 from nervcodec.formats.header import FRAME_TIMES, FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
 from nervcodec.formats.quantization import STREAM, TensorCode
 from nervcodec.network.build import build, from_arrays, parameter_count
-from nervcodec.network.config import Geometry, NetworkConfig, PatchConfig, network_to_json
+from nervcodec.network.config import Geometry, NetworkConfig, network_to_json
 from nervcodec.network.field import Field
 from nervcodec.outputs import require_free
 from nervcodec.segments import segment_lengths
@@ -190,7 +190,15 @@ class _Encoder:
             self.embed_s += time.perf_counter() - start
         geometry = Geometry(len(pixels), info.height, info.width, grid.rows, grid.columns)
         goal = self._size_goal(geometry, info, len(embedded))
-        config = self._network(geometry, goal, encoder, len(embedded), int(fitted.sum()), find_cuts(pixels))
+        config = sizing.network_config(
+            self.wanted.network,
+            geometry,
+            goal,
+            None if encoder is None else encoder.dimension,
+            embedded.tolist(),
+            int(fitted.sum()),
+            find_cuts(pixels),
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(fit.seed + index)
             field = build(config)
@@ -211,36 +219,6 @@ class _Encoder:
         psnr_db = self._measure(config, bitstream.values(tensors), pixels, np.arange(len(pixels)), hardware)
         segment = Segment(first, len(pixels), network_to_json(config), f"{index}/", tuple(embedded.tolist()))
         return _EncodedSegment(segment, stream, bitstream.entropy_bytes(tensors), psnr_db, parameters, result)
-
-    def _network(
-        self,
-        geometry: Geometry,
-        goal: SizeGoal | None,
-        encoder: SemanticEncoder | None,
-        embedded: int,
-        fitted: int,
-        cuts: tuple[int, ...],
-    ) -> NetworkConfig:
-        chosen = self.wanted.network
-        semantic = sizing.semantic_config(encoder.dimension, embedded) if encoder is not None else None
-        if chosen.embed == "grid":
-            budget = chosen.parameters or sizing.parameter_budget(geometry, goal)
-            return sizing.grid_config(geometry, budget, semantic, fitted, cuts)
-        base, levels = chosen.positional_encoding
-        try:
-            return PatchConfig(
-                geometry,
-                base,
-                levels,
-                chosen.fc_hw,
-                chosen.fc_dim,
-                chosen.strides,
-                chosen.reduce,
-                chosen.lower_width,
-                sizing.original_semantic_config(encoder.dimension) if encoder is not None else None,
-            )
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
 
     def _size_goal(self, geometry: Geometry, info: VideoInfo, embedded: int) -> SizeGoal | None:
         """What a segment's weights may take: its part of the size asked for, or else of the source's."""

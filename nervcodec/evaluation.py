@@ -21,7 +21,7 @@ from nervcodec.errors import VideoError
 from nervcodec.events import Observer
 from nervcodec.semantic import fidelity
 from nervcodec.semantic.encoder import load
-from nervcodec.semantic.patches import embed_patches
+from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT, FrameSplit
 from nervcodec.video.reader import read_frames
 from nervcodec.video.source import SourceOptions, VideoInfo, scan
@@ -48,8 +48,7 @@ class EvalReport:
         size_bytes: of the file.
         source_bytes: of the original, or None where the container does not say.
         decode_fps: frames a second as uint8 arrays, opening the file apart.
-        semantic: ``cosine`` and ``centred_cosine`` against the reference embeddings.
-        retrieval: ``recall_at_10``, ``ndcg_at_10``, ``rank_correlation``.
+        fidelity: of embeddings, by the role of the frames, ``train`` or ``val``; empty where there are none.
         per_frame: every frame's role in the fit and figures.
         vmaf: 0 to 100, where other codecs were asked for and ffmpeg has libvmaf.
         against: for each codec asked for, its point at no more bytes than the file, then one of fewer and one of more.
@@ -62,16 +61,26 @@ class EvalReport:
     size_bytes: int
     source_bytes: int | None
     decode_fps: float
-    semantic: dict[str, float] | None
-    retrieval: dict[str, float] | None
+    fidelity: dict[str, fidelity.Fidelity]
     per_frame: list[FrameFigures]
     vmaf: float | None = None
     against: tuple[tuple[Point, ...], ...] = ()
 
-    def of_role(self, role: str) -> dict[str, float | int | None]:
+    def of_role(self, role: str) -> dict[str, object]:
         """Means over the frames of one role, ``train`` or ``val``, under the names of ``eval --json``."""
         rows = [row for row in self.per_frame if row.role == role]
-        return {"frames": len(rows), **_means(rows), "bpp": round(self.rate_bpp, 6), "bytes": self.size_bytes}
+        figures = {"frames": len(rows), **_means(rows), "bpp": round(self.rate_bpp, 6), "bytes": self.size_bytes}
+        return {**figures, **(self.fidelity[role].to_json() if role in self.fidelity else {})}
+
+    @property
+    def semantic(self) -> dict[str, float] | None:
+        """Closeness of embeddings at the fitted frames."""
+        return self.fidelity[FITTED].semantic if FITTED in self.fidelity else None
+
+    @property
+    def retrieval(self) -> dict[str, float] | None:
+        """Agreement of rankings at the fitted frames."""
+        return self.fidelity[FITTED].retrieval if FITTED in self.fidelity else None
 
     def to_json(self) -> dict:
         """As ``eval --json`` prints it."""
@@ -150,6 +159,7 @@ def evaluate(
     dump_images: Path | None = None,
     retrieval: bool = True,
     against: Sequence[str] = (),
+    queries: Sequence[str] | None = None,
 ) -> EvalReport:
     """Compare a container with the video it was made from.
 
@@ -161,6 +171,7 @@ def evaluate(
         dump_images: a folder for PNG images of original and decoded frames side by side, about ten of them.
         retrieval: also compute reference embeddings and compare rankings, where the container has embeddings.
         against: names of :data:`nervcodec.classical.CODECS` to encode the same frames with at the same bytes.
+        queries: texts whose rankings are compared; None: those shipped with the package.
 
     Raises:
         ContainerError, VideoError, EncoderError: as opening either file or loading the encoder does.
@@ -174,10 +185,11 @@ def evaluate(
             f"{path.name} holds {len(video)} of {info.frame_count} frames, which other codecs would encode"
         )
     facts = video.header.video
-    embedded = _embedded_frames(video) if retrieval and video.header.semantic else np.empty(0, np.int64)
-    wanted, kept = set(embedded.tolist()), []
-    observer.stage("Comparing frames", len(video))
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
+    judged = _judged_frames(video, roles) if retrieval and video.header.semantic else {}
+    wanted = {int(number) for parts in judged.values() for part in parts for number in part}
+    kept: dict[int, np.ndarray] = {}
+    observer.stage("Comparing frames", len(video))
     rows: list[FrameFigures] = []
     decode_s = 0.0
     next(video.frames([0]))  # builds the first network, which is not decoding
@@ -196,13 +208,12 @@ def evaluate(
                 dump_images.mkdir(parents=True, exist_ok=True)
                 write_png(dump_images / f"frame_{number:05d}.png", np.concatenate([source, frame], axis=1))
             if number in wanted:
-                kept.append(np.array(source))
+                kept[number] = np.array(source)
             observer.advance()
         if vmaf is not None:
             score = vmaf.score()
-    semantic = retrieved = None
-    if len(embedded):
-        semantic, retrieved = _semantics(video, np.stack(kept), embedded, observer)
+    texts = queries if queries is not None else fidelity.shipped_queries()
+    found = _fidelity(video, kept, judged, texts, observer) if wanted else {}
     means = _means(rows)
     size = path.stat().st_size
     return EvalReport(
@@ -213,31 +224,51 @@ def evaluate(
         size_bytes=size,
         source_bytes=facts.source_bytes,
         decode_fps=len(video) / decode_s,
-        semantic=semantic,
-        retrieval=retrieved,
+        fidelity=found,
         per_frame=rows,
         vmaf=score,
         against=tuple(tuple(c) for c in curves_at(against, size, info, options, observer)),
     )
 
 
-def _embedded_frames(video: NervVideo) -> np.ndarray:
-    numbers = [s.first_frame + i for s in video.header.segments for i in s.embedded_frames]
-    return np.array(numbers, dtype=np.int64)
+def _judged_frames(video: NervVideo, roles: list[str]) -> dict[str, list[np.ndarray]]:
+    """Frames whose embeddings are judged, by role, and among them by segment.
+
+    Fitted ones are those whose embeddings were fitted; held-out ones as many a second.
+    """
+    assert video.header.semantic is not None
+    judged: dict[str, list[np.ndarray]] = {FITTED: [], HELD_OUT: []}
+    for segment in video.header.segments:
+        first, last = segment.first_frame, segment.first_frame + segment.frame_count
+        judged[FITTED].append(np.array([first + i for i in segment.embedded_frames], np.int64))
+        held_out = first + np.flatnonzero([role == HELD_OUT for role in roles[first:last]])
+        rate = float(video.frame_rate) * len(held_out) / segment.frame_count
+        if len(held_out):
+            judged[HELD_OUT].append(held_out[sampled_frames(len(held_out), rate, video.header.semantic.sampled_fps)])
+    return {role: [part for part in parts if len(part)] for role, parts in judged.items()}
 
 
-def _semantics(
-    video: NervVideo, frames: np.ndarray, numbers: np.ndarray, observer: Observer
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Fidelity of the semantic head at the frames whose embeddings were fitted."""
+def _fidelity(
+    video: NervVideo,
+    kept: dict[int, np.ndarray],
+    judged: dict[str, list[np.ndarray]],
+    queries: Sequence[str],
+    observer: Observer,
+) -> dict[str, fidelity.Fidelity]:
+    """Fidelity of the semantic head by role, from source frames by number."""
     assert video.header.semantic is not None
     encoder = load(video.header.semantic.encoder, video.hardware.device)
-    bounds = [s.first_frame for s in video.header.segments[1:]]
-    # Segment by segment, as they were embedded, so that the cache of the encode is found.
-    parts = np.split(frames, np.searchsorted(numbers, bounds))
-    reference = np.concatenate([embed_patches(p, video.grid, encoder, observer) for p in parts if len(p)])
-    predicted = video.embeddings(numbers.tolist())
-    raw, centred = fidelity.closeness(predicted, reference)
-    queries = encoder.embed_text(fidelity.shipped_queries())
-    agreement = fidelity.ranking_agreement(predicted, reference, queries, video.frame_times_s[numbers])
-    return {"cosine": raw, "centred_cosine": centred}, agreement
+    vectors = encoder.embed_text(queries)
+    result = {}
+    for role, parts in judged.items():
+        if not parts:
+            continue
+        # Segment by segment, as they were embedded, so that the cache of the encode is found.
+        reference = [
+            embed_patches(np.stack([kept[n] for n in p.tolist()]), video.grid, encoder, observer) for p in parts
+        ]
+        numbers = np.concatenate(parts)
+        predicted = video.embeddings(numbers.tolist())
+        times = video.frame_times_s[numbers]
+        result[role] = fidelity.compare(predicted, np.concatenate(reference), vectors, times)
+    return result

@@ -44,18 +44,26 @@ def ssim(decoded: np.ndarray, original: np.ndarray) -> float:
     return float(ssim_of(_batch(decoded), _batch(original), data_range=255))
 
 
-def ms_ssim(decoded: np.ndarray, original: np.ndarray) -> float | None:
-    """MS-SSIM (Wang et al. 2003) of two uint8 RGB images, five scales.
+def ms_ssim_window(side: int) -> int | None:
+    """The largest window, 11 pixels or an odd number below, that fits five scales of an image; None if none does."""
+    return next((w for w in range(11, 1, -2) if side > (w - 1) * 2 ** (_LEVELS - 1)), None)
+
+
+def ms_ssim_of(a: Tensor, b: Tensor, data_range: float) -> Tensor | None:
+    """Mean MS-SSIM (Wang et al. 2003), five scales, of two batches ``(B, 3, h, w)`` of floats.
 
     The window shrinks from 11 to 3 pixels for small images; None where even that does not fit (a side of 32 or less).
     """
     from pytorch_msssim import ms_ssim as compute
 
-    side = min(decoded.shape[:2])
-    windows = [w for w in range(11, 1, -2) if side > (w - 1) * 2 ** (_LEVELS - 1)]
-    if not windows:
-        return None
-    return float(compute(_batch(decoded), _batch(original), data_range=255, win_size=windows[0]))
+    window = ms_ssim_window(min(a.shape[2:]))
+    return None if window is None else compute(a, b, data_range=data_range, win_size=window)
+
+
+def ms_ssim(decoded: np.ndarray, original: np.ndarray) -> float | None:
+    """MS-SSIM of two uint8 RGB images, see :func:`ms_ssim_of`."""
+    value = ms_ssim_of(_batch(decoded), _batch(original), data_range=255)
+    return None if value is None else float(value)
 
 
 def rate_bpp(size_bytes: int, frames: int, height: int, width: int) -> float:

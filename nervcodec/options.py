@@ -86,9 +86,56 @@ class EncodeOptions:
             object.__setattr__(self, "split", parse_split(self.split))
 
 
+# The original dual-head method, as its authors ran it: nothing of ours in the fit.
+_ORIGINAL: dict[str, object] = {
+    "embed": "pe_1.25_80",
+    "fc_hw": (9, 16),
+    "optimizer": "adam",
+    "lr": 0.001,
+    "lr_type": "cosine_0.1_1_0.1",
+    "loss": "fusion6",
+    "semantic_loss": "cosine",
+    "semantic_weight": 0.1,
+    "pixel_warmup": 50.0,
+    "rounding_share": 0.0,
+}
+_BALANCED: dict[str, object] = {
+    **_ORIGINAL,
+    "fc_dim": 192,
+    "strides": (5, 3, 2, 2, 2),
+    "batch_size": 12,
+    "epochs": 300,
+    "split": "6_6_10",
+}
+
 # What a preset changes of the defaults, by option name.
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
+    "comparable": {
+        **_ORIGINAL,
+        "fc_dim": 96,
+        "strides": (5, 2, 2),
+        "reduce": 1.5,
+        "lower_width": 12,
+        "batch_size": 8,
+        "epochs": 300,
+        "split": "9_10_10",
+        "semantic_weight": 0.2,
+    },
+    "balanced": _BALANCED,
+    "fast": {**_BALANCED, "batch_size": 16, "epochs": 100, "pixel_warmup": 20.0},
+    "full": {**_BALANCED, "fc_dim": 256, "batch_size": 4},
+    "hq": {
+        **_BALANCED,
+        "fc_dim": 384,
+        "strides": (5, 3, 2, 2, 2, 2),
+        "loss": "l2",
+        "lr": 0.0015,
+        "reduce": 1.15,
+        "lower_width": 48,
+        "epochs": 150,
+        "pixel_warmup": 30.0,
+    },
     "debug": {"time_s": 3.0, "segment": "1s"},
 }
 

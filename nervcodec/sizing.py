@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from nervcodec.errors import ConfigError
 from nervcodec.fitting.rate_control import SizeGoal
 from nervcodec.network.build import parameter_count
-from nervcodec.network.config import Geometry, GridConfig, GridShape, SemanticConfig
+from nervcodec.network.config import Geometry, GridConfig, GridShape, NetworkConfig, PatchConfig, SemanticConfig
+from nervcodec.options import NetworkOptions
 
 # Parameters of a network by default: a share of the pixels it stands for plus what any decoder needs.
 PARAMETERS_PER_PIXEL = 0.028
@@ -18,6 +21,7 @@ MINIMUM_BYTES = 12_000  # weights are not squeezed below this, however small the
 HEADER_BYTES, SEGMENT_BYTES, EMBEDDED_BYTES = 750, 850, 5
 BITS_PER_PARAMETER = 3.0  # coded, with the tables: what a fit of a few minutes comes to, and some more
 BITS_WHERE_AIMED = 2.2  # the same for a size that was asked for: more parameters at fewer bits are better, if slower
+SEMANTIC_RANK = 32  # directions in embedding space
 SHARE_OF_SOURCE = 0.94  # of the source's bytes that weights may take; the header and tables need the rest
 
 # Decoders from large to small: widths, depths, expansions by stage.
@@ -50,9 +54,44 @@ def parameter_budget(geometry: Geometry, goal: SizeGoal | None) -> int:
     return max(MINIMUM_PARAMETERS, int(wanted))
 
 
-def semantic_config(dimension: int, embedded_frames: int) -> SemanticConfig:
-    """The semantic head for embeddings of a size, fitted at a number of frames."""
-    return SemanticConfig(dimension, hidden=64, rank=min(32, dimension), grid_channels=12, grid_times=embedded_frames)
+def semantic_config(dimension: int, embedded_frames: Sequence[int]) -> SemanticConfig:
+    """The semantic head for embeddings of a size, known at some frames."""
+    return SemanticConfig(dimension, hidden=64, rank=min(SEMANTIC_RANK, dimension), code_frames=tuple(embedded_frames))
+
+
+def network_config(
+    chosen: NetworkOptions,
+    geometry: Geometry,
+    goal: SizeGoal | None = None,
+    dimension: int | None = None,
+    embedded: Sequence[int] = (),
+    fitted: int | None = None,
+    cuts: tuple[int, ...] = (),
+) -> NetworkConfig:
+    """The network for a segment, of the kind and size that was chosen.
+
+    Args:
+        chosen: by the user or a preset.
+        geometry: of the segment.
+        goal: what its stored form should take, or None.
+        dimension: numbers in an embedding; None for pixels only.
+        embedded: frames whose embeddings are known.
+        fitted, cuts: as for :func:`grid_config`.
+
+    Raises:
+        ConfigError: the chosen numbers do not make a network.
+    """
+    if chosen.embed == "grid":
+        semantic = None if dimension is None else semantic_config(dimension, embedded)
+        budget = chosen.parameters or parameter_budget(geometry, goal)
+        return grid_config(geometry, budget, semantic, fitted, cuts)
+    base, levels = chosen.positional_encoding
+    semantic = None if dimension is None else original_semantic_config(dimension)
+    shape = (chosen.fc_hw, chosen.fc_dim, chosen.strides, chosen.reduce, chosen.lower_width)
+    try:
+        return PatchConfig(geometry, base, levels, *shape, semantic)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def grid_config(

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 import nervcodec
+from nervcodec.video.source import scan
 
-COMMANDS = ["encode", "decode", "search", "eval", "info", "verify"]
+COMMANDS = ["encode", "decode", "search", "eval", "info", "verify", "presets"]
+NONE = ["--encoder", "none"]
 
 
 def test_version_and_module(run, tmp_path):
@@ -154,8 +156,6 @@ def test_an_interrupt_while_reading_leaves_nothing(bunny, tmp_path):
 def test_decode_to_video(run, small_nerv, tmp_path):
     result = run("decode", small_nerv, "-o", "a.mp4")
     assert result.returncode == 0, result.stderr
-    from nervcodec.video.source import scan
-
     info = scan(tmp_path / "a.mp4")
     assert (info.frame_count, info.width, info.height, info.frame_rate) == (50, 320, 136, 25)
     assert run("decode", small_nerv, "-o", "a.mp4").returncode == 1
@@ -213,7 +213,7 @@ def test_a_closed_pipe_is_no_traceback(small_nerv, tmp_path):
 
 
 def test_search_json(run, small_nerv):
-    result = run("search", "a bicycle", small_nerv, "--json", "-k", 3)
+    result = run("search", "a bicycle", small_nerv, "--json", "-k", 3, "--min-score", -1)
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert 1 <= len(found) <= 3
@@ -233,7 +233,7 @@ def test_search_below_the_current_folder(run, small_nerv, tmp_path):
     (deep / "one.nerv").write_bytes(small_nerv.read_bytes())
     (tmp_path / "two.nerv").write_bytes(small_nerv.read_bytes())
     (tmp_path / "broken.nerv").write_bytes(small_nerv.read_bytes()[:5000])
-    result = run("search", "sink")
+    result = run("search", "sink", "--min-score", -1)
     assert result.returncode == 0
     assert {line.split("\t")[1] for line in result.stdout.splitlines()} == {"a/b/one.nerv", "two.nerv"}
     assert result.stderr.count("broken.nerv") == 1
@@ -251,7 +251,101 @@ def test_search_by_image_and_by_patch(run, small_nerv, tmp_path):
     Image.fromarray(nervcodec.open(small_nerv)[30]).save(tmp_path / "like.png")
     result = run("search", "--image", "like.png", small_nerv, "--json", "--per-patch", "-k", 4)
     assert len(json.loads(result.stdout)) == 4
-    assert run("search", "--image", "none.png", small_nerv).returncode == 1
+    assert run("search", "--image", "none.png", small_nerv).returncode == 2
+    (tmp_path / "no.png").write_text("x")
+    result = run("search", "--image", "no.png", small_nerv)
+    assert result.returncode == 1
+    assert "no.png: is no image" in result.stderr
+
+
+def test_a_query_that_matches_nothing_says_so(run, small_nerv):
+    result = run("search", "a giraffe in a swimming pool", small_nerv)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    assert 'nothing matches "a giraffe in a swimming pool"' in result.stderr
+    assert json.loads(run("search", "a giraffe in a swimming pool", small_nerv, "--json").stdout) == []
+    assert run("search", "a giraffe in a swimming pool", small_nerv, "--min-score", -2, "-k", 2).stdout
+
+
+def test_queries_are_added_and_subtracted(run, small_nerv):
+    alone, both, less = (
+        json.loads(run("search", *words, small_nerv, "--json", "--per-patch", "-k", 400).stdout)
+        for words in (["a car"], ["a car", "+", "a bicycle"], ["a car", "-", "a bicycle"])
+    )
+    assert len(alone) == len(both) == len(less) == 400
+    order = [[(row["frame"], *row["patch"]) for row in rows] for rows in (alone, both, less)]
+    assert order[0] != order[1] != order[2]
+    assert run("search", "a car", "+").returncode == 2
+    cancelled = run("search", "a car", "-", "a car", small_nerv)
+    assert cancelled.returncode == 1
+    assert "cancel each other out" in cancelled.stderr
+
+
+def test_words_that_are_no_file_are_a_usage_error(run, small_nerv):
+    result = run("search", "a", "red", "car", small_nerv)
+    assert result.returncode == 2
+    assert "quotation marks" in result.stderr
+
+
+def test_search_draws_a_sheet_clips_and_a_preview(run, small_nerv, tmp_path):
+    arguments = ["search", "a bicycle", small_nerv, "--min-score", -1, "-k", 3]
+    result = run(*arguments, "--sheet", "sheet.png", "--clips", "clips", "--preview")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(run(*arguments, "--json").stdout)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 300 * len(found)
+        red = np.asarray(sheet.convert("RGB")).astype(int)
+    assert ((red[..., 0] > 200) & (red[..., 1] < 110)).sum() > 300  # outlines
+    clips = sorted((tmp_path / "clips").iterdir())
+    assert len(clips) == len(found)
+    for clip, row in zip(clips, found, strict=True):
+        assert scan(clip).frame_count == round((row["end"] - row["start"]) * 25)
+    assert result.stdout.count("▀") > 100
+    again = run(*arguments, "--sheet", "sheet.png")
+    assert again.returncode == 1
+    assert "--force" in again.stderr
+    assert run(*arguments, "--clips", "clips").returncode == 1
+    assert run(*arguments, "--sheet", "sheet.png", "--clips", "clips", "--force").returncode == 0
+
+
+def test_eval_against_other_codecs(run, small_nerv, bikes, tmp_path):
+    (tmp_path / "own.txt").write_text("a car\n\na wheel\n")
+    result = run("eval", small_nerv, bikes, "--json", "--against", "x264", "--plot", "rd.png", "--queries", "own.txt")
+    assert result.returncode == 0, result.stderr
+    data = json.loads(result.stdout)
+    best, *others = data["against"]
+    assert best["codec"] == "x264 veryslow"
+    assert best["bytes"] <= data["bytes"]
+    assert {"setting", "bpp", "psnr", "ms_ssim", "vmaf", "encode_s", "decode_s"} <= set(best)
+    assert best["psnr"] > data["psnr"]  # two seconds of fitting
+    assert 0 < data["vmaf"] <= 100
+    assert sorted([best, *others], key=lambda p: p["bytes"]) == sorted([best, *others], key=lambda p: p["psnr"])
+    with Image.open(tmp_path / "rd.png") as plot:
+        assert plot.width > 500
+    assert run("eval", small_nerv, bikes, "--plot", "b.png").returncode == 2
+    assert run("eval", small_nerv, bikes, "--against", "h263").returncode == 2
+    (tmp_path / "empty.txt").write_text("\n")
+    assert "holds no query" in run("eval", small_nerv, bikes, "--queries", "empty.txt").stderr
+
+
+def test_encode_stops_at_a_quality(run, carphone):
+    result = run("encode", carphone, "-o", "a.nerv", "--psnr", 24, "--time", "60s", "--duration", "1s", "--json", *NONE)
+    assert result.returncode == 0, result.stderr
+    data = json.loads(result.stdout)
+    assert 24 <= data["psnr"] < 28
+    assert data["fit_s"] < 50
+    assert data["complete"]
+    far = run("encode", carphone, "-o", "b.nerv", "--psnr", 60, "--time", "2s", "--duration", "1s", *NONE)
+    assert far.returncode == 0
+    assert "dB of the 60 asked for" in far.stderr
+
+
+def test_presets(run):
+    data = json.loads(run("presets", "--json").stdout)
+    assert {"default", "comparable", "balanced", "fast", "full", "hq"} <= set(data)
+    assert data["hq"]["strides"] == "5_3_2_2_2_2"
+    assert data["comparable"]["parameters"] > 1_000_000
+    assert len(run("presets").stdout.splitlines()) == len(data)
 
 
 def test_eval_json(run, small_nerv, bikes, tmp_path):
@@ -268,7 +362,15 @@ def test_eval_json(run, small_nerv, bikes, tmp_path):
 def test_info_adds_up_and_needs_no_torch(run, small_nerv, tmp_path):
     data = json.loads(run("info", small_nerv, "--json").stdout)
     assert sum(data["bytes_by_part"].values()) == data["bytes"] == small_nerv.stat().st_size
-    assert {"grids", "decoder", "RGB head", "semantic head", "header and tables"} <= set(data["bytes_by_part"])
+    assert {"grids 1/16", "grids 1/8", "grids 1/4", "decoder", "RGB head", "semantic head", "header and tables"} <= set(
+        data["bytes_by_part"]
+    )
+    assert sum(data["parameters_by_part"].values()) == data["parameters"]
+    weights = sum(data["bytes_by_part"][part] for part in data["parameters_by_part"])
+    assert data["bits_per_parameter"] == pytest.approx(8 * weights / data["parameters"])
+    # Contexts and tables: no further than this from what an ideal coder of single values would take.
+    assert 0.8 < weights / data["fit"]["entropy_bytes"] < 1.1
+    assert "each tensor alone" in run("info", small_nerv).stdout
     assert data["video"]["source_name"] == "bikes.mp4"
     (tmp_path / "torch.py").write_text("raise ImportError('torch is not installed')")
     for command in ("info", "verify"):

@@ -204,7 +204,7 @@ def test_the_size_follows_the_video():
 
 
 def test_no_grid_interpolates_across_a_cut():
-    timeline = Timeline(times=9, frames=60, cuts=(7, 8, 40))
+    timeline = Timeline.even(times=9, frames=60, cuts=(7, 8, 40))
     shots = np.repeat([0, 1, 2, 3], [7, 1, 32, 20])
     owners = {}
     for entries in (timeline.lower, timeline.upper):
@@ -217,11 +217,40 @@ def test_no_grid_interpolates_across_a_cut():
     assert read[6] == timeline.upper[6]  # the last frame of a shot lies on its last entry
 
 
+def test_entries_at_frames_of_their_own():
+    timeline = Timeline.at((2, 6, 12), frames=20, cuts=(8, 10))
+    read = timeline(torch.tensor([[2.0], [6.0], [12.0]]), torch.arange(20))[:, 0].tolist()
+    assert read[:7] == pytest.approx([2, 2, 2, 3, 4, 5, 6])
+    assert read[7] == 6  # the shot's last entry holds to its end
+    assert read[8] == 6  # a shot without an entry takes the nearest
+    assert read[9] == 6 or read[9] == 12
+    assert read[10:] == [12.0] * 10
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.sets(st.integers(0, 59), min_size=1), st.sets(st.integers(1, 59)))
+def test_entries_anywhere(frames, entries, cuts):
+    entries = tuple(sorted(e for e in entries if e < frames)) or (0,)
+    cuts = tuple(sorted(c for c in cuts if c < frames))
+    timeline = Timeline.at(entries, frames, cuts)
+    read = timeline(torch.tensor(entries, dtype=torch.float64)[:, None], torch.arange(frames))[:, 0]
+    for frame, value in enumerate(read.tolist()):
+        if frame in entries:
+            assert value == pytest.approx(frame, abs=1e-4)
+    assert read.min() >= entries[0] - 1e-4
+    assert read.max() <= entries[-1] + 1e-4
+    for a, b in zip([0, *cuts], [*cuts, frames], strict=True):  # what a shot shows comes from itself
+        own = [e for e in entries if a <= e < b]
+        if own:
+            assert own[0] - 1e-4 <= read[a:b].min()
+            assert read[a:b].max() <= own[-1] + 1e-4
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.lists(st.integers(1, 30), min_size=1, max_size=12))
 def test_a_timeline_holds_for_any_shots(times, lengths):
     cuts = tuple(np.cumsum(lengths)[:-1].tolist())
-    timeline = Timeline(times, sum(lengths), cuts)
+    timeline = Timeline.even(times, sum(lengths), cuts)
     assert timeline.lower.min() >= 0
     assert timeline.upper.max() <= times - 1
     assert ((timeline.upper - timeline.lower) <= 1).all()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from nervcodec.errors import ConfigError
 
-PIXEL_LOSSES = ("l1", "l2", "log-l2", "fusion6")
+PIXEL_LOSSES = ("l1", "l2", "log-l2", "ssim", *(f"fusion{number}" for number in range(1, 13)))
+SEMANTIC_LOSSES = ("centred", "cosine")
 OPTIMIZERS = ("muon", "adam")
 DEFAULT_TIME_S = 180.0  # of fitting per segment
 
@@ -22,6 +23,7 @@ class FitConfig:
         epochs: passes over the segment; None: no limit in passes. Where neither is given, ``DEFAULT_TIME_S``.
         psnr_db: end as soon as the quantised network's mean PSNR over the fitted frames reaches this; None: do not.
         loss: pixel loss, one of ``PIXEL_LOSSES``.
+        semantic_loss: ``centred``, direction and length less the video's mean, or ``cosine``, the original method's.
         semantic_weight: lambda, weight of the semantic loss; 0 fits pixels only.
         pixel_warmup: fraction of the fit (below 1) or epochs (1 and above) that fit pixels only.
         optimizer: ``muon`` (matrices by Muon, all else by Adam), ``adam``, or None for the network's own.
@@ -37,6 +39,7 @@ class FitConfig:
     epochs: int | None = None
     psnr_db: float | None = None
     loss: str = "log-l2"
+    semantic_loss: str = "centred"
     semantic_weight: float = 0.1
     pixel_warmup: float = 0.15
     optimizer: str | None = None
@@ -62,6 +65,9 @@ class FitConfig:
             raise ConfigError("the number of epochs must be 1 or more")
         if self.psnr_db is not None and not 0 < self.psnr_db < 100:
             raise ConfigError("the PSNR to reach must be above 0 and below 100 dB")
+        object.__setattr__(self, "loss", self.loss.lower())
+        if self.semantic_loss not in SEMANTIC_LOSSES:
+            raise ConfigError(f"unknown semantic loss {self.semantic_loss!r}; there are {', '.join(SEMANTIC_LOSSES)}")
         if self.loss not in PIXEL_LOSSES:
             raise ConfigError(f"unknown loss {self.loss!r}; there are {', '.join(PIXEL_LOSSES)}")
         if self.optimizer is not None and self.optimizer not in OPTIMIZERS:

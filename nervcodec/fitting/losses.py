@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nervcodec.metrics import ssim_of
+from nervcodec.errors import ConfigError
+from nervcodec.metrics import ms_ssim_of, ssim_of
 
 _FLATTEN = 1e-5  # squared error of 50 dB
 
@@ -63,13 +64,62 @@ def structural_similarity(prediction: Tensor, target: Tensor) -> Tensor:
     return ssim_of(*(x.float().permute(0, 3, 1, 2) for x in (prediction, target)), data_range=1.0)
 
 
-def fusion6(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
-    """0.7 L1 + 0.3 (1 - SSIM), as HNeRV numbers its losses (Chen et al. 2023, arXiv:2304.02633)."""
-    similarity = structural_similarity(unpack(prediction), unpack(target))
-    return 0.7 * l1(prediction, target, unpack) + 0.3 * (1 - similarity)
+def ssim_loss(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
+    """1 - SSIM."""
+    return 1 - structural_similarity(unpack(prediction), unpack(target))
 
 
-PIXEL: dict[str, PixelLoss] = {"l1": l1, "l2": l2, "log-l2": log_l2, "fusion6": fusion6}
+def ms_ssim_loss(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
+    """1 - MS-SSIM; the window shrinks for small patches, see :func:`nervcodec.metrics.ms_ssim_of`.
+
+    Raises:
+        ConfigError: frames or patches are too small for five scales with any window (a side of 32 pixels or less).
+    """
+    images = (x.float().permute(0, 3, 1, 2) for x in (unpack(prediction), unpack(target)))
+    value = ms_ssim_of(*images, data_range=1.0)
+    if value is None:
+        height, width = unpack(target).shape[1:3]
+        raise ConfigError(f"{width}x{height} pixels are too few for MS-SSIM, which needs more than 32 on each side")
+    return 1 - value
+
+
+def _sum(*parts: tuple[float, PixelLoss]) -> PixelLoss:
+    def fused(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
+        terms = [weight * loss(prediction, target, unpack) for weight, loss in parts]
+        return torch.stack(terms).sum()
+
+    return fused
+
+
+# The fusions as HNeRV numbers them (Chen et al. 2023, arXiv:2304.02633), with weights.
+PIXEL: dict[str, PixelLoss] = {
+    "l1": l1,
+    "l2": l2,
+    "log-l2": log_l2,
+    "ssim": ssim_loss,
+    "fusion1": _sum((0.3, l2), (0.7, ssim_loss)),
+    "fusion2": _sum((0.3, l1), (0.7, ssim_loss)),
+    "fusion3": _sum((0.5, l2), (0.5, ssim_loss)),
+    "fusion4": _sum((0.5, l1), (0.5, ssim_loss)),
+    "fusion5": _sum((0.7, l2), (0.3, ssim_loss)),
+    "fusion6": _sum((0.7, l1), (0.3, ssim_loss)),
+    "fusion7": _sum((0.7, l2), (0.3, l1)),
+    "fusion8": _sum((0.5, l2), (0.5, l1)),
+    "fusion9": _sum((0.9, l1), (0.1, ssim_loss)),
+    "fusion10": _sum((0.7, l1), (0.3, ms_ssim_loss)),
+    "fusion11": _sum((0.9, l1), (0.1, ms_ssim_loss)),
+    "fusion12": _sum((0.8, l1), (0.2, ms_ssim_loss)),
+}
+
+
+def cosine_loss(embeddings: Tensor, reference: Tensor, labelled: Tensor) -> Tensor:
+    """The original method's semantic loss: the mean of one minus the raw cosine.
+
+    Args:
+        embeddings, reference: ``(B, patches, D)``.
+        labelled: ``(B,)`` bool, which rows have a reference; at least one.
+    """
+    return 1 - F.cosine_similarity(embeddings.float()[labelled], reference[labelled], dim=-1).mean()
 
 
 def semantic_loss(centred: Tensor, reference: Tensor, labelled: Tensor, variance: Tensor) -> Tensor:

@@ -125,7 +125,8 @@ class Trainer:
         if head is None or data.embeddings is None or self.config.semantic_weight == 0:
             return
         reference = torch.from_numpy(data.embeddings).to(self.hardware.device)
-        mean = reference.mean(dim=(0, 1))
+        raw = self.config.semantic_loss == "cosine"
+        mean = torch.zeros_like(reference[0, 0]) if raw else reference.mean(dim=(0, 1))
         self.reference = reference - mean
         flat = self.reference.flatten(0, 1)
         self.variance = flat.square().sum(dim=1).mean().clamp(min=1e-6)
@@ -134,12 +135,8 @@ class Trainer:
         self.rows_of_frames = rows
         with torch.no_grad():
             head.mean.copy_(mean)
-            # Start the head's directions at the principal directions of what it has to say.
-            rank = head.directions.weight.shape[1]
-            _, _, directions = torch.linalg.svd(flat, full_matrices=False)
-            found = min(rank, len(directions))
-            head.directions.weight.zero_()
-            head.directions.weight[:, :found] = directions[:found].T * self.variance.sqrt()
+            if not raw:
+                head.start_from(self.reference, torch.as_tensor(data.embedded_frames, dtype=torch.long))
 
     def _prepare_optimizers(self) -> None:
         kind = self.config.optimizer or self.field.default_optimizer
@@ -289,7 +286,10 @@ class Trainer:
         if with_semantics:
             rows, labelled = rows.to(self.hardware.device), labelled.to(self.hardware.device)
             reference = self.field.pack_embeddings(self.reference, rows.clamp(min=0), units)
-            semantic = losses.semantic_loss(centred, reference, labelled, self.variance)
+            if self.config.semantic_loss == "cosine":
+                semantic = losses.cosine_loss(centred, reference, labelled)
+            else:
+                semantic = losses.semantic_loss(centred, reference, labelled, self.variance)
             loss = loss + self.config.semantic_weight * semantic
         if self.rounded is not None:
             bits = self.rounded.bits_per_parameter()

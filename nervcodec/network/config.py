@@ -34,6 +34,8 @@ class SemanticConfig:
         hidden: width of the MLP.
         rank: directions the embedding is composed of.
         grid_channels, grid_times: a feature grid of the head's own, one position per patch; 0 channels for none.
+        code_frames: frames whose patches have ``rank`` numbers each of their own, ascending; in between they are
+            interpolated in time.
     """
 
     dimension: int
@@ -41,8 +43,11 @@ class SemanticConfig:
     rank: int = 32
     grid_channels: int = 0
     grid_times: int = 1
+    code_frames: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        _check(len(self.code_frames) <= MAX_FRAMES, "too many semantic codes")
+        _check(all(a < b for a, b in zip(self.code_frames, self.code_frames[1:], strict=False)), "code frames ascend")
         _check(1 <= self.dimension <= MAX_DIMENSION, "embedding dimension is out of range")
         _check(1 <= self.hidden <= MAX_WIDTH and 1 <= self.rank <= MAX_WIDTH, "semantic head is out of range")
         _check(0 <= self.grid_channels <= MAX_WIDTH and 1 <= self.grid_times <= MAX_FRAMES, "semantic grid")
@@ -139,6 +144,8 @@ class GridConfig:
         _check(all(1 <= w <= MAX_WIDTH for w in self.widths), "width is out of range")
         _check(all(0 <= d <= MAX_DEPTH for d in self.depths), "depth is out of range")
         _check(all(1 <= e <= 16 for e in self.expansions), "expansion is out of range")
+        codes = self.semantic.code_frames if self.semantic is not None else ()
+        _check(not codes or codes[0] >= 0 and codes[-1] < self.geometry.frames, "a code frame is out of range")
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,13 @@ class Field(nn.Module, ABC):
         """One patch of each frame, ``(B, h, w, 3)``, without computing the rest of the frame."""
 
     @abstractmethod
+    def coefficients(self, frames: Tensor) -> Tensor:
+        """``(B,)`` frame numbers to coordinates in the semantic head's basis, ``(B, patches, rank)`` float32."""
+
     def embed(self, frames: Tensor) -> Tensor:
         """``(B,)`` frame numbers to unit embeddings ``(B, patches, D)`` float32."""
+        assert self.semantic is not None
+        return self.semantic.embeddings(self.semantic.directions(self.coefficients(frames)))
 
     @abstractmethod
     def parameter_roles(self) -> dict[str, list[nn.Parameter]]:

@@ -58,8 +58,9 @@ class GridField(Field):
         self.semantic: SemanticHead | None = None
         if config.semantic:
             grid = self.geometry.patches
-            timeline = self._timeline(config.semantic.grid_times)
-            self.semantic = SemanticHead(widths[0], config.semantic, grid.rows * grid.columns, timeline)
+            timeline, code_frames = self._timeline(config.semantic.grid_times), config.semantic.code_frames
+            codes = Timeline.at(code_frames, self.geometry.frames, config.cuts) if code_frames else None
+            self.semantic = SemanticHead(widths[0], config.semantic, (grid.rows, grid.columns), timeline, codes)
             rows = [grid.box(r, 0)[1::2] for r in range(grid.rows)]
             columns = [grid.box(0, c)[0::2] for c in range(grid.columns)]
             down = pooling_matrix([(y, y + h) for y, h in rows], CELL, self.cells[0])
@@ -68,7 +69,7 @@ class GridField(Field):
             self.register_buffer("pool_across", across, persistent=False)
 
     def _timeline(self, times: int) -> Timeline:
-        return Timeline(times, self.geometry.frames, self.config.cuts)
+        return Timeline.even(times, self.geometry.frames, self.config.cuts)
 
     @property
     def halo(self) -> int:
@@ -99,11 +100,10 @@ class GridField(Field):
             x = self.stages[stage](x + self.enter[stage](self._features(stage, frames, window)))
         return self.pixels(x)
 
-    def _centred(self, coarse: Tensor, frames: Tensor) -> Tensor:
-        """Shared features of whole frames to centred embeddings ``(B, patches, D)``."""
-        assert self.semantic is not None
+    def _pooled(self, coarse: Tensor) -> Tensor:
+        """Shared features of whole frames to their mean over each patch, ``(B, patches, width 0)``."""
         pooled = torch.einsum("ry,byxc,kx->brkc", self.pool_down, coarse.float(), self.pool_across)
-        return self.semantic(pooled.flatten(1, 2), frames)
+        return pooled.flatten(1, 2)
 
     @property
     def _whole(self) -> Window:
@@ -137,7 +137,10 @@ class GridField(Field):
     def forward(self, units: Tensor, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
         frames = units.to(self.device)
         coarse = self._coarse(frames, self._whole)
-        centred = self._centred(coarse, frames) if with_semantics else None
+        centred = None
+        if with_semantics:
+            assert self.semantic is not None
+            centred = self.semantic(self._pooled(coarse), frames)
         return self._fine(coarse, frames, self._whole), centred
 
     def unpack(self, packed: Tensor) -> Tensor:
@@ -163,10 +166,10 @@ class GridField(Field):
         top, left = y - window[0] * CELL, x - window[2] * CELL
         return pixels[:, top : top + height, left : left + width]
 
-    def embed(self, frames: Tensor) -> Tensor:
+    def coefficients(self, frames: Tensor) -> Tensor:
         assert self.semantic is not None
         frames = frames.to(self.device)
-        return self.semantic.embeddings(self._centred(self._coarse(frames, self._whole), frames))
+        return self.semantic.coefficients(self._pooled(self._coarse(frames, self._whole)), frames)
 
     def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
         semantic = list(self.semantic.parameters()) if self.semantic is not None else []

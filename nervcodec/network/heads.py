@@ -31,42 +31,81 @@ class PixelHead(nn.Module):
 
 
 class SemanticHead(nn.Module):
-    """Pooled features of a patch to its centred embedding.
+    """Pooled features of a patch to its centred embedding: coefficients, then a basis.
 
     The last layer's columns are directions in embedding space; the fit starts them at the principal directions of
-    the reference embeddings. The video's mean embedding is kept beside them as ``mean``.
+    the reference embeddings. The video's mean embedding is kept beside them as ``mean``. Coefficients are what an
+    MLP makes of the features, plus ``codes`` of the patch's own where the configuration names frames for them.
 
     Args:
         features: channels of the pooled features.
         config: sizes.
-        patches: patches in a frame.
+        grid: rows and columns of patches in a frame.
         timeline: places frames among the entries of the head's grid, where it has one.
+        code_timeline: the same for the codes.
     """
 
-    def __init__(self, features: int, config: SemanticConfig, patches: int, timeline: Timeline | None = None):
+    def __init__(
+        self,
+        features: int,
+        config: SemanticConfig,
+        grid: tuple[int, int],
+        timeline: Timeline | None = None,
+        code_timeline: Timeline | None = None,
+    ):
         super().__init__()
-        self.timeline = timeline
-        shape = (config.grid_times, patches, config.grid_channels)
+        self.timeline, self.code_timeline = timeline, code_timeline
+        shape = (config.grid_times, grid[0] * grid[1], config.grid_channels)
         self.grid = nn.Parameter(torch.randn(shape) * 0.1) if config.grid_channels else None
+        codes = (len(config.code_frames), config.rank, *grid)
+        self.codes = nn.Parameter(torch.zeros(codes)) if config.code_frames else None
         self.hidden = nn.Linear(features + config.grid_channels, config.hidden)
         self.reduce = nn.Linear(config.hidden, config.rank)
         self.directions = nn.Linear(config.rank, config.dimension, bias=False)
         self.mean = nn.Parameter(torch.zeros(config.dimension), requires_grad=False)
 
-    def forward(self, pooled: Tensor, frames: Tensor) -> Tensor:
-        """Embeddings less the video's mean.
+    def coefficients(self, pooled: Tensor, frames: Tensor) -> Tensor:
+        """Coordinates of embeddings, less the video's mean, in the basis ``directions``.
 
         Args:
             pooled: ``(B, patches, features)``.
             frames: ``(B,)`` int64.
 
         Returns:
-            ``(B, patches, dimension)`` float32.
+            ``(B, patches, rank)`` float32.
         """
         x = pooled.float()
         if self.grid is not None and self.timeline is not None:
             x = torch.cat([x, self.timeline(self.grid, frames)], dim=-1)
-        return self.directions(self.reduce(F.gelu(self.hidden(x))))
+        result = self.reduce(F.gelu(self.hidden(x)))
+        if self.codes is not None and self.code_timeline is not None:
+            result = result + self.code_timeline(self.codes, frames).flatten(2).transpose(1, 2)
+        return result
+
+    def forward(self, pooled: Tensor, frames: Tensor) -> Tensor:
+        """Embeddings less the video's mean: ``(B, patches, features)``, ``(B,)`` to ``(B, patches, dimension)``."""
+        return self.directions(self.coefficients(pooled, frames))
+
+    @torch.no_grad()
+    def start_from(self, centred: Tensor, frames: Tensor) -> None:
+        """Begin at the principal directions of reference embeddings, with their coefficients as codes.
+
+        Args:
+            centred: ``(n, patches, dimension)`` less the mean of all.
+            frames: ``(n,)`` int64, the frame of each row.
+        """
+        flat = centred.flatten(0, 1)
+        scale = flat.square().sum(dim=1).mean().clamp(min=1e-6).sqrt()
+        _, _, found = torch.linalg.svd(flat, full_matrices=False)
+        found = found[: self.directions.weight.shape[1]]
+        self.directions.weight.zero_()
+        self.directions.weight[:, : len(found)] = found.T * scale
+        if self.codes is not None and self.code_timeline is not None:
+            self.reduce.weight.zero_()
+            self.reduce.bias.zero_()
+            entries = self.code_timeline.lower[frames]
+            coefficients = (centred @ found.T / scale).transpose(1, 2)  # (n, rank, patches)
+            self.codes[entries, : len(found)] = coefficients.unflatten(2, self.codes.shape[2:])
 
     def embeddings(self, centred: Tensor) -> Tensor:
         """Add the mean and bring to length 1: ``(..., dimension)`` to the same."""

@@ -53,7 +53,7 @@ class PatchField(Field):
             *(NervBlock(a, b, s) for a, b, s in zip(widths[:-1], widths[1:], config.strides, strict=True))
         )
         self.pixels = nn.Conv2d(widths[-1], 3, 3, padding=1)
-        self.semantic = SemanticHead(widths[-1], config.semantic, 1) if config.semantic else None
+        self.semantic = SemanticHead(widths[-1], config.semantic, (1, 1)) if config.semantic else None
 
     def _coordinates(self, units: Tensor) -> Tensor:
         """``(B,)`` patch numbers, counted row by row through each frame, to ``(B, 3)``."""
@@ -126,13 +126,13 @@ class PatchField(Field):
         packed, _ = self(self._units(frames, row * self.geometry.patch_columns + column), with_semantics=False)
         return self.unpack(packed)[:, :height, :width]
 
-    def embed(self, frames: Tensor) -> Tensor:
+    def coefficients(self, frames: Tensor) -> Tensor:
         assert self.semantic is not None
         parts = []
         for patch in range(self.geometry.patch_rows * self.geometry.patch_columns):
             features = self._trunk(self._units(frames, patch)).float().mean(dim=(2, 3))
-            parts.append(self.semantic(features[:, None], frames))
-        return self.semantic.embeddings(torch.cat(parts, dim=1))
+            parts.append(self.semantic.coefficients(features[:, None], frames))
+        return torch.cat(parts, dim=1)
 
     def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
         semantic = list(self.semantic.parameters()) if self.semantic is not None else []

@@ -29,18 +29,26 @@ class Timeline(nn.Module):
     """Linear interpolation in time for one grid.
 
     Args:
-        times: entries of the grid.
-        frames: frames of the segment.
-        cuts: first frames of the shots after the first, ascending. A grid with fewer entries than there are shots
-            interpolates across cuts as if there were none.
-
-    Attributes:
         lower, upper: ``(frames,)`` int64, the entries on both sides of each frame.
-        fraction: ``(frames,)`` float32, the weight of the upper one.
+        fraction: ``(frames,)``, the weight of the upper one.
     """
 
-    def __init__(self, times: int, frames: int, cuts: tuple[int, ...] = ()):
+    def __init__(self, lower: Tensor, upper: Tensor, fraction: Tensor):
         super().__init__()
+        self.register_buffer("lower", lower, persistent=False)
+        self.register_buffer("upper", upper, persistent=False)
+        self.register_buffer("fraction", fraction.float(), persistent=False)
+
+    @classmethod
+    def even(cls, times: int, frames: int, cuts: tuple[int, ...] = ()) -> Timeline:
+        """Entries evenly spaced in every shot.
+
+        Args:
+            times: entries of the grid.
+            frames: frames of the segment.
+            cuts: first frames of the shots after the first, ascending. A grid with fewer entries than there are
+                shots interpolates across cuts as if there were none.
+        """
         bounds = [0, *(cuts if times > len(cuts) else ()), frames]
         lengths = [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
         lower, upper, fraction, first = [], [], [], 0
@@ -51,9 +59,30 @@ class Timeline(nn.Module):
             upper.append((below.long() + 1).clamp(max=entries - 1) + first)
             fraction.append(position - below)
             first += entries
-        self.register_buffer("lower", torch.cat(lower), persistent=False)
-        self.register_buffer("upper", torch.cat(upper), persistent=False)
-        self.register_buffer("fraction", torch.cat(fraction).float(), persistent=False)
+        return cls(torch.cat(lower), torch.cat(upper), torch.cat(fraction))
+
+    @classmethod
+    def at(cls, entries: tuple[int, ...], frames: int, cuts: tuple[int, ...] = ()) -> Timeline:
+        """Entries at frames of their own; before the first and after the last of a shot the nearest one holds.
+
+        Args:
+            entries: frame of each entry, ascending, at least one.
+            frames: frames of the segment.
+            cuts: as for :meth:`even`. A shot without an entry takes the nearest of all.
+        """
+        number, place = torch.arange(frames), torch.tensor(entries)
+        shot_of = torch.searchsorted(torch.tensor(cuts, dtype=torch.long), number, right=True)
+        lower = (torch.searchsorted(place, number, right=True) - 1).clamp(min=0)
+        upper = torch.searchsorted(place, number).clamp(max=len(entries) - 1)
+        nearest = torch.where(number - place[lower] <= place[upper] - number, lower, upper)
+        before, after = shot_of[place[lower]] == shot_of, shot_of[place[upper]] == shot_of
+        lower, upper = (
+            torch.where(before, lower, torch.where(after, upper, nearest)),
+            torch.where(after, upper, torch.where(before, lower, nearest)),
+        )
+        gap = (place[upper] - place[lower]).clamp(min=1)
+        fraction = ((number - place[lower]) / gap).clamp(0, 1)
+        return cls(lower, upper, torch.where(lower == upper, torch.zeros_like(fraction), fraction))
 
     def forward(self, values: Tensor, frames: Tensor, prepare: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Read a grid at some frames.

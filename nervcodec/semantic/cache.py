@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -38,18 +39,34 @@ def key(*parts: bytes | str) -> str:
 
 def load(kind: str, name: str) -> np.ndarray | None:
     """A cached array, or None where there is none or it is damaged."""
+    data = load_bytes(kind, f"{name}.npy")
     try:
-        return np.load(folder() / kind / f"{name}.npy", allow_pickle=False)
+        return None if data is None else np.load(io.BytesIO(data), allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
 
 
 def store(kind: str, name: str, array: np.ndarray) -> bool:
-    """Keep an array; returns False where the cache cannot be written, which costs time later and nothing else."""
+    """Keep an array; see :func:`store_bytes`."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return store_bytes(kind, f"{name}.npy", buffer.getvalue())
+
+
+def load_bytes(kind: str, name: str) -> bytes | None:
+    """A cached file, or None where there is none."""
+    try:
+        return (folder() / kind / name).read_bytes()
+    except OSError:
+        return None
+
+
+def store_bytes(kind: str, name: str, data: bytes) -> bool:
+    """Keep a file; returns False where the cache cannot be written, which costs time later and nothing else."""
     try:
         (folder() / kind).mkdir(parents=True, exist_ok=True)
-        with replacing(folder() / kind / f"{name}.npy") as temporary:
-            np.save(temporary, array, allow_pickle=False)
+        with replacing(folder() / kind / name) as temporary:
+            temporary.write_bytes(data)
     except OSError:
         return False
     return True

@@ -3,18 +3,82 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
+
+from nervcodec.errors import ConfigError
 
 CELL_S = 0.5  # recall counts cells of this length x one patch: neighbouring frames are near-duplicates
 TOP = 10
 
 
+@dataclass(frozen=True)
+class Fidelity:
+    """How well predicted embeddings stand in for reference embeddings at some frames.
+
+    Attributes:
+        semantic: ``cosine`` and ``centred_cosine`` (see :func:`closeness`), ``diversity`` (variance over that of the
+            reference), ``smoothness`` and ``reference_smoothness`` (see :func:`smoothness`).
+        retrieval: see :func:`ranking_agreement`.
+    """
+
+    semantic: dict[str, float]
+    retrieval: dict[str, float]
+
+    def to_json(self) -> dict[str, dict[str, float]]:
+        """Under the names of ``eval --json``."""
+        parts = (("semantic", self.semantic), ("retrieval", self.retrieval))
+        return {name: {key: round(value, 6) for key, value in part.items()} for name, part in parts}
+
+
+def compare(predicted: np.ndarray, reference: np.ndarray, queries: np.ndarray, times_s: np.ndarray) -> Fidelity:
+    """All figures at once, of ``(n, P, D)`` unit vectors; see :func:`ranking_agreement` for the arguments."""
+    raw, centred = closeness(predicted, reference)
+    spread = _variance(reference)
+    semantic = {
+        "cosine": raw,
+        "centred_cosine": centred,
+        "diversity": _variance(predicted) / spread if spread > 0 else 1.0,
+        "smoothness": smoothness(predicted),
+        "reference_smoothness": smoothness(reference),
+    }
+    return Fidelity(semantic, ranking_agreement(predicted, reference, queries, times_s))
+
+
 def shipped_queries() -> list[str]:
     """Everyday queries for measuring retrieval, one a line of ``queries.txt``."""
-    text = resources.files("nervcodec.semantic").joinpath("queries.txt").read_text(encoding="utf-8")
+    return _lines(resources.files("nervcodec.semantic").joinpath("queries.txt").read_text(encoding="utf-8"))
+
+
+def read_queries(path: Path) -> list[str]:
+    """Queries from a file, one a line.
+
+    Raises:
+        ConfigError: it cannot be read, or holds none.
+    """
+    try:
+        queries = _lines(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text ({error})") from None
+    if not queries:
+        raise ConfigError(f"{path}: holds no query")
+    return queries
+
+
+def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _variance(embeddings: np.ndarray) -> float:
+    return float(np.square(embeddings - embeddings.mean(axis=(0, 1))).sum(axis=-1).mean())
+
+
+def smoothness(embeddings: np.ndarray) -> float:
+    """Mean cosine of each patch's embedding with that of the next frame in ``(n, P, D)``; 1 for a single frame."""
+    return _cosine(embeddings[:-1], embeddings[1:]) if len(embeddings) > 1 else 1.0
 
 
 def closeness(predicted: np.ndarray, reference: np.ndarray) -> tuple[float, float]:

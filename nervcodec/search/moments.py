@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""From patch embeddings and a query vector to moments: what matches, when and where."""
+"""From patch scores to moments: what matches, when and where."""
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from nervcodec.decoding import NervVideo
+from nervcodec.search.index import EmbeddingIndex
+from nervcodec.search.neutral import CUT_OFF, standing
 
+_SPARE = 20  # containers looked into beyond the number of moments asked for
 LONGEST_GAP_S = 0.4  # a moment goes on over frames that match less for so long
 _KEEP = 0.5  # a frame belongs to a moment while it scores above this fraction of the way from median to peak
 
@@ -24,6 +26,7 @@ class Moment:
         score: dot product of query and patch embedding, both of length 1, at the best frame and patch.
         file: the container.
         start_s, end_s: seconds from the container's first frame.
+        first_frame, last_frame: numbers of its frames.
         frame: number of the best frame.
         patch: (row, column) of the best patch in it.
         box: (x, y, width, height) of that patch in source pixels.
@@ -33,6 +36,8 @@ class Moment:
     file: Path
     start_s: float
     end_s: float
+    first_frame: int
+    last_frame: int
     frame: int
     patch: tuple[int, int]
     box: tuple[int, int, int, int]
@@ -48,11 +53,6 @@ class Moment:
             "patch": list(self.patch),
             "box": list(self.box),
         }
-
-
-def scores(embeddings: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """Dot products of ``(N, P, D)`` embeddings with a ``(D,)`` query: ``(N, P)`` float32."""
-    return np.asarray(embeddings @ query, dtype=np.float32)
 
 
 def find_stretches(per_frame: np.ndarray, times_s: np.ndarray, k: int, floor: float) -> list[tuple[int, int, int]]:
@@ -97,45 +97,83 @@ def _grow(per_frame: np.ndarray, times_s: np.ndarray, free: np.ndarray, start: i
     return edge
 
 
-def rank_moments(video: NervVideo, patch_scores: np.ndarray, k: int, min_score: float = -2.0) -> list[Moment]:
-    """Group a video's ``(N, P)`` patch scores into at most ``k`` moments, best first."""
+def find_moments(
+    indexes: Iterable[EmbeddingIndex],
+    ask: Callable[[str], tuple[np.ndarray, np.ndarray | None]],
+    k: int,
+    min_score: float = -2.0,
+    per_patch: bool = False,
+) -> list[Moment]:
+    """The best moments (or single patches) of any number of containers, best first.
+
+    Args:
+        indexes: read one after the other; no more than a few stay in memory.
+        ask: from an encoder's name to the query's vector ``(D,)`` and, where what is not really there is to be left
+            out, vectors of neutral prompts ``(n, D)``.
+        k: at most so many.
+        min_score: leave out what scores below this.
+        per_patch: every patch for itself, not grouped into moments.
+    """
+    # Every container has a moment that scores as its best patch does, so the best k moments of all lie in the k
+    # containers with the best patches; a few more are kept for what the neutral prompts take away.
+    kept: list[tuple[float, int, EmbeddingIndex, np.ndarray]] = []
+    for number, index in enumerate(indexes):
+        query, _ = ask(index.encoder)
+        patch_scores = index.scores(query)
+        entry = (float(patch_scores.max()), -number, index, patch_scores)
+        if len(kept) < k + _SPARE:
+            heapq.heappush(kept, entry)
+        elif entry[:2] > kept[0][:2]:
+            heapq.heapreplace(kept, entry)
+    found: list[Moment] = []
+    for _, _, index, patch_scores in sorted(kept, key=lambda entry: (-entry[0], -entry[1])):
+        query, neutral = ask(index.encoder)
+        rank = rank_patches if per_patch else rank_moments
+        moments = rank(index, patch_scores, k, min_score)
+        if neutral is not None:
+            moments = [m for m in moments if _standing(index, m, query, neutral) >= CUT_OFF]
+        found += moments
+    return sorted(found, key=lambda m: -m.score)[:k]
+
+
+def _standing(index: EmbeddingIndex, moment: Moment, query: np.ndarray, neutral: np.ndarray) -> float:
+    row, column = moment.patch
+    return standing(index.embedding(moment.frame, row * index.grid.columns + column), query, neutral)
+
+
+def rank_moments(index: EmbeddingIndex, patch_scores: np.ndarray, k: int, min_score: float = -2.0) -> list[Moment]:
+    """Group a container's ``(N, P)`` patch scores into at most ``k`` moments, best first."""
     per_frame = patch_scores.max(axis=1)
     result = []
-    for first, last, best in find_stretches(per_frame, video.frame_times_s, k, min_score):
-        result.append(_moment(video, patch_scores, first, last, best, int(patch_scores[best].argmax())))
+    for first, last, best in find_stretches(per_frame, index.frame_times_s, k, min_score):
+        result.append(_moment(index, patch_scores, first, last, best, int(patch_scores[best].argmax())))
     return result
 
 
-def rank_patches(video: NervVideo, patch_scores: np.ndarray, k: int, min_score: float = -2.0) -> list[Moment]:
+def rank_patches(index: EmbeddingIndex, patch_scores: np.ndarray, k: int, min_score: float = -2.0) -> list[Moment]:
     """The ``k`` best single patches, each as a moment of one frame."""
     flat = patch_scores.ravel()
     order = np.argsort(-flat, kind="stable")[:k]
     patches = patch_scores.shape[1]
     return [
-        _moment(video, patch_scores, i // patches, i // patches, i // patches, i % patches)
+        _moment(index, patch_scores, i // patches, i // patches, i // patches, i % patches)
         for i in map(int, order)
         if flat[i] >= min_score
     ]
 
 
-def search_video(
-    video: NervVideo, query: np.ndarray, k: int, min_score: float = -2.0, per_patch: bool = False
-) -> list[Moment]:
-    """Moments (or single patches) of one video that match a query vector ``(D,)``, best first."""
-    rank = rank_patches if per_patch else rank_moments
-    return rank(video, scores(video.embeddings(), query), k, min_score)
-
-
-def _moment(video: NervVideo, patch_scores: np.ndarray, first: int, last: int, best: int, patch: int) -> Moment:
-    row, column = divmod(patch, video.grid.columns)
-    times = video.frame_times_s
-    end = float(times[last + 1]) if last + 1 < len(times) else video.header.video.duration_s
+def _moment(index: EmbeddingIndex, patch_scores: np.ndarray, first: int, last: int, best: int, patch: int) -> Moment:
+    row, column = divmod(patch, index.grid.columns)
+    times = index.frame_times_s
+    end = float(times[last + 1]) if last + 1 < len(times) else index.duration_s
     return Moment(
         score=float(patch_scores[best, patch]),
-        file=video.path,
+        file=index.path,
         start_s=float(times[first]),
         end_s=end,
+        first_frame=first,
+        last_frame=last,
         frame=best,
         patch=(row, column),
-        box=video.grid.box(row, column),
+        box=index.grid.box(row, column),
     )

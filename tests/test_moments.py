@@ -8,16 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nervcodec.coordinates import PatchGrid
-from nervcodec.retrieval import find_stretches, rank_moments, rank_patches
+from nervcodec.search.moments import find_stretches, rank_moments, rank_patches
 
 TIMES = np.arange(100) / 25
 
 
 def video(frames=100):
-    facts = SimpleNamespace(video=SimpleNamespace(duration_s=frames / 25))
-    return SimpleNamespace(
-        path=Path("a.nerv"), grid=PatchGrid(40, 80, 2, 4), frame_times_s=np.arange(frames) / 25, header=facts
-    )
+    times = np.arange(frames) / 25
+    grid = PatchGrid(40, 80, 2, 4)
+    return SimpleNamespace(path=Path("a.nerv"), grid=grid, frame_times_s=times, duration_s=frames / 25)
 
 
 def bump(*spans, level=0.1):

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""Embeddings of a container in a form that is small and quick to ask, and a cache of them on disk.
+
+An embedding is a mean plus a few coefficients times a basis, brought to length 1. So the scores of all patches for a
+query are one product of the coefficients with the query's coordinates in that basis; no embedding is written out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as safetensors_load
+from safetensors.numpy import save as safetensors_save
+
+from nervcodec.coordinates import PatchGrid
+from nervcodec.formats import container
+from nervcodec.semantic import cache
+
+if TYPE_CHECKING:
+    from nervcodec.decoding import NervVideo
+
+_KIND, _FORM = "index", "embedding index 1"
+_LEVELS = 127
+
+
+@dataclass(frozen=True)
+class SegmentIndex:
+    """Embeddings of one segment.
+
+    Attributes:
+        coefficients: ``(n, P, r)`` int8, in units of ``scale``.
+        scale: ``(r,)`` float32.
+        basis: ``(r, D)`` float16.
+        mean: ``(D,)`` float16.
+        lengths: ``(n, P)`` float32, of the embeddings before they are brought to length 1.
+    """
+
+    coefficients: np.ndarray
+    scale: np.ndarray
+    basis: np.ndarray
+    mean: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, coefficients: np.ndarray, basis: np.ndarray, mean: np.ndarray) -> SegmentIndex:
+        """Round ``(n, P, r)`` float coefficients to 8 bits."""
+        scale = np.maximum(np.abs(coefficients).max(axis=(0, 1)) / _LEVELS, 1e-12).astype(np.float32)
+        rounded = np.rint(coefficients / scale).astype(np.int8)
+        basis, mean = basis.astype(np.float16), mean.astype(np.float16)
+        vectors = (rounded * scale) @ basis.astype(np.float32) + mean.astype(np.float32)
+        lengths = np.maximum(np.linalg.norm(vectors, axis=-1), 1e-12)
+        return cls(rounded, scale, basis, mean, lengths.astype(np.float32))
+
+    def scores(self, query: np.ndarray) -> np.ndarray:
+        """Dot products with a ``(D,)`` query: ``(n, P)`` float32."""
+        query = query.astype(np.float32)
+        direction = self.scale * (self.basis.astype(np.float32) @ query)
+        offset = self.mean.astype(np.float32) @ query
+        return (self.coefficients.astype(np.float32) @ direction + offset) / self.lengths
+
+    def embedding(self, frame: int, patch: int) -> np.ndarray:
+        """One embedding, ``(D,)`` of length 1."""
+        coefficients = self.coefficients[frame, patch] * self.scale
+        vector = coefficients @ self.basis.astype(np.float32) + self.mean.astype(np.float32)
+        return vector / self.lengths[frame, patch]
+
+
+_PARTS = {"coefficients": np.int8, "scale": np.float32, "basis": np.float16, "mean": np.float16, "lengths": np.float32}
+
+
+@dataclass(frozen=True)
+class EmbeddingIndex:
+    """Embeddings of a whole container, with what it takes to say when and where a patch is.
+
+    Attributes:
+        path: the container.
+        encoder: name of the reference encoder.
+        grid: the patch grid.
+        frame_count: frames.
+        frame_rate: frames a second.
+        duration_s: seconds.
+        variable_times_s: ``(frame_count,)`` where the rate varies, else None.
+        segments: in order.
+    """
+
+    path: Path
+    encoder: str
+    grid: PatchGrid
+    frame_count: int
+    frame_rate: Fraction
+    duration_s: float
+    variable_times_s: np.ndarray | None
+    segments: tuple[SegmentIndex, ...]
+
+    @classmethod
+    def of(cls, video: NervVideo) -> EmbeddingIndex:
+        """Compute the embeddings of every frame of an open container; no pixel is decoded.
+
+        Raises:
+            ContainerError: it has none.
+        """
+        facts = video.require_embeddings()
+        segments = tuple(SegmentIndex.of(*parts) for parts in video.embedding_parts())
+        video_facts = video.header.video
+        times = video.frame_times_s if video_facts.variable_frame_rate else None
+        duration = video_facts.duration_s
+        return cls(video.path, facts.encoder, video.grid, len(video), video.frame_rate, duration, times, segments)
+
+    @cached_property
+    def frame_times_s(self) -> np.ndarray:
+        """``(frame_count,)`` float64, when each frame begins to show."""
+        if self.variable_times_s is not None:
+            return self.variable_times_s
+        return np.arange(self.frame_count, dtype=np.float64) / float(self.frame_rate)
+
+    def scores(self, query: np.ndarray) -> np.ndarray:
+        """Dot products of all patches with a ``(D,)`` query: ``(frames, patches)`` float32."""
+        return np.concatenate([segment.scores(query) for segment in self.segments])
+
+    def embedding(self, frame: int, patch: int) -> np.ndarray:
+        """One embedding, ``(D,)`` of length 1."""
+        for segment in self.segments:
+            if frame < len(segment.coefficients):
+                return segment.embedding(frame, patch)
+            frame -= len(segment.coefficients)
+        raise IndexError(f"there is no frame {frame} beyond the last")
+
+    # ------------------------------------------------------------------ on disk
+
+    def to_bytes(self) -> bytes:
+        """As a safetensors file, without the path."""
+        arrays = {f"{i}/{part}": getattr(s, part) for i, s in enumerate(self.segments) for part in _PARTS}
+        if self.variable_times_s is not None:
+            arrays["times"] = self.variable_times_s
+        facts = {
+            "encoder": self.encoder,
+            "grid": [self.grid.height, self.grid.width, self.grid.rows, self.grid.columns],
+            "frame_count": self.frame_count,
+            "frame_rate": [self.frame_rate.numerator, self.frame_rate.denominator],
+            "duration_s": self.duration_s,
+            "segments": len(self.segments),
+        }
+        # As an array: safetensors' own metadata cannot be had from bytes.
+        arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        return safetensors_save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: Path) -> EmbeddingIndex:
+        """The inverse of :meth:`to_bytes`.
+
+        Raises:
+            ValueError: the bytes are not what :meth:`to_bytes` gave.
+        """
+        try:
+            arrays = safetensors_load(data)
+            facts = json.loads(arrays["facts"].tobytes())
+            segments = []
+            for number in range(facts["segments"]):
+                parts = {part: arrays[f"{number}/{part}"] for part in _PARTS}
+                if any(parts[part].dtype != kind for part, kind in _PARTS.items()):
+                    raise ValueError("an array is of another type")
+                segments.append(SegmentIndex(**parts))
+            index = cls(
+                path,
+                facts["encoder"],
+                PatchGrid(*facts["grid"]),
+                facts["frame_count"],
+                Fraction(*facts["frame_rate"]),
+                facts["duration_s"],
+                arrays.get("times"),
+                tuple(segments),
+            )
+        except (SafetensorError, KeyError, TypeError, ZeroDivisionError) as error:
+            raise ValueError(f"no embedding index ({error})") from None
+        if sum(len(s.coefficients) for s in index.segments) != index.frame_count:
+            raise ValueError("frames are missing")
+        return index
+
+
+def open_index(path: Path, device: str = "auto", precision: str = "auto") -> EmbeddingIndex:
+    """Embeddings of a container: from the cache, else computed and put there.
+
+    The cache is keyed by the container's checksum, so a container that was moved or copied is still found, and one
+    that was changed is not. Deleting the cache costs time and nothing else.
+
+    Raises:
+        ContainerError: no such file, damaged, not a container, or one without embeddings.
+    """
+    from nervcodec.semantic.cache import key
+
+    name = key(_FORM, container.fingerprint(path))
+    stored = cache.load_bytes(_KIND, name)
+    if stored is not None:
+        try:
+            return EmbeddingIndex.from_bytes(stored, path)
+        except ValueError:
+            stored = None  # a damaged entry is replaced below
+    from nervcodec.decoding import open_video
+
+    index = EmbeddingIndex.of(open_video(path, device, precision))
+    cache.store_bytes(_KIND, name, index.to_bytes())
+    return index

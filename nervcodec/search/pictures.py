@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""Moments to look at: their best frames with the patch outlined, a contact sheet of them, and short clips."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from nervcodec.decoding import NervVideo, open_video
+from nervcodec.errors import ConfigError
+from nervcodec.formats.atomic import replacing
+from nervcodec.outputs import require_free
+from nervcodec.search.moments import Moment
+from nervcodec.video.writer import write_video
+
+_OUTLINE = (255, 64, 64)
+_TILE, _MARGIN, _CAPTION = 320, 12, 34  # pixels
+_COLUMNS = 4
+_INK, _PAPER, _FAINT = (24, 24, 24), (255, 255, 255), (110, 110, 110)
+
+Opener = Callable[[Path], NervVideo]
+
+
+def opener(device: str = "auto", precision: str = "auto") -> Opener:
+    """A function that opens containers and keeps the last few open."""
+    return lru_cache(maxsize=4)(lambda path: open_video(path, device, precision))
+
+
+def best_frame(moment: Moment, open_file: Opener, width: int) -> Image.Image:
+    """The moment's best frame, decoded, scaled to ``width`` pixels, its patch outlined."""
+    video = open_file(moment.file)
+    image = Image.fromarray(video[moment.frame])
+    scale = width / image.width
+    image = image.resize((width, max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
+    x, y, w, h = (round(side * scale) for side in moment.box)
+    thickness = max(1, width // 100)
+    ImageDraw.Draw(image).rectangle((x, y, max(x, x + w - 1), max(y, y + h - 1)), outline=_OUTLINE, width=thickness)
+    return image
+
+
+def contact_sheet(
+    moments: Sequence[Moment], title: str, captions: Sequence[tuple[str, str]], open_file: Opener
+) -> Image.Image:
+    """Best frames in rows of four, with two lines below each.
+
+    Args:
+        moments: at least one.
+        title: above all.
+        captions: two lines for each moment.
+        open_file: see :func:`opener`.
+    """
+    tiles = [best_frame(moment, open_file, _TILE) for moment in moments]
+    columns = min(_COLUMNS, len(tiles))
+    rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
+    heights = [max(tile.height for tile in row) + _CAPTION + _MARGIN for row in rows]
+    head = 32
+    size = (columns * (_TILE + _MARGIN) + _MARGIN, head + _MARGIN + sum(heights))
+    sheet = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(18), ImageFont.load_default(13)
+    draw.text((_MARGIN, _MARGIN), _fitting(draw, title, large, size[0] - 2 * _MARGIN), _INK, large)
+    top = head + _MARGIN
+    for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
+        for column, tile in enumerate(row):
+            left = _MARGIN + column * (_TILE + _MARGIN)
+            sheet.paste(tile, (left, top))
+            lines = captions[number * columns + column]
+            for index, (line, ink) in enumerate(zip(lines, (_INK, _FAINT), strict=True)):
+                place = (left, top + tile.height + 2 + 15 * index)
+                draw.text(place, _fitting(draw, line, small, _TILE), ink, small)
+        top += height
+    return sheet
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text, with its middle left out where it is wider than ``width`` pixels."""
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    kept = len(text)
+    shown = text
+    while draw.textlength(shown, font) > width and kept > 2:
+        kept -= 1
+        shown = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+    return shown
+
+
+def write_image(image: Image.Image, path: Path) -> None:
+    """Write an image beside its target and rename it.
+
+    Raises:
+        ConfigError: the format is unknown or the place cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            image.save(temporary, format=Image.registered_extensions().get(path.suffix.lower(), "PNG"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+
+
+def write_clips(moments: Sequence[Moment], folder: Path, open_file: Opener, force: bool = False) -> Iterator[Path]:
+    """Decode each moment to a short video; the names carry rank, file and first and last frame.
+
+    Yields:
+        Each file once it is written.
+
+    Raises:
+        ConfigError: a file is there already and ``force`` is not given, or the folder cannot be made.
+        VideoError: a clip cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made: {error.strerror or error}") from None
+    targets = [folder / _clip_name(rank, moment) for rank, moment in enumerate(moments, 1)]
+    for target in targets:
+        require_free(target, force)
+    for moment, target in zip(moments, targets, strict=True):
+        video = open_file(moment.file)
+        facts = video.header.video
+        frames: Iterator[np.ndarray] = video.frames(range(moment.first_frame, moment.last_frame + 1))
+        write_video(target, frames, facts.width, facts.height, video.frame_rate)
+        yield target
+
+
+def _clip_name(rank: int, moment: Moment) -> str:
+    stem = re.sub(r"[^\w.-]+", "_", moment.file.stem)[:80] or "video"
+    return f"{rank:02d}_{stem.lstrip('.-') or 'video'}_{moment.first_frame}-{moment.last_frame}.mp4"

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nervcodec
+from nervcodec.coordinates import PatchGrid
+from nervcodec.errors import ConfigError, ContainerError
+from nervcodec.formats import container
+from nervcodec.search.index import EmbeddingIndex, SegmentIndex, open_index
+from nervcodec.search.moments import find_moments
+from nervcodec.search.neutral import neutral_prompts, neutral_vectors, standing
+from nervcodec.search.query import Query, Term, embed, split_words
+from nervcodec.semantic import cache
+from nervcodec.semantic.encoder import load
+
+
+def random_index(frames=(7, 3), patches=(2, 3), dimension=16, rank=5, seed=0, path="a.nerv"):
+    rng = np.random.default_rng(seed)
+    segments = tuple(
+        SegmentIndex.of(
+            rng.normal(size=(n, patches[0] * patches[1], rank)).astype(np.float32),
+            rng.normal(size=(rank, dimension)).astype(np.float32),
+            rng.normal(size=dimension).astype(np.float32),
+        )
+        for n in frames
+    )
+    grid = PatchGrid(40, 60, *patches)
+    return EmbeddingIndex(Path(path), "toy", grid, sum(frames), Fraction(25), sum(frames) / 25, None, segments)
+
+
+class Toy:
+    """An encoder of two words and of images by their mean colour."""
+
+    name, dimension = "toy", 3
+
+    def embed_text(self, texts):
+        return np.array([{"red": [1, 0, 0], "green": [0, 1, 0]}[text] for text in texts], np.float32)
+
+    def embed_images(self, images):
+        means = np.array([image.mean(axis=(0, 1)) for image in images], np.float32)
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def test_scores_are_those_of_the_embeddings(small_nerv):
+    video = nervcodec.open(small_nerv, precision="fp32")
+    index = EmbeddingIndex.of(video)
+    embeddings = video.embeddings()
+    query = load("offline").embed_text(["a bicycle"])[0]
+    assert index.scores(query) == pytest.approx(embeddings @ query, abs=5e-3)
+    assert index.embedding(30, 5) == pytest.approx(embeddings[30, 5], abs=0.01)
+    assert np.linalg.norm(index.embedding(49, 7)) == pytest.approx(1, abs=1e-3)
+    with pytest.raises(IndexError):
+        index.embedding(50, 0)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 6), st.integers(0, 99))
+def test_an_index_comes_back_as_it_was(frames, rank, seed):
+    index = random_index(tuple(frames), rank=rank, seed=seed)
+    back = EmbeddingIndex.from_bytes(index.to_bytes(), Path("b.nerv"))
+    query = np.random.default_rng(seed).normal(size=16)
+    assert np.array_equal(back.scores(query), index.scores(query))
+    assert back.path == Path("b.nerv")
+    assert (back.frame_times_s == index.frame_times_s).all()
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=200), st.integers(0, 400))
+def test_a_damaged_index_is_refused(junk, position):
+    blob = random_index().to_bytes()
+    for damaged in (junk, blob[:position], blob[:position] + junk + blob[position + len(junk) :]):
+        try:
+            EmbeddingIndex.from_bytes(damaged, Path("a"))
+        except ValueError:
+            continue
+        assert len(damaged) == len(blob)  # numbers may differ, the structure may not
+
+
+def test_the_cache_is_found_by_content(small_nerv, tmp_path, monkeypatch):
+    monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "cache"))
+    first = open_index(small_nerv)
+    (entry,) = (tmp_path / "cache" / "index").iterdir()
+    assert entry.stat().st_size < 100_000
+    moved = tmp_path / "moved.nerv"
+    moved.write_bytes(small_nerv.read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr("nervcodec.decoding.open_video", None)  # a hit needs no network
+        again = open_index(moved)
+    assert again.path == moved
+    query = np.ones(384, np.float32)
+    assert np.array_equal(first.scores(query), again.scores(query))
+    entry.write_bytes(entry.read_bytes()[:100])  # damaged: computed anew
+    assert np.array_equal(open_index(moved).scores(query), first.scores(query))
+    assert entry.stat().st_size > 1000
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(small_nerv, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "file"))
+    assert open_index(small_nerv).frame_count == 50
+    assert not cache.store_bytes("index", "a", b"x")
+
+
+def test_fingerprints(small_nerv, tmp_path):
+    assert len(container.fingerprint(small_nerv)) == 16
+    blob = small_nerv.read_bytes()
+    for name, data in (("short", blob[:-1]), ("long", blob + b"x"), ("other", b"x" * 100), ("empty", b"")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ContainerError):
+            container.fingerprint(tmp_path / name)
+    with pytest.raises(ContainerError, match="cannot be read"):
+        container.fingerprint(tmp_path / "none")
+
+
+def test_the_best_of_many_files():
+    indexes = [random_index(seed=n, path=f"{n}.nerv") for n in range(60)]
+    query = np.random.default_rng(5).normal(size=16)
+    query /= np.linalg.norm(query)
+    found = find_moments(iter(indexes), lambda name: (query, None), 5)
+    every = [m for index in indexes for m in find_moments([index], lambda name: (query, None), 100)]
+    every.sort(key=lambda m: -m.score)
+    assert [m.score for m in found] == [m.score for m in every[:5]]
+    patches = find_moments(indexes, lambda name: (query, None), 7, per_patch=True)
+    scores = np.sort(np.concatenate([index.scores(query).ravel() for index in indexes]))[::-1]
+    assert [m.score for m in patches] == pytest.approx(scores[:7])
+
+
+def test_standing_and_the_cut_off():
+    patch, neutral = np.array([1.0, 0, 0]), np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 1, 0], [0.5, 0.5, 0]])
+    assert standing(patch, np.array([1.0, 0, 0]), neutral) == 1
+    assert standing(patch, np.array([0.6, 0.4, 0]), neutral) == 0.75
+    index = random_index()
+    query = np.random.default_rng(1).normal(size=16)
+    nothing = np.tile(3 * query, (4, 1))  # neutral prompts that always match better where the query matches
+    assert find_moments([index], lambda name: (query, None), 5)
+    assert not [m for m in find_moments([index], lambda name: (query, nothing), 5) if m.score > 0]
+
+
+def test_neutral_prompts_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path))
+    prompts = neutral_prompts()
+    assert len(set(prompts)) == len(prompts) > 100
+
+    class Counting:
+        name, dimension, calls = "counting", 2, 0
+
+        def embed_text(self, texts):
+            self.calls += 1
+            return np.ones((len(texts), 2), np.float32)
+
+    encoder = Counting()
+    assert neutral_vectors(encoder).shape == (len(prompts), 2)
+    assert (neutral_vectors(encoder) == 1).all()
+    assert encoder.calls == 1
+    assert len(os.listdir(tmp_path / "prompts")) == 1
+
+
+def test_words_become_terms():
+    query, rest = split_words(["a horse", "+", "stripes", "-", "fruit", "a.nerv", "b"], None)
+    assert [(t.text, t.sign) for t in query.terms] == [("a horse", 1), ("stripes", 1), ("fruit", -1)]
+    assert rest == ["a.nerv", "b"]
+    assert str(query) == "a horse + stripes - fruit"
+    query, rest = split_words(["+", "red", "a.nerv"], Path("like.png"))
+    assert [t.image for t in query.terms] == [Path("like.png"), None]
+    assert rest == ["a.nerv"]
+    for bad in ([], [" "], ["a", "+"], ["a", "-", ""]):
+        with pytest.raises(ConfigError):
+            split_words(bad, None)
+
+
+def test_terms_become_one_vector(tmp_path):
+    from PIL import Image
+
+    def vector(*terms):
+        return embed(Query(terms), Toy())
+
+    assert vector(Term("red")) == pytest.approx([1, 0, 0])
+    assert vector(Term("red"), Term("green")) == pytest.approx([0.5**0.5, 0.5**0.5, 0])
+    assert vector(Term("red"), Term("green", sign=-1.0)) == pytest.approx([0.5**0.5, -(0.5**0.5), 0])
+    Image.new("RGB", (4, 4), (0, 200, 0)).save(tmp_path / "g.png")
+    assert vector(Term(image=tmp_path / "g.png")) == pytest.approx([0, 1, 0])
+    with pytest.raises(ConfigError, match="cancel"):
+        vector(Term("red"), Term("red", sign=-1.0))
