@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from nervcodec.decoding import NervVideo
     from nervcodec.events import Observer
+    from nervcodec.video.writer import Sound
 
 
 def _patch(text: str) -> tuple[int, int]:
@@ -44,6 +45,13 @@ def _patch(text: str) -> tuple[int, int]:
 @click.option("--patch", type=options.Parsed("R,C", _patch), help="Only the patch in this row and column, from 0.")
 @click.option("--scale", type=click.FloatRange(0, 16, min_open=True), default=1.0, help="Scale by this factor.")
 @click.option("--crf", type=click.IntRange(0, 51), default=18, show_default=True, help="Quality of the video written.")
+@click.option(
+    "--audio",
+    type=click.Choice(["copy", "none"]),
+    default="copy",
+    show_default=True,
+    help="Put the sound back, or not.",
+)
 @options.hardware
 @options.force
 @options.quiet
@@ -55,6 +63,7 @@ def decode(
     patch: tuple[int, int] | None,
     scale: float,
     crf: int,
+    audio: str,
     device: str,
     precision: str,
     force: bool,
@@ -100,7 +109,8 @@ def decode(
             if target is None:
                 writer.write_y4m(click.get_binary_stream("stdout"), *facts)
             else:
-                writer.write_video(target, *facts, crf=crf)
+                sound = _sound(video, numbers) if audio == "copy" else None
+                writer.write_video(target, *facts, crf=crf, sound=sound)
     if target is not None and not quiet:
         what = f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames"
         click.echo(what)
@@ -115,6 +125,17 @@ def _counted(
     for frame in chosen:
         yield frame
         progress.advance()
+
+
+def _sound(video: NervVideo, numbers: range) -> Sound | None:
+    """The sound that goes with frames that follow each other; none where some are left out."""
+    if numbers.step != 1 or not len(numbers):
+        return None
+    times = video.frame_times_s
+    if len(numbers) == len(video):
+        return video.sound()
+    end = times[numbers[-1] + 1] if numbers[-1] + 1 < len(video) else video.header.video.duration_s
+    return video.sound(float(times[numbers[0]]), float(end - times[numbers[0]]))
 
 
 def _aspect(video: NervVideo):

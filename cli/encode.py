@@ -13,6 +13,7 @@ import click
 from nervcodec.cli import options
 from nervcodec.cli.options import DURATION, PAIR, PATCHES, SCALE, SIZE, Parsed
 from nervcodec.errors import ConfigError
+from nervcodec.fitting.config import PIXEL_LOSSES
 
 
 def _strides(text: str) -> tuple[int, ...]:
@@ -53,7 +54,12 @@ def _rate(text: str) -> Fraction:
 @click.option("--fps", "frame_rate", type=Parsed("RATE", _rate), help="Frame rate of a folder of frames. Default: 25.")
 @click.option("--split", help="Hold frames out from the fit: 6_6_10 fits 6 of every 10. Default: all are fitted.")
 @click.option("--segment", help="Longest stretch one network is fitted to: 10s (default), 250f or none.")
-@click.option("--loss", help="Pixel loss: log-l2 (default), l1, l2, ssim, or fusion1 to fusion12.")
+@click.option(
+    "--loss",
+    type=click.Choice(PIXEL_LOSSES, case_sensitive=False),
+    metavar="NAME",
+    help="Pixel loss: log-l2 (default), l1, l2, ssim, or fusion1 to fusion12.",
+)
 @click.option("--semantic-loss", type=click.Choice(["centred", "cosine"]), help="cosine: as the original method's.")
 @click.option("--semantic-weight", type=click.FloatRange(0), help="Weight of the semantic loss.")
 @click.option(
@@ -69,6 +75,10 @@ def _rate(text: str) -> Fraction:
 @click.option("--encoder", help="auto (default), offline, none, openclip:MODEL/PRETRAINED or openclip:PATH.")
 @click.option("--semantic-fps", type=click.FloatRange(0, min_open=True), help="Frames a second that get embeddings.")
 @click.option("--seed", type=click.IntRange(0), help="Of weights and batches. Default: 0.")
+@click.option(
+    "--audio", type=click.Choice(["copy", "none"]), help="Keep the source's sound as it is (default), or not."
+)
+@click.option("--resume", is_flag=True, help="Go on where an encode with the same options was killed.")
 @options.hardware
 @options.force
 @options.as_json

@@ -113,9 +113,10 @@ def _part_of(name: str, network: NetworkConfig) -> str:
 
 def bytes_by_part(size: int, opened: Container) -> dict[str, int]:
     """Bytes of the file by what they are for; the parts add up to ``size``."""
-    from nervcodec.formats.header import FRAME_TIMES
+    from nervcodec.formats.header import AUDIO, FRAME_TIMES
 
     parts = {name: part.bytes for name, part in by_part(opened).items()}
-    parts["frame times"] = sum(a.nbytes for name, a in opened.arrays.items() if name == FRAME_TIMES)
+    for part, name in (("frame times", FRAME_TIMES), ("audio", AUDIO)):
+        parts[part] = opened.arrays[name].nbytes if name in opened.arrays else 0
     parts["header and tables"] = size - sum(parts.values())
     return {part: count for part, count in parts.items() if count}

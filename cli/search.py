@@ -25,10 +25,7 @@ _EVERYTHING = -2.0  # below any score
 _PREVIEW_WIDTH = 480
 
 
-@click.command(
-    epilog='Examples: nervcodec search "sink" kitchen.nerv -k 5, or search horse + stripes - zoo videos/',
-    context_settings={"ignore_unknown_options": False},
-)
+@click.command(epilog='Example: nervcodec search "sink" kitchen.nerv -k 5; or: search horse + stripes - zoo videos/')
 @click.argument("words", metavar="QUERY [+|- QUERY]... [FILE|FOLDER]...", nargs=-1)
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Moments to show.")
 @click.option("--per-patch", is_flag=True, help="Every patch for itself, neither grouped into moments nor cut off.")

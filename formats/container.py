@@ -24,7 +24,7 @@ from nervcodec.errors import ContainerError
 from nervcodec.formats import bitstream
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.fields import from_json, to_json
-from nervcodec.formats.header import FORMAT, FORMAT_VERSION, FRAME_TIMES, Header
+from nervcodec.formats.header import AUDIO, FORMAT, FORMAT_VERSION, FRAME_TIMES, Header
 from nervcodec.formats.quantization import STREAM, TensorCode, dequantize
 
 MAX_HEADER_BYTES = 64 << 20
@@ -93,6 +93,10 @@ class Container:
         """Stored arrays that hold a network's weights."""
         tensors = self.header.tensors.items()
         return [(name, stored.code) for name, stored in tensors if name.startswith(prefix) and stored.code is not None]
+
+    def audio(self) -> bytes | None:
+        """Audio packets in a Matroska file, or None."""
+        return self.arrays[AUDIO].tobytes() if AUDIO in self.arrays else None
 
     def frame_times(self) -> np.ndarray:
         """``(frame_count,)`` float64, the time in seconds at which each frame begins to show."""

@@ -17,7 +17,8 @@ from nervcodec.formats.quantization import TensorCode
 FORMAT = "nerv"
 FORMAT_VERSION = 2
 
-FRAME_TIMES = "frame_times"  # the one tensor that belongs to no segment
+# The tensors that belong to no segment: times of frames in seconds, and audio packets in a Matroska file.
+FRAME_TIMES, AUDIO = "frame_times", "audio"
 
 MAX_SIDE = 65_536
 MAX_PIXELS = 1 << 28  # of one frame: sixteen times 8K
@@ -54,6 +55,7 @@ class VideoFacts:
         source_duration_s: how much of the source was asked for, in seconds; None for all of it.
         crop: (height, width) of the window cut from the middle of the source's frames, before any scaling.
         variable_frame_rate: frame times are stored in the tensor ``frame_times``.
+        first_frame_s: when the first frame shows in the time of the packets in the tensor ``audio``, in seconds.
     """
 
     width: int
@@ -68,8 +70,10 @@ class VideoFacts:
     source_duration_s: float | None = None
     crop: tuple[int, int] | None = None
     variable_frame_rate: bool = False
+    first_frame_s: float = 0.0
 
     def __post_init__(self) -> None:
+        _check(math.isfinite(self.first_frame_s) and abs(self.first_frame_s) < 1e6, "first frame is out of range")
         _check(1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE, "frame size is out of range")
         _check(self.width * self.height <= MAX_PIXELS, "a frame has too many pixels")
         _check(1 <= self.frame_count <= MAX_FRAMES, "frame count is out of range")
@@ -220,4 +224,4 @@ class Header:
         for name in self.tensors:
             _check_text("tensor name", name)
             owner, slash, _ = name.partition("/")
-            _check(owner + slash in prefixes or name == FRAME_TIMES, "a tensor belongs to no segment")
+            _check(owner + slash in prefixes or name in (FRAME_TIMES, AUDIO), "a tensor belongs to no segment")

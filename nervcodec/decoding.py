@@ -23,6 +23,7 @@ from nervcodec.formats.header import Header, Segment, SemanticFacts
 from nervcodec.network.build import check_shapes, from_arrays
 from nervcodec.network.config import network_from_json
 from nervcodec.network.field import Field
+from nervcodec.video.writer import Sound
 
 if TYPE_CHECKING:
     from nervcodec.search.moments import Moment
@@ -173,6 +174,13 @@ class NervVideo(Sequence):
         for segment, local in self._runs(numbers):
             field = self._field(segment)
             yield from self._render(lambda f, field=field: field.render_patch(f, row, column), local, scale)
+
+    # ------------------------------------------------------------------ sound
+
+    def sound(self, start_s: float = 0.0, duration_s: float | None = None) -> Sound | None:
+        """The source's audio packets, or those of a range; None where the container has none."""
+        data = self._container.audio()
+        return None if data is None else Sound(data, self.header.video.first_frame_s + start_s, duration_s)
 
     # ------------------------------------------------------------------ embeddings
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +19,22 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
+from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.rate_control import SizeGoal, coded_to
 from nervcodec.fitting.trainer import FitResult, SegmentData, Trainer
 from nervcodec.formats import bitstream, container
-from nervcodec.formats.header import FRAME_TIMES, FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
+from nervcodec.formats.fields import from_json, to_json
+from nervcodec.formats.header import (
+    AUDIO,
+    FRAME_TIMES,
+    FitRecord,
+    Header,
+    Segment,
+    SemanticFacts,
+    StoredTensor,
+    VideoFacts,
+)
 from nervcodec.formats.quantization import STREAM, TensorCode
 from nervcodec.network.build import build, from_arrays, parameter_count
 from nervcodec.network.config import Geometry, NetworkConfig, network_to_json
@@ -31,6 +44,7 @@ from nervcodec.segments import segment_lengths
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT
+from nervcodec.video.audio import packets
 from nervcodec.video.reader import read_frames, read_segment
 from nervcodec.video.shots import find_cuts
 from nervcodec.video.source import VideoInfo, scan
@@ -119,6 +133,12 @@ def check_output(source: Path, target: Path, force: bool) -> None:
     require_free(target, force)
 
 
+def _modified(source: Path) -> float:
+    """When the source was last changed, in seconds; of a folder of frames, the latest of its files."""
+    files = list(source.iterdir()) if source.is_dir() else [source]
+    return max(file.stat().st_mtime for file in files)
+
+
 @dataclass(frozen=True)
 class _EncodedSegment:
     """One segment, fitted and quantised."""
@@ -130,6 +150,31 @@ class _EncodedSegment:
     parameters: int
     result: FitResult
 
+    def to_facts(self) -> dict[str, Any]:
+        """For a checkpoint: plain values and tensors."""
+        return {
+            "segment": json.dumps(to_json(self.segment)),
+            "stream": torch.from_numpy(self.stream.copy()),
+            "entropy_bytes": self.entropy_bytes,
+            "psnr_db": torch.from_numpy(self.psnr_db),
+            "parameters": self.parameters,
+            "steps": self.result.steps,
+            "elapsed_s": self.result.elapsed_s,
+        }
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> _EncodedSegment:
+        """The inverse of :meth:`to_facts`."""
+        result = FitResult(facts["steps"], facts["elapsed_s"], True, {})
+        return cls(
+            from_json(Segment, json.loads(facts["segment"]), "segment"),
+            facts["stream"].numpy(),
+            facts["entropy_bytes"],
+            facts["psnr_db"].numpy(),
+            facts["parameters"],
+            result,
+        )
+
 
 class _Encoder:
     """One encode, from source to file."""
@@ -137,6 +182,7 @@ class _Encoder:
     def __init__(self, source: Path, target: Path, wanted: options.EncodeOptions, observer: Observer):
         self.source, self.target, self.wanted, self.observer = source, target, wanted, observer
         self.embed_s = 0.0
+        self.audio = b""
 
     def run(self) -> EncodeReport:
         wanted, observer = self.wanted, self.observer
@@ -145,25 +191,38 @@ class _Encoder:
         info = scan(self.source, wanted.source)
         for complaint in info.complaints:
             observer.note(f"{self.source.name}: ffmpeg says: {complaint}")
+        if info.has_audio and wanted.audio == "copy":
+            self.audio = packets(info, wanted.source)
         lengths = segment_lengths(info.frame_count, float(info.frame_rate), wanted.segment)
         encoder = resolve(wanted.encoder, hardware.device, observer.note)
         grid = PatchGrid.fitting(info.height, info.width, *wanted.patches)
         frames = read_frames(info, wanted.source)
-        done: list[_EncodedSegment] = []
-        first = 0
-        for index, length in enumerate(lengths):
+        stamp = (self.source.resolve(), info.file_bytes, info.frame_count, _modified(self.source))
+        own = Checkpoint(identity(replace(wanted, resume=False), *stamp))
+        checkpoint = CheckpointFile(self.target, own, observer.note)
+        if wanted.resume:
+            checkpoint.load()
+        done = [_EncodedSegment.from_facts(facts) for facts in checkpoint.current.finished]
+        for segment in done:
+            for _ in range(segment.segment.frame_count):
+                next(frames)
+        first = sum(segment.segment.frame_count for segment in done)
+        for index, length in list(enumerate(lengths))[len(done) :]:
             fit = wanted.fit.limited(length / info.frame_count, len(lengths))
             pixels = read_segment(frames, length)
-            segment = self._segment(pixels, first, index, len(lengths), info, grid, encoder, fit, hardware)
+            segment = self._segment(pixels, first, index, len(lengths), info, grid, encoder, fit, hardware, checkpoint)
             if done and not segment.result.steps:
                 break  # stopped before this segment was begun; those before it are whole
             done.append(segment)
+            checkpoint.finish_segment(segment.to_facts())
             first += length
             if not segment.result.complete:
                 break
         frames.close()
         complete = first == info.frame_count and done[-1].result.complete
-        return self._write(info, grid, encoder, done, complete)
+        report = self._write(info, grid, encoder, done, complete)
+        checkpoint.remove()
+        return report
 
     def _segment(
         self,
@@ -176,6 +235,7 @@ class _Encoder:
         encoder: SemanticEncoder | None,
         fit: FitConfig,
         hardware: Hardware,
+        checkpoint: CheckpointFile,
     ) -> _EncodedSegment:
         split = self.wanted.split
         fitted = np.array(split.roles(first, len(pixels))) == FITTED if split else np.ones(len(pixels), bool)
@@ -198,6 +258,7 @@ class _Encoder:
             embedded.tolist(),
             int(fitted.sum()),
             find_cuts(pixels),
+            sizing.expected_passes(geometry, fit, int(fitted.sum()), hardware.device),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(fit.seed + index)
@@ -211,7 +272,11 @@ class _Encoder:
             weights = bitstream.decode(coded_to(field, steps, goal))
             return float(self._measure(config, weights, pixels[fitted], np.flatnonzero(fitted), hardware).mean())
 
-        trainer = Trainer(field, data, fit, hardware, self.observer, index, count, rate, goal, quantised_psnr_db)
+        trainer = Trainer(
+            field, data, fit, hardware, self.observer, index, count, rate, goal, quantised_psnr_db, checkpoint
+        )
+        if checkpoint.current.trainer is not None:
+            trainer.restore(checkpoint.current.trainer)
         result = trainer.fit()
         stream = coded_to(field, result.rounding, goal)
         tensors = bitstream.read(stream)
@@ -230,12 +295,14 @@ class _Encoder:
             if info.images:
                 return None
             part = info.file_bytes * self._share_of_source(geometry, info)
-            return SizeGoal(max(sizing.SHARE_OF_SOURCE * part, sizing.MINIMUM_BYTES))
+            return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - share * len(self.audio), sizing.MINIMUM_BYTES))
         beside = sizing.SEGMENT_BYTES + sizing.EMBEDDED_BYTES * embedded
-        weights = share * (size - sizing.HEADER_BYTES) - beside
+        once = sizing.HEADER_BYTES + len(self.audio)
+        weights = share * (size - once) - beside
         if weights < sizing.MINIMUM_BYTES:
-            least = math.ceil(((sizing.MINIMUM_BYTES + beside) / share + sizing.HEADER_BYTES) / 1000) * 1000
-            raise ConfigError(f"{size:,.0f} bytes are too few for this video; ask for {least:,.0f} or more")
+            least = math.ceil(((sizing.MINIMUM_BYTES + beside) / share + once) / 1000) * 1000
+            sound = f", {len(self.audio):,} of them for its sound" if self.audio else ""
+            raise ConfigError(f"{size:,.0f} bytes are too few for this video; ask for {least:,.0f} or more{sound}")
         return SizeGoal(weights, reach=True)
 
     def _share_of_source(self, geometry: Geometry, info: VideoInfo) -> float:
@@ -279,6 +346,9 @@ class _Encoder:
             times = info.times_s[:frames].astype("<f8")
             arrays[FRAME_TIMES] = times
             tensors[FRAME_TIMES] = StoredTensor(container.checksum(times))
+        if self.audio:
+            arrays[AUDIO] = np.frombuffer(self.audio, np.uint8)
+            tensors[AUDIO] = StoredTensor(container.checksum(arrays[AUDIO]))
         per_frame = np.concatenate([d.psnr_db for d in done])
         split = self.wanted.split
         roles = np.array(split.roles(0, frames) if split else [FITTED] * frames)
@@ -341,4 +411,5 @@ class _Encoder:
             source_duration_s=wanted.duration_s,
             crop=wanted.crop,
             variable_frame_rate=info.variable_frame_rate,
+            first_frame_s=round(info.first_frame_s, 6) if self.audio else 0.0,
         )

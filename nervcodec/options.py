@@ -58,6 +58,8 @@ class EncodeOptions:
         size_bytes: of the whole container, to be reached from below; None: less than the source has.
         bpp: the same in bits per pixel; at most one of the two.
         segment: longest segment, ``10s``, ``250f`` or ``none``.
+        audio: ``copy`` keeps the source's audio packets as they are, ``none`` leaves them out.
+        resume: go on from the checkpoint that an encode with the same source and options left when it was killed.
         device, precision: ``auto`` or as :func:`nervcodec.device.choose`.
     """
 
@@ -71,6 +73,8 @@ class EncodeOptions:
     size_bytes: float | None = None
     bpp: float | None = None
     segment: str = "10s"
+    audio: str = "copy"
+    resume: bool = False
     device: str = "auto"
     precision: str = "auto"
 
@@ -82,6 +86,8 @@ class EncodeOptions:
         for name, value in (("--size", self.size_bytes), ("--bpp", self.bpp)):
             if value is not None and not 0 < value < 1e15:
                 raise ConfigError(f"{name} must be above 0")
+        if self.audio not in ("copy", "none"):
+            raise ConfigError(f"unknown audio {self.audio!r}; there are copy and none")
         if isinstance(self.split, str):
             object.__setattr__(self, "split", parse_split(self.split))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nervcodec.errors import ConfigError
+from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.rate_control import SizeGoal
 from nervcodec.network.build import parameter_count
 from nervcodec.network.config import Geometry, GridConfig, GridShape, NetworkConfig, PatchConfig, SemanticConfig
@@ -21,17 +22,21 @@ MINIMUM_BYTES = 12_000  # weights are not squeezed below this, however small the
 HEADER_BYTES, SEGMENT_BYTES, EMBEDDED_BYTES = 750, 850, 5
 BITS_PER_PARAMETER = 3.0  # coded, with the tables: what a fit of a few minutes comes to, and some more
 BITS_WHERE_AIMED = 2.2  # the same for a size that was asked for: more parameters at fewer bits are better, if slower
-SEMANTIC_RANK = 32  # directions in embedding space
+MOST_DIRECTIONS, FEWEST_DIRECTIONS = 64, 8  # of the semantic head
+PATCHES_PER_DIRECTION = 6
 SHARE_OF_SOURCE = 0.94  # of the source's bytes that weights may take; the header and tables need the rest
 
-# Decoders from large to small: widths, depths, expansions by stage.
+# Decoders from large to small: widths, depths, expansions by stage; then the share of the parameters each may take, and
+# how many times the fit must see every frame for it to be worth its slower steps.
 _DECODERS = (
-    ((64, 40, 20), (2, 2, 1), (4, 4, 2)),
-    ((48, 28, 16), (2, 2, 1), (4, 4, 2)),
-    ((32, 20, 12), (2, 1, 1), (4, 4, 2)),
-    ((20, 12, 8), (1, 1, 1), (4, 4, 2)),
+    ((96, 48, 20), (2, 2, 1), (4, 4, 2), 0.1, 60),
+    ((64, 40, 20), (2, 2, 1), (4, 4, 2), 0.4, 0),
+    ((48, 28, 16), (2, 2, 1), (4, 4, 2), 0.4, 0),
+    ((32, 20, 12), (2, 1, 1), (4, 4, 2), 0.4, 0),
+    ((20, 12, 8), (1, 1, 1), (4, 4, 2), 0.4, 0),
 )
-_DECODER_SHARE = 0.4  # of the parameters a decoder may take before a smaller one is chosen
+# Of fitting, for a million pixels of frames: how the number of passes is foreseen.
+_SECONDS_PER_MEGAPIXEL = {"cpu": 0.056, "cuda": 0.003}
 
 # Grids: stage, channels, positions in time per frame, pixels per position across and down.
 _GRIDS = ((0, 16, 1.0, 128), (0, 8, 1 / 4, 64), (0, 2, 1 / 2, 32), (0, 4, 1 / 4, 16), (1, 4, 1 / 16, 8), (2, 4, 0.0, 4))
@@ -54,9 +59,19 @@ def parameter_budget(geometry: Geometry, goal: SizeGoal | None) -> int:
     return max(MINIMUM_PARAMETERS, int(wanted))
 
 
-def semantic_config(dimension: int, embedded_frames: Sequence[int]) -> SemanticConfig:
-    """The semantic head for embeddings of a size, known at some frames."""
-    return SemanticConfig(dimension, hidden=64, rank=min(SEMANTIC_RANK, dimension), code_frames=tuple(embedded_frames))
+def semantic_config(dimension: int, embedded_frames: Sequence[int], vectors: int) -> SemanticConfig:
+    """The semantic head for embeddings of a size, known at some frames; so many of them in all."""
+    rank = min(max(FEWEST_DIRECTIONS, vectors // PATCHES_PER_DIRECTION), MOST_DIRECTIONS, dimension)
+    return SemanticConfig(dimension, rank=rank, code_frames=tuple(embedded_frames))
+
+
+def expected_passes(geometry: Geometry, fit: FitConfig, fitted: int, device: str) -> float:
+    """About how many times a fit sees each of its frames, from its budget and what a step takes on a device."""
+    if fit.time_s is None:
+        return float(fit.epochs or 0)
+    megapixels = fitted * geometry.height * geometry.width / 1e6
+    by_time = fit.time_s / (megapixels * _SECONDS_PER_MEGAPIXEL[device])
+    return min(by_time, fit.epochs) if fit.epochs is not None else by_time
 
 
 def network_config(
@@ -67,6 +82,7 @@ def network_config(
     embedded: Sequence[int] = (),
     fitted: int | None = None,
     cuts: tuple[int, ...] = (),
+    passes: float = 0.0,
 ) -> NetworkConfig:
     """The network for a segment, of the kind and size that was chosen.
 
@@ -76,15 +92,16 @@ def network_config(
         goal: what its stored form should take, or None.
         dimension: numbers in an embedding; None for pixels only.
         embedded: frames whose embeddings are known.
-        fitted, cuts: as for :func:`grid_config`.
+        fitted, cuts, passes: as for :func:`grid_config`.
 
     Raises:
         ConfigError: the chosen numbers do not make a network.
     """
     if chosen.embed == "grid":
-        semantic = None if dimension is None else semantic_config(dimension, embedded)
+        vectors = len(embedded) * geometry.patch_rows * geometry.patch_columns
+        semantic = None if dimension is None else semantic_config(dimension, embedded, vectors)
         budget = chosen.parameters or parameter_budget(geometry, goal)
-        return grid_config(geometry, budget, semantic, fitted, cuts)
+        return grid_config(geometry, budget, semantic, fitted, cuts, passes)
     base, levels = chosen.positional_encoding
     semantic = None if dimension is None else original_semantic_config(dimension)
     shape = (chosen.fc_hw, chosen.fc_dim, chosen.strides, chosen.reduce, chosen.lower_width)
@@ -100,6 +117,7 @@ def grid_config(
     semantic: SemanticConfig | None,
     fitted: int | None = None,
     cuts: tuple[int, ...] = (),
+    passes: float = 0.0,
 ) -> GridConfig:
     """The ``grid`` network for a segment with about ``budget`` parameters, semantic head included.
 
@@ -110,16 +128,19 @@ def grid_config(
         fitted: frames that are fitted, where not all are. No grid gets more positions in time than that, since those
             between two fitted frames would be fitted to nothing.
         cuts: first frames of the shots after the first.
+        passes: how many times the fit will see every frame, about.
 
-    The decoder is the largest that leaves most parameters to the grids; the grids' resolution in time then takes
-    up what is left.
+    The decoder is the largest that suits the passes and leaves most parameters to the grids; the grids' resolution
+    in time then takes up what is left.
     """
     moments = fitted if fitted is not None else geometry.frames
-    for widths, depths, expansions in _DECODERS:
+    for widths, depths, expansions, share, least_passes in _DECODERS:
+        if passes < least_passes:
+            continue
         few = _grids(geometry, 0.0, moments, len(cuts) + 1)
         smallest = GridConfig(geometry, few, widths, depths, expansions, semantic, cuts)
         grids = sum(g.size for g in smallest.grids)
-        if parameter_count(smallest) - grids <= _DECODER_SHARE * budget:
+        if parameter_count(smallest) - grids <= share * budget:
             break
     fixed = parameter_count(smallest) - grids
     low, high = 0.0, 4.0

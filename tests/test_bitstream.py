@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import reference_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nervcodec.errors import ContainerError
-from nervcodec.formats import bitstream
+from nervcodec.formats import bitstream, container
 from nervcodec.formats.bitstream import LARGEST, RoundedTensor, round_to_steps
 
 integers = hnp.arrays(
@@ -148,6 +150,30 @@ def test_decoding_is_the_same_with_torch_or_without_and_with_any_threads(small_n
         command = [sys.executable, "-c", SCRIPT, mode, str(small_nerv)]
         found.add(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
     assert len(found) == 1
+
+
+small = hnp.arrays(
+    np.int32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=7), elements=st.integers(-3, 4) | st.integers(-70, 70)
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(small, min_size=1, max_size=3))
+def test_a_decoder_written_from_the_documentation_agrees(arrays):
+    tensors = {str(i): RoundedTensor(array, np.array([0.37], np.float32)) for i, array in enumerate(arrays)}
+    stream = bitstream.encode({**tensors, "half": np.array([[1.5, -2.25]], np.float32)})
+    ours, theirs = bitstream.decode(stream), reference_decoder.decode(stream.tobytes())
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("name", ["version2_grid", "version2_pe"])
+def test_that_decoder_reads_the_golden_files(name):
+    file = container.read(Path(__file__).parent / "golden" / f"{name}.nerv")
+    theirs = reference_decoder.decode(file.arrays["0/weights"].tobytes())
+    ours = file.weights("0/")
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[tensor], theirs[tensor]) for tensor in ours)
 
 
 def test_the_coder_is_pinned():

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 import os
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_the_cache_is_found_by_content(small_nerv, tmp_path, monkeypatch):
     (entry,) = (tmp_path / "cache" / "index").iterdir()
     assert entry.stat().st_size < 100_000
     moved = tmp_path / "moved.nerv"
-    moved.write_bytes(small_nerv.read_bytes())
+    shutil.copy2(small_nerv, moved)
     with monkeypatch.context() as patch:
         patch.setattr("nervcodec.decoding.open_video", None)  # a hit needs no network
         again = open_index(moved)
@@ -105,6 +106,13 @@ def test_a_cache_that_cannot_be_written_only_costs_time(small_nerv, tmp_path, mo
     monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "file"))
     assert open_index(small_nerv).frame_count == 50
     assert not cache.store_bytes("index", "a", b"x")
+
+
+def test_the_mean_around_a_frame():
+    index = random_index((20, 5))
+    wanted = np.mean([index.embedding(n, 2) for n in range(13, 24)], axis=0)
+    assert index.around(18, 2, 0.2) == pytest.approx(wanted)
+    assert index.around(0, 2, 0.04) == pytest.approx((index.embedding(0, 2) + index.embedding(1, 2)) / 2)
 
 
 def test_fingerprints(small_nerv, tmp_path):
@@ -135,7 +143,7 @@ def test_standing_and_the_cut_off():
     patch, neutral = np.array([1.0, 0, 0]), np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 1, 0], [0.5, 0.5, 0]])
     assert standing(patch, np.array([1.0, 0, 0]), neutral) == 1
     assert standing(patch, np.array([0.6, 0.4, 0]), neutral) == 0.75
-    index = random_index()
+    index = random_index((1,))
     query = np.random.default_rng(1).normal(size=16)
     nothing = np.tile(3 * query, (4, 1))  # neutral prompts that always match better where the query matches
     assert find_moments([index], lambda name: (query, None), 5)

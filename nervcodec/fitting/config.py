@@ -40,7 +40,7 @@ class FitConfig:
     psnr_db: float | None = None
     loss: str = "log-l2"
     semantic_loss: str = "centred"
-    semantic_weight: float = 0.1
+    semantic_weight: float = 0.55
     pixel_warmup: float = 0.15
     optimizer: str | None = None
     lr: float | None = None

@@ -91,6 +91,20 @@ class RateControl:
         # A price of nothing cannot be multiplied: where there has to be one, it grows from a small one.
         self.weight = max(self._start, _SMALL_PRICE) * math.exp(rise) if rise else self._start
 
+    def state(self) -> dict[str, float]:
+        """All that later prices depend on."""
+        return dict(vars(self))
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Go on from what :meth:`state` gave.
+
+        Raises:
+            KeyError: it is not the state of a rate control.
+        """
+        if state.keys() != vars(self).keys():
+            raise KeyError("rate")
+        vars(self).update(state)
+
     def calibrate(self, bits: float) -> None:
         """Take note of what the coder really makes of the weights, in bits of a parameter."""
         self._coded_share = bits / max(self._estimate, 1e-3)

@@ -128,7 +128,7 @@ class RoundedField:
 
     def __init__(self, field: Field, coarseness: float, seed: int):
         self.field = field
-        generator = torch.Generator(field.device).manual_seed(seed)
+        self.generator = generator = torch.Generator(field.device).manual_seed(seed)
         grids = {id(grid.values): grid for grid in field.modules() if isinstance(grid, FeatureGrid)}
         self.grids: dict[str, GridRounding] = {}
         self.whole: dict[str, nn.Parameter] = {}
@@ -169,6 +169,23 @@ class RoundedField:
             of_whole = self.flat.log_step.detach().exp().cpu().numpy()
             found.update({name: of_whole[i : i + 1] for i, name in enumerate(self.whole)})
         return found
+
+    def state(self) -> dict[str, Any]:
+        """What rounding has learned, and where its noise is: plain values and tensors."""
+        return {
+            "parameters": [p.detach() for p in self.parameters()],
+            "calls": [r.calls for r in self._roundings],
+            "noise": self.generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        with torch.no_grad():
+            for parameter, own in zip(self.parameters(), state["parameters"], strict=True):
+                parameter.copy_(own)
+        for rounding, calls in zip(self._roundings, state["calls"], strict=True):
+            rounding.calls = calls
+        self.generator.set_state(state["noise"].cpu())
 
     def detach(self) -> None:
         """Leave the field as it was: grids are read unrounded again."""

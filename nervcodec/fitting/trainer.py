@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from nervcodec.device import Hardware
 from nervcodec.errors import ConfigError, DivergedError
 from nervcodec.events import Observer, StepEvent
 from nervcodec.fitting import losses
+from nervcodec.fitting.checkpoint import CheckpointFile
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.muon import Muon
 from nervcodec.fitting.rate_control import RateControl, SizeGoal, coded
@@ -78,6 +80,7 @@ class Trainer:
         observer: told of progress, asked whether to stop.
         segment, segment_count, rate_bpp: only passed on to the observer.
         goal: what the stored weights should take, or None.
+        checkpoint: where the state is kept while the fit goes on, or None.
         quantised_psnr_db: measures the network as it would be stored, from its weights and their quantisation steps;
             needed where the settings name a PSNR to reach.
     """
@@ -94,12 +97,13 @@ class Trainer:
         rate_bpp: float = 0.0,
         goal: SizeGoal | None = None,
         quantised_psnr_db: Callable[[Field, dict[str, np.ndarray]], float] | None = None,
+        checkpoint: CheckpointFile | None = None,
     ):
         self.field = field.to(hardware.device)
         self.config, self.hardware, self.observer = config, hardware, observer
         self.report_as = (segment, segment_count)
         self.rate_bpp = rate_bpp
-        self.quantised_psnr_db = quantised_psnr_db
+        self.quantised_psnr_db, self.checkpoint = quantised_psnr_db, checkpoint
         if config.psnr_db is not None and quantised_psnr_db is None:
             raise ConfigError("a PSNR to reach needs something that measures it")
         self.targets = field.pack_targets(torch.from_numpy(data.frames).to(hardware.device))
@@ -111,13 +115,15 @@ class Trainer:
         self.batch_size = min(config.batch_size or field.default_batch_size, len(self.units))
         self.steps_per_epoch = -(-len(self.units) // self.batch_size)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.steps = 0
+        self.order, self.position = torch.empty(0, dtype=torch.long), 0
+        self.steps, self.elapsed_s = 0, 0.0
         self.rounded: RoundedField | None = None
         self.parameters = sum(p.numel() for p in field.parameters())
         limit_bits = None if goal is None else 8 * goal.limit_bytes / self.parameters
         self.rate = RateControl(config.rate_weight, limit_bits, goal is not None and goal.reach)
         self._prepare_semantics(data)
         self._prepare_optimizers()
+        self.average = _RunningMean(self.field)
 
     def _prepare_semantics(self, data: SegmentData) -> None:
         self.reference: Tensor | None = None
@@ -171,14 +177,13 @@ class Trainer:
         Raises:
             DivergedError: the loss is not finite.
         """
-        average = _RunningMean(self.field)
-        batches = self._batches()
+        average = self.average
         smoothed_mse = math.nan
         semantic_value: float | None = None
         next_report, next_check, complete = 0.0, 0.0, True
-        start = time.perf_counter()
+        start = time.perf_counter() - self.elapsed_s
         while True:
-            elapsed = time.perf_counter() - start
+            elapsed = self.elapsed_s = time.perf_counter() - start
             done = self._done(elapsed)
             if done >= 1:
                 break
@@ -186,7 +191,7 @@ class Trainer:
                 complete = False
                 break
             report = elapsed >= next_report
-            mse, semantic = self._step(next(batches), done, measure=report)
+            mse, semantic = self._step(self._next_batch(), done, measure=report)
             average.update(self.steps, _AVERAGE_OVER * self.steps / max(done, 1e-6))
             if report:
                 if not math.isfinite(mse):
@@ -195,6 +200,8 @@ class Trainer:
                 semantic_value = semantic if semantic is not None else semantic_value
                 self._report(done, elapsed, smoothed_mse, semantic_value)
                 next_report = elapsed + _REPORT_S
+                if self.checkpoint is not None:
+                    self.checkpoint.save_if_due(self.state)
                 if self._nearly_good(smoothed_mse, done) and elapsed >= next_check:
                     average.swap()
                     if self._is_good():
@@ -257,11 +264,57 @@ class Trainer:
         lr = STEP_LR * (self.config.lr or MUON_LR) if len(self.optimizers) > 1 else self.config.lr or ADAM_LR
         self.optimizers[-1].add_param_group({"params": self.rounded.parameters(), "lr": lr, "base_lr": lr})
 
-    def _batches(self) -> Iterator[Tensor]:
-        """Batches of units: every unit once an epoch, in a new order each time."""
-        while True:
-            order = torch.randperm(len(self.units), generator=self.generator)
-            yield from self.units[order].split(self.batch_size)
+    def _next_batch(self) -> Tensor:
+        """A batch of units: every unit once an epoch, in a new order each time."""
+        if self.position >= len(self.order):
+            self.order = self.units[torch.randperm(len(self.units), generator=self.generator)]
+            self.position = 0
+        batch = self.order[self.position : self.position + self.batch_size]
+        self.position += self.batch_size
+        return batch
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the fit depends on: plain values and tensors (the live ones, not copies)."""
+        return {
+            "field": self.field.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "rounded": None if self.rounded is None else self.rounded.state(),
+            "rate": self.rate.state(),
+            "average": self.average.mean,
+            "order": self.order,
+            "position": self.position,
+            "generator": self.generator.get_state(),
+            "steps": self.steps,
+            "elapsed_s": self.elapsed_s,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` gave, of a trainer made with the same arguments.
+
+        Raises:
+            ConfigError: it is the state of another network.
+        """
+        try:
+            self.field.load_state_dict(state["field"])
+            self.rate.restore(state["rate"])
+            if state["rounded"] is not None:
+                self._begin_rounding()
+                assert self.rounded is not None
+                self.rounded.restore(state["rounded"])
+            for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(own)
+            with torch.no_grad():
+                for mean, own in zip(self.average.mean, state["average"], strict=True):
+                    mean.copy_(own)
+            self.order, self.position = state["order"], state["position"]
+            self.generator.set_state(state["generator"])
+            self.steps, self.elapsed_s = state["steps"], state["elapsed_s"]
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"the checkpoint does not fit this network ({str(error).splitlines()[0][:100]})"
+            ) from None
 
     def _step(self, units: Tensor, done: float, measure: bool) -> tuple[float, float | None]:
         """One optimiser step; returns the squared error and semantic loss where ``measure`` asks for them."""

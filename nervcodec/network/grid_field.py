@@ -61,6 +61,7 @@ class GridField(Field):
             timeline, code_frames = self._timeline(config.semantic.grid_times), config.semantic.code_frames
             codes = Timeline.at(code_frames, self.geometry.frames, config.cuts) if code_frames else None
             self.semantic = SemanticHead(widths[0], config.semantic, (grid.rows, grid.columns), timeline, codes)
+        if self.semantic is not None and self.semantic.needs_features:
             rows = [grid.box(r, 0)[1::2] for r in range(grid.rows)]
             columns = [grid.box(0, c)[0::2] for c in range(grid.columns)]
             down = pooling_matrix([(y, y + h) for y, h in rows], CELL, self.cells[0])
@@ -100,8 +101,11 @@ class GridField(Field):
             x = self.stages[stage](x + self.enter[stage](self._features(stage, frames, window)))
         return self.pixels(x)
 
-    def _pooled(self, coarse: Tensor) -> Tensor:
-        """Shared features of whole frames to their mean over each patch, ``(B, patches, width 0)``."""
+    def _pooled(self, coarse: Tensor) -> Tensor | None:
+        """Shared features of whole frames to their mean over each patch, ``(B, patches, width 0)``, if asked for."""
+        assert self.semantic is not None
+        if not self.semantic.needs_features:
+            return None
         pooled = torch.einsum("ry,byxc,kx->brkc", self.pool_down, coarse.float(), self.pool_across)
         return pooled.flatten(1, 2)
 
@@ -169,7 +173,8 @@ class GridField(Field):
     def coefficients(self, frames: Tensor) -> Tensor:
         assert self.semantic is not None
         frames = frames.to(self.device)
-        return self.semantic.coefficients(self._pooled(self._coarse(frames, self._whole)), frames)
+        pooled = self._pooled(self._coarse(frames, self._whole)) if self.semantic.needs_features else None
+        return self.semantic.coefficients(pooled, frames)
 
     def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
         semantic = list(self.semantic.parameters()) if self.semantic is not None else []

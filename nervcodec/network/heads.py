@@ -11,6 +11,8 @@ from nervcodec.network.blocks import Pointwise, pixel_shuffle
 from nervcodec.network.config import SemanticConfig
 from nervcodec.network.timeline import Timeline
 
+_LEAST_GAIN = 0.02  # of a direction, over the strongest
+
 
 class PixelHead(nn.Module):
     """Features at 1/4 resolution to RGB: one matrix and a pixel shuffle by 4."""
@@ -35,7 +37,9 @@ class SemanticHead(nn.Module):
 
     The last layer's columns are directions in embedding space; the fit starts them at the principal directions of
     the reference embeddings. The video's mean embedding is kept beside them as ``mean``. Coefficients are what an
-    MLP makes of the features, plus ``codes`` of the patch's own where the configuration names frames for them.
+    MLP makes of the features; or, where the configuration names frames for them, ``codes`` of the patch's own,
+    interpolated in time, and no MLP. ``gain`` then lets one quantisation step suit all directions: what a direction
+    contributes little to is stored small.
 
     Args:
         features: channels of the pooled features.
@@ -57,33 +61,40 @@ class SemanticHead(nn.Module):
         self.timeline, self.code_timeline = timeline, code_timeline
         shape = (config.grid_times, grid[0] * grid[1], config.grid_channels)
         self.grid = nn.Parameter(torch.randn(shape) * 0.1) if config.grid_channels else None
-        codes = (len(config.code_frames), config.rank, *grid)
-        self.codes = nn.Parameter(torch.zeros(codes)) if config.code_frames else None
-        self.hidden = nn.Linear(features + config.grid_channels, config.hidden)
-        self.reduce = nn.Linear(config.hidden, config.rank)
+        if config.code_frames:
+            self.codes = nn.Parameter(torch.randn(len(config.code_frames), config.rank, *grid) * 0.1)
+            self.gain = nn.Parameter(torch.ones(config.rank))
+        else:
+            self.hidden = nn.Linear(features + config.grid_channels, config.hidden)
+            self.reduce = nn.Linear(config.hidden, config.rank)
         self.directions = nn.Linear(config.rank, config.dimension, bias=False)
         self.mean = nn.Parameter(torch.zeros(config.dimension), requires_grad=False)
 
-    def coefficients(self, pooled: Tensor, frames: Tensor) -> Tensor:
+    @property
+    def needs_features(self) -> bool:
+        """Whether embeddings depend on the shared decoder's features."""
+        return self.code_timeline is None
+
+    def coefficients(self, pooled: Tensor | None, frames: Tensor) -> Tensor:
         """Coordinates of embeddings, less the video's mean, in the basis ``directions``.
 
         Args:
-            pooled: ``(B, patches, features)``.
+            pooled: ``(B, patches, features)``; None where it needs none.
             frames: ``(B,)`` int64.
 
         Returns:
             ``(B, patches, rank)`` float32.
         """
+        if self.code_timeline is not None:
+            return self.code_timeline(self.codes, frames).flatten(2).transpose(1, 2) * self.gain
+        assert pooled is not None
         x = pooled.float()
         if self.grid is not None and self.timeline is not None:
             x = torch.cat([x, self.timeline(self.grid, frames)], dim=-1)
-        result = self.reduce(F.gelu(self.hidden(x)))
-        if self.codes is not None and self.code_timeline is not None:
-            result = result + self.code_timeline(self.codes, frames).flatten(2).transpose(1, 2)
-        return result
+        return self.reduce(F.gelu(self.hidden(x)))
 
-    def forward(self, pooled: Tensor, frames: Tensor) -> Tensor:
-        """Embeddings less the video's mean: ``(B, patches, features)``, ``(B,)`` to ``(B, patches, dimension)``."""
+    def forward(self, pooled: Tensor | None, frames: Tensor) -> Tensor:
+        """Embeddings less the video's mean, ``(B, patches, dimension)``; arguments as :meth:`coefficients`."""
         return self.directions(self.coefficients(pooled, frames))
 
     @torch.no_grad()
@@ -96,16 +107,19 @@ class SemanticHead(nn.Module):
         """
         flat = centred.flatten(0, 1)
         scale = flat.square().sum(dim=1).mean().clamp(min=1e-6).sqrt()
-        _, _, found = torch.linalg.svd(flat, full_matrices=False)
-        found = found[: self.directions.weight.shape[1]]
+        _, strengths, found = torch.linalg.svd(flat, full_matrices=False)
+        rank = min(len(found), self.directions.weight.shape[1])
+        found, strengths = found[:rank], strengths[:rank]
         self.directions.weight.zero_()
-        self.directions.weight[:, : len(found)] = found.T * scale
-        if self.codes is not None and self.code_timeline is not None:
-            self.reduce.weight.zero_()
-            self.reduce.bias.zero_()
+        self.directions.weight[:, :rank] = found.T * scale
+        if self.code_timeline is not None:
+            small = (strengths / strengths[0].clamp(min=1e-6)).clamp(min=_LEAST_GAIN)
+            self.directions.weight[:, :rank] *= small
+            self.gain[:rank] = 1 / small
             entries = self.code_timeline.lower[frames]
             coefficients = (centred @ found.T / scale).transpose(1, 2)  # (n, rank, patches)
-            self.codes[entries, : len(found)] = coefficients.unflatten(2, self.codes.shape[2:])
+            self.codes.zero_()
+            self.codes[entries, :rank] = coefficients.unflatten(2, self.codes.shape[2:])
 
     def embeddings(self, centred: Tensor) -> Tensor:
         """Add the mean and bring to length 1: ``(..., dimension)`` to the same."""

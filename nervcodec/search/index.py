@@ -132,6 +132,12 @@ class EmbeddingIndex:
             frame -= len(segment.coefficients)
         raise IndexError(f"there is no frame {frame} beyond the last")
 
+    def around(self, frame: int, patch: int, reach_s: float) -> np.ndarray:
+        """The mean of a patch's embeddings from ``reach_s`` before a frame to as long after it, ``(D,)``."""
+        times, now = self.frame_times_s, self.frame_times_s[frame]
+        first, last = np.searchsorted(times, (now - reach_s - 1e-6, now + reach_s + 1e-6))
+        return np.mean([self.embedding(number, patch) for number in range(first, last)], axis=0)
+
     # ------------------------------------------------------------------ on disk
 
     def to_bytes(self) -> bytes:
@@ -187,15 +193,13 @@ class EmbeddingIndex:
 def open_index(path: Path, device: str = "auto", precision: str = "auto") -> EmbeddingIndex:
     """Embeddings of a container: from the cache, else computed and put there.
 
-    The cache is keyed by the container's checksum, so a container that was moved or copied is still found, and one
-    that was changed is not. Deleting the cache costs time and nothing else.
+    The cache is keyed by the container's checksum and time of change: one that was moved is still found, one that was
+    touched is read, and checked, again. Deleting the cache costs time and nothing else.
 
     Raises:
         ContainerError: no such file, damaged, not a container, or one without embeddings.
     """
-    from nervcodec.semantic.cache import key
-
-    name = key(_FORM, container.fingerprint(path))
+    name = cache.key(_FORM, container.fingerprint(path), str(path.stat().st_mtime_ns))
     stored = cache.load_bytes(_KIND, name)
     if stored is not None:
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec.search.index import EmbeddingIndex
-from nervcodec.search.neutral import CUT_OFF, standing
+from nervcodec.search.neutral import CUT_OFF, REACH_S, standing
 
 _SPARE = 20  # containers looked into beyond the number of moments asked for
 LONGEST_GAP_S = 0.4  # a moment goes on over frames that match less for so long
@@ -138,7 +138,7 @@ def find_moments(
 
 def _standing(index: EmbeddingIndex, moment: Moment, query: np.ndarray, neutral: np.ndarray) -> float:
     row, column = moment.patch
-    return standing(index.embedding(moment.frame, row * index.grid.columns + column), query, neutral)
+    return standing(index.around(moment.frame, row * index.grid.columns + column, REACH_S), query, neutral)
 
 
 def rank_moments(index: EmbeddingIndex, patch_scores: np.ndarray, k: int, min_score: float = -2.0) -> list[Moment]:

@@ -2,7 +2,8 @@
 """Whether a match is one: a query is compared with neutral prompts, everyday things of all kinds.
 
 The raw score of the best patch says little by itself: an encoder gives every text some patch that suits it best. A
-query that is really there describes that patch better than nearly all neutral prompts do; one that is not does not.
+query that is really there describes that patch better than nearly all neutral prompts do, and not for an instant only:
+what an encoder sees in one frame and not in the next is mostly its own error.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 from nervcodec.semantic import cache
 from nervcodec.semantic.encoder import SemanticEncoder
 
-CUT_OFF = 0.9  # of the neutral prompts must describe a patch less well than the query
+CUT_OFF = 0.88  # of the neutral prompts must describe a patch less well than the query
+REACH_S = 0.25  # before and after the best frame: the patch is judged by its mean embedding over this time
 
 
 def neutral_prompts() -> list[str]:

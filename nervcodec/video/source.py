@@ -21,6 +21,7 @@ from nervcodec.formats.header import MAX_PIXELS, MAX_SIDE
 from nervcodec.video import ffmpeg, folder
 
 _CONFIG = re.compile(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
+_AUDIO = re.compile(r"Stream #0:\d+.*: Audio: ")
 _FRAME = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .*?\bsar:(\d+)/(\d+) s:(\d+)x(\d+)")
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _COMPLAINT = re.compile(r"error|invalid|corrupt|missing|conceal|truncat|no such|not found|denied", re.IGNORECASE)
@@ -62,6 +63,8 @@ class VideoInfo:
         source_duration_s: of the whole source as its container states it; None where it does not.
         complaints: what ffmpeg said of damaged parts, at most a few lines.
         images: the files of a folder of frames, in order; empty for a video file.
+        has_audio: there is an audio stream.
+        first_frame_s: when the first frame shows, in the time that other streams of the source share.
     """
 
     path: Path
@@ -77,6 +80,8 @@ class VideoInfo:
     source_duration_s: float | None = None
     complaints: tuple[str, ...] = ()
     images: tuple[Path, ...] = ()
+    has_audio: bool = False
+    first_frame_s: float = 0.0
 
     @property
     def frame_count(self) -> int:
@@ -175,6 +180,8 @@ def _interpret(path: Path, options: SourceOptions, images: tuple[Path, ...], tex
         source_duration_s=_stated_duration(text),
         complaints=tuple(complaints[:3]),
         images=images,
+        has_audio=not images and _AUDIO.search(text) is not None,
+        first_frame_s=0.0 if frames[0][0] == "NOPTS" else float(int(frames[0][0]) * time_base),
     )
 
 

@@ -7,6 +7,7 @@ import contextlib
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,33 @@ from nervcodec.video import ffmpeg
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m")
 _BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Audio packets to be put beside frames, unchanged.
+
+    Attributes:
+        data: a Matroska file.
+        start_s: the time in it at which the first frame shows.
+        duration_s: how much of it; None for all that follows.
+    """
+
+    data: bytes
+    start_s: float = 0.0
+    duration_s: float | None = None
+
+    def input_arguments(self, file: Path) -> list[str]:
+        """Write the packets to ``file``; returns ffmpeg's arguments that read the range."""
+        file.write_bytes(self.data)
+        arguments = []
+        if self.start_s > 0:
+            arguments = ["-ss", f"{self.start_s:.6f}"]
+        elif self.start_s < 0:
+            arguments = ["-itsoffset", f"{-self.start_s:.6f}"]
+        if self.duration_s is not None:
+            arguments += ["-t", f"{self.duration_s:.6f}"]
+        return [*arguments, "-i", f"file:{file}"]
 
 
 def _raw_input(width: int, height: int, rate: Fraction) -> list[str]:
@@ -67,6 +95,7 @@ def write_video(
     rate: Fraction,
     sample_aspect_ratio: Fraction = Fraction(1),
     crf: int = 18,
+    sound: Sound | None = None,
 ) -> int:
     """Write a video file beside its target and rename it; returns the number of frames.
 
@@ -80,6 +109,7 @@ def write_video(
         rate: frames a second.
         sample_aspect_ratio: written to the stream.
         crf: constant rate factor, 0 (best) to 51.
+        sound: audio packets to put beside the frames; ``.y4m`` holds none.
 
     Raises:
         VideoError: ffmpeg refused, or the place cannot be written.
@@ -95,8 +125,12 @@ def write_video(
         if path.suffix.lower() in (".mp4", ".mov"):
             output += ["-movflags", "+faststart"]
     try:
-        with replacing(path) as temporary:
-            arguments = [*_raw_input(width, height, rate), *output, f"file:{temporary}"]
+        with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
+            arguments = _raw_input(width, height, rate)
+            if sound is not None and path.suffix.lower() != ".y4m":
+                arguments += sound.input_arguments(Path(folder) / "sound.mka")
+                output = ["-map", "0:v", "-map", "1:a", "-c:a", "copy", *output]
+            arguments += [*output, f"file:{temporary}"]
             count = _pump(frames, arguments, str(path))
             if not count:
                 raise VideoError(f"{path}: no frame to write")
