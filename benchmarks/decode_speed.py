@@ -23,7 +23,7 @@ from peers import COMPARABLE, FULL_FRAME_NERV, HnervDecoder
 import nervcodec
 from nervcodec.device import Hardware, choose
 
-SOURCE = {"crop": (640, 1280), "encoder": "none", "epochs": 1, "force": True}
+SOURCE = {"crop": (640, 1280), "encoder": "none", "audio": "none", "epochs": 1, "force": True}
 
 
 def container(folder: Path, name: str, **options: object) -> Path:

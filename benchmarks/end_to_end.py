@@ -27,7 +27,7 @@ from nervcodec.video.source import SourceOptions, scan
 CASES = [
     # clip, options, seconds of fitting
     ("bikes.mp4", {"encoder": "offline"}, (30, 180)),
-    ("bigbuckbunny.mp4", {"encoder": "none", "crop": (640, 1280)}, (100,)),
+    ("bigbuckbunny.mp4", {"encoder": "none", "audio": "none", "crop": (640, 1280)}, (100,)),
 ]
 X264_CRF = (28, 34, 40)
 

@@ -30,7 +30,14 @@ def fits(folder: Path) -> list[dict]:
     for seconds in BUDGETS_S:
         out = folder / f"{seconds}.nerv"
         report = nervcodec.encode(
-            clip("bigbuckbunny.mp4"), out, crop=(640, 1280), encoder="none", time_s=seconds, device="cuda", force=True
+            clip("bigbuckbunny.mp4"),
+            out,
+            crop=(640, 1280),
+            encoder="none",
+            audio="none",
+            time_s=seconds,
+            device="cuda",
+            force=True,
         )
         rows.append(
             {

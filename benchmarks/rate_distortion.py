@@ -41,7 +41,7 @@ def ours(source: Path, size: float, seconds: float, device: str, info: VideoInfo
         out = Path(name) / "a.nerv"
         start = time.perf_counter()
         report = nervcodec.encode(
-            source, out, size_bytes=size, time_s=seconds, crop=options.crop, encoder="none", device=device
+            source, out, size_bytes=size, time_s=seconds, crop=options.crop, encoder="none", audio="none", device=device
         )
         encode_s = time.perf_counter() - start
         video = nervcodec.open(out, device)

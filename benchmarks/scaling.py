@@ -34,7 +34,7 @@ def one(options: dict) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "a.nerv"
-        report = nervcodec.encode(clip("bigbuckbunny.mp4"), out, encoder="none", **options)
+        report = nervcodec.encode(clip("bigbuckbunny.mp4"), out, encoder="none", audio="none", **options)
         video = nervcodec.open(out)
     batch = video._field(0).default_batch_size
     row = {

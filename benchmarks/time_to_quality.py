@@ -51,7 +51,7 @@ def encode(label: str, seconds: float, device: str, folder: Path, **options: obj
     """One encode through the library."""
     curve = Curve()
     out = folder / "a.nerv"
-    options = {"encoder": "none", "crop": (640, 1280), "time_s": seconds, "device": device, **options}
+    options = {"encoder": "none", "audio": "none", "crop": (640, 1280), "time_s": seconds, "device": device, **options}
     report = nervcodec.encode(clip("bigbuckbunny.mp4"), out, observer=curve, force=True, **options)
     gc.collect()
     row = {

@@ -11,6 +11,7 @@ from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError, DivergedError
 from nervcodec.events import Observer
 from nervcodec.fitting import losses
+from nervcodec.fitting import trainer as trainer_module
 from nervcodec.fitting.config import PIXEL_LOSSES, FitConfig
 from nervcodec.fitting.muon import Muon, orthogonalize
 from nervcodec.fitting.schedule import parse_schedule
@@ -253,6 +254,56 @@ def test_divergence_is_said():
     t = trainer(FitConfig(epochs=500, lr=1e30))
     with pytest.raises(DivergedError, match="diverged"):
         t.fit()
+
+
+class Spoiler(Recorder):
+    """Ruins the network once, as a fit that explodes does."""
+
+    def __init__(self, at, value):
+        super().__init__()
+        self.at, self.value, self.notes = at, value, []
+
+    def step(self, event):
+        super().step(event)
+        if self.at is not None and event.step >= self.at:
+            self.at = None
+            with torch.no_grad():
+                self.trainer.field.pixels.project.weight.fill_(self.value)
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize("at", [150, 350])  # before and after rounding begins
+@pytest.mark.parametrize("value", [math.nan, 1e4])
+def test_a_fit_that_goes_astray_comes_back(at, value, monkeypatch):
+    monkeypatch.setattr(trainer_module, "_REPORT_S", 0.0)
+    spoiler = Spoiler(at, value)
+    t = spoiler.trainer = trainer(FitConfig(epochs=300, batch_size=4), observer=spoiler)
+    result = t.fit()
+    assert result.complete
+    assert result.steps == 600
+    assert len(spoiler.notes) >= 1
+    assert "back to the last good weights, at 0.5 of the rate" in spoiler.notes[0]
+    assert spoiler.events[-1].psnr_db > 18
+    assert all(torch.isfinite(p).all() for p in t.field.parameters())
+
+
+def test_weights_ruined_by_the_last_step_are_not_kept(monkeypatch):
+    monkeypatch.setattr(trainer_module, "_REPORT_S", 0.0)
+    t = trainer(FitConfig(epochs=20, batch_size=4))
+    once = t._step
+
+    def step(units, done, measure):
+        values = once(units, done, measure)
+        if t.steps == 40:
+            with torch.no_grad():
+                t.field.pixels.project.weight[0] = math.inf
+        return values
+
+    monkeypatch.setattr(t, "_step", step)
+    assert t.fit().steps == 40
+    assert all(torch.isfinite(p).all() for p in t.field.parameters())
 
 
 def test_time_ends_the_fit_and_the_schedule():

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nervcodec.device import Hardware
 from nervcodec.errors import ConfigError, DivergedError
@@ -22,6 +22,7 @@ from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.muon import Muon
 from nervcodec.fitting.rate_control import RateControl, SizeGoal, coded
 from nervcodec.fitting.rounding import COARSE, FINE, RoundedField
+from nervcodec.fitting.safeguard import SLOWER, Safeguard
 from nervcodec.fitting.schedule import parse_schedule
 from nervcodec.network.field import Field
 
@@ -124,6 +125,7 @@ class Trainer:
         self._prepare_semantics(data)
         self._prepare_optimizers()
         self.average = _RunningMean(self.field)
+        self.safeguard, self.lr_scale = Safeguard(), 1.0
 
     def _prepare_semantics(self, data: SegmentData) -> None:
         self.reference: Tensor | None = None
@@ -194,9 +196,12 @@ class Trainer:
             mse, semantic = self._step(self._next_batch(), done, measure=report)
             average.update(self.steps, _AVERAGE_OVER * self.steps / max(done, 1e-6))
             if report:
-                if not math.isfinite(mse):
-                    raise DivergedError(f"the fit diverged at step {self.steps} (loss is {mse}); try a lower --lr")
                 smoothed_mse = mse if math.isnan(smoothed_mse) else 0.8 * smoothed_mse + 0.2 * mse
+                if self.safeguard.is_bad(_psnr_db(smoothed_mse)):
+                    self._retreat(mse)
+                    smoothed_mse = math.nan
+                    continue
+                self.safeguard.keep(self._learned(), _psnr_db(smoothed_mse), elapsed)
                 semantic_value = semantic if semantic is not None else semantic_value
                 self._report(done, elapsed, smoothed_mse, semantic_value)
                 next_report = elapsed + _REPORT_S
@@ -211,12 +216,35 @@ class Trainer:
                     next_check = now + _CHECK_SHARE * (now - elapsed)
         if not complete and self.steps:
             average.apply()
+        if not Safeguard.all_finite(self._learned()):
+            self._retreat(math.nan)
         elapsed = time.perf_counter() - start
         self._report(1.0 if complete else self._done(elapsed), elapsed, smoothed_mse, semantic_value)
         steps = self._rounding_steps()
         if self.rounded is not None:
             self.rounded.detach()
         return FitResult(self.steps, elapsed, complete, steps)
+
+    def _learned(self) -> list[nn.Parameter]:
+        """All that the optimisers change."""
+        return [*self.field.parameters(), *(self.rounded.parameters() if self.rounded is not None else [])]
+
+    def _retreat(self, mse: float) -> None:
+        """Go back to the last good weights, and on from there with half the learning rate.
+
+        Raises:
+            DivergedError: there are none, or it has happened too often.
+        """
+        if not self.safeguard.can_go_back:
+            raise DivergedError(f"the fit diverged at step {self.steps} (loss is {mse}); try a lower --lr")
+        self.safeguard.go_back()
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+        self.average.restart()
+        self.lr_scale *= SLOWER
+        self.observer.note(
+            f"the fit went astray at step {self.steps}; back to the last good weights, at {self.lr_scale:g} of the rate"
+        )
 
     def _rounding_steps(self) -> dict[str, np.ndarray]:
         """Quantisation steps by tensor: what the fit has learned, or fine ones where it rounds nothing."""
@@ -263,6 +291,7 @@ class Trainer:
         self.rounded = RoundedField(self.field, self.rate.first_coarseness(COARSE), self.config.seed)
         lr = STEP_LR * (self.config.lr or MUON_LR) if len(self.optimizers) > 1 else self.config.lr or ADAM_LR
         self.optimizers[-1].add_param_group({"params": self.rounded.parameters(), "lr": lr, "base_lr": lr})
+        self.safeguard.restart(self._learned(), self.elapsed_s)
 
     def _next_batch(self) -> Tensor:
         """A batch of units: every unit once an epoch, in a new order each time."""
@@ -288,6 +317,7 @@ class Trainer:
             "generator": self.generator.get_state(),
             "steps": self.steps,
             "elapsed_s": self.elapsed_s,
+            "lr_scale": self.lr_scale,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -311,6 +341,7 @@ class Trainer:
             self.order, self.position = state["order"], state["position"]
             self.generator.set_state(state["generator"])
             self.steps, self.elapsed_s = state["steps"], state["elapsed_s"]
+            self.lr_scale = state["lr_scale"]
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"the checkpoint does not fit this network ({str(error).splitlines()[0][:100]})"
@@ -323,7 +354,7 @@ class Trainer:
         factor = max(self.schedule(done), 1e-4)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * factor
+                group["lr"] = group["base_lr"] * factor * self.lr_scale
             optimizer.zero_grad(set_to_none=True)
         rows = labelled = None
         if self.reference is not None and self._semantics_active(done):
@@ -361,7 +392,7 @@ class Trainer:
         return mse if math.isfinite(loss.item()) else math.nan, None if semantic is None else semantic.item()
 
     def _report(self, done: float, elapsed: float, mse: float, semantic: float | None) -> None:
-        psnr_db = _psnr_db(mse) if not math.isnan(mse) else math.nan
+        psnr_db = _psnr_db(mse)
         segment, count = self.report_as
         self.observer.step(
             StepEvent(segment, count, min(done, 1.0), self.steps, elapsed, psnr_db, self.rate_bpp, semantic)
@@ -369,7 +400,7 @@ class Trainer:
 
 
 def _psnr_db(mse: float) -> float:
-    return -10 * math.log10(max(mse, 1e-10))
+    return math.nan if math.isnan(mse) else -10 * math.log10(max(mse, 1e-10))
 
 
 class _RunningMean:
@@ -386,6 +417,12 @@ class _RunningMean:
         """Move toward the live weights so that the mean reaches back about ``horizon`` steps."""
         if steps % self.every == 0:
             torch._foreach_lerp_(self.mean, self.live, min(1.0, self.every / max(horizon, 1.0)))
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Forget all but the live weights."""
+        for live, mean in zip(self.live, self.mean, strict=True):
+            mean.copy_(live)
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""A way back when a fit diverges: the last weights that were good, and a lower rate from there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+_FALL_DB = 12.0  # from the best PSNR so far: no batch is that much harder than the others
+_EVERY_S = 2.0  # between copies of the weights
+MOST_RETREATS = 5
+SLOWER = 0.5  # times the learning rate, at every retreat
+
+
+class Safeguard:
+    """Keeps a copy of parameters while they are good.
+
+    Attributes:
+        retreats: how many times it went back.
+    """
+
+    def __init__(self) -> None:
+        self.retreats = 0
+        self._kept: list[tuple[nn.Parameter, Tensor]] = []
+        self._next_s = 0.0
+        self._best_db = -math.inf
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether there are good weights, and it has not been tried too often."""
+        return bool(self._kept) and self.retreats < MOST_RETREATS
+
+    def is_bad(self, psnr_db: float) -> bool:
+        """Whether a smoothed PSNR (NaN where the loss is) says that the fit has gone wrong."""
+        return math.isnan(psnr_db) or psnr_db < self._best_db - _FALL_DB
+
+    def keep(self, parameters: Iterable[nn.Parameter], psnr_db: float, elapsed_s: float) -> None:
+        """Take note of a good state; copies it where the last copy is two seconds old."""
+        self._best_db = max(self._best_db, psnr_db)
+        if elapsed_s >= self._next_s:
+            self._kept = [(p, p.detach().clone()) for p in parameters]
+            self._next_s = elapsed_s + _EVERY_S
+
+    def restart(self, parameters: Iterable[nn.Parameter], elapsed_s: float) -> None:
+        """Judge anew from here, where the fit changes on purpose, and other parameters may be learned."""
+        self._best_db, self._next_s = -math.inf, 0.0
+        self.keep(parameters, -math.inf, elapsed_s)
+
+    @torch.no_grad()
+    def go_back(self) -> None:
+        """Put the copy in place."""
+        for parameter, good in self._kept:
+            parameter.copy_(good)
+        self.retreats += 1
+
+    @staticmethod
+    def all_finite(parameters: Iterable[nn.Parameter]) -> bool:
+        """Whether there is no NaN and no infinity."""
+        return all(bool(torch.isfinite(p).all()) for p in parameters)
