@@ -79,6 +79,9 @@ def _rate(text: str) -> Fraction:
     "--audio", type=click.Choice(["copy", "none"]), help="Keep the source's sound as it is (default), or not."
 )
 @click.option("--resume", is_flag=True, help="Go on where an encode with the same options was killed.")
+@click.option(
+    "--log-dir", type=click.Path(file_okay=False), metavar="DIR", help="Write the fit's course for TensorBoard."
+)
 @options.hardware
 @options.force
 @options.as_json

@@ -22,6 +22,7 @@ from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.rate_control import SizeGoal, coded_to
+from nervcodec.fitting.tensorboard import TensorBoardLog, require_tensorboard
 from nervcodec.fitting.trainer import FitResult, SegmentData, Trainer
 from nervcodec.formats import bitstream, container
 from nervcodec.formats.fields import from_json, to_json
@@ -186,6 +187,8 @@ class _Encoder:
 
     def run(self) -> EncodeReport:
         wanted, observer = self.wanted, self.observer
+        if wanted.log_dir is not None:
+            require_tensorboard()
         observer.stage("Reading")
         hardware = choose(wanted.device, wanted.precision)
         info = scan(self.source, wanted.source)
@@ -198,7 +201,7 @@ class _Encoder:
         grid = PatchGrid.fitting(info.height, info.width, *wanted.patches)
         frames = read_frames(info, wanted.source)
         stamp = (self.source.resolve(), info.file_bytes, info.frame_count, _modified(self.source))
-        own = Checkpoint(identity(replace(wanted, resume=False), *stamp))
+        own = Checkpoint(identity(replace(wanted, resume=False, log_dir=None), *stamp))
         checkpoint = CheckpointFile(self.target, own, observer.note)
         if wanted.resume:
             checkpoint.load()
@@ -273,7 +276,18 @@ class _Encoder:
             return float(self._measure(config, weights, pixels[fitted], np.flatnonzero(fitted), hardware).mean())
 
         trainer = Trainer(
-            field, data, fit, hardware, self.observer, index, count, rate, goal, quantised_psnr_db, checkpoint
+            field,
+            data,
+            fit,
+            hardware,
+            self.observer,
+            index,
+            count,
+            rate,
+            goal,
+            quantised_psnr_db,
+            checkpoint,
+            self._log(index, count),
         )
         if checkpoint.current.trainer is not None:
             trainer.restore(checkpoint.current.trainer)
@@ -284,6 +298,12 @@ class _Encoder:
         psnr_db = self._measure(config, bitstream.values(tensors), pixels, np.arange(len(pixels)), hardware)
         segment = Segment(first, len(pixels), network_to_json(config), f"{index}/", tuple(embedded.tolist()))
         return _EncodedSegment(segment, stream, bitstream.entropy_bytes(tensors), psnr_db, parameters, result)
+
+    def _log(self, index: int, count: int) -> TensorBoardLog | None:
+        if self.wanted.log_dir is None:
+            return None
+        folder = Path(self.wanted.log_dir)
+        return TensorBoardLog(folder if count == 1 else folder / f"segment_{index}")
 
     def _size_goal(self, geometry: Geometry, info: VideoInfo, embedded: int) -> SizeGoal | None:
         """What a segment's weights may take: its part of the size asked for, or else of the source's."""

@@ -60,6 +60,7 @@ class EncodeOptions:
         segment: longest segment, ``10s``, ``250f`` or ``none``.
         audio: ``copy`` keeps the source's audio packets as they are, ``none`` leaves them out.
         resume: go on from the checkpoint that an encode with the same source and options left when it was killed.
+        log_dir: a folder for TensorBoard's event files; None: no log.
         device, precision: ``auto`` or as :func:`nervcodec.device.choose`.
     """
 
@@ -75,6 +76,7 @@ class EncodeOptions:
     segment: str = "10s"
     audio: str = "copy"
     resume: bool = False
+    log_dir: str | None = None
     device: str = "auto"
     precision: str = "auto"
 

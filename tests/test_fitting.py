@@ -198,22 +198,20 @@ def test_the_semantic_loss_waits_for_the_warm_up():
     t = trainer(FitConfig(epochs=10, pixel_warmup=0.5), embeddings=random_embeddings(), semantic=True)
     assert [t._semantics_active(x) for x in (0.0, 0.49, 0.5, 1.0)] == [False, False, True, True]
     before = t.field.semantic.hidden.weight.detach().clone()
-    _, semantic = t._step(torch.arange(8), 0.3, measure=True)
-    assert semantic is None
+    assert t._step(torch.arange(8), 0.3, measure=True).semantic is None
     assert t.field.semantic.hidden.weight.grad is None
     assert torch.equal(t.field.semantic.hidden.weight, before)
-    _, semantic = t._step(torch.arange(8), 0.6, measure=True)
-    assert semantic > 0
+    assert t._step(torch.arange(8), 0.6, measure=True).semantic > 0
     assert t.field.semantic.hidden.weight.grad.abs().sum() > 0
     # A batch whose frames have no reference embedding fits pixels only.
-    assert t._step(torch.tensor([1, 3]), 0.6, measure=True)[1] is None
+    assert t._step(torch.tensor([1, 3]), 0.6, measure=True).semantic is None
 
 
 def test_a_warm_up_of_1_and_more_counts_epochs():
     t = trainer(FitConfig(time_s=60, pixel_warmup=2, batch_size=4), embeddings=random_embeddings(), semantic=True)
     seen = []
     for _ in range(6):  # two steps are an epoch
-        seen.append(t._step(torch.arange(4), 0.0, measure=True)[1] is not None)
+        seen.append(t._step(torch.arange(4), 0.0, measure=True).semantic is not None)
     assert seen == [False, False, False, False, True, True]
 
 

@@ -24,6 +24,7 @@ from nervcodec.fitting.rate_control import RateControl, SizeGoal, coded
 from nervcodec.fitting.rounding import COARSE, FINE, RoundedField
 from nervcodec.fitting.safeguard import SLOWER, Safeguard
 from nervcodec.fitting.schedule import parse_schedule
+from nervcodec.fitting.tensorboard import StepFacts, TensorBoardLog
 from nervcodec.network.field import Field
 
 MUON_LR, ADAM_LR = 0.02, 0.001
@@ -82,6 +83,7 @@ class Trainer:
         segment, segment_count, rate_bpp: only passed on to the observer.
         goal: what the stored weights should take, or None.
         checkpoint: where the state is kept while the fit goes on, or None.
+        log: told of every step that is measured, or None.
         quantised_psnr_db: measures the network as it would be stored, from its weights and their quantisation steps;
             needed where the settings name a PSNR to reach.
     """
@@ -99,12 +101,13 @@ class Trainer:
         goal: SizeGoal | None = None,
         quantised_psnr_db: Callable[[Field, dict[str, np.ndarray]], float] | None = None,
         checkpoint: CheckpointFile | None = None,
+        log: TensorBoardLog | None = None,
     ):
         self.field = field.to(hardware.device)
         self.config, self.hardware, self.observer = config, hardware, observer
         self.report_as = (segment, segment_count)
         self.rate_bpp = rate_bpp
-        self.quantised_psnr_db, self.checkpoint = quantised_psnr_db, checkpoint
+        self.quantised_psnr_db, self.checkpoint, self.log = quantised_psnr_db, checkpoint, log
         if config.psnr_db is not None and quantised_psnr_db is None:
             raise ConfigError("a PSNR to reach needs something that measures it")
         self.targets = field.pack_targets(torch.from_numpy(data.frames).to(hardware.device))
@@ -113,6 +116,9 @@ class Trainer:
         self.units = torch.arange(field.unit_count)
         if data.fitted is not None:
             self.units = self.units[torch.from_numpy(data.fitted)[field.unit_frames(self.units)]]
+        fitted = np.ones(len(data.frames), bool) if data.fitted is None else data.fitted
+        self.fitted_frames, self.held_out_frames = np.flatnonzero(fitted), np.flatnonzero(~fitted)
+        self.embedded_frames = np.empty(0, np.int64) if data.embedded_frames is None else data.embedded_frames
         self.batch_size = min(config.batch_size or field.default_batch_size, len(self.units))
         self.steps_per_epoch = -(-len(self.units) // self.batch_size)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -193,18 +199,21 @@ class Trainer:
                 complete = False
                 break
             report = elapsed >= next_report
-            mse, semantic = self._step(self._next_batch(), done, measure=report)
+            facts = self._step(self._next_batch(), done, measure=report)
             average.update(self.steps, _AVERAGE_OVER * self.steps / max(done, 1e-6))
-            if report:
+            if facts is not None:
+                mse = facts.mse
                 smoothed_mse = mse if math.isnan(smoothed_mse) else 0.8 * smoothed_mse + 0.2 * mse
                 if self.safeguard.is_bad(_psnr_db(smoothed_mse)):
                     self._retreat(mse)
                     smoothed_mse = math.nan
                     continue
                 self.safeguard.keep(self._learned(), _psnr_db(smoothed_mse), elapsed)
-                semantic_value = semantic if semantic is not None else semantic_value
+                semantic_value = facts.semantic if facts.semantic is not None else semantic_value
                 self._report(done, elapsed, smoothed_mse, semantic_value)
                 next_report = elapsed + _REPORT_S
+                if self.log is not None:
+                    self.log.record(self, facts, done, elapsed)
                 if self.checkpoint is not None:
                     self.checkpoint.save_if_due(self.state)
                 if self._nearly_good(smoothed_mse, done) and elapsed >= next_check:
@@ -220,6 +229,8 @@ class Trainer:
             self._retreat(math.nan)
         elapsed = time.perf_counter() - start
         self._report(1.0 if complete else self._done(elapsed), elapsed, smoothed_mse, semantic_value)
+        if self.log is not None:
+            self.log.finish(self)
         steps = self._rounding_steps()
         if self.rounded is not None:
             self.rounded.detach()
@@ -347,8 +358,8 @@ class Trainer:
                 f"the checkpoint does not fit this network ({str(error).splitlines()[0][:100]})"
             ) from None
 
-    def _step(self, units: Tensor, done: float, measure: bool) -> tuple[float, float | None]:
-        """One optimiser step; returns the squared error and semantic loss where ``measure`` asks for them."""
+    def _step(self, units: Tensor, done: float, measure: bool) -> StepFacts | None:
+        """One optimiser step; says what it came to where ``measure`` asks for it."""
         if self.rounded is None and done > 1 - self.config.rounding_share:
             self._begin_rounding()
         factor = max(self.schedule(done), 1e-4)
@@ -365,8 +376,8 @@ class Trainer:
         with self.hardware.autocast():
             prediction, centred = (self.rounded or self.field)(units, with_semantics)
         target = self.targets.index_select(0, units).to(prediction.dtype).mul_(1 / 255).sub_(0.5)
-        loss = self.pixel_loss(prediction, target, self.field.unpack)
-        semantic = None
+        loss = pixel = self.pixel_loss(prediction, target, self.field.unpack)
+        semantic = bits = None
         if with_semantics:
             rows, labelled = rows.to(self.hardware.device), labelled.to(self.hardware.device)
             reference = self.field.pack_embeddings(self.reference, rows.clamp(min=0), units)
@@ -387,9 +398,15 @@ class Trainer:
             optimizer.step()
         self.steps += 1
         if not measure:
-            return math.nan, None
+            return None
         mse = (prediction.detach().float() - target.float()).square().mean().item()
-        return mse if math.isfinite(loss.item()) else math.nan, None if semantic is None else semantic.item()
+        return StepFacts(
+            mse=mse if math.isfinite(loss.item()) else math.nan,
+            loss=loss.item(),
+            pixel=pixel.item(),
+            semantic=None if semantic is None else semantic.item(),
+            bits=None if bits is None else bits.item(),
+        )
 
     def _report(self, done: float, elapsed: float, mse: float, semantic: float | None) -> None:
         psnr_db = _psnr_db(mse)

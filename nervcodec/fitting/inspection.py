@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""What a fit looks like from inside: quality by frame and by patch, and statistics of gradients and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from nervcodec.fitting.trainer import Trainer
+
+PARTS = ("grids", "decoder", "rgb_head", "semantic_head")
+_OWNERS = {"grids": "grids", "pixels": "rgb_head", "semantic": "semantic_head"}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Some frames as the network gives them now, weights rounded once the fit does so.
+
+    Attributes:
+        psnr_db: ``(n, P)`` by frame and patch; of RGB, not rounded to 8 bits.
+        frame_psnr_db: ``(n,)`` of whole frames.
+        similarity: ``(m, P)`` cosine of predicted and reference embeddings, of the frames that have one.
+    """
+
+    psnr_db: np.ndarray
+    frame_psnr_db: np.ndarray
+    similarity: np.ndarray
+
+
+@torch.inference_mode()
+def quality(trainer: Trainer, frames: Sequence[int]) -> Quality:
+    """Measure some frames, at least one."""
+    by_patch, by_frame, similarity = [], [], []
+    for frame in frames:
+        image, target, centred = predict(trainer, frame)
+        error = [(a - b).square().mean().item() for a, b in _patches(trainer, image, target)]
+        by_patch.append(_psnr_db(np.array(error)))
+        by_frame.append(_psnr_db((image - target).square().mean().item()))
+        row = int(trainer.rows_of_frames[frame]) if trainer.reference is not None else -1
+        if centred is not None and row >= 0:
+            assert trainer.reference is not None
+            assert trainer.field.semantic is not None
+            mean = trainer.field.semantic.mean
+            cosine = F.cosine_similarity(centred + mean, trainer.reference[row] + mean, dim=-1)
+            similarity.append(cosine.cpu().numpy())
+    count = trainer.field.geometry.patch_rows * trainer.field.geometry.patch_columns
+    return Quality(np.stack(by_patch), np.array(by_frame), np.stack(similarity) if similarity else np.empty((0, count)))
+
+
+@torch.inference_mode()
+def predict(trainer: Trainer, frame: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A frame as the network gives it now.
+
+    Returns:
+        Images ``(units, h, w, 3)`` float32 about [0, 1] and what they should be: one of the whole frame, or one a
+        patch; and centred embeddings ``(P, D)`` or None.
+    """
+    units = torch.nonzero(trainer.field.unit_frames(torch.arange(trainer.field.unit_count)) == frame)[:, 0]
+    units = units.to(trainer.hardware.device)
+    with_semantics = trainer.field.semantic is not None
+    with trainer.hardware.autocast():
+        packed, centred = (trainer.rounded or trainer.field)(units, with_semantics)
+    target = trainer.targets.index_select(0, units).float() / 255 - 0.5
+    centred = None if centred is None else centred.float().flatten(0, 1)
+    return trainer.field.unpack(packed).clamp(0, 1), trainer.field.unpack(target), centred
+
+
+def _patches(trainer: Trainer, image: Tensor, target: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+    if len(image) > 1:  # one a patch already
+        yield from zip(image, target, strict=True)
+        return
+    for x, y, width, height in trainer.field.geometry.patches.boxes():
+        yield image[0, y : y + height, x : x + width], target[0, y : y + height, x : x + width]
+
+
+def _psnr_db(mse: np.ndarray | float) -> np.ndarray:
+    return -10 * np.log10(np.maximum(mse, 1e-10))
+
+
+def by_part(field: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Learned parameters by what they are for, see :data:`PARTS`."""
+    parts: dict[str, list[nn.Parameter]] = {part: [] for part in PARTS}
+    for name, parameter in field.named_parameters():
+        if parameter.requires_grad:
+            parts[_OWNERS.get(name.split(".")[0], "decoder")].append(parameter)
+    return {part: members for part, members in parts.items() if members}
+
+
+def gradient_norms(field: nn.Module) -> dict[str, float]:
+    """Norm of the latest gradient of each part; 0 where it had none."""
+    norms = {}
+    for part, members in by_part(field).items():
+        gradients = [p.grad for p in members if p.grad is not None]
+        norms[part] = float(torch.stack([g.float().norm() for g in gradients]).norm()) if gradients else 0.0
+    return norms
+
+
+@torch.no_grad()
+def weight_statistics(field: nn.Module) -> dict[str, dict[str, float]]:
+    """Mean, standard deviation and greatest absolute value of each part's weights."""
+    result = {}
+    for part, members in by_part(field).items():
+        flat = torch.cat([p.reshape(-1) for p in members])
+        result[part] = {"mean": float(flat.mean()), "std": float(flat.std()), "max_abs": float(flat.abs().max())}
+    return result
+
+
+class Activations:
+    """Statistics of what blocks put out, gathered by hooks while the block is entered."""
+
+    def __init__(self, field: nn.Module):
+        self.field = field
+        self.found: dict[str, dict[str, float]] = {}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> Activations:
+        for name, module in self.field.named_children():
+            if isinstance(module, nn.ModuleList):
+                for number, child in enumerate(module):
+                    self._watch(f"{name}_{number}", child)
+            else:
+                self._watch(name, module)
+        return self
+
+    def _watch(self, name: str, module: nn.Module) -> None:
+        def look(_module: nn.Module, _inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and output.is_floating_point():
+                values = output.detach().float()
+                zeros = float((values == 0).float().mean())
+                self.found[name] = {"mean": float(values.mean()), "std": float(values.std()), "zeros": zeros}
+
+        self._handles.append(module.register_forward_hook(look))
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()

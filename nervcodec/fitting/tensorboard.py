@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""A fit as TensorBoard shows it (the extra ``tensorboard``). ``docs/fitting.md`` lists the tags."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from nervcodec.errors import ConfigError
+from nervcodec.fitting import inspection
+
+if TYPE_CHECKING:
+    from nervcodec.fitting.trainer import Trainer
+
+_SHARE = 0.02  # of the fit's time that may go into logging
+_LOOKED_AT = 8  # frames of either kind that a look measures
+_PICTURES = 3
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """What one step came to.
+
+    Attributes:
+        mse: of the batch, as the network gave it.
+        loss, pixel: total and pixel loss.
+        semantic: semantic loss, None while it is not active.
+        bits: of a parameter, as the fit estimates them, None before weights are rounded.
+    """
+
+    mse: float
+    loss: float
+    pixel: float
+    semantic: float | None = None
+    bits: float | None = None
+
+
+def require_tensorboard() -> None:
+    """Find out before any work whether a log can be written.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+    """
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        raise ConfigError("--log-dir needs TensorBoard: pip install 'nervcodec[tensorboard]'") from None
+
+
+class TensorBoardLog:
+    """Writes scalars at intervals, and now and then a look at frames, histograms and pictures.
+
+    The time it takes stays below a fiftieth of the fit's.
+
+    Args:
+        folder: of the event files; one below it for each segment where there are several.
+
+    Raises:
+        ConfigError: TensorBoard is not installed, or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path):
+        require_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.writer = SummaryWriter(str(folder))
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}") from None
+        self._spent_s = self._look_s = 0.0
+        self._started = False
+
+    def record(self, trainer: Trainer, facts: StepFacts, done: float, elapsed_s: float) -> None:
+        """Note a step, if there is time for it."""
+        if self._started and self._spent_s > _SHARE * elapsed_s:
+            return
+        start = time.perf_counter()
+        if not self._started:
+            self._counts(trainer)
+        self._scalars(trainer, facts, elapsed_s)
+        if not self._started or self._spent_s + self._look_s <= _SHARE * elapsed_s or done >= 1:
+            looked = time.perf_counter()
+            self._look(trainer)
+            self._look_s = time.perf_counter() - looked
+        self._started = True
+        self._spent_s += time.perf_counter() - start
+
+    def finish(self, trainer: Trainer) -> None:
+        """A last look, and everything onto the disk."""
+        self._look(trainer)
+        self.writer.close()
+
+    # ------------------------------------------------------------------ inside
+
+    def _add(self, tag: str, value: float, step: int) -> None:
+        self.writer.add_scalar(tag, value, step)
+
+    def _counts(self, trainer: Trainer) -> None:
+        fitted, held_out = trainer.fitted_frames, trainer.held_out_frames
+        geometry = trainer.field.geometry
+        counts = {
+            "frames_fitted": len(fitted),
+            "frames_held_out": len(held_out),
+            "frames_embedded": 0 if trainer.reference is None else len(trainer.reference),
+            "patches": geometry.patch_rows * geometry.patch_columns,
+            "parameters": trainer.parameters,
+            "batch_size": trainer.batch_size,
+        }
+        for name, count in counts.items():
+            self._add(f"counts/{name}", count, trainer.steps)
+
+    def _scalars(self, trainer: Trainer, facts: StepFacts, elapsed_s: float) -> None:
+        step = trainer.steps
+        weighted = 0.0 if facts.semantic is None else trainer.config.semantic_weight * facts.semantic
+        values = {
+            "loss/total": facts.loss,
+            "loss/pixel": facts.pixel,
+            "loss/semantic": facts.semantic or 0.0,
+            "loss/semantic_weighted": weighted,
+            "loss/semantic_over_pixel": weighted / max(abs(facts.pixel), 1e-9),
+            "loss/semantic_active": float(facts.semantic is not None),
+            "rate/bits_per_parameter": facts.bits or 0.0,
+            "rate/price": trainer.rate.weight if facts.bits is not None else 0.0,
+            "quality/psnr_of_batch": float(-10 * np.log10(max(facts.mse, 1e-10))),
+            "progress/epochs": step / trainer.steps_per_epoch,
+            "progress/seconds": elapsed_s,
+            "progress/steps_a_second": step / max(elapsed_s, 1e-9),
+            "progress/rate_scale": trainer.lr_scale,
+        }
+        for number, optimizer in enumerate(trainer.optimizers):
+            for group, settings in enumerate(optimizer.param_groups):
+                values[f"learning_rate/{type(optimizer).__name__.lower()}_{number}_{group}"] = settings["lr"]
+        norms = inspection.gradient_norms(trainer.field)
+        values.update({f"gradient/{part}": norm for part, norm in norms.items()})
+        if "semantic_head" in norms:
+            values["gradient/semantic_over_rgb"] = norms["semantic_head"] / max(norms["rgb_head"], 1e-12)
+        for part, statistics in inspection.weight_statistics(trainer.field).items():
+            values.update({f"weights/{part}_{name}": value for name, value in statistics.items()})
+        for tag, value in values.items():
+            self._add(tag, value, step)
+
+    def _look(self, trainer: Trainer) -> None:
+        step, means = trainer.steps, {}
+        for role, frames in (("fitted", trainer.fitted_frames), ("held_out", trainer.held_out_frames)):
+            if not len(frames):
+                continue
+            chosen = _spread(frames, _LOOKED_AT)
+            if role == "fitted" and trainer.reference is not None:
+                chosen = sorted({*_spread(trainer.embedded_frames, _LOOKED_AT // 2), *chosen[: _LOOKED_AT // 2]})
+            found = inspection.quality(trainer, chosen)
+            means[role] = float(found.frame_psnr_db.mean())
+            spreads = {"psnr_by_frame": found.frame_psnr_db, "psnr_by_patch": found.psnr_db.mean(axis=0)}
+            if len(found.similarity):
+                spreads["similarity_by_frame"] = found.similarity.mean(axis=1)
+                spreads["similarity_by_patch"] = found.similarity.mean(axis=0)
+            for name, values in spreads.items():
+                for kind, value in (("mean", values.mean()), ("min", values.min()), ("max", values.max())):
+                    self._add(f"{role}/{name}_{kind}", float(value), step)
+                self._add(f"{role}/{name}_std", float(values.std()), step)
+            for frame in _spread(frames, _PICTURES):
+                image, target, _ = inspection.predict(trainer, frame)
+                pair = torch.cat([target[0].clamp(0, 1), image[0]], dim=1).cpu().numpy()
+                self.writer.add_image(f"{role}/frame_{frame}", pair, step, dataformats="HWC")
+        if len(means) == 2:
+            self._add("quality/fitted_less_held_out", means["fitted"] - means["held_out"], step)
+        with inspection.Activations(trainer.field) as activations:
+            inspection.predict(trainer, int(trainer.fitted_frames[0]))
+        for name, statistics in activations.found.items():
+            for kind, value in statistics.items():
+                self._add(f"activations/{name}_{kind}", value, step)
+        for part, members in inspection.by_part(trainer.field).items():
+            flat = torch.cat([p.detach().reshape(-1) for p in members])
+            self.writer.add_histogram(f"weights/{part}", flat[:: max(1, len(flat) // 50_000)].cpu().numpy(), step)
+
+
+def _spread(frames: np.ndarray, count: int) -> list[int]:
+    """At most so many of the frames, evenly spread."""
+    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    return [int(frames[i]) for i in chosen]

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""What --log-dir writes, read back with TensorBoard's own reader."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_fitting import random_embeddings
+
+import nervcodec
+from nervcodec import sizing
+from nervcodec.device import Hardware
+from nervcodec.events import Observer
+from nervcodec.fitting import tensorboard
+from nervcodec.fitting import trainer as trainer_module
+from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.tensorboard import TensorBoardLog
+from nervcodec.fitting.trainer import SegmentData, Trainer
+from nervcodec.network.build import build
+from nervcodec.network.config import Geometry, SemanticConfig
+
+
+def read(folder) -> EventAccumulator:
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "histograms": 0})
+    events.Reload()
+    return events
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    """A short fit with held-out frames and embeddings, every step of it logged."""
+    folder = tmp_path_factory.mktemp("log")
+    video = np.full((8, 48, 64, 3), 60, np.uint8)
+    for i in range(8):
+        video[i, 10:30, 4 + 4 * i : 24 + 4 * i] = (220, 120, 30)
+    fitted = np.array([True, True, True, False] * 2)
+    field = build(sizing.grid_config(Geometry(8, 48, 64, 2, 4), 30_000, SemanticConfig(12, code_frames=(0, 2, 4, 6))))
+    data = SegmentData(video, random_embeddings(), np.array([0, 2, 4, 6]), fitted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, "_REPORT_S", 0.0)
+        patch.setattr(tensorboard, "_SHARE", 100.0)
+        log = TensorBoardLog(folder)
+        config = FitConfig(epochs=20, batch_size=3, pixel_warmup=5)
+        Trainer(field, data, config, Hardware("cpu", "fp32"), Observer(), log=log).fit()
+    return read(folder)
+
+
+def test_at_least_forty_scalars_of_every_kind(logged):
+    tags = logged.Tags()["scalars"]
+    assert len(tags) >= 40
+    for wanted in (
+        "loss/total", "loss/pixel", "loss/semantic", "loss/semantic_weighted", "loss/semantic_over_pixel",
+        "loss/semantic_active", "gradient/decoder", "gradient/rgb_head", "gradient/semantic_head",
+        "gradient/semantic_over_rgb", "weights/decoder_std", "fitted/psnr_by_frame_mean", "fitted/psnr_by_patch_std",
+        "held_out/psnr_by_frame_min", "fitted/similarity_by_frame_max", "quality/fitted_less_held_out",
+        "counts/frames_fitted", "counts/frames_held_out", "counts/patches", "learning_rate/muon_0_0",
+    ):  # fmt: skip
+        assert wanted in tags, wanted
+    assert any(tag.startswith("activations/") for tag in tags)
+    assert logged.Tags()["histograms"]
+    assert any(tag.startswith("held_out/frame_") for tag in logged.Tags()["images"])
+
+
+def test_the_semantic_loss_is_zero_before_its_time(logged):
+    active = [e.value for e in logged.Scalars("loss/semantic_active")]
+    steps = [e.step for e in logged.Scalars("loss/semantic_active")]
+    weighted = [e.value for e in logged.Scalars("loss/semantic_weighted")]
+    gradient = [e.value for e in logged.Scalars("gradient/semantic_head")]
+    for step, on, loss, norm in zip(steps, active, weighted, gradient, strict=True):
+        if step <= 10:  # two steps an epoch, five epochs of warm-up
+            assert (on, loss, norm) == (0, 0, 0)
+    assert max(active[10:]) == 1
+    assert max(weighted[10:]) > 0
+    assert max(gradient[10:]) > 0
+
+
+def test_counts_and_quality_are_those_of_the_fit(logged):
+    assert logged.Scalars("counts/frames_fitted")[0].value == 6
+    assert logged.Scalars("counts/frames_held_out")[0].value == 2
+    psnr = [e.value for e in logged.Scalars("fitted/psnr_by_frame_mean")]
+    assert psnr[-1] > psnr[0] + 3
+
+
+def test_every_tag_is_documented(logged):
+    page = (Path(__file__).parents[1] / "docs" / "fitting.md").read_text()
+    documented = re.findall(r"`((?:loss|rate|quality|progress|learning_rate|gradient|weights|activations|counts|fitted|held_out)/[^`]+)`", page)  # fmt: skip # noqa: E501
+    patterns = [re.escape(tag).replace("PART", r"\w+").replace("N", r"\d+").replace("KIND", r"\w+").replace("BLOCK", r"\w+") for tag in documented]  # fmt: skip # noqa: E501
+    for tag in logged.Tags()["scalars"]:
+        assert any(re.fullmatch(pattern, tag) for pattern in patterns), tag
+
+
+def test_logging_takes_little_of_the_fit(carphone, tmp_path):
+    report = nervcodec.encode(
+        carphone, tmp_path / "a.nerv", time_s=4.0, duration_s=1.0, segment="0.5s", encoder="none",
+        log_dir=str(tmp_path / "log"),
+    )  # fmt: skip
+    assert report.steps > 20
+    for segment in ("segment_0", "segment_1"):
+        assert len(read(tmp_path / "log" / segment).Tags()["scalars"]) >= 40
