@@ -74,6 +74,8 @@ def _rate(text: str) -> Fraction:
 @click.option("--batch-size", type=click.IntRange(1), help="Frames (grid) or patches (pe) in a batch.")
 @click.option("--encoder", help="auto (default), offline, none, openclip:MODEL/PRETRAINED or openclip:PATH.")
 @click.option("--semantic-fps", type=click.FloatRange(0, min_open=True), help="Frames a second that get embeddings.")
+@click.option("--eval-every", type=click.IntRange(1), metavar="N", help="Measure some frames every N epochs.")
+@click.option("--debug-run", is_flag=True, help="A handful of batches and a container, to see whether all works.")
 @click.option("--seed", type=click.IntRange(0), help="Of weights and batches. Default: 0.")
 @click.option(
     "--audio", type=click.Choice(["copy", "none"]), help="Keep the source's sound as it is (default), or not."

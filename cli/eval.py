@@ -25,6 +25,7 @@ CODECS = options.Parsed("LIST", _codecs)
 @click.option("--per-frame", type=click.Path(dir_okay=False), metavar="OUT.csv", help="Write every frame's figures.")
 @click.option("--against", type=CODECS, help="Also encode with these at the same bytes: x264,x265,svtav1,vvenc.")
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="OUT.png", help="Draw --against as curves.")
+@click.option("--report", "page", type=click.Path(dir_okay=False), metavar="OUT.html", help="All of it as one page.")
 @click.option("--queries", type=options.EXISTING, help="Texts to compare rankings by, one a line. Default: 50 shipped.")
 @click.option("--dump-images", type=click.Path(file_okay=False), metavar="DIR", help="Ten pairs: original, decoded.")
 @options.hardware
@@ -39,6 +40,7 @@ def evaluate(
     dump_images: str | None,
     against: list[str] | None,
     plot: str | None,
+    page: str | None,
     queries: str | None,
     device: str,
     precision: str,
@@ -50,14 +52,16 @@ def evaluate(
 
     ORIGINAL is looked for beside FILE under the name in the container where it is not given.
     """
+    from nervcodec.cli.info import bytes_by_part
     from nervcodec.cli.progress import observer
     from nervcodec.cli.render import human_bytes, print_json, print_pairs
     from nervcodec.errors import ConfigError
     from nervcodec.evaluation import evaluate as run
     from nervcodec.formats.atomic import replacing
-    from nervcodec.formats.container import read_header
+    from nervcodec.formats.container import read, read_header
     from nervcodec.outputs import require_free
     from nervcodec.plots import rate_distortion, require_matplotlib
+    from nervcodec.report import write_report
     from nervcodec.semantic.fidelity import read_queries
     from nervcodec.split import FITTED, HELD_OUT
 
@@ -72,7 +76,7 @@ def evaluate(
         if not against:
             raise click.UsageError("--plot draws what --against measures; name codecs there")
         require_matplotlib()
-    for output in (table, drawing):
+    for output in (table, drawing, Path(page) if page else None):
         if output is not None:
             require_free(output, force)
     with observer(quiet) as progress:
@@ -89,6 +93,9 @@ def evaluate(
         curves = {c[0].codec: [(p.size_bytes, p.quality.psnr_db) for p in c] for c in report.against}
         curves = {"nervcodec": [(report.size_bytes, report.psnr_db)], **curves}
         rate_distortion(curves, f"{Path(original).name}, {len(report.per_frame)} frames", drawing)
+    if page:
+        parts = bytes_by_part(report.size_bytes, read(Path(file)))
+        write_report(file, original, report, parts, page, device, precision)
     if as_json:
         print_json(report.to_json())
         return

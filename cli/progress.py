@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
-from nervcodec.events import Observer, StepEvent
+from nervcodec.events import EvaluationEvent, Observer, StepEvent
 
 _PLAIN_EVERY_S = 10.0
 _FITTING = "Fitting"
@@ -51,9 +51,16 @@ class ProgressObserver(Observer):
         self._current = name
         self._something_to_keep |= name == _FITTING
 
+    def evaluated(self, event: EvaluationEvent) -> None:
+        held_out = "" if event.held_out_db is None else f", held out {event.held_out_db:.2f} dB"
+        self.note(f"epoch {event.epoch}: fitted {event.fitted_db:.2f} dB{held_out}")
+
 
 class QuietObserver(ProgressObserver):
     """Only notes."""
+
+    def evaluated(self, event: EvaluationEvent) -> None:
+        """Not said: it is progress."""
 
     def note(self, text: str) -> None:
         print(f"nervcodec: {text}", file=sys.stderr, flush=True)
@@ -80,6 +87,9 @@ class PlainObserver(QuietObserver):
     def step(self, event: StepEvent) -> None:
         if self._due() or event.fraction >= 1:
             print(describe(event), file=sys.stderr, flush=True)
+
+    def evaluated(self, event: EvaluationEvent) -> None:
+        ProgressObserver.evaluated(self, event)
 
     def _due(self) -> bool:
         now = self._clock()

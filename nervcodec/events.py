@@ -30,6 +30,21 @@ class StepEvent:
     semantic_loss: float | None
 
 
+@dataclass(frozen=True)
+class EvaluationEvent:
+    """Quality during a fit, over up to 16 frames of either kind, as the fit sees them: rounded in its last part.
+
+    Attributes:
+        epoch: passes over the segment so far.
+        fitted_db: mean PSNR of fitted frames.
+        held_out_db: the same of held-out frames, or None where there are none.
+    """
+
+    epoch: int
+    fitted_db: float
+    held_out_db: float | None
+
+
 class Observer:
     """Receives progress; this base class ignores it. Override what you want to see."""
 
@@ -41,6 +56,9 @@ class Observer:
 
     def step(self, event: StepEvent) -> None:
         """The fit moved on."""
+
+    def evaluated(self, event: EvaluationEvent) -> None:
+        """The fit was measured in between, as its settings ask for."""
 
     def note(self, text: str) -> None:
         """One line that a user should read, such as why a fallback was taken."""

@@ -131,7 +131,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "semantic_weight": 0.2,
     },
     "balanced": _BALANCED,
-    "fast": {**_BALANCED, "batch_size": 16, "epochs": 100, "pixel_warmup": 20.0},
+    "fast": {**_BALANCED, "batch_size": 16, "epochs": 100, "pixel_warmup": 20.0, "eval_every": 20},
     "full": {**_BALANCED, "fc_dim": 256, "batch_size": 4},
     "hq": {
         **_BALANCED,
@@ -148,10 +148,15 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 
+# What --debug-run sets, whatever the preset: a handful of batches of a quarter of a second, and one evaluation.
+DEBUG_RUN: dict[str, object] = {"duration_s": 0.25, "epochs": 1, "time_s": 10.0, "eval_every": 1}
+
+
 def from_flat(**values: object) -> EncodeOptions:
     """Build options from names without nesting, as the command line and ``nervcodec.encode`` have them.
 
-    A preset's values come first, then those given; values that are None count as not given.
+    A preset's values come first, then those given; values that are None count as not given. ``debug_run=True`` makes
+    it a matter of seconds, to see whether everything works.
 
     Raises:
         ConfigError: an unknown name or preset, or a value out of range.
@@ -159,7 +164,8 @@ def from_flat(**values: object) -> EncodeOptions:
     preset = values.pop("preset", None) or "default"
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
-    merged = {**PRESETS[preset], **{k: v for k, v in values.items() if v is not None}}
+    debug = DEBUG_RUN if values.pop("debug_run", False) else {}
+    merged = {**PRESETS[preset], **{k: v for k, v in values.items() if v is not None}, **debug}
     parts: dict[str, object] = {}
     for name, kind in (("source", SourceOptions), ("network", NetworkOptions), ("fit", FitConfig)):
         own = {f.name for f in fields(kind)}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -326,6 +327,53 @@ def test_eval_against_other_codecs(run, small_nerv, bikes, tmp_path):
     assert run("eval", small_nerv, bikes, "--against", "h263").returncode == 2
     (tmp_path / "empty.txt").write_text("\n")
     assert "holds no query" in run("eval", small_nerv, bikes, "--queries", "empty.txt").stderr
+
+
+class Page(HTMLParser):
+    """Tags in order, and what is between them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_eval_writes_one_page_that_needs_no_network(run, small_nerv, bikes, tmp_path):
+    result = run("eval", small_nerv, bikes, "--report", "r.html")
+    assert result.returncode == 0, result.stderr
+    text = (tmp_path / "r.html").read_text()
+    page = Page(text)
+    assert page.tags.count("img") == 3 * 6 + 3
+    assert {"svg", "polyline", "table", "figure"} <= set(page.tags)
+    assert "script" not in page.tags
+    sources = [value for name, value in page.attributes if name in ("src", "href")]
+    assert all(value.startswith("data:image/jpeg;base64,") for value in sources)
+    for wanted in ("Worst frames", "Best frames", "Bytes by part", "nDCG@10", "What search finds"):
+        assert wanted in page.text
+    again = run("eval", small_nerv, bikes, "--report", "r.html")
+    assert again.returncode == 1
+
+
+def test_a_debug_run_takes_seconds(run, carphone, tmp_path):
+    for preset in ("default", "comparable"):
+        result = run(
+            "encode", carphone, "-o", f"{preset}.nerv", "--preset", preset, "--debug-run", "--encoder", "offline",
+            "--json",
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        data = json.loads(result.stdout)
+        assert data["frames"] <= 8
+        assert data["steps"] <= 20
+        assert "epoch 1: fitted" in result.stderr
+        assert run("verify", f"{preset}.nerv").returncode == 0
 
 
 def test_encode_stops_at_a_quality(run, carphone):

@@ -254,6 +254,27 @@ def test_divergence_is_said():
         t.fit()
 
 
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_batch_too_large_for_the_memory_goes_in_parts(limit, monkeypatch):
+    whole = trainer(FitConfig(epochs=2, batch_size=8, loss="l2"), embeddings=None)
+    whole.fit()
+    notes = Spoiler(None, 0)
+    parts = trainer(FitConfig(epochs=2, batch_size=8, loss="l2"), observer=notes)
+    forward = type(parts.field).forward
+
+    def small(self, units, with_semantics):
+        if len(units) > limit:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return forward(self, units, with_semantics)
+
+    monkeypatch.setattr(type(parts.field), "forward", small)
+    result = parts.fit()
+    assert result.steps == 2  # the schedule is that of whole batches
+    assert "batches of 8 go in parts of" in notes.notes[-1]
+    for a, b in zip(whole.field.parameters(), parts.field.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-4)
+
+
 class Spoiler(Recorder):
     """Ruins the network once, as a fit that explodes does."""
 

@@ -32,6 +32,7 @@ class FitConfig:
         rounding_share: the last part of the fit, in which weights are rounded as they will be stored; 0 for none.
         rate_weight: weight, in that part, of the mean rate of a weight in bits.
         batch_size: units in a batch (frames for ``grid``, patches for ``pe``); None for the network's own.
+        eval_every: epochs between evaluations during the fit; None: none.
         seed: of weights and batches.
     """
 
@@ -48,6 +49,7 @@ class FitConfig:
     rounding_share: float = 0.65
     rate_weight: float = 0.1
     batch_size: int | None = None
+    eval_every: int | None = None
     seed: int = 0
 
     def limited(self, share: float, segment_count: int) -> FitConfig:
@@ -84,4 +86,6 @@ class FitConfig:
             raise ConfigError("the rate weight must be 0 or more")
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError("the batch size must be 1 or more")
+        if self.eval_every is not None and self.eval_every < 1:
+            raise ConfigError("epochs between evaluations must be 1 or more")
         parse_schedule(self.lr_type)

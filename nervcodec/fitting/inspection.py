@@ -84,6 +84,12 @@ def _psnr_db(mse: np.ndarray | float) -> np.ndarray:
     return -10 * np.log10(np.maximum(mse, 1e-10))
 
 
+def spread(frames: np.ndarray, count: int) -> list[int]:
+    """At most so many of the frames, evenly spread."""
+    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    return [int(frames[i]) for i in chosen]
+
+
 def by_part(field: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Learned parameters by what they are for, see :data:`PARTS`."""
     parts: dict[str, list[nn.Parameter]] = {part: [] for part in PARTS}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,18 @@ class StepFacts:
     pixel: float
     semantic: float | None = None
     bits: float | None = None
+
+    @classmethod
+    def mean(cls, parts: Sequence[StepFacts]) -> StepFacts:
+        """The mean of parts of a batch."""
+
+        def over(name: str) -> float | None:
+            values = [getattr(part, name) for part in parts if getattr(part, name) is not None]
+            return sum(values) / len(values) if values else None
+
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(over(name) for name in ("mse", "loss", "pixel", "semantic", "bits")))  # type: ignore[arg-type]
 
 
 def require_tensorboard() -> None:
@@ -150,9 +163,11 @@ class TensorBoardLog:
         for role, frames in (("fitted", trainer.fitted_frames), ("held_out", trainer.held_out_frames)):
             if not len(frames):
                 continue
-            chosen = _spread(frames, _LOOKED_AT)
+            chosen = inspection.spread(frames, _LOOKED_AT)
             if role == "fitted" and trainer.reference is not None:
-                chosen = sorted({*_spread(trainer.embedded_frames, _LOOKED_AT // 2), *chosen[: _LOOKED_AT // 2]})
+                chosen = sorted(
+                    {*inspection.spread(trainer.embedded_frames, _LOOKED_AT // 2), *chosen[: _LOOKED_AT // 2]}
+                )
             found = inspection.quality(trainer, chosen)
             means[role] = float(found.frame_psnr_db.mean())
             spreads = {"psnr_by_frame": found.frame_psnr_db, "psnr_by_patch": found.psnr_db.mean(axis=0)}
@@ -163,7 +178,7 @@ class TensorBoardLog:
                 for kind, value in (("mean", values.mean()), ("min", values.min()), ("max", values.max())):
                     self._add(f"{role}/{name}_{kind}", float(value), step)
                 self._add(f"{role}/{name}_std", float(values.std()), step)
-            for frame in _spread(frames, _PICTURES):
+            for frame in inspection.spread(frames, _PICTURES):
                 image, target, _ = inspection.predict(trainer, frame)
                 pair = torch.cat([target[0].clamp(0, 1), image[0]], dim=1).cpu().numpy()
                 self.writer.add_image(f"{role}/frame_{frame}", pair, step, dataformats="HWC")
@@ -177,9 +192,3 @@ class TensorBoardLog:
         for part, members in inspection.by_part(trainer.field).items():
             flat = torch.cat([p.detach().reshape(-1) for p in members])
             self.writer.add_histogram(f"weights/{part}", flat[:: max(1, len(flat) // 50_000)].cpu().numpy(), step)
-
-
-def _spread(frames: np.ndarray, count: int) -> list[int]:
-    """At most so many of the frames, evenly spread."""
-    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
-    return [int(frames[i]) for i in chosen]

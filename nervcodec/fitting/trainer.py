@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from nervcodec.device import Hardware
 from nervcodec.errors import ConfigError, DivergedError
-from nervcodec.events import Observer, StepEvent
-from nervcodec.fitting import losses
+from nervcodec.events import EvaluationEvent, Observer, StepEvent
+from nervcodec.fitting import inspection, losses
 from nervcodec.fitting.checkpoint import CheckpointFile
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.muon import Muon
@@ -33,6 +33,7 @@ _REPORT_S = 0.25
 _READ_EVERY = 4  # steps between readings of the rate
 _NOISE_DB = 1.0  # a running mean of weights may be this much better than the batches that went by
 _CHECK_SHARE = 9.0  # times what a measurement of the quantised network takes, until the next
+_EVALUATED = 16  # frames of either kind
 _AVERAGE_OVER = 0.02  # the running mean of weights reaches back this fraction of the fit
 
 
@@ -120,6 +121,7 @@ class Trainer:
         self.fitted_frames, self.held_out_frames = np.flatnonzero(fitted), np.flatnonzero(~fitted)
         self.embedded_frames = np.empty(0, np.int64) if data.embedded_frames is None else data.embedded_frames
         self.batch_size = min(config.batch_size or field.default_batch_size, len(self.units))
+        self.part_size = self.batch_size
         self.steps_per_epoch = -(-len(self.units) // self.batch_size)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.order, self.position = torch.empty(0, dtype=torch.long), 0
@@ -200,6 +202,8 @@ class Trainer:
                 break
             report = elapsed >= next_report
             facts = self._step(self._next_batch(), done, measure=report)
+            if self.config.eval_every and self.steps % (self.config.eval_every * self.steps_per_epoch) == 0:
+                self._evaluate()
             average.update(self.steps, _AVERAGE_OVER * self.steps / max(done, 1e-6))
             if facts is not None:
                 mse = facts.mse
@@ -264,6 +268,18 @@ class Trainer:
         fine = RoundedField(self.field, FINE, self.config.seed)
         fine.detach()
         return fine.steps()
+
+    def _evaluate(self) -> None:
+        """Measure some frames of either kind and tell the observer."""
+        fitted, held_out = (
+            inspection.quality(self, inspection.spread(frames, _EVALUATED)).frame_psnr_db.mean()
+            if len(frames)
+            else None
+            for frames in (self.fitted_frames, self.held_out_frames)
+        )
+        assert fitted is not None
+        epoch = self.steps // self.steps_per_epoch
+        self.observer.evaluated(EvaluationEvent(epoch, float(fitted), None if held_out is None else float(held_out)))
 
     def _nearly_good(self, mse: float, done: float) -> bool:
         """Whether the PSNR asked for may have been reached; begins to round weights when it seems so without."""
@@ -359,14 +375,44 @@ class Trainer:
             ) from None
 
     def _step(self, units: Tensor, done: float, measure: bool) -> StepFacts | None:
-        """One optimiser step; says what it came to where ``measure`` asks for it."""
+        """One optimiser step; says what it came to where ``measure`` asks for it.
+
+        Where a GPU's memory does not hold the batch, gradients are added up over halves of it from then on.
+        """
         if self.rounded is None and done > 1 - self.config.rounding_share:
             self._begin_rounding()
-        factor = max(self.schedule(done), 1e-4)
+        factor = max(self.schedule(done), 1e-4) * self.lr_scale
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * factor * self.lr_scale
-            optimizer.zero_grad(set_to_none=True)
+                group["lr"] = group["base_lr"] * factor
+        while True:
+            for optimizer in self.optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            try:
+                parts = units.split(self.part_size)
+                facts = [self._add_gradients(part, len(part) / len(units), done, measure) for part in parts]
+                break
+            except torch.cuda.OutOfMemoryError:
+                if self.part_size == 1:
+                    raise
+                self._use_smaller_parts()
+        if self.rounded is not None and self.steps % _READ_EVERY == 0:
+            self.rate.read(self.rounded.bits_per_parameter().item(), 1 - (1 - done) / self.config.rounding_share)
+        if self.rounded is not None and self.rate.wants_measure:
+            self.rate.calibrate(8 * coded(self.field, self.rounded.steps()).size / self.parameters)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.steps += 1
+        return StepFacts.mean([f for f in facts if f is not None]) if measure else None
+
+    def _use_smaller_parts(self) -> None:
+        self.part_size = -(-self.part_size // 2)
+        if self.hardware.device == "cuda":
+            torch.cuda.empty_cache()
+        self.observer.note(f"out of GPU memory; batches of {self.batch_size} go in parts of {self.part_size} from here")
+
+    def _add_gradients(self, units: Tensor, share: float, done: float, measure: bool) -> StepFacts | None:
+        """Forward and backward pass of a batch, or of a part that is a ``share`` of one."""
         rows = labelled = None
         if self.reference is not None and self._semantics_active(done):
             rows = self.rows_of_frames[self.field.unit_frames(units)]
@@ -389,14 +435,7 @@ class Trainer:
         if self.rounded is not None:
             bits = self.rounded.bits_per_parameter()
             loss = loss + self.rate.weight * bits
-            if self.steps % _READ_EVERY == 0:
-                self.rate.read(bits.item(), 1 - (1 - done) / self.config.rounding_share)
-            if self.rate.wants_measure:
-                self.rate.calibrate(8 * coded(self.field, self.rounded.steps()).size / self.parameters)
-        loss.backward()
-        for optimizer in self.optimizers:
-            optimizer.step()
-        self.steps += 1
+        (loss if share == 1 else loss * share).backward()
         if not measure:
             return None
         mse = (prediction.detach().float() - target.float()).square().mean().item()
