@@ -40,7 +40,7 @@ def row(label: str, seconds: float, scale: float, device: str, folder: Path, enc
         "bytes": judged.size_bytes,
         "fitted_db": round(float(fitted["psnr"]), 2),  # type: ignore[arg-type]
         "held_out_db": round(float(held_out["psnr"]), 2),  # type: ignore[arg-type]
-        "steps_a_frame": round(epochs, 1),
+        "steps": report.steps,
     }
     for role, name in ((FITTED, "fitted"), (HELD_OUT, "held_out")):
         found = judged.fidelity.get(role)
