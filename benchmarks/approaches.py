@@ -33,7 +33,6 @@ def row(label: str, seconds: float, scale: float, device: str, folder: Path, enc
     report = nervcodec.encode(source, out, time_s=seconds, scale=scale, force=True, **options)
     judged = nervcodec.evaluate(out, source, device)
     fitted, held_out = judged.of_role(FITTED), judged.of_role(HELD_OUT)
-    epochs = report.steps / max(1, report.frames)
     result = {
         "approach": label,
         "parameters": report.parameters,
