@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""Real processes, killed at random moments, starved of disk, or twenty at once: nothing is half-written or lost."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import nervcodec
+from nervcodec.formats import container
+from nervcodec.video.source import scan
+
+NERV = str(Path(sys.executable).with_name("nervcodec"))
+LONGEST_S = 5.0  # the start of Python and torch takes half of it
+
+
+def start(*arguments, cwd, **popen) -> subprocess.Popen:
+    command = [NERV, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
+
+
+def kill_after(process: subprocess.Popen, seconds: float, number: signal.Signals) -> str:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    return err
+
+
+def moments(seed: int, count: int) -> list[tuple[float, signal.Signals]]:
+    rng = random.Random(seed)
+    kinds = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
+    return [(rng.uniform(0.5, LONGEST_S), rng.choice(kinds)) for _ in range(count)]
+
+
+def test_encode_killed_at_random_moments(carphone, tmp_path):
+    out = tmp_path / "a.nerv"
+    whole = 0
+    for seconds, number in moments(1, 14):
+        out.unlink(missing_ok=True)
+        err = kill_after(
+            start("encode", carphone, "-o", out, "--time", "3s", "--duration", "1s", "--encoder", "none", cwd=tmp_path),
+            seconds,
+            number,
+        )
+        assert "Traceback" not in err
+        if out.exists():
+            video = nervcodec.open(out)  # checks every checksum
+            assert video[0].shape == (144, 176, 3)
+            whole += 1
+        if number != signal.SIGKILL:
+            assert not [p for p in tmp_path.iterdir() if p != out], err
+        for left in tmp_path.glob(".a.*"):  # what SIGKILL leaves has another name
+            left.unlink()
+    assert whole >= 1
+
+
+def test_decode_killed_at_random_moments(small_nerv, tmp_path):
+    for seconds, number in moments(2, 10):
+        folder = tmp_path / f"{seconds:.3f}"
+        folder.mkdir()
+        kill_after(start("decode", small_nerv, "-o", "a.mp4", cwd=folder), seconds, number)
+        if (folder / "a.mp4").exists():
+            assert scan(folder / "a.mp4").frame_count == 50
+        kill_after(start("decode", small_nerv, "--frames", "-o", "png", cwd=folder), seconds, number)
+        for image in folder.glob("png/frame_*.png"):
+            with Image.open(image) as opened:
+                opened.load()
+                assert opened.size == (320, 136)
+
+
+def test_search_killed_at_random_moments(small_nerv, tmp_path):
+    env = {**os.environ, "NERVCODEC_CACHE": str(tmp_path / "cache")}
+    for seconds, number in moments(3, 8):
+        err = kill_after(start("search", "a car", small_nerv, cwd=tmp_path, env=env), seconds, number)
+        assert "Traceback" not in err
+    process = start("search", "a car", small_nerv, "--json", "--min-score", "-2", cwd=tmp_path, env=env)
+    found, err = process.communicate()
+    assert process.returncode == 0, err
+    assert json.loads(found)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
+@pytest.mark.parametrize("command", ["encode", "decode", "frames", "sheet"])
+def test_a_disk_that_is_full(command, small_nerv, carphone, tmp_path):
+    limit = 4_000  # bytes a file may have: writing more fails as on a full disk
+
+    def starve():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    arguments = {
+        "encode": ["encode", carphone, "-o", "a.nerv", "--epochs", "1", "--duration", "0.5s", "--encoder", "none"],
+        "decode": ["decode", small_nerv, "-o", "a.mp4"],
+        "frames": ["decode", small_nerv, "--frames", "0:2", "-o", "png"],
+        "sheet": ["search", "a car", small_nerv, "--min-score", "-2", "--sheet", "a.png"],
+    }[command]
+    env = {**os.environ, "NERVCODEC_CACHE": str(tmp_path / "cache")}
+    process = start(*arguments, cwd=tmp_path, preexec_fn=starve, env=env)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert "internal error" not in err
+    left = [p for p in tmp_path.rglob("*") if p.is_file() and "cache" not in p.parts]
+    assert left == []
+
+
+def test_twenty_at_once(small_nerv, tmp_path):
+    env = {**os.environ, "NERVCODEC_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    searches = [
+        start("search", "a car", small_nerv, "--json", "--min-score", "-2", cwd=tmp_path, env=env) for _ in range(10)
+    ]
+    decodes = [start("decode", small_nerv, "--frames", "10", "-o", f"out{n}", cwd=tmp_path, env=env) for n in range(10)]
+    answers = set()
+    for process in searches:
+        out, err = process.communicate(timeout=280)
+        assert process.returncode == 0, err
+        answers.add(out)
+    assert len(answers) == 1
+    for process in decodes:
+        _, err = process.communicate(timeout=280)
+        assert process.returncode == 0, err
+    images = {next((tmp_path / f"out{n}").iterdir()).read_bytes() for n in range(10)}
+    assert len(images) == 1
+
+
+def test_two_thousand_containers_some_damaged(small_nerv, tmp_path):
+    """One pass over a folder; every damaged file is named; memory stays below 1 GB."""
+    blob = small_nerv.read_bytes()
+    for number in range(2000):
+        damaged = number % 100 == 99
+        (tmp_path / f"{number:04d}.nerv").write_bytes(blob[: len(blob) // 2] if damaged else blob)
+    stamp = time.time()
+    for file in tmp_path.iterdir():  # equal contents and times share one entry of the cache
+        os.utime(file, (stamp, stamp))
+    env = {**os.environ, "NERVCODEC_CACHE": str(tmp_path / "cache")}
+    code = (
+        "import resource, sys, nervcodec.cli.main as m\n"
+        "try:\n    m.main()\n"
+        "finally:\n    print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", code, "search", "a car", str(tmp_path), "--min-score", "-2", "-k", "3"]
+    result = subprocess.run(command, capture_output=True, text=True, env=env, timeout=280)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 3
+    named = {line.split("/")[-1].split(":")[0] for line in result.stderr.splitlines() if "skipped" in line}
+    assert named == {f"{n:04d}.nerv" for n in range(99, 2000, 100)}
+    peak_kb = int(result.stderr.split("PEAK ")[1].split()[0])
+    assert peak_kb < 1_000_000
+
+
+def test_a_container_is_not_read_from_a_half_written_copy(small_nerv, tmp_path):
+    """Every prefix is refused with an error of ours."""
+    blob = small_nerv.read_bytes()
+    target = tmp_path / "a.nerv"
+    for length in [0, 1, 7, 8, 9, 100, *random.Random(4).sample(range(len(blob)), 40)]:
+        target.write_bytes(blob[:length])
+        with pytest.raises(nervcodec.NervError):
+            container.read(target)
