@@ -16,7 +16,7 @@ import torch
 
 from nervcodec import __version__, metrics, options, sizing
 from nervcodec.coordinates import PatchGrid
-from nervcodec.device import Hardware, choose
+from nervcodec.device import choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
@@ -42,13 +42,13 @@ from nervcodec.network.config import Geometry, NetworkConfig, network_to_json
 from nervcodec.network.field import Field
 from nervcodec.outputs import require_free
 from nervcodec.segments import segment_lengths
-from nervcodec.semantic.encoder import SemanticEncoder, resolve
+from nervcodec.semantic.encoder import resolve
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT
 from nervcodec.video.audio import packets
 from nervcodec.video.reader import read_frames, read_segment
 from nervcodec.video.shots import find_cuts
-from nervcodec.video.source import VideoInfo, scan
+from nervcodec.video.source import scan
 
 DEFAULT_SUFFIX = ".nerv"
 
@@ -182,77 +182,69 @@ class _Encoder:
 
     def __init__(self, source: Path, target: Path, wanted: options.EncodeOptions, observer: Observer):
         self.source, self.target, self.wanted, self.observer = source, target, wanted, observer
-        self.embed_s = 0.0
-        self.audio = b""
-
-    def run(self) -> EncodeReport:
-        wanted, observer = self.wanted, self.observer
         if wanted.log_dir is not None:
             require_tensorboard()
         observer.stage("Reading")
-        hardware = choose(wanted.device, wanted.precision)
-        info = scan(self.source, wanted.source)
-        for complaint in info.complaints:
-            observer.note(f"{self.source.name}: ffmpeg says: {complaint}")
-        if info.has_audio and wanted.audio == "copy":
-            self.audio = packets(info, wanted.source)
-        lengths = segment_lengths(info.frame_count, float(info.frame_rate), wanted.segment)
-        encoder = resolve(wanted.encoder, hardware.device, observer.note)
-        grid = PatchGrid.fitting(info.height, info.width, *wanted.patches)
-        frames = read_frames(info, wanted.source)
-        stamp = (self.source.resolve(), info.file_bytes, info.frame_count, _modified(self.source))
+        self.hardware = choose(wanted.device, wanted.precision)
+        self.info = scan(source, wanted.source)
+        for complaint in self.info.complaints:
+            observer.note(f"{source.name}: ffmpeg says: {complaint}")
+        self.audio = packets(self.info, wanted.source) if self.info.has_audio and wanted.audio == "copy" else b""
+        self.encoder = resolve(wanted.encoder, self.hardware.device, observer.note)
+        self.grid = PatchGrid.fitting(self.info.height, self.info.width, *wanted.patches)
+        self.embed_s = 0.0
+        stamp = (source.resolve(), self.info.file_bytes, self.info.frame_count, _modified(source))
         own = Checkpoint(identity(replace(wanted, resume=False, log_dir=None), *stamp))
-        checkpoint = CheckpointFile(self.target, own, observer.note)
+        self.checkpoint = CheckpointFile(target, own, observer.note)
         if wanted.resume:
-            checkpoint.load()
-        done = [_EncodedSegment.from_facts(facts) for facts in checkpoint.current.finished]
-        for segment in done:
-            for _ in range(segment.segment.frame_count):
-                next(frames)
+            self.checkpoint.load()
+
+    def run(self) -> EncodeReport:
+        info, wanted = self.info, self.wanted
+        lengths = segment_lengths(info.frame_count, float(info.frame_rate), wanted.segment)
+        frames = read_frames(info, wanted.source)
+        done = [_EncodedSegment.from_facts(facts) for facts in self.checkpoint.current.finished]
         first = sum(segment.segment.frame_count for segment in done)
+        for _ in range(first):
+            next(frames)
         for index, length in list(enumerate(lengths))[len(done) :]:
             fit = wanted.fit.limited(length / info.frame_count, len(lengths))
-            pixels = read_segment(frames, length)
-            segment = self._segment(pixels, first, index, len(lengths), info, grid, encoder, fit, hardware, checkpoint)
-            if done and not segment.result.steps:
+            segment = self._segment(read_segment(frames, length), first, index, len(lengths), fit)
+            if segment is None:
                 break  # stopped before this segment was begun; those before it are whole
             done.append(segment)
-            checkpoint.finish_segment(segment.to_facts())
+            self.checkpoint.finish_segment(segment.to_facts())
             first += length
             if not segment.result.complete:
                 break
         frames.close()
         complete = first == info.frame_count and done[-1].result.complete
-        report = self._write(info, grid, encoder, done, complete)
-        checkpoint.remove()
+        report = self._write(done, complete)
+        self.checkpoint.remove()
         return report
 
     def _segment(
-        self,
-        pixels: np.ndarray,
-        first: int,
-        index: int,
-        count: int,
-        info: VideoInfo,
-        grid: PatchGrid,
-        encoder: SemanticEncoder | None,
-        fit: FitConfig,
-        hardware: Hardware,
-        checkpoint: CheckpointFile,
-    ) -> _EncodedSegment:
-        split = self.wanted.split
+        self, pixels: np.ndarray, first: int, index: int, count: int, fit: FitConfig
+    ) -> _EncodedSegment | None:
+        """Fit, round and measure one segment; None where it was stopped before its first step and is not the first.
+
+        Args:
+            pixels: ``(N, H, W, 3)`` uint8.
+            first: number of its first frame.
+            index, count: which segment of how many.
+            fit: settings, with the segment's share of the time.
+        """
+        split, hardware, encoder = self.wanted.split, self.hardware, self.encoder
         fitted = np.array(split.roles(first, len(pixels))) == FITTED if split else np.ones(len(pixels), bool)
         if not fitted.any():
             raise ConfigError(f"the split leaves no frame to fit in the segment that starts at frame {first}")
-        embeddings, embedded = None, np.empty(0, np.int64)
+        embedded = np.empty(0, np.int64)
         if encoder is not None:
-            start = time.perf_counter()
-            rate = float(info.frame_rate) * fitted.mean()
+            rate = float(self.info.frame_rate) * fitted.mean()
             embedded = np.flatnonzero(fitted)[sampled_frames(fitted.sum(), rate, self.wanted.semantic_fps)]
-            embeddings = embed_patches(pixels[embedded], grid, encoder, self.observer)
-            self.embed_s += time.perf_counter() - start
-        geometry = Geometry(len(pixels), info.height, info.width, grid.rows, grid.columns)
-        goal = self._size_goal(geometry, info, len(embedded))
+        geometry = Geometry(len(pixels), self.info.height, self.info.width, self.grid.rows, self.grid.columns)
+        goal = self._size_goal(geometry, len(embedded))  # refuses a size that is too small before any work
+        data = SegmentData(pixels, self._embed(pixels[embedded]), embedded, fitted)
         config = sizing.network_config(
             self.wanted.network,
             geometry,
@@ -266,38 +258,47 @@ class _Encoder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(fit.seed + index)
             field = build(config)
-        self.observer.stage("Fitting")
-        parameters = parameter_count(config)
-        rate = metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3])
-        data = SegmentData(pixels, embeddings, embedded, fitted)
 
         def quantised_psnr_db(field: Field, steps: dict[str, np.ndarray]) -> float:
             weights = bitstream.decode(coded_to(field, steps, goal))
-            return float(self._measure(config, weights, pixels[fitted], np.flatnonzero(fitted), hardware).mean())
+            return float(self._measure(config, weights, pixels[fitted], np.flatnonzero(fitted)).mean())
 
+        self.observer.stage("Fitting")
+        parameters = parameter_count(config)
         trainer = Trainer(
             field,
             data,
             fit,
             hardware,
             self.observer,
-            index,
-            count,
-            rate,
-            goal,
-            quantised_psnr_db,
-            checkpoint,
-            self._log(index, count),
+            segment=index,
+            segment_count=count,
+            rate_bpp=metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3]),
+            goal=goal,
+            quantised_psnr_db=quantised_psnr_db,
+            checkpoint=self.checkpoint,
+            log=self._log(index, count),
         )
-        if checkpoint.current.trainer is not None:
-            trainer.restore(checkpoint.current.trainer)
+        if self.checkpoint.current.trainer is not None:
+            trainer.restore(self.checkpoint.current.trainer)
         result = trainer.fit()
+        if index and not result.steps:
+            return None
         stream = coded_to(field, result.rounding, goal)
         tensors = bitstream.read(stream)
         self.observer.stage("Measuring")
-        psnr_db = self._measure(config, bitstream.values(tensors), pixels, np.arange(len(pixels)), hardware)
+        psnr_db = self._measure(config, bitstream.values(tensors), pixels, np.arange(len(pixels)))
         segment = Segment(first, len(pixels), network_to_json(config), f"{index}/", tuple(embedded.tolist()))
         return _EncodedSegment(segment, stream, bitstream.entropy_bytes(tensors), psnr_db, parameters, result)
+
+    def _embed(self, frames: np.ndarray) -> np.ndarray | None:
+        """Reference embeddings of every patch of some frames, where an encoder was chosen."""
+        if self.encoder is None:
+            return None
+        start = time.perf_counter()
+        embeddings = embed_patches(frames, self.grid, self.encoder, self.observer)
+        self.embed_s += time.perf_counter() - start
+        return embeddings
 
     def _log(self, index: int, count: int) -> TensorBoardLog | None:
         if self.wanted.log_dir is None:
@@ -305,16 +306,16 @@ class _Encoder:
         folder = Path(self.wanted.log_dir)
         return TensorBoardLog(folder if count == 1 else folder / f"segment_{index}")
 
-    def _size_goal(self, geometry: Geometry, info: VideoInfo, embedded: int) -> SizeGoal | None:
+    def _size_goal(self, geometry: Geometry, embedded: int) -> SizeGoal | None:
         """What a segment's weights may take: its part of the size asked for, or else of the source's."""
-        wanted, share = self.wanted, geometry.frames / info.frame_count
+        info, wanted, share = self.info, self.wanted, geometry.frames / self.info.frame_count
         size = wanted.size_bytes
         if wanted.bpp is not None:
             size = wanted.bpp * info.frame_count * info.height * info.width / 8
         if size is None:
             if info.images:
                 return None
-            part = info.file_bytes * self._share_of_source(geometry, info)
+            part = info.file_bytes * self._share_of_source(geometry)
             return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - share * len(self.audio), sizing.MINIMUM_BYTES))
         beside = sizing.SEGMENT_BYTES + sizing.EMBEDDED_BYTES * embedded
         once = sizing.HEADER_BYTES + len(self.audio)
@@ -325,9 +326,9 @@ class _Encoder:
             raise ConfigError(f"{size:,.0f} bytes are too few for this video; ask for {least:,.0f} or more{sound}")
         return SizeGoal(weights, reach=True)
 
-    def _share_of_source(self, geometry: Geometry, info: VideoInfo) -> float:
+    def _share_of_source(self, geometry: Geometry) -> float:
         """The part of the source file's bytes that a segment stands for, by frames."""
-        wanted = self.wanted.source
+        wanted, info = self.wanted.source, self.info
         share = geometry.frames / info.frame_count
         trimmed = wanted.start_s or wanted.duration_s is not None
         if trimmed and info.source_duration_s:
@@ -340,25 +341,18 @@ class _Encoder:
         weights: dict[str, np.ndarray],
         pixels: np.ndarray,
         numbers: np.ndarray,
-        hardware: Hardware,
     ) -> np.ndarray:
         """PSNR of some frames, rendered by a fresh network from the weights as they will be read: ``(n,)`` dB."""
-        field = from_arrays(config, weights).to(hardware.device)
+        field = from_arrays(config, weights).to(self.hardware.device)
         result = np.empty(len(pixels))
-        with torch.inference_mode(), hardware.autocast():
+        with torch.inference_mode(), self.hardware.autocast():
             for index, (number, source) in enumerate(zip(numbers, pixels, strict=True)):
                 image = field.render(torch.tensor([number]))[0].clamp_(0, 1).mul_(255).round_()
                 result[index] = metrics.psnr_db(image.to(torch.uint8).cpu().numpy(), source)
         return result
 
-    def _write(
-        self,
-        info: VideoInfo,
-        grid: PatchGrid,
-        encoder: SemanticEncoder | None,
-        done: list[_EncodedSegment],
-        complete: bool,
-    ) -> EncodeReport:
+    def _write(self, done: list[_EncodedSegment], complete: bool) -> EncodeReport:
+        info, encoder = self.info, self.encoder
         frames = sum(d.segment.frame_count for d in done)
         arrays = {d.segment.prefix + "weights": d.stream for d in done}
         tensors = {name: StoredTensor(container.checksum(a), TensorCode(STREAM)) for name, a in arrays.items()}
@@ -386,8 +380,8 @@ class _Encoder:
             sampled = sum(len(d.segment.embedded_frames) for d in done) / frames * float(info.frame_rate)
             semantic = SemanticFacts(encoder.name, encoder.dimension, round(sampled, 4))
         header = Header(
-            video=self._facts(info, frames),
-            patch_grid=(grid.rows, grid.columns),
+            video=self._facts(frames),
+            patch_grid=(self.grid.rows, self.grid.columns),
             segments=tuple(d.segment for d in done),
             tensors=tensors,
             fit=fit,
@@ -413,8 +407,8 @@ class _Encoder:
             complete=complete,
         )
 
-    def _facts(self, info: VideoInfo, frames: int) -> VideoFacts:
-        wanted = self.wanted.source
+    def _facts(self, frames: int) -> VideoFacts:
+        info, wanted = self.info, self.wanted.source
         duration = info.duration_s if frames == info.frame_count else float(info.times_s[frames])
         name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in self.source.resolve().name)
         aspect = Fraction(info.sample_aspect_ratio)

@@ -148,6 +148,23 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 
+_OF_PATCH_NETWORKS = ("fc_hw", "fc_dim", "strides", "reduce", "lower_width")
+_OF_GRID_NETWORKS = ("parameters",)
+
+
+def _refuse_without_effect(given: set[str], embed: str) -> None:
+    """Options of the other kind of network.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    grid = embed == NetworkOptions.embed
+    for name in _OF_PATCH_NETWORKS if grid else _OF_GRID_NETWORKS:
+        if name in given:
+            fitting = "--embed pe_1.25_80" if grid else "--embed grid"
+            raise ConfigError(f"--{name.replace('_', '-')} has no effect with --embed {embed}; it is for {fitting}")
+
+
 # What --debug-run sets, whatever the preset: a handful of batches of a quarter of a second, and one evaluation.
 DEBUG_RUN: dict[str, object] = {"duration_s": 0.25, "epochs": 1, "time_s": 10.0, "eval_every": 1}
 
@@ -164,8 +181,10 @@ def from_flat(**values: object) -> EncodeOptions:
     preset = values.pop("preset", None) or "default"
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
+    given = {name for name, value in values.items() if value is not None}
     debug = DEBUG_RUN if values.pop("debug_run", False) else {}
     merged = {**PRESETS[preset], **{k: v for k, v in values.items() if v is not None}, **debug}
+    _refuse_without_effect(given, str(merged.get("embed", NetworkOptions.embed)))
     parts: dict[str, object] = {}
     for name, kind in (("source", SourceOptions), ("network", NetworkOptions), ("fit", FitConfig)):
         own = {f.name for f in fields(kind)}

@@ -19,7 +19,7 @@ BASE_PARAMETERS = 60_000
 MINIMUM_PARAMETERS = 48_000
 MINIMUM_BYTES = 12_000  # weights are not squeezed below this, however small the source
 # What a container takes beside its weights: once, for each segment, and for each frame that has embeddings.
-HEADER_BYTES, SEGMENT_BYTES, EMBEDDED_BYTES = 750, 850, 5
+HEADER_BYTES, SEGMENT_BYTES, EMBEDDED_BYTES = 750, 850, 9
 BITS_PER_PARAMETER = 3.0  # coded, with the tables: what a fit of a few minutes comes to, and some more
 BITS_WHERE_AIMED = 2.2  # the same for a size that was asked for: more parameters at fewer bits are better, if slower
 MOST_DIRECTIONS, FEWEST_DIRECTIONS = 64, 8  # of the semantic head
