@@ -313,7 +313,8 @@ class _Encoder:
         if wanted.bpp is not None:
             size = wanted.bpp * info.frame_count * info.height * info.width / 8
         if size is None:
-            if info.images:
+            # Weights that were not rounded in the fit do not stand being squeezed: their quality comes first.
+            if info.images or not wanted.fit.rounding_share:
                 return None
             part = info.file_bytes * self._share_of_source(geometry)
             return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - share * len(self.audio), sizing.MINIMUM_BYTES))

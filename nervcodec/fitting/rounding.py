@@ -22,7 +22,7 @@ from nervcodec.network.grids import FeatureGrid
 
 SMALL = 256  # tensors of fewer values are stored as float16: their table line would cost more than it saves
 COARSE = 0.4  # first step over standard deviation: about 3.4 bits a value, for steps that are then learned
-FINE = 0.07  # the same for weights that were fitted without rounding: about 6 bits
+FINE = 0.02  # the same for weights that were fitted without rounding: about 8 bits
 _SMALLEST_DEVIATION = 1e-6
 _LEAST_PROBABILITY = 1e-9
 _ASKED = 20_000  # values whose rate is computed, of one group in one step

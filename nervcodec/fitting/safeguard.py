@@ -26,7 +26,7 @@ class Safeguard:
         self.retreats = 0
         self._kept: list[tuple[nn.Parameter, Tensor]] = []
         self._next_s = 0.0
-        self._best_db = -math.inf
+        self._best_db = self._kept_db = -math.inf
 
     @property
     def can_go_back(self) -> bool:
@@ -34,15 +34,18 @@ class Safeguard:
         return bool(self._kept) and self.retreats < MOST_RETREATS
 
     def is_bad(self, psnr_db: float) -> bool:
-        """Whether a smoothed PSNR (NaN where the loss is) says that the fit has gone wrong."""
-        return math.isnan(psnr_db) or psnr_db < self._best_db - _FALL_DB
+        """Whether a smoothed PSNR (NaN where the loss is) says that the fit has gone wrong.
+
+        A fall that five retreats did not cure is taken as it is: it may be what the settings ask for.
+        """
+        return math.isnan(psnr_db) or (self.can_go_back and psnr_db < self._best_db - _FALL_DB)
 
     def keep(self, parameters: Iterable[nn.Parameter], psnr_db: float, elapsed_s: float) -> None:
         """Take note of a good state; copies it where the last copy is two seconds old."""
         self._best_db = max(self._best_db, psnr_db)
         if elapsed_s >= self._next_s:
             self._kept = [(p, p.detach().clone()) for p in parameters]
-            self._next_s = elapsed_s + _EVERY_S
+            self._kept_db, self._next_s = psnr_db, elapsed_s + _EVERY_S
 
     def restart(self, parameters: Iterable[nn.Parameter], elapsed_s: float) -> None:
         """Judge anew from here, where the fit changes on purpose, and other parameters may be learned."""
@@ -55,6 +58,7 @@ class Safeguard:
         for parameter, good in self._kept:
             parameter.copy_(good)
         self.retreats += 1
+        self._best_db = self._kept_db
 
     @staticmethod
     def all_finite(parameters: Iterable[nn.Parameter]) -> bool:

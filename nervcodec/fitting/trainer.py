@@ -125,7 +125,7 @@ class Trainer:
         self.steps_per_epoch = -(-len(self.units) // self.batch_size)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.order, self.position = torch.empty(0, dtype=torch.long), 0
-        self.steps, self.elapsed_s = 0, 0.0
+        self.steps, self.elapsed_s, self.smoothed_mse = 0, 0.0, math.nan
         self.rounded: RoundedField | None = None
         self.parameters = sum(p.numel() for p in field.parameters())
         limit_bits = None if goal is None else 8 * goal.limit_bytes / self.parameters
@@ -188,7 +188,7 @@ class Trainer:
             DivergedError: the loss is not finite.
         """
         average = self.average
-        smoothed_mse = math.nan
+        self.smoothed_mse = math.nan
         semantic_value: float | None = None
         next_report, next_check, complete = 0.0, 0.0, True
         start = time.perf_counter() - self.elapsed_s
@@ -207,20 +207,20 @@ class Trainer:
             average.update(self.steps, _AVERAGE_OVER * self.steps / max(done, 1e-6))
             if facts is not None:
                 mse = facts.mse
-                smoothed_mse = mse if math.isnan(smoothed_mse) else 0.8 * smoothed_mse + 0.2 * mse
-                if self.safeguard.is_bad(_psnr_db(smoothed_mse)):
+                self.smoothed_mse = mse if math.isnan(self.smoothed_mse) else 0.8 * self.smoothed_mse + 0.2 * mse
+                if self.safeguard.is_bad(_psnr_db(self.smoothed_mse)):
                     self._retreat(mse)
-                    smoothed_mse = math.nan
+                    self.smoothed_mse = math.nan
                     continue
-                self.safeguard.keep(self._learned(), _psnr_db(smoothed_mse), elapsed)
+                self.safeguard.keep(self._learned(), _psnr_db(self.smoothed_mse), elapsed)
                 semantic_value = facts.semantic if facts.semantic is not None else semantic_value
-                self._report(done, elapsed, smoothed_mse, semantic_value)
+                self._report(done, elapsed, self.smoothed_mse, semantic_value)
                 next_report = elapsed + _REPORT_S
                 if self.log is not None:
                     self.log.record(self, facts, done, elapsed)
                 if self.checkpoint is not None:
                     self.checkpoint.save_if_due(self.state)
-                if self._nearly_good(smoothed_mse, done) and elapsed >= next_check:
+                if self._nearly_good(self.smoothed_mse, done) and elapsed >= next_check:
                     average.swap()
                     if self._is_good():
                         break
@@ -232,7 +232,7 @@ class Trainer:
         if not Safeguard.all_finite(self._learned()):
             self._retreat(math.nan)
         elapsed = time.perf_counter() - start
-        self._report(1.0 if complete else self._done(elapsed), elapsed, smoothed_mse, semantic_value)
+        self._report(1.0 if complete else self._done(elapsed), elapsed, self.smoothed_mse, semantic_value)
         if self.log is not None:
             self.log.finish(self)
         steps = self._rounding_steps()
@@ -319,6 +319,7 @@ class Trainer:
         lr = STEP_LR * (self.config.lr or MUON_LR) if len(self.optimizers) > 1 else self.config.lr or ADAM_LR
         self.optimizers[-1].add_param_group({"params": self.rounded.parameters(), "lr": lr, "base_lr": lr})
         self.safeguard.restart(self._learned(), self.elapsed_s)
+        self.smoothed_mse = math.nan
 
     def _next_batch(self) -> Tensor:
         """A batch of units: every unit once an epoch, in a new order each time."""
