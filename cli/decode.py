@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from nervcodec.decoding import NervVideo
     from nervcodec.events import Observer
-    from nervcodec.video.writer import Sound
 
 
 def _patch(text: str) -> tuple[int, int]:
@@ -109,7 +108,7 @@ def decode(
             if target is None:
                 writer.write_y4m(click.get_binary_stream("stdout"), *facts)
             else:
-                sound = _sound(video, numbers) if audio == "copy" else None
+                sound = video.sound() if audio == "copy" else None
                 writer.write_video(target, *facts, crf=crf, sound=sound)
     if target is not None and not quiet:
         what = f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames"
@@ -125,17 +124,6 @@ def _counted(
     for frame in chosen:
         yield frame
         progress.advance()
-
-
-def _sound(video: NervVideo, numbers: range) -> Sound | None:
-    """The sound that goes with frames that follow each other; none where some are left out."""
-    if numbers.step != 1 or not len(numbers):
-        return None
-    times = video.frame_times_s
-    if len(numbers) == len(video):
-        return video.sound()
-    end = times[numbers[-1] + 1] if numbers[-1] + 1 < len(video) else video.header.video.duration_s
-    return video.sound(float(times[numbers[0]]), float(end - times[numbers[0]]))
 
 
 def _aspect(video: NervVideo):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -73,7 +72,7 @@ class CheckpointFile:
             found = Checkpoint(stored["identity"], stored["finished"], stored["trainer"])
         except FileNotFoundError:
             raise ConfigError(f"{self.path}: nothing to resume; run without --resume") from None
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        except Exception as error:  # a damaged file makes torch and its unpickler raise whatever there is
             reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
             raise ConfigError(f"{self.path}: cannot be resumed ({reason})") from None
         if found.identity != self.current.identity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
@@ -122,7 +123,9 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_file: Opener, forc
         video = open_file(moment.file)
         facts = video.header.video
         frames: Iterator[np.ndarray] = video.frames(range(moment.first_frame, moment.last_frame + 1))
-        write_video(target, frames, facts.width, facts.height, video.frame_rate)
+        sound = video.sound(moment.start_s, moment.end_s - moment.start_s)
+        aspect = Fraction(*facts.sample_aspect_ratio)
+        write_video(target, frames, facts.width, facts.height, video.frame_rate, aspect, sound=sound)
         yield target
 
 
