@@ -55,4 +55,4 @@ class HnervDecoder(nn.Module):
         x = F.gelu(self.stem(x))
         for convolution, factor in zip(self.blocks, self.factors, strict=True):
             x = F.gelu(F.pixel_shuffle(convolution(x), factor))
-        return self.head(x)
+        return 0.5 * F.tanh(self.head(x)) + 0.5

@@ -78,7 +78,7 @@ def hnerv(seconds: float, device: str) -> tuple[dict, list]:
     frames = torch.from_numpy(read_segment(read_frames(info, options), info.frame_count)).to(hardware.device)
     torch.manual_seed(0)
     network = HnervDecoder().to(hardware.device, memory_format=torch.channels_last)
-    embeddings = torch.nn.Parameter(torch.randn(len(frames), *HnervDecoder.embedding, device=hardware.device) * 0.1)
+    embeddings = torch.nn.Parameter(torch.randn(len(frames), *HnervDecoder.embedding, device=hardware.device))
     optimizer = torch.optim.Adam([*network.parameters(), embeddings], lr=1e-3, betas=(0.9, 0.999), fused=True)
     schedule = parse_schedule("cosine_0.1_1_0.1")
 
@@ -136,7 +136,7 @@ def plot(curves: dict[str, list], rows: list[dict], path: Path) -> None:
     axes.plot([r["fit_s"] for r in ours], [r["psnr_db"] for r in ours], "ko", label="nervcodec, files with this budget")
     axes.set(xscale="log", xlabel="seconds of fitting", ylabel="PSNR (dB)", title="bunny, 132 frames of 640 x 1280")
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
