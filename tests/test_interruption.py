@@ -92,13 +92,13 @@ def test_search_killed_at_random_moments(small_nerv, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
 @pytest.mark.parametrize("command", ["encode", "decode", "frames", "sheet"])
 def test_a_disk_that_is_full(command, small_nerv, carphone, tmp_path):
-    limit = 4_000  # bytes a file may have: writing more fails as on a full disk
+    limit = 8_000  # bytes a file may have: writing more fails as on a full disk
 
     def starve():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     arguments = {
-        "encode": ["encode", carphone, "-o", "a.nerv", "--epochs", "1", "--duration", "0.5s", "--encoder", "none"],
+        "encode": ["encode", carphone, "-o", "a.nerv", "--epochs", "1", "--duration", "0.2s", "--encoder", "none"],
         "decode": ["decode", small_nerv, "-o", "a.mp4"],
         "frames": ["decode", small_nerv, "--frames", "0:2", "-o", "png"],
         "sheet": ["search", "a car", small_nerv, "--min-score", "-2", "--sheet", "a.png"],
