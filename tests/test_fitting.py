@@ -177,13 +177,13 @@ def test_ssim_of_tiny_images(size):
     assert losses.structural_similarity(image, image).item() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("loss", PIXEL_LOSSES)
-def test_every_loss_fits(loss):
+@pytest.mark.parametrize("loss", ["l1", "l2", "log-l2", "fusion6", "fusion12"])
+def test_every_kind_of_loss_fits(loss):
     recorder = Recorder()
-    t = trainer(FitConfig(epochs=300, loss=loss, batch_size=4), observer=recorder)
+    t = trainer(FitConfig(epochs=200, loss=loss, batch_size=4), observer=recorder)
     result = t.fit()
     assert result.complete
-    assert result.steps == 600
+    assert result.steps == 400
     assert recorder.events[-1].psnr_db > 20
     assert recorder.events[-1].fraction == 1.0
 
