@@ -184,7 +184,7 @@ def test_every_kind_of_loss_fits(loss):
     result = t.fit()
     assert result.complete
     assert result.steps == 400
-    assert recorder.events[-1].psnr_db > 20
+    assert recorder.events[-1].psnr_db > 18
     assert recorder.events[-1].fraction == 1.0
 
 
