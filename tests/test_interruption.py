@@ -45,7 +45,7 @@ def moments(seed: int, count: int) -> list[tuple[float, signal.Signals]]:
 def test_encode_killed_at_random_moments(carphone, tmp_path):
     out = tmp_path / "a.nerv"
     whole = 0
-    for seconds, number in moments(1, 14):
+    for seconds, number in moments(1, 12):
         out.unlink(missing_ok=True)
         err = kill_after(
             start("encode", carphone, "-o", out, "--time", "3s", "--duration", "1s", "--encoder", "none", cwd=tmp_path),
@@ -65,13 +65,13 @@ def test_encode_killed_at_random_moments(carphone, tmp_path):
 
 
 def test_decode_killed_at_random_moments(small_nerv, tmp_path):
-    for seconds, number in moments(2, 10):
-        folder = tmp_path / f"{seconds:.3f}"
+    for turn, (seconds, number) in enumerate(moments(2, 10)):
+        folder = tmp_path / str(turn)
         folder.mkdir()
-        kill_after(start("decode", small_nerv, "-o", "a.mp4", cwd=folder), seconds, number)
+        arguments = ["--frames", "-o", "png"] if turn % 2 else ["-o", "a.mp4"]
+        kill_after(start("decode", small_nerv, *arguments, cwd=folder), seconds, number)
         if (folder / "a.mp4").exists():
             assert scan(folder / "a.mp4").frame_count == 50
-        kill_after(start("decode", small_nerv, "--frames", "-o", "png", cwd=folder), seconds, number)
         for image in folder.glob("png/frame_*.png"):
             with Image.open(image) as opened:
                 opened.load()
