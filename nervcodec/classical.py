@@ -140,20 +140,14 @@ def run(codec: ClassicalCodec, quality: int, info: VideoInfo, options: SourceOpt
 
 def at_size(codec: ClassicalCodec, size_bytes: int, info: VideoInfo, options: SourceOptions) -> int:
     """The best quality whose stream takes at most so many bytes, or the worst there is; by bisection."""
-    sizes: dict[int, int] = {}
-
-    def size_of(quality: int) -> int:
-        with tempfile.TemporaryDirectory() as name:
-            sizes[quality] = _encode(codec, quality, info, options, Path(name) / "a.mp4")
-        return sizes[quality]
-
     fits, too_large = codec.worst, codec.best - 1
-    while fits - too_large > 1:
-        middle = (fits + too_large) // 2
-        if size_of(middle) <= size_bytes:
-            fits = middle
-        else:
-            too_large = middle
+    with tempfile.TemporaryDirectory() as name:
+        while fits - too_large > 1:
+            middle = (fits + too_large) // 2
+            if _encode(codec, middle, info, options, Path(name) / f"{middle}.mp4") <= size_bytes:
+                fits = middle
+            else:
+                too_large = middle
     return fits
 
 

@@ -256,8 +256,8 @@ class NervVideo(Sequence):
         from nervcodec.semantic.encoder import load
 
         encoder = encoder or load(self.require_embeddings().encoder)
-        neutral = neutral_vectors(encoder) if cut_off else None
-        return find_moments([EmbeddingIndex.of(self)], lambda _: (encoder.embed_text([query])[0], neutral), k)
+        answer = encoder.embed_text([query])[0], neutral_vectors(encoder) if cut_off else None
+        return find_moments([EmbeddingIndex.of(self)], lambda _: answer, k)
 
     # ------------------------------------------------------------------ inside
 

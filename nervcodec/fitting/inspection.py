@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,36 @@ if TYPE_CHECKING:
 
 PARTS = ("grids", "decoder", "rgb_head", "semantic_head")
 _OWNERS = {"grids": "grids", "pixels": "rgb_head", "semantic": "semantic_head"}
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """What one step came to.
+
+    Attributes:
+        mse: of the batch, as the network gave it.
+        loss, pixel: total and pixel loss.
+        semantic: semantic loss, None while it is not active.
+        bits: of a parameter, as the fit estimates them, None before weights are rounded.
+    """
+
+    mse: float
+    loss: float
+    pixel: float
+    semantic: float | None = None
+    bits: float | None = None
+
+    @classmethod
+    def mean(cls, parts: Sequence[StepFacts]) -> StepFacts:
+        """The mean of parts of a batch."""
+
+        def over(name: str) -> float | None:
+            values = [getattr(part, name) for part in parts if getattr(part, name) is not None]
+            return sum(values) / len(values) if values else None
+
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(over(name) for name in ("mse", "loss", "pixel", "semantic", "bits")))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -41,8 +72,8 @@ def quality(trainer: Trainer, frames: Sequence[int]) -> Quality:
     for frame in frames:
         image, target, centred = predict(trainer, frame)
         error = [(a - b).square().mean().item() for a, b in _patches(trainer, image, target)]
-        by_patch.append(_psnr_db(np.array(error)))
-        by_frame.append(_psnr_db((image - target).square().mean().item()))
+        by_patch.append([psnr_db(value) for value in error])
+        by_frame.append(psnr_db((image - target).square().mean().item()))
         row = int(trainer.rows_of_frames[frame]) if trainer.reference is not None else -1
         if centred is not None and row >= 0:
             assert trainer.reference is not None
@@ -51,7 +82,7 @@ def quality(trainer: Trainer, frames: Sequence[int]) -> Quality:
             cosine = F.cosine_similarity(centred + mean, trainer.reference[row] + mean, dim=-1)
             similarity.append(cosine.cpu().numpy())
     count = trainer.field.geometry.patch_rows * trainer.field.geometry.patch_columns
-    return Quality(np.stack(by_patch), np.array(by_frame), np.stack(similarity) if similarity else np.empty((0, count)))
+    return Quality(np.array(by_patch), np.array(by_frame), np.stack(similarity) if similarity else np.empty((0, count)))
 
 
 @torch.inference_mode()
@@ -80,8 +111,9 @@ def _patches(trainer: Trainer, image: Tensor, target: Tensor) -> Iterable[tuple[
         yield image[0, y : y + height, x : x + width], target[0, y : y + height, x : x + width]
 
 
-def _psnr_db(mse: np.ndarray | float) -> np.ndarray:
-    return -10 * np.log10(np.maximum(mse, 1e-10))
+def psnr_db(mse: float) -> float:
+    """PSNR of values in [0, 1] from their squared error, at most 100 dB; NaN of NaN."""
+    return math.nan if math.isnan(mse) else -10 * math.log10(max(mse, 1e-10))
 
 
 def spread(frames: np.ndarray, count: int) -> list[int]:

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from nervcodec.errors import ConfigError
 from nervcodec.fitting import inspection
+from nervcodec.fitting.inspection import StepFacts
 
 if TYPE_CHECKING:
     from nervcodec.fitting.trainer import Trainer
@@ -21,36 +19,6 @@ if TYPE_CHECKING:
 _SHARE = 0.02  # of the fit's time that may go into logging
 _LOOKED_AT = 8  # frames of either kind that a look measures
 _PICTURES = 3
-
-
-@dataclass(frozen=True)
-class StepFacts:
-    """What one step came to.
-
-    Attributes:
-        mse: of the batch, as the network gave it.
-        loss, pixel: total and pixel loss.
-        semantic: semantic loss, None while it is not active.
-        bits: of a parameter, as the fit estimates them, None before weights are rounded.
-    """
-
-    mse: float
-    loss: float
-    pixel: float
-    semantic: float | None = None
-    bits: float | None = None
-
-    @classmethod
-    def mean(cls, parts: Sequence[StepFacts]) -> StepFacts:
-        """The mean of parts of a batch."""
-
-        def over(name: str) -> float | None:
-            values = [getattr(part, name) for part in parts if getattr(part, name) is not None]
-            return sum(values) / len(values) if values else None
-
-        if len(parts) == 1:
-            return parts[0]
-        return cls(*(over(name) for name in ("mse", "loss", "pixel", "semantic", "bits")))  # type: ignore[arg-type]
 
 
 def require_tensorboard() -> None:
@@ -140,7 +108,7 @@ class TensorBoardLog:
             "loss/semantic_active": float(facts.semantic is not None),
             "rate/bits_per_parameter": facts.bits or 0.0,
             "rate/price": trainer.rate.weight if facts.bits is not None else 0.0,
-            "quality/psnr_of_batch": float(-10 * np.log10(max(facts.mse, 1e-10))),
+            "quality/psnr_of_batch": inspection.psnr_db(facts.mse),
             "progress/epochs": step / trainer.steps_per_epoch,
             "progress/seconds": elapsed_s,
             "progress/steps_a_second": step / max(elapsed_s, 1e-9),

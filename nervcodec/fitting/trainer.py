@@ -19,12 +19,13 @@ from nervcodec.events import EvaluationEvent, Observer, StepEvent
 from nervcodec.fitting import inspection, losses
 from nervcodec.fitting.checkpoint import CheckpointFile
 from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.inspection import StepFacts
 from nervcodec.fitting.muon import Muon
 from nervcodec.fitting.rate_control import RateControl, SizeGoal, coded
 from nervcodec.fitting.rounding import COARSE, FINE, RoundedField
 from nervcodec.fitting.safeguard import SLOWER, Safeguard
 from nervcodec.fitting.schedule import parse_schedule
-from nervcodec.fitting.tensorboard import StepFacts, TensorBoardLog
+from nervcodec.fitting.tensorboard import TensorBoardLog
 from nervcodec.network.field import Field
 
 MUON_LR, ADAM_LR = 0.02, 0.001
@@ -208,11 +209,11 @@ class Trainer:
             if facts is not None:
                 mse = facts.mse
                 self.smoothed_mse = mse if math.isnan(self.smoothed_mse) else 0.8 * self.smoothed_mse + 0.2 * mse
-                if self.safeguard.is_bad(_psnr_db(self.smoothed_mse)):
+                if self.safeguard.is_bad(inspection.psnr_db(self.smoothed_mse)):
                     self._retreat(mse)
                     self.smoothed_mse = math.nan
                     continue
-                self.safeguard.keep(self._learned(), _psnr_db(self.smoothed_mse), elapsed)
+                self.safeguard.keep(self._learned(), inspection.psnr_db(self.smoothed_mse), elapsed)
                 semantic_value = facts.semantic if facts.semantic is not None else semantic_value
                 self._report(done, elapsed, self.smoothed_mse, semantic_value)
                 next_report = elapsed + _REPORT_S
@@ -284,10 +285,10 @@ class Trainer:
     def _nearly_good(self, mse: float, done: float) -> bool:
         """Whether the PSNR asked for may have been reached; begins to round weights when it seems so without."""
         wanted = self.config.psnr_db
-        if wanted is None or math.isnan(mse) or _psnr_db(mse) < wanted - _NOISE_DB:
+        if wanted is None or math.isnan(mse) or inspection.psnr_db(mse) < wanted - _NOISE_DB:
             return False
         if self.rounded is None and self.config.rounding_share:
-            if _psnr_db(mse) >= wanted:
+            if inspection.psnr_db(mse) >= wanted:
                 self._begin_rounding()
             return False
         return True
@@ -449,15 +450,11 @@ class Trainer:
         )
 
     def _report(self, done: float, elapsed: float, mse: float, semantic: float | None) -> None:
-        psnr_db = _psnr_db(mse)
+        psnr_db = inspection.psnr_db(mse)
         segment, count = self.report_as
         self.observer.step(
             StepEvent(segment, count, min(done, 1.0), self.steps, elapsed, psnr_db, self.rate_bpp, semantic)
         )
-
-
-def _psnr_db(mse: float) -> float:
-    return math.nan if math.isnan(mse) else -10 * math.log10(max(mse, 1e-10))
 
 
 class _RunningMean:
