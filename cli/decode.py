@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from nervcodec.events import Observer
 
 
+_MUCH_MEMORY, _MANY_PIXELS = 2 * 10**9, 20 * 10**9  # bytes, from which decode says what it will take
+
+
 def _patch(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,4}),(\d{1,4})", text.strip())
     if not match:
@@ -96,6 +99,7 @@ def decode(
         if as_images:
             assert target is not None
             _check_images(target, numbers, len(video), force)
+        _state_needs(video, len(numbers), scale, progress)
         pixels = _counted(video, numbers, patch, scale, progress)
         if as_images:
             assert target is not None
@@ -113,6 +117,24 @@ def decode(
     if target is not None and not quiet:
         what = f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames"
         click.echo(what)
+
+
+def _state_needs(video: NervVideo, count: int, scale: float, progress: Observer) -> None:
+    """Say what a large decode will take before it takes it; refuse what this machine cannot hold."""
+    from nervcodec.cli.render import human_bytes
+    from nervcodec.device import physical_memory
+
+    needs = video.needs(count, scale)
+    memory, pixels = human_bytes(needs.memory_bytes), human_bytes(needs.pixel_bytes)
+    there = physical_memory()
+    if there is not None and needs.memory_bytes > there:
+        raise ConfigError(
+            f"{video.path}: decoding takes about {memory} of memory; this machine has {human_bytes(there)}"
+        )
+    if needs.memory_bytes > _MUCH_MEMORY or needs.pixel_bytes > _MANY_PIXELS:
+        size = f"{video.header.video.width} x {video.header.video.height}"
+        scaled = "" if scale == 1 else f", times {scale:g}"
+        progress.note(f"{count:,} frames of {size}{scaled}: about {memory} of memory, {pixels} before compression")
 
 
 def _counted(

@@ -23,11 +23,17 @@ CODECS = options.Parsed("LIST", _codecs)
 @click.argument("file", type=options.EXISTING)
 @click.argument("original", required=False, type=options.EXISTING_ANY)
 @click.option("--per-frame", type=click.Path(dir_okay=False), metavar="OUT.csv", help="Write every frame's figures.")
+@click.option("--per-patch", type=click.Path(dir_okay=False), metavar="OUT.csv", help="The same of every patch.")
 @click.option("--against", type=CODECS, help="Also encode with these at the same bytes: x264,x265,svtav1,vvenc.")
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="OUT.png", help="Draw --against as curves.")
 @click.option("--report", "page", type=click.Path(dir_okay=False), metavar="OUT.html", help="All of it as one page.")
 @click.option("--queries", type=options.EXISTING, help="Texts to compare rankings by, one a line. Default: 50 shipped.")
-@click.option("--dump-images", type=click.Path(file_okay=False), metavar="DIR", help="Ten pairs: original, decoded.")
+@click.option(
+    "--dump-images",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Ten PNGs: original, decoded, difference.",
+)
 @options.hardware
 @options.force
 @options.as_json
@@ -37,6 +43,7 @@ def evaluate(
     file: str,
     original: str | None,
     per_frame: str | None,
+    per_patch: str | None,
     dump_images: str | None,
     against: list[str] | None,
     plot: str | None,
@@ -70,25 +77,29 @@ def evaluate(
         if not beside.exists():
             raise click.UsageError(f"name the original video; {beside} is not there")
         original = str(beside)
-    table = Path(per_frame) if per_frame else None
+    tables = [Path(name) for name in (per_frame, per_patch) if name]
     drawing = Path(plot) if plot else None
     if drawing is not None:
         if not against:
             raise click.UsageError("--plot draws what --against measures; name codecs there")
         require_matplotlib()
-    for output in (table, drawing, Path(page) if page else None):
+    for output in (*tables, drawing, Path(page) if page else None):
         if output is not None:
             require_free(output, force)
     with observer(quiet) as progress:
         images = Path(dump_images) if dump_images else None
         texts = read_queries(Path(queries)) if queries else None
-        report = run(file, original, device, precision, progress, images, against=against or (), queries=texts)
-    if table is not None:
-        try:
-            with replacing(table) as temporary:
-                temporary.write_text(report.per_frame_csv())
-        except OSError as error:
-            raise ConfigError(f"{table}: cannot be written: {error.strerror or error}") from None
+        report = run(
+            file, original, device, precision, progress, images,
+            against=against or (), queries=texts, per_patch=per_patch is not None,
+        )  # fmt: skip
+    for table, text in ((per_frame, report.per_frame_csv), (per_patch, report.per_patch_csv)):
+        if table:
+            try:
+                with replacing(Path(table)) as temporary:
+                    temporary.write_text(text())
+            except OSError as error:
+                raise ConfigError(f"{table}: cannot be written: {error.strerror or error}") from None
     if drawing is not None:
         curves = {c[0].codec: [(p.size_bytes, p.quality.psnr_db) for p in c] for c in report.against}
         curves = {"nervcodec": [(report.size_bytes, report.psnr_db)], **curves}
@@ -109,6 +120,9 @@ def evaluate(
     if report.held_out_frames:
         fitted, held_out = report.of_role(FITTED), report.of_role(HELD_OUT)
         rows.insert(1, ("held out", f"{held_out['psnr']:.2f} dB, fitted {fitted['psnr']:.2f} dB"))
+    if report.between is not None:
+        at_patches = f"at patches {report.between.patch_psnr_db:.2f} dB"
+        rows.append(("between patches", f"{report.between.psnr_db:.2f} dB, {at_patches}"))
     if report.source_bytes:
         rows.append(("source", f"{human_bytes(report.source_bytes)}, audio included"))
     for role, figures in report.fidelity.items():

@@ -42,6 +42,20 @@ class PatchGrid:
         """All boxes, row by row."""
         return [self.box(r, c) for r in range(self.rows) for c in range(self.columns)]
 
+    def box_between(self, row: float, column: float) -> tuple[int, int, int, int]:
+        """(x, y, width, height) of a window of the smallest patch's size at a position between patches.
+
+        Args:
+            row, column: of its top left corner; 0.5 is halfway from the first patch to the second.
+
+        Raises:
+            IndexError: it does not lie within the frame.
+        """
+        if not (0 <= row <= self.rows - 1 and 0 <= column <= self.columns - 1):
+            raise IndexError(f"position {row:g},{column:g} is outside the {self.rows}x{self.columns} grid")
+        x, y = int(column * self.width / self.columns), int(row * self.height / self.rows)
+        return x, y, self.width // self.columns, self.height // self.rows
+
     @property
     def patch_size(self) -> tuple[int, int]:
         """(height, width) that every patch fits in: the largest patch's."""
@@ -56,6 +70,6 @@ def frame_coordinate(frame: Number, count: int) -> Number:
     return frame / max(count - 1, 1)  # type: ignore[operator]
 
 
-def patch_coordinates(frame: int, row: int, column: int, count: int, grid: PatchGrid) -> tuple[float, float, float]:
-    """(t, y, x) of a patch in [0, 1]: the frame's time and the patch's centre."""
+def patch_coordinates(frame: int, row: float, column: float, count: int, grid: PatchGrid) -> tuple[float, float, float]:
+    """(t, y, x) of a patch in [0, 1]: the frame's time and the patch's centre; between patches too."""
     return frame_coordinate(frame, count), (row + 0.5) / grid.rows, (column + 0.5) / grid.columns

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.formats import container
 from nervcodec.formats.header import Header, Segment, SemanticFacts
-from nervcodec.network.build import check_shapes, from_arrays
+from nervcodec.network.build import check_shapes, from_arrays, parameter_count
 from nervcodec.network.config import network_from_json
 from nervcodec.network.field import Field
 from nervcodec.video.writer import Sound
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from nervcodec.search.moments import Moment
     from nervcodec.semantic.encoder import SemanticEncoder
 
-_FRAMES_IN_MEMORY = 4  # float frames rendered at once on a CPU
+_FRAMES_IN_MEMORY = 4  # rendered at once, where they are small
+_PIXELS_IN_MEMORY = 1 << 23  # of frames rendered at once
+_BYTES_PER_PIXEL = 64  # that rendering takes at its peak, features included
+_BYTES_AT_REST = 400 << 20  # Python, torch
 _EMBED_BATCH = 32
 _OPEN_SEGMENTS = 2  # networks kept ready
 
@@ -47,6 +51,19 @@ def open_video(path: str | Path, device: str = "auto", precision: str = "auto") 
         ConfigError: the device is not there.
     """
     return NervVideo(container.read(Path(path)), choose(device, precision))
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What decoding takes.
+
+    Attributes:
+        memory_bytes: at its peak, about.
+        pixel_bytes: all the frames as uint8 RGB.
+    """
+
+    memory_bytes: int
+    pixel_bytes: int
 
 
 class NervVideo(Sequence):
@@ -143,6 +160,20 @@ class NervVideo(Sequence):
         for segment, local in self._runs(range(len(self)) if numbers is None else numbers):
             yield from self._render(self._field(segment).render, local, scale)
 
+    def needs(self, count: int, scale: float = 1.0) -> Needs:
+        """What decoding ``count`` frames takes, from the header alone."""
+        facts = self.header.video
+        pixels = facts.width * facts.height
+        shown = max(1, round(facts.width * scale)) * max(1, round(facts.height * scale))
+        weights = 4 * _OPEN_SEGMENTS * max(parameter_count(network_from_json(s.network)) for s in self.header.segments)
+        frames = self._most_at_once * _BYTES_PER_PIXEL * (pixels + (shown if scale != 1 else 0))
+        return Needs(_BYTES_AT_REST + weights + frames, 3 * shown * count)
+
+    @property
+    def _most_at_once(self) -> int:
+        """Frames rendered in one go."""
+        return max(1, min(_FRAMES_IN_MEMORY, _PIXELS_IN_MEMORY // (self.header.video.width * self.header.video.height)))
+
     def at_constant_rate(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """Repeat or drop frames of a variable rate so that they keep their times at :attr:`frame_rate`.
 
@@ -174,6 +205,21 @@ class NervVideo(Sequence):
         for segment, local in self._runs(numbers):
             field = self._field(segment)
             yield from self._render(lambda f, field=field: field.render_patch(f, row, column), local, scale)
+
+    def window_between(self, frame: int, row: float, column: float) -> np.ndarray:
+        """A window of a patch's size at a position between patches, ``(h, w, 3)`` uint8 RGB.
+
+        Args:
+            frame: its number.
+            row, column: position in the patch grid, see ``PatchGrid.box_between``.
+
+        Raises:
+            IndexError: no such frame, or the window does not lie within it.
+        """
+        self.grid.box_between(row, column)
+        segment, local = next(self._runs([self._checked(frame)]))
+        field = self._field(segment)
+        return next(self._render(lambda frames: field.render_between(frames, row, column), local, 1.0))
 
     # ------------------------------------------------------------------ sound
 
@@ -266,8 +312,9 @@ class NervVideo(Sequence):
             raise IndexError(f"frame {index} is out of range; there are {len(self)}")
         return index % len(self)
 
-    def _runs(self, numbers: Iterable[int], longest: int = _FRAMES_IN_MEMORY) -> Iterator[tuple[int, list[int]]]:
+    def _runs(self, numbers: Iterable[int], longest: int | None = None) -> Iterator[tuple[int, list[int]]]:
         """Group frame numbers, in order, by segment: (segment, frames counted from its first)."""
+        longest = longest or self._most_at_once
         segment, run = -1, []
         for number in numbers:
             if not 0 <= number < len(self):

@@ -32,6 +32,14 @@ def keep_memory() -> None:
         mallopt(option, value)
 
 
+def physical_memory() -> int | None:
+    """Bytes of memory in this machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not POSIX
+        return None
+
+
 @dataclass(frozen=True)
 class Hardware:
     """Where and how a network runs.

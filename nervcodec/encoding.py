@@ -16,13 +16,14 @@ import torch
 
 from nervcodec import __version__, metrics, options, sizing
 from nervcodec.coordinates import PatchGrid
-from nervcodec.device import choose
+from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
 from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.inspection import spread
 from nervcodec.fitting.rate_control import SizeGoal, coded_to
-from nervcodec.fitting.tensorboard import TensorBoardLog, require_tensorboard
+from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED, TensorBoardLog, require_tensorboard
 from nervcodec.fitting.trainer import FitResult, SegmentData, Trainer
 from nervcodec.formats import bitstream, container
 from nervcodec.formats.fields import from_json, to_json
@@ -234,7 +235,7 @@ class _Encoder:
             index, count: which segment of how many.
             fit: settings, with the segment's share of the time.
         """
-        split, hardware, encoder = self.wanted.split, self.hardware, self.encoder
+        split, encoder = self.wanted.split, self.encoder
         fitted = np.array(split.roles(first, len(pixels))) == FITTED if split else np.ones(len(pixels), bool)
         if not fitted.any():
             raise ConfigError(f"the split leaves no frame to fit in the segment that starts at frame {first}")
@@ -244,7 +245,9 @@ class _Encoder:
             embedded = np.flatnonzero(fitted)[sampled_frames(fitted.sum(), rate, self.wanted.semantic_fps)]
         geometry = Geometry(len(pixels), self.info.height, self.info.width, self.grid.rows, self.grid.columns)
         goal = self._size_goal(geometry, len(embedded))  # refuses a size that is too small before any work
-        data = SegmentData(pixels, self._embed(pixels[embedded]), embedded, fitted)
+        shown = self._held_out_to_show(fitted)
+        similar = self._embed(pixels[shown]) if len(shown) else None
+        data = SegmentData(pixels, self._embed(pixels[embedded]), embedded, fitted, similar, shown)
         config = sizing.network_config(
             self.wanted.network,
             geometry,
@@ -253,11 +256,8 @@ class _Encoder:
             embedded.tolist(),
             int(fitted.sum()),
             find_cuts(pixels),
-            sizing.expected_passes(geometry, fit, int(fitted.sum()), hardware.device),
+            sizing.expected_passes(geometry, fit, int(fitted.sum()), self.hardware.device),
         )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fit.seed + index)
-            field = build(config)
 
         def quantised_psnr_db(field: Field, steps: dict[str, np.ndarray]) -> float:
             weights = bitstream.decode(coded_to(field, steps, goal))
@@ -265,23 +265,37 @@ class _Encoder:
 
         self.observer.stage("Fitting")
         parameters = parameter_count(config)
-        trainer = Trainer(
-            field,
-            data,
-            fit,
-            hardware,
-            self.observer,
-            segment=index,
-            segment_count=count,
-            rate_bpp=metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3]),
-            goal=goal,
-            quantised_psnr_db=quantised_psnr_db,
-            checkpoint=self.checkpoint,
-            log=self._log(index, count),
-        )
-        if self.checkpoint.current.trainer is not None:
-            trainer.restore(self.checkpoint.current.trainer)
-        result = trainer.fit()
+        expected_bpp = metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3])
+        log = self._log(index, count)
+
+        def fitted_on(hardware: Hardware) -> tuple[Field, FitResult]:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(fit.seed + index)
+                field = build(config)
+            trainer = Trainer(
+                field,
+                data,
+                fit,
+                hardware,
+                self.observer,
+                segment=index,
+                segment_count=count,
+                rate_bpp=expected_bpp,
+                goal=goal,
+                quantised_psnr_db=quantised_psnr_db,
+                checkpoint=self.checkpoint,
+                log=log,
+            )
+            if self.checkpoint.current.trainer is not None:
+                trainer.restore(self.checkpoint.current.trainer)
+            return field, trainer.fit()
+
+        try:
+            field, result = fitted_on(self.hardware)
+        except torch.cuda.OutOfMemoryError:
+            self.hardware = choose("cpu", self.wanted.precision)
+            self.observer.note("the GPU's memory does not hold this fit at any batch size; it goes on on the CPU")
+            field, result = fitted_on(self.hardware)
         if index and not result.steps:
             return None
         stream = coded_to(field, result.rounding, goal)
@@ -290,6 +304,12 @@ class _Encoder:
         psnr_db = self._measure(config, bitstream.values(tensors), pixels, np.arange(len(pixels)))
         segment = Segment(first, len(pixels), network_to_json(config), f"{index}/", tuple(embedded.tolist()))
         return _EncodedSegment(segment, stream, bitstream.entropy_bytes(tensors), psnr_db, parameters, result)
+
+    def _held_out_to_show(self, fitted: np.ndarray) -> np.ndarray:
+        """Held-out frames whose similarity the log shows, by number."""
+        if self.wanted.log_dir is None or self.encoder is None or fitted.all():
+            return np.empty(0, np.int64)
+        return np.array(spread(np.flatnonzero(~fitted), HELD_OUT_EMBEDDED), np.int64)
 
     def _embed(self, frames: np.ndarray) -> np.ndarray | None:
         """Reference embeddings of every patch of some frames, where an encoder was chosen."""

@@ -19,6 +19,7 @@ from nervcodec.classical import Point, Vmaf, curves_at
 from nervcodec.decoding import NervVideo, open_video
 from nervcodec.errors import VideoError
 from nervcodec.events import Observer
+from nervcodec.patchwise import BetweenPatches, PatchFigures, between_patches, of_patches
 from nervcodec.semantic import fidelity
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
@@ -27,15 +28,21 @@ from nervcodec.video.reader import read_frames
 from nervcodec.video.source import SourceOptions, VideoInfo, scan
 from nervcodec.video.writer import write_png
 
+_LOOKED_BETWEEN = 4  # frames
+
 
 class FrameFigures(NamedTuple):
-    """One frame against the original: its number, figures, and role in the fit (see ``nervcodec.split``)."""
+    """One frame against the original: its number, figures, and role in the fit (see ``nervcodec.split``).
+
+    ``cosine`` is the mean over patches of predicted and reference embeddings; None where no reference was made.
+    """
 
     frame: int
     psnr_db: float
     ssim: float
     ms_ssim: float | None
     role: str
+    cosine: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class EvalReport:
         decode_fps: frames a second as uint8 arrays, opening the file apart.
         fidelity: of embeddings, by the role of the frames, ``train`` or ``val``; empty where there are none.
         per_frame: every frame's role in the fit and figures.
+        per_patch: the same of every patch of every frame, where it was asked for.
+        between: what the network gives halfway between patches; None where there is a single patch.
         vmaf: 0 to 100, where other codecs were asked for and ffmpeg has libvmaf.
         against: for each codec asked for, its point at no more bytes than the file, then one of fewer and one of more.
     """
@@ -65,6 +74,8 @@ class EvalReport:
     per_frame: list[FrameFigures]
     vmaf: float | None = None
     against: tuple[tuple[Point, ...], ...] = ()
+    per_patch: tuple[PatchFigures, ...] = ()
+    between: BetweenPatches | None = None
 
     def of_role(self, role: str) -> dict[str, object]:
         """Means over the frames of one role, ``train`` or ``val``, under the names of ``eval --json``."""
@@ -93,6 +104,7 @@ class EvalReport:
             "frames": len(self.per_frame),
             "semantic": _rounded(self.semantic),
             "retrieval": _rounded(self.retrieval),
+            "between_patches": None if self.between is None else self.between.to_json(),
             **{role: self.of_role(role) for role in (FITTED, HELD_OUT) if self.held_out_frames},
             **({"vmaf": self.vmaf, "against": [p.to_json() for c in self.against for p in c]} if self.against else {}),
         }
@@ -104,13 +116,21 @@ class EvalReport:
 
     def per_frame_csv(self) -> str:
         """A table of all frames as CSV text."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["frame", "psnr_db", "ssim", "ms_ssim", "role"])
-        for row in self.per_frame:
-            ms_ssim = "" if row.ms_ssim is None else f"{row.ms_ssim:.6f}"
-            writer.writerow([row.frame, f"{row.psnr_db:.4f}", f"{row.ssim:.6f}", ms_ssim, row.role])
-        return text.getvalue()
+        return _csv(FrameFigures._fields, self.per_frame)
+
+    def per_patch_csv(self) -> str:
+        """A table of all patches of all frames as CSV text."""
+        return _csv(PatchFigures._fields, self.per_patch)
+
+
+def _csv(names: Sequence[str], rows: Sequence[FrameFigures | PatchFigures]) -> str:
+    """Rows under their names; nothing stands for None."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in row])
+    return text.getvalue()
 
 
 def _means(rows: list[FrameFigures]) -> dict[str, float | None]:
@@ -160,6 +180,7 @@ def evaluate(
     retrieval: bool = True,
     against: Sequence[str] = (),
     queries: Sequence[str] | None = None,
+    per_patch: bool = False,
 ) -> EvalReport:
     """Compare a container with the video it was made from.
 
@@ -168,10 +189,11 @@ def evaluate(
         original: the source, file or folder.
         device, precision: as :func:`nervcodec.open`.
         observer: told of progress.
-        dump_images: a folder for PNG images of original and decoded frames side by side, about ten of them.
+        dump_images: a folder for PNG images, about ten: original, decoded and amplified difference side by side.
         retrieval: also compute reference embeddings and compare rankings, where the container has embeddings.
         against: names of :data:`nervcodec.classical.CODECS` to encode the same frames with at the same bytes.
         queries: texts whose rankings are compared; None: those shipped with the package.
+        per_patch: also measure every patch of every frame by itself.
 
     Raises:
         ContainerError, VideoError, EncoderError: as opening either file or loading the encoder does.
@@ -188,7 +210,10 @@ def evaluate(
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
     judged = _judged_frames(video, roles) if retrieval and video.header.semantic else {}
     wanted = {int(number) for parts in judged.values() for part in parts for number in part}
+    fitted = [number for number, role in enumerate(roles) if role == FITTED]
+    looked_between = {fitted[i] for i in np.linspace(0, len(fitted) - 1, _LOOKED_BETWEEN).round().astype(int)}
     kept: dict[int, np.ndarray] = {}
+    patches: list[PatchFigures] = []
     observer.stage("Comparing frames", len(video))
     rows: list[FrameFigures] = []
     decode_s = 0.0
@@ -206,14 +231,22 @@ def evaluate(
                 vmaf.add(frame, source)
             if dump_images is not None and number % max(1, len(video) // 10) == 0:
                 dump_images.mkdir(parents=True, exist_ok=True)
-                write_png(dump_images / f"frame_{number:05d}.png", np.concatenate([source, frame], axis=1))
-            if number in wanted:
+                images = (source, frame, metrics.amplified_difference(frame, source))
+                write_png(dump_images / f"frame_{number:05d}.png", np.concatenate(images, axis=1))
+            if per_patch:
+                patches += of_patches(number, frame, source, video.grid, roles[number])
+            if number in wanted or number in looked_between:
                 kept[number] = np.array(source)
             observer.advance()
         if vmaf is not None:
             score = vmaf.score()
     texts = queries if queries is not None else fidelity.shipped_queries()
-    found = _fidelity(video, kept, judged, texts, observer) if wanted else {}
+    found, cosines = _fidelity(video, kept, judged, texts, observer) if wanted else ({}, {})
+    rows = [r._replace(cosine=float(cosines[r.frame].mean())) if r.frame in cosines else r for r in rows]
+    patches = [
+        p._replace(cosine=float(cosines[p.frame][p.row * video.grid.columns + p.column])) if p.frame in cosines else p
+        for p in patches
+    ]
     means = _means(rows)
     size = path.stat().st_size
     return EvalReport(
@@ -227,6 +260,8 @@ def evaluate(
         fidelity=found,
         per_frame=rows,
         vmaf=score,
+        per_patch=tuple(patches),
+        between=between_patches(video, {number: kept[number] for number in sorted(looked_between)}),
         against=tuple(tuple(c) for c in curves_at(against, size, info, options, observer)),
     )
 
@@ -254,12 +289,12 @@ def _fidelity(
     judged: dict[str, list[np.ndarray]],
     queries: Sequence[str],
     observer: Observer,
-) -> dict[str, fidelity.Fidelity]:
-    """Fidelity of the semantic head by role, from source frames by number."""
+) -> tuple[dict[str, fidelity.Fidelity], dict[int, np.ndarray]]:
+    """Fidelity of the semantic head by role, from source frames by number; and ``(P,)`` cosines of each frame."""
     assert video.header.semantic is not None
     encoder = load(video.header.semantic.encoder, video.hardware.device)
     vectors = encoder.embed_text(queries)
-    result = {}
+    result, cosines = {}, {}
     for role, parts in judged.items():
         if not parts:
             continue
@@ -271,4 +306,5 @@ def _fidelity(
         predicted = video.embeddings(numbers.tolist())
         times = video.frame_times_s[numbers]
         result[role] = fidelity.compare(predicted, np.concatenate(reference), vectors, times)
-    return result
+        cosines.update(zip(numbers.tolist(), (predicted * np.concatenate(reference)).sum(axis=-1), strict=True))
+    return result, cosines

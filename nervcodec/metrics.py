@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 IDENTICAL_DB = 100.0  # reported for frames without any error
+AMPLIFIED = 8  # times the difference is shown
 _LEVELS = 5
 
 
@@ -64,6 +65,12 @@ def ms_ssim(decoded: np.ndarray, original: np.ndarray) -> float | None:
     """MS-SSIM of two uint8 RGB images, see :func:`ms_ssim_of`."""
     value = ms_ssim_of(_batch(decoded), _batch(original), data_range=255)
     return None if value is None else float(value)
+
+
+def amplified_difference(decoded: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Absolute difference of two uint8 RGB images times :data:`AMPLIFIED`, at most 255, as one of the same kind."""
+    difference = np.abs(decoded.astype(np.int16) - original) * AMPLIFIED
+    return difference.clip(0, 255).astype(np.uint8)
 
 
 def rate_bpp(size_bytes: int, frames: int, height: int, width: int) -> float:

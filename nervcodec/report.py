@@ -16,6 +16,7 @@ from nervcodec.decoding import NervVideo, open_video
 from nervcodec.errors import ConfigError, EncoderError
 from nervcodec.evaluation import EvalReport, FrameFigures, open_original
 from nervcodec.formats.atomic import replacing
+from nervcodec.metrics import AMPLIFIED, amplified_difference
 from nervcodec.search.index import EmbeddingIndex
 from nervcodec.search.moments import Moment, find_moments
 from nervcodec.search.pictures import best_frame
@@ -24,7 +25,6 @@ from nervcodec.semantic.encoder import load
 from nervcodec.split import HELD_OUT
 from nervcodec.video.reader import read_frames
 
-AMPLIFIED = 8  # times the difference is shown
 _EXTREMES, _QUERIES = 3, 3
 _WIDTH = 420  # of a picture
 _PLOT = (960, 240)
@@ -108,6 +108,9 @@ def _summary(video: NervVideo, figures: EvalReport) -> str:
     if figures.held_out_frames:
         roles = {role: figures.of_role(role)["psnr"] for role in ("train", "val")}
         rows.append(("fitted and held-out frames", f"{roles['train']:.2f} dB and {roles['val']:.2f} dB"))
+    if figures.between is not None:
+        pair = f"{figures.between.psnr_db:.2f} dB and {figures.between.patch_psnr_db:.2f} dB"
+        rows.append(("halfway between patches and at patches", pair))
     for role, found in figures.fidelity.items():
         ranking = found.retrieval
         where = " (held out)" if role == HELD_OUT else ""
@@ -187,8 +190,7 @@ def _extremes(video: NervVideo, original: Path, frames: Sequence[FrameFigures]) 
         pictures = ""
         for frame in chosen:
             decoded, source = video[frame.frame], sources[frame.frame]
-            difference = np.abs(decoded.astype(np.int16) - source) * AMPLIFIED
-            images = (source, decoded, difference.clip(0, 255).astype(np.uint8))
+            images = (source, decoded, amplified_difference(decoded, source))
             shown = "".join(_image(Image.fromarray(image)) for image in images)
             held_out = ", held out" if frame.role == HELD_OUT else ""
             caption = f"frame {frame.frame}, {frame.psnr_db:.2f} dB{held_out}"

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The command line's promises, each by the real entry point."""
 
+import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from nervcodec.video.source import scan
 
 COMMANDS = ["encode", "decode", "search", "eval", "info", "verify", "presets"]
 NONE = ["--encoder", "none"]
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def test_version_and_module(run, tmp_path):
@@ -362,6 +365,29 @@ def test_eval_writes_one_page_that_needs_no_network(run, small_nerv, bikes, tmp_
     assert again.returncode == 1
 
 
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here; on Debian: apt-get install chromium")
+def test_a_browser_shows_the_page_with_its_pictures(run, small_nerv, bikes, tmp_path):
+    assert run("eval", small_nerv, bikes, "--report", "r.html").returncode == 0
+    result = subprocess.run(
+        [
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+            f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1100,3600",
+            f"--screenshot={tmp_path / 'page.png'}", (tmp_path / "r.html").as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (tmp_path / "page.png").exists(), result.stderr
+    with Image.open(tmp_path / "page.png") as image:
+        shown = np.asarray(image.convert("RGB")).astype(int)
+    blue = (abs(shown - (0x3B, 0x6E, 0xA8)).max(axis=2) < 12).sum()
+    assert blue > 2000  # the curve and the bars of bytes by part
+    written = (shown.max(axis=2) < 80).sum()
+    assert written > 5000
+    colours = np.unique(shown.reshape(-1, 3) // 8, axis=0)
+    assert len(colours) > 1000  # photographs, not broken pictures
+
+
 def test_a_debug_run_takes_seconds(run, carphone, tmp_path):
     for preset in ("default", "comparable"):
         result = run(
@@ -397,13 +423,25 @@ def test_presets(run):
 
 
 def test_eval_json(run, small_nerv, bikes, tmp_path):
-    result = run("eval", small_nerv, bikes, "--json", "--per-frame", "t.csv", "--dump-images", "pairs")
+    result = run(
+        "eval", small_nerv, bikes, "--json", "--per-frame", "t.csv", "--per-patch", "p.csv", "--dump-images", "pairs"
+    )
     assert result.returncode == 0, result.stderr
     data = json.loads(result.stdout)
     assert {"psnr", "ssim", "ms_ssim", "bpp", "bytes", "semantic", "retrieval", "decode_fps"} <= set(data)
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 51
+    with (tmp_path / "p.csv").open() as file:
+        patches = list(csv.DictReader(file))
+    assert len(patches) == 50 * 8
+    assert {row["role"] for row in patches} == {"train"}
+    assert sum(row["cosine"] != "" for row in patches) == 8 * 10  # five frames a second are embedded
+    assert all(0 < float(row["ssim"]) < 1 and 5 < float(row["psnr_db"]) < 60 for row in patches)
     with Image.open(next((tmp_path / "pairs").iterdir())) as image:
-        assert image.size == (640, 136)
+        assert image.size == (960, 136)
+        source, decoded, difference = np.split(np.asarray(image).astype(int), 3, axis=1)
+    assert (difference == np.minimum(8 * abs(source - decoded), 255)).all()
+    assert data["between_patches"]["positions"] == 4 * 13
+    assert abs(data["between_patches"]["drop_db"]) < 1
     assert run("eval", small_nerv).returncode == 2
 
 

@@ -37,7 +37,9 @@ def logged(tmp_path_factory):
         video[i, 10:30, 4 + 4 * i : 24 + 4 * i] = (220, 120, 30)
     fitted = np.array([True, True, True, False] * 2)
     field = build(sizing.grid_config(Geometry(8, 48, 64, 2, 4), 30_000, SemanticConfig(12, code_frames=(0, 2, 4, 6))))
-    data = SegmentData(video, random_embeddings(), np.array([0, 2, 4, 6]), fitted)
+    data = SegmentData(
+        video, random_embeddings(), np.array([0, 2, 4, 6]), fitted, random_embeddings()[:1], np.array([3])
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer_module, "_REPORT_S", 0.0)
         patch.setattr(tensorboard, "_SHARE", 100.0)
@@ -54,7 +56,8 @@ def test_at_least_forty_scalars_of_every_kind(logged):
         "loss/total", "loss/pixel", "loss/semantic", "loss/semantic_weighted", "loss/semantic_over_pixel",
         "loss/semantic_active", "gradient/decoder", "gradient/rgb_head", "gradient/semantic_head",
         "gradient/semantic_over_rgb", "weights/decoder_std", "fitted/psnr_by_frame_mean", "fitted/psnr_by_patch_std",
-        "held_out/psnr_by_frame_min", "fitted/similarity_by_frame_max", "quality/fitted_less_held_out",
+        "held_out/psnr_by_frame_min", "fitted/similarity_by_frame_max", "held_out/similarity_by_patch_min",
+        "progress/logging_share", "quality/fitted_less_held_out",
         "counts/frames_fitted", "counts/frames_held_out", "counts/patches", "learning_rate/muon_0_0",
     ):  # fmt: skip
         assert wanted in tags, wanted
@@ -93,6 +96,15 @@ def test_every_tag_is_documented(logged):
         assert any(re.fullmatch(pattern, tag) for pattern in documented), tag
 
 
+def test_held_out_similarity_of_an_encode(carphone, tmp_path):
+    folder = tmp_path / "log"
+    nervcodec.encode(
+        carphone, tmp_path / "a.nerv", epochs=3, duration_s=0.5, split="6_6_10", encoder="offline", log_dir=str(folder),
+    )  # fmt: skip
+    values = [e.value for e in read(folder).Scalars("held_out/similarity_by_frame_mean")]
+    assert 0.5 < values[-1] < 1
+
+
 def test_logging_takes_little_of_the_fit(carphone, tmp_path):
     report = nervcodec.encode(
         carphone, tmp_path / "a.nerv", time_s=4.0, duration_s=1.0, segment="0.5s", encoder="none",
@@ -100,4 +112,6 @@ def test_logging_takes_little_of_the_fit(carphone, tmp_path):
     )  # fmt: skip
     assert report.steps > 20
     for segment in ("segment_0", "segment_1"):
-        assert len(read(tmp_path / "log" / segment).Tags()["scalars"]) >= 40
+        log = read(tmp_path / "log" / segment)
+        assert len(log.Tags()["scalars"]) >= 40
+        assert log.Scalars("progress/logging_share")[-1].value < 0.03

@@ -74,12 +74,10 @@ def quality(trainer: Trainer, frames: Sequence[int]) -> Quality:
         error = [(a - b).square().mean().item() for a, b in _patches(trainer, image, target)]
         by_patch.append([psnr_db(value) for value in error])
         by_frame.append(psnr_db((image - target).square().mean().item()))
-        row = int(trainer.rows_of_frames[frame]) if trainer.reference is not None else -1
-        if centred is not None and row >= 0:
-            assert trainer.reference is not None
+        reference = trainer.reference_of.get(frame)
+        if centred is not None and reference is not None:
             assert trainer.field.semantic is not None
-            mean = trainer.field.semantic.mean
-            cosine = F.cosine_similarity(centred + mean, trainer.reference[row] + mean, dim=-1)
+            cosine = F.cosine_similarity(centred + trainer.field.semantic.mean, reference, dim=-1)
             similarity.append(cosine.cpu().numpy())
     count = trainer.field.geometry.patch_rows * trainer.field.geometry.patch_columns
     return Quality(np.array(by_patch), np.array(by_frame), np.stack(similarity) if similarity else np.empty((0, count)))

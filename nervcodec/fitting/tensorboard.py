@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from nervcodec.errors import ConfigError
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 _SHARE = 0.02  # of the fit's time that may go into logging
 _LOOKED_AT = 8  # frames of either kind that a look measures
+_LOOK_S = 0.5  # that a look is taken to last before there was one
 _PICTURES = 3
+HELD_OUT_EMBEDDED = 4  # held-out frames that get reference embeddings, only for the log
 
 
 def require_tensorboard() -> None:
@@ -36,7 +39,7 @@ def require_tensorboard() -> None:
 class TensorBoardLog:
     """Writes scalars at intervals, and now and then a look at frames, histograms and pictures.
 
-    The time it takes stays below a fiftieth of the fit's.
+    The time it takes stays below a fiftieth of the fit's, but for the first scalars and a last look after the fit.
 
     Args:
         folder: of the event files; one below it for each segment where there are several.
@@ -54,10 +57,10 @@ class TensorBoardLog:
             self.writer = SummaryWriter(str(folder))
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}") from None
-        self._spent_s = self._look_s = 0.0
+        self._spent_s, self._look_s = 0.0, _LOOK_S
         self._started = False
 
-    def record(self, trainer: Trainer, facts: StepFacts, done: float, elapsed_s: float) -> None:
+    def record(self, trainer: Trainer, facts: StepFacts, elapsed_s: float) -> None:
         """Note a step, if there is time for it."""
         if self._started and self._spent_s > _SHARE * elapsed_s:
             return
@@ -65,7 +68,7 @@ class TensorBoardLog:
         if not self._started:
             self._counts(trainer)
         self._scalars(trainer, facts, elapsed_s)
-        if not self._started or self._spent_s + self._look_s <= _SHARE * elapsed_s or done >= 1:
+        if self._spent_s + self._look_s <= _SHARE * elapsed_s:
             looked = time.perf_counter()
             self._look(trainer)
             self._look_s = time.perf_counter() - looked
@@ -112,6 +115,7 @@ class TensorBoardLog:
             "progress/epochs": step / trainer.steps_per_epoch,
             "progress/seconds": elapsed_s,
             "progress/steps_a_second": step / max(elapsed_s, 1e-9),
+            "progress/logging_share": self._spent_s / max(elapsed_s, 1e-9),
             "progress/rate_scale": trainer.lr_scale,
         }
         for number, optimizer in enumerate(trainer.optimizers):
@@ -131,11 +135,10 @@ class TensorBoardLog:
         for role, frames in (("fitted", trainer.fitted_frames), ("held_out", trainer.held_out_frames)):
             if not len(frames):
                 continue
+            embedded = np.array([frame for frame in frames.tolist() if frame in trainer.reference_of], np.int64)
             chosen = inspection.spread(frames, _LOOKED_AT)
-            if role == "fitted" and trainer.reference is not None:
-                chosen = sorted(
-                    {*inspection.spread(trainer.embedded_frames, _LOOKED_AT // 2), *chosen[: _LOOKED_AT // 2]}
-                )
+            if len(embedded):
+                chosen = sorted({*inspection.spread(embedded, _LOOKED_AT // 2), *chosen[: _LOOKED_AT // 2]})
             found = inspection.quality(trainer, chosen)
             means[role] = float(found.frame_psnr_db.mean())
             spreads = {"psnr_by_frame": found.frame_psnr_db, "psnr_by_patch": found.psnr_db.mean(axis=0)}

@@ -47,12 +47,15 @@ class SegmentData:
         embeddings: ``(n, patches, D)`` float32 unit vectors of some frames, or None.
         embedded_frames: ``(n,)`` the numbers of those frames, ascending.
         fitted: ``(N,)`` bool, the frames to fit, at least one; None for all.
+        held_out_embeddings, held_out_embedded: the same for some held-out frames, only to be looked at.
     """
 
     frames: np.ndarray
     embeddings: np.ndarray | None = None
     embedded_frames: np.ndarray | None = None
     fitted: np.ndarray | None = None
+    held_out_embeddings: np.ndarray | None = None
+    held_out_embedded: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,6 @@ class Trainer:
             self.units = self.units[torch.from_numpy(data.fitted)[field.unit_frames(self.units)]]
         fitted = np.ones(len(data.frames), bool) if data.fitted is None else data.fitted
         self.fitted_frames, self.held_out_frames = np.flatnonzero(fitted), np.flatnonzero(~fitted)
-        self.embedded_frames = np.empty(0, np.int64) if data.embedded_frames is None else data.embedded_frames
         self.batch_size = min(config.batch_size or field.default_batch_size, len(self.units))
         self.part_size = self.batch_size
         self.steps_per_epoch = -(-len(self.units) // self.batch_size)
@@ -138,6 +140,7 @@ class Trainer:
 
     def _prepare_semantics(self, data: SegmentData) -> None:
         self.reference: Tensor | None = None
+        self.reference_of: dict[int, Tensor] = {}
         head = self.field.semantic
         if head is None or data.embeddings is None or self.config.semantic_weight == 0:
             return
@@ -150,6 +153,10 @@ class Trainer:
         rows = torch.full((self.field.geometry.frames,), -1, dtype=torch.long)
         rows[torch.as_tensor(data.embedded_frames, dtype=torch.long)] = torch.arange(len(reference))
         self.rows_of_frames = rows
+        self.reference_of = dict(zip(np.asarray(data.embedded_frames).tolist(), reference, strict=True))
+        if data.held_out_embeddings is not None:
+            extra = torch.from_numpy(data.held_out_embeddings).to(self.hardware.device)
+            self.reference_of.update(zip(np.asarray(data.held_out_embedded).tolist(), extra, strict=True))
         with torch.no_grad():
             head.mean.copy_(mean)
             if not raw:
@@ -218,7 +225,7 @@ class Trainer:
                 self._report(done, elapsed, self.smoothed_mse, semantic_value)
                 next_report = elapsed + _REPORT_S
                 if self.log is not None:
-                    self.log.record(self, facts, done, elapsed)
+                    self.log.record(self, facts, elapsed)
                 if self.checkpoint is not None:
                     self.checkpoint.save_if_due(self.state)
                 if self._nearly_good(self.smoothed_mse, done) and elapsed >= next_check:

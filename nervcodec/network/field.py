@@ -75,6 +75,10 @@ class Field(nn.Module, ABC):
         """One patch of each frame, ``(B, h, w, 3)``, without computing the rest of the frame."""
 
     @abstractmethod
+    def render_between(self, frames: Tensor, row: float, column: float) -> Tensor:
+        """A window between patches, ``(B, h, w, 3)``; position and size as ``PatchGrid.box_between`` has them."""
+
+    @abstractmethod
     def coefficients(self, frames: Tensor) -> Tensor:
         """``(B,)`` frame numbers to coordinates in the semantic head's basis, ``(B, patches, rank)`` float32."""
 

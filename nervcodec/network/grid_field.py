@@ -157,7 +157,12 @@ class GridField(Field):
         return self.unpack(packed)
 
     def render_patch(self, frames: Tensor, row: int, column: int) -> Tensor:
-        x, y, width, height = self.geometry.patches.box(row, column)
+        return self._render_box(frames, *self.geometry.patches.box(row, column))
+
+    def render_between(self, frames: Tensor, row: float, column: float) -> Tensor:
+        return self._render_box(frames, *self.geometry.patches.box_between(row, column))
+
+    def _render_box(self, frames: Tensor, x: int, y: int, width: int, height: int) -> Tensor:
         halo = self.halo
         window = (
             max(0, y // CELL - halo),

@@ -55,17 +55,18 @@ class PatchField(Field):
         self.pixels = nn.Conv2d(widths[-1], 3, 3, padding=1)
         self.semantic = SemanticHead(widths[-1], config.semantic, (1, 1)) if config.semantic else None
 
-    def _coordinates(self, units: Tensor) -> Tensor:
-        """``(B,)`` patch numbers, counted row by row through each frame, to ``(B, 3)``."""
+    def _coordinates(self, units: Tensor) -> list[tuple[float, float, float]]:
+        """``(B,)`` patch numbers, counted row by row through each frame, to their places in [0, 1]."""
         grid, rows = self.geometry.patches, []
         per_frame = grid.rows * grid.columns
         for unit in units.tolist():
             frame, patch = divmod(unit, per_frame)
             rows.append(patch_coordinates(frame, *divmod(patch, grid.columns), self.geometry.frames, grid))
-        return torch.tensor(rows, dtype=torch.float32, device=self.device)
+        return rows
 
-    def _trunk(self, units: Tensor) -> Tensor:
-        encoded = positional_encoding(self._coordinates(units), self.config.base, self.config.levels)
+    def _trunk(self, coordinates: list[tuple[float, float, float]]) -> Tensor:
+        places = torch.tensor(coordinates, dtype=torch.float32, device=self.device)
+        encoded = positional_encoding(places, self.config.base, self.config.levels)
         x = F.gelu(self.stem(encoded))
         return self.blocks(x.view(-1, self.config.fc_dim, *self.config.fc_hw))
 
@@ -95,16 +96,20 @@ class PatchField(Field):
         return embeddings[frame_rows, patch][:, None]
 
     def forward(self, units: Tensor, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
-        features = self._trunk(units)
+        features = self._trunk(self._coordinates(units))
         centred = None
         if with_semantics:
             assert self.semantic is not None
             centred = self.semantic(features.float().mean(dim=(2, 3))[:, None], self.unit_frames(units))
+        return self._pixels(features), centred
+
+    def _pixels(self, features: Tensor) -> Tensor:
+        """Features to packed patches of the largest patch's size."""
         size = self.geometry.patches.patch_size
         pixels = self.pixels(features)
         if tuple(pixels.shape[2:]) != size:
             pixels = F.interpolate(pixels.float(), size=size, mode="bilinear", antialias=True)
-        return pixels.permute(0, 2, 3, 1), centred
+        return pixels.permute(0, 2, 3, 1)
 
     def unpack(self, packed: Tensor) -> Tensor:
         return packed.float() + 0.5
@@ -126,11 +131,17 @@ class PatchField(Field):
         packed, _ = self(self._units(frames, row * self.geometry.patch_columns + column), with_semantics=False)
         return self.unpack(packed)[:, :height, :width]
 
+    def render_between(self, frames: Tensor, row: float, column: float) -> Tensor:
+        grid = self.geometry.patches
+        _, _, width, height = grid.box_between(row, column)
+        places = [patch_coordinates(frame, row, column, self.geometry.frames, grid) for frame in frames.tolist()]
+        return self.unpack(self._pixels(self._trunk(places)))[:, :height, :width]
+
     def coefficients(self, frames: Tensor) -> Tensor:
         assert self.semantic is not None
         parts = []
         for patch in range(self.geometry.patch_rows * self.geometry.patch_columns):
-            features = self._trunk(self._units(frames, patch)).float().mean(dim=(2, 3))
+            features = self._trunk(self._coordinates(self._units(frames, patch))).float().mean(dim=(2, 3))
             parts.append(self.semantic.coefficients(features[:, None], frames))
         return torch.cat(parts, dim=1)
 
