@@ -121,7 +121,7 @@ def evaluate(
         fitted, held_out = report.of_role(FITTED), report.of_role(HELD_OUT)
         rows.insert(1, ("held out", f"{held_out['psnr']:.2f} dB, fitted {fitted['psnr']:.2f} dB"))
     if report.between is not None:
-        at_patches = f"at patches {report.between.patch_psnr_db:.2f} dB"
+        at_patches = f"the same pixels from patches {report.between.patch_psnr_db:.2f} dB"
         rows.append(("between patches", f"{report.between.psnr_db:.2f} dB, {at_patches}"))
     if report.source_bytes:
         rows.append(("source", f"{human_bytes(report.source_bytes)}, audio included"))

@@ -27,6 +27,7 @@ from nervcodec.errors import ContainerError
 LARGEST = 4095  # of a quantised value, either sign
 MAX_TABLE_BYTES = 16 << 20
 MAX_VALUES = 1 << 28
+FREE_VALUES, VALUES_PER_BYTE = 1 << 22, 256  # a short stream cannot ask for much memory or time
 MAX_TENSORS = 4096
 
 _NEAR = 3  # neighbours are told apart from -3 to 3, in units of a typical value
@@ -178,18 +179,19 @@ def read_table(stream: np.ndarray) -> tuple[list[StoredWeight], int]:
         lines = [_from_row(row) for row in rows]
     except (zlib.error, ValueError, TypeError, RecursionError):
         raise ContainerError("the table of weights is damaged") from None
-    if len({line.name for line in lines}) != len(lines) or sum(line.size for line in lines) > MAX_VALUES:
+    if len({line.name for line in lines}) != len(lines) or sum(line.size for line in lines) > most_values(len(data)):
         raise ContainerError("the table of weights is damaged")
     return lines, 4 + length
 
 
-def decode(stream: np.ndarray) -> dict[str, np.ndarray]:
-    """A stream back to float32 tensors by name.
+def most_values(size: int) -> int:
+    """Weights that a stream of so many bytes may hold; a thirtieth of a bit each is far less than any fit needs."""
+    return min(MAX_VALUES, FREE_VALUES + VALUES_PER_BYTE * size)
 
-    Raises:
-        ContainerError: the stream is damaged.
-    """
-    return values(read(stream))
+
+def decode(stream: np.ndarray, beginning: str = "") -> dict[str, np.ndarray]:
+    """A stream back to float32 tensors by name; see :func:`read`."""
+    return values(read(stream, beginning))
 
 
 def values(tensors: dict[str, RoundedTensor | np.ndarray]) -> dict[str, np.ndarray]:
@@ -220,8 +222,12 @@ def entropy_bytes(tensors: dict[str, RoundedTensor | np.ndarray]) -> float:
     return total
 
 
-def read(stream: np.ndarray) -> dict[str, RoundedTensor | np.ndarray]:
+def read(stream: np.ndarray, beginning: str = "") -> dict[str, RoundedTensor | np.ndarray]:
     """A stream back to its integers and steps, or float32 where a tensor was kept as float16.
+
+    Args:
+        stream: ``(n,)`` uint8.
+        beginning: only tensors whose names begin so. What comes after the last of them is not decoded.
 
     Raises:
         ContainerError: the stream is damaged.
@@ -242,10 +248,11 @@ def read(stream: np.ndarray) -> dict[str, RoundedTensor | np.ndarray]:
     if words.size % 4:
         raise ContainerError("the stream of weights is cut short")
     coder = constriction.stream.queue.RangeDecoder(np.ascontiguousarray(words).view("<u4").astype(np.uint32))
-    for line in coded:
+    last = max((number for number, line in enumerate(coded) if line.name.startswith(beginning)), default=-1)
+    for line in coded[: last + 1]:
         integers = _decode_integers(line, coder)
         result[line.name] = RoundedTensor(integers, np.array(line.steps, np.float32))
-    return {line.name: result[line.name] for line in lines}
+    return {line.name: result[line.name] for line in lines if line.name.startswith(beginning)}
 
 
 def _to_row(line: StoredWeight) -> list:

@@ -54,8 +54,12 @@ class Container:
     arrays: dict[str, np.ndarray]
     path: Path
 
-    def weights(self, prefix: str) -> dict[str, np.ndarray]:
+    def weights(self, prefix: str, beginning: str = "") -> dict[str, np.ndarray]:
         """Float32 tensors of the network whose stored names begin with ``prefix``, under the rest of their names.
+
+        Args:
+            prefix: of a segment.
+            beginning: only those whose remaining names begin so.
 
         Raises:
             ContainerError: what is stored cannot be turned back into numbers.
@@ -64,8 +68,8 @@ class Container:
         for name, code in self._codes(prefix):
             try:
                 if code.codec == STREAM:
-                    result.update(bitstream.decode(self.arrays[name]))
-                else:
+                    result.update(bitstream.decode(self.arrays[name], beginning))
+                elif name[len(prefix) :].startswith(beginning):
                     result[name[len(prefix) :]] = dequantize(self.arrays[name], code)
             except ContainerError as error:
                 raise ContainerError(f"{self.path}: tensor {name}: {error}") from None

@@ -22,7 +22,8 @@ FRAME_TIMES, AUDIO = "frame_times", "audio"
 
 MAX_SIDE = 65_536
 MAX_PIXELS = 1 << 28  # of one frame: sixteen times 8K
-MAX_FRAMES = 100_000_000
+MAX_FRAMES = 10_000_000
+MAX_SEGMENT_FRAMES = 1_000_000
 MAX_SEGMENTS = 1_000_000
 MAX_PATCHES = 4_096
 MAX_DIMENSION = 65_536
@@ -131,7 +132,10 @@ class Segment:
     embedded_frames: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(0 <= self.first_frame < MAX_FRAMES and 1 <= self.frame_count <= MAX_FRAMES, "frames are out of range")
+        _check(
+            0 <= self.first_frame < MAX_FRAMES and 1 <= self.frame_count <= MAX_SEGMENT_FRAMES,
+            "frames are out of range",
+        )
         _check_text("prefix", self.prefix)
         _check(self.prefix.endswith("/") and self.prefix.count("/") == 1, "a prefix ends with its only slash")
         _check(

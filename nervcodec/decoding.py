@@ -21,9 +21,10 @@ from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.formats import container
 from nervcodec.formats.header import Header, Segment, SemanticFacts
-from nervcodec.network.build import check_shapes, from_arrays, parameter_count
+from nervcodec.network.build import SEMANTIC, check_shapes, from_arrays, head_from_arrays, parameter_count, stands_alone
 from nervcodec.network.config import network_from_json
 from nervcodec.network.field import Field
+from nervcodec.network.heads import SemanticHead
 from nervcodec.video.writer import Sound
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class NervVideo(Sequence):
         self._starts = [s.first_frame for s in self.header.segments]
         self._times = opened.frame_times()
         self._field = lru_cache(maxsize=_OPEN_SEGMENTS)(self._load)
+        self._head = lru_cache(maxsize=_OPEN_SEGMENTS)(self._load_head)
         for segment in self.header.segments:
             self._check(segment)
 
@@ -166,7 +168,7 @@ class NervVideo(Sequence):
         pixels = facts.width * facts.height
         shown = max(1, round(facts.width * scale)) * max(1, round(facts.height * scale))
         weights = 4 * _OPEN_SEGMENTS * max(parameter_count(network_from_json(s.network)) for s in self.header.segments)
-        frames = self._most_at_once * _BYTES_PER_PIXEL * (pixels + (shown if scale != 1 else 0))
+        frames = min(count, self._most_at_once) * _BYTES_PER_PIXEL * (pixels + (shown if scale != 1 else 0))
         return Needs(_BYTES_AT_REST + weights + frames, 3 * shown * count)
 
     @property
@@ -256,7 +258,9 @@ class NervVideo(Sequence):
         rows = []
         with torch.inference_mode(), self.hardware.autocast():
             for segment, local in self._runs(range(len(self)) if numbers is None else numbers, _EMBED_BATCH):
-                rows.append(self._field(segment).embed(torch.tensor(local)).float().cpu().numpy())
+                head = self._head(segment)
+                centred = head.directions(self._coefficients(segment, torch.tensor(local)))
+                rows.append(head.embeddings(centred).float().cpu().numpy())
         return np.concatenate(rows)
 
     def embedding_parts(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -271,14 +275,12 @@ class NervVideo(Sequence):
         """
         self.require_embeddings()
         for index, segment in enumerate(self.header.segments):
-            field = self._field(index)
-            assert field.semantic is not None
-            rows = []
+            head, rows = self._head(index), []
             with torch.inference_mode(), self.hardware.autocast():
                 for first in range(0, segment.frame_count, _EMBED_BATCH):
                     local = torch.arange(first, min(first + _EMBED_BATCH, segment.frame_count))
-                    rows.append(field.coefficients(local).float().cpu().numpy())
-            basis, mean = field.semantic.directions.weight, field.semantic.mean
+                    rows.append(self._coefficients(index, local).float().cpu().numpy())
+            basis, mean = head.directions.weight, head.mean
             yield np.concatenate(rows), basis.T.float().cpu().numpy(), mean.float().cpu().numpy()
 
     def search(
@@ -361,6 +363,24 @@ class NervVideo(Sequence):
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
         return field.to(self.hardware.device)
+
+    def _load_head(self, index: int) -> SemanticHead:
+        """The semantic head of a segment; the rest of the network is not decoded where it stands alone."""
+        segment = self.header.segments[index]
+        config = network_from_json(segment.network)
+        if not stands_alone(config):
+            head = self._field(index).semantic
+            assert head is not None
+            return head
+        weights = self._container.weights(segment.prefix, SEMANTIC)
+        return head_from_arrays(config, weights).to(self.hardware.device)
+
+    def _coefficients(self, index: int, local: Tensor) -> Tensor:
+        """Coordinates in the semantic head's basis of frames counted from a segment's first, ``(n, patches, rank)``."""
+        head = self._head(index)
+        if head.needs_features:
+            return self._field(index).coefficients(local)
+        return head.coefficients(None, local.to(self.hardware.device))
 
 
 def _resized(images: Tensor, scale: float) -> Tensor:

@@ -265,6 +265,8 @@ class _Encoder:
 
         self.observer.stage("Fitting")
         parameters = parameter_count(config)
+        if goal is not None and parameters > bitstream.most_values(int(goal.limit_bytes)):
+            raise ConfigError(f"{parameters:,} parameters are too many for {goal.limit_bytes:,.0f} bytes")
         expected_bpp = metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3])
         log = self._log(index, count)
 

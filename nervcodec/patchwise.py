@@ -50,7 +50,7 @@ class BetweenPatches:
     Attributes:
         positions: how many windows were looked at, halfway between patches, of all frames together.
         psnr_db: their mean.
-        patch_psnr_db: mean over the patches of the same frames.
+        patch_psnr_db: the mean for the same pixels as the patches give them.
     """
 
     positions: int
@@ -89,11 +89,10 @@ def between_patches(video: NervVideo, sources: dict[int, np.ndarray]) -> Between
         return None
     between, at_patches = [], []
     for number, source in sources.items():
+        frame = video[number]
         for row, column in places:
             x, y, width, height = grid.box_between(row, column)
-            window = video.window_between(number, row, column)
-            between.append(metrics.psnr_db(window, source[y : y + height, x : x + width]))
-        for patch, (x, y, width, height) in enumerate(grid.boxes()):
-            decoded = video.patch(number, *divmod(patch, grid.columns))
-            at_patches.append(metrics.psnr_db(decoded, source[y : y + height, x : x + width]))
+            wanted = source[y : y + height, x : x + width]
+            between.append(metrics.psnr_db(video.window_between(number, row, column), wanted))
+            at_patches.append(metrics.psnr_db(frame[y : y + height, x : x + width], wanted))
     return BetweenPatches(len(between), float(np.mean(between)), float(np.mean(at_patches)))

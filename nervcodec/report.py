@@ -110,7 +110,7 @@ def _summary(video: NervVideo, figures: EvalReport) -> str:
         rows.append(("fitted and held-out frames", f"{roles['train']:.2f} dB and {roles['val']:.2f} dB"))
     if figures.between is not None:
         pair = f"{figures.between.psnr_db:.2f} dB and {figures.between.patch_psnr_db:.2f} dB"
-        rows.append(("halfway between patches and at patches", pair))
+        rows.append(("halfway between patches, and the same pixels from patches", pair))
     for role, found in figures.fidelity.items():
         ranking = found.retrieval
         where = " (held out)" if role == HELD_OUT else ""

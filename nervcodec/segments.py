@@ -7,6 +7,7 @@ import math
 import re
 
 from nervcodec.errors import ConfigError
+from nervcodec.formats.header import MAX_SEGMENT_FRAMES
 from nervcodec.ranges import parse_duration
 
 
@@ -22,12 +23,13 @@ def segment_lengths(frame_count: int, frame_rate: float, segment: str) -> list[i
         ConfigError: not such a text, or a segment shorter than a frame.
     """
     if segment == "none":
-        return [frame_count]
-    if match := re.fullmatch(r"(\d{1,9})f", segment):
+        longest = frame_count
+    elif match := re.fullmatch(r"(\d{1,9})f", segment):
         longest = int(match.group(1))
     else:
         longest = math.floor(parse_duration(segment) * frame_rate + 1e-6)
     if longest < 1:
         raise ConfigError(f"a segment of {segment} is shorter than a frame")
+    longest = min(longest, MAX_SEGMENT_FRAMES)
     count = -(-frame_count // longest)
     return [(i + 1) * frame_count // count - i * frame_count // count for i in range(count)]

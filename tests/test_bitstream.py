@@ -128,6 +128,14 @@ def test_a_deflated_bomb_is_refused():
         bitstream.decode(stream)
 
 
+def test_a_short_stream_cannot_ask_for_much():
+    """Weights of one value take no bytes, however many there are."""
+    wide = RoundedTensor(np.zeros((1 << 23,), np.int32), np.ones(1, np.float32))
+    with pytest.raises(ContainerError, match="table"):
+        bitstream.decode(bitstream.encode({"a": wide}))
+    assert bitstream.decode(bitstream.encode({"a": RoundedTensor(wide.integers[: 1 << 20], wide.steps)}))["a"].size
+
+
 SCRIPT = """
 import hashlib, sys
 import numpy as np

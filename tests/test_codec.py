@@ -8,8 +8,9 @@ import torch
 import nervcodec
 from nervcodec.errors import ConfigError, ContainerError, VideoError
 from nervcodec.events import Observer
-from nervcodec.formats import container
+from nervcodec.formats import bitstream, container
 from nervcodec.metrics import psnr_db
+from nervcodec.network.grid_field import GridField
 from nervcodec.video.reader import read_frames
 from nervcodec.video.source import SourceOptions, scan
 
@@ -82,6 +83,24 @@ def test_precision_makes_little_difference(small_nerv, video):
     a = nervcodec.open(small_nerv, device="cpu", precision="fp32")[10].astype(float)
     b = nervcodec.open(small_nerv, device="cpu", precision="bf16")[10].astype(float)
     assert np.abs(a - b).mean() < 1
+
+
+def test_search_decodes_the_semantic_head_alone(small_nerv, monkeypatch):
+    video = nervcodec.open(small_nerv, device="cpu")
+    whole = [video._field(n) for n in range(2)]
+
+    def refuse(self, index):
+        raise AssertionError("the whole network was decoded")
+
+    monkeypatch.setattr(nervcodec.decoding.NervVideo, "_load", refuse)
+    fresh = nervcodec.open(small_nerv, device="cpu")
+    frames = torch.arange(25)
+    for number, (coefficients, _, _) in enumerate(fresh.embedding_parts()):
+        expected = whole[number].coefficients(frames).numpy()
+        assert np.allclose(coefficients, expected, atol=1e-6)
+    names = [line.name for line in bitstream.read_table(container.read(small_nerv).arrays["0/weights"])[0]]
+    semantic = [name.startswith("semantic.") for name in names]
+    assert semantic == sorted(semantic, reverse=True)  # it comes first
 
 
 def test_scaling(video):
@@ -176,6 +195,41 @@ def test_the_original_method_end_to_end(carphone, tmp_path):
     frame, patch = video[2].astype(int), video.patch(2, 1, 1).astype(int)
     assert np.abs(frame[72:, 88:] - patch).max() <= 1
     assert video.embeddings([0, 3]).shape == (2, 4, 384)
+    between = nervcodec.evaluate(out, carphone, retrieval=False).between
+    assert between.positions == 4 * 5
+    assert between.drop_db > 0.5  # places that it was never shown
+
+
+class Notes(Observer):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def test_a_gpu_that_is_too_small_hands_over_to_the_cpu(carphone, tmp_path, monkeypatch):
+    """The error of a GPU, raised until the fit says that it goes on without one."""
+    notes, forward = Notes(), GridField.forward
+
+    def too_large(self, units, with_semantics):
+        if not any("on the CPU" in note for note in notes.notes):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return forward(self, units, with_semantics)
+
+    monkeypatch.setattr(GridField, "forward", too_large)
+    out = tmp_path / "a.nerv"
+    report = nervcodec.encode(carphone, out, duration_s=0.3, epochs=2, encoder="none", observer=notes)
+    assert report.steps >= 2
+    assert "the GPU's memory does not hold this fit" in notes.notes[-1]
+    assert nervcodec.open(out)[0].shape == (144, 176, 3)
+
+
+def test_what_decoding_needs(video):
+    needs = video.needs(50)
+    assert needs.pixel_bytes == 50 * 136 * 320 * 3
+    assert 100e6 < needs.memory_bytes < 1e9
+    assert video.needs(50, scale=16).memory_bytes > 2 * needs.memory_bytes
 
 
 def test_variable_frame_rate_end_to_end(bikes, tmp_path, ffmpeg):

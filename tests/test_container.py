@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 import json
 import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -169,6 +171,42 @@ def test_absurd_headers_are_refused_at_once(path, message, change):
     with pytest.raises(ContainerError, match=message):
         container.read(bad)
     assert time.monotonic() - start < 5  # a guard against hanging, not a benchmark
+
+
+LIMITED = """
+import re, sys, time
+from pathlib import Path
+from nervcodec.errors import ContainerError
+from nervcodec.formats import container
+slowest = 0.0
+for file in sorted(Path(sys.argv[1]).iterdir()):
+    start = time.perf_counter()
+    try:
+        container.read(file)
+        print("READ", file.name)
+    except ContainerError:
+        slowest = max(slowest, time.perf_counter() - start)
+peak_kb = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(slowest, peak_kb)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
+def test_hostile_headers_take_less_than_a_second_and_200_mb(path, tmp_path):
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for number, (_, change) in enumerate(ABSURD):
+        (folder / f"{number}.nerv").write_bytes(tampered(path, change).read_bytes())
+    long = {"x" * 1000 + str(i): "y" * 1000 for i in range(10_000)}  # 20 MB of names
+    (folder / "names.nerv").write_bytes(tampered(path, lambda h: h["video"].update(long)).read_bytes())
+    (folder / "deep.nerv").write_bytes(tampered(path, lambda h: json.loads("[" * 900 + "]" * 900)).read_bytes())
+    result = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(folder)], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "READ" not in result.stdout
+    slowest_s, peak_kb = result.stdout.split()
+    assert float(slowest_s) < 1
+    assert int(peak_kb) < 200_000
 
 
 def test_deep_nesting_is_refused(path):

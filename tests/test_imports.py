@@ -37,6 +37,7 @@ def test_decoding_imports_neither_the_fit_nor_an_encoder(small_nerv):
     loaded = modules_after(code)
     assert "torch" in loaded
     assert not [m for m in loaded if m.startswith(("nervcodec.fitting", "nervcodec.semantic", "open_clip"))]
+    assert "torch._dynamo" not in loaded  # a second of every start
 
 
 def test_names_are_resolved_when_used():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_fitting import embeddings
 
 from nervcodec import sizing
 from nervcodec.coordinates import PatchGrid, frame_coordinate
@@ -60,7 +61,7 @@ def test_any_frame_size_comes_back_exactly(make, height, width):
     images = field.render(torch.tensor([0, 5]))
     assert images.shape == (2, height, width, 3)
     patches = field.geometry.patches.boxes()
-    assert field.embed(torch.tensor([0, 5, 2])).shape == (3, len(patches), 16)
+    assert embeddings(field, torch.tensor([0, 5, 2])).shape == (3, len(patches), 16)
 
 
 @pytest.mark.parametrize(("height", "width"), [*SIZES, (640, 1280)])
@@ -225,16 +226,17 @@ def test_the_size_follows_the_video():
 
 def test_no_grid_interpolates_across_a_cut():
     timeline = Timeline.even(times=9, frames=60, cuts=(7, 8, 40))
+    lower, upper, fraction = timeline.places
     shots = np.repeat([0, 1, 2, 3], [7, 1, 32, 20])
     owners = {}
-    for entries in (timeline.lower, timeline.upper):
+    for entries in (lower, upper):
         for shot, entry in zip(shots, entries.tolist(), strict=True):
             assert owners.setdefault(entry, shot) == shot
     assert sorted(owners) == list(range(9))
-    assert timeline.fraction[0] == timeline.fraction[7] == timeline.fraction[8] == 0
+    assert fraction[0] == fraction[7] == fraction[8] == 0
     read = timeline(torch.arange(9.0)[:, None], torch.arange(60))[:, 0]
     assert (read.diff() >= 0).all()
-    assert read[6] == timeline.upper[6]  # the last frame of a shot lies on its last entry
+    assert read[6] == upper[6]  # the last frame of a shot lies on its last entry
 
 
 def test_entries_at_frames_of_their_own():
@@ -270,11 +272,11 @@ def test_entries_anywhere(frames, entries, cuts):
 @given(st.integers(1, 40), st.lists(st.integers(1, 30), min_size=1, max_size=12))
 def test_a_timeline_holds_for_any_shots(times, lengths):
     cuts = tuple(np.cumsum(lengths)[:-1].tolist())
-    timeline = Timeline.even(times, sum(lengths), cuts)
-    assert timeline.lower.min() >= 0
-    assert timeline.upper.max() <= times - 1
-    assert ((timeline.upper - timeline.lower) <= 1).all()
-    assert ((timeline.fraction >= 0) & (timeline.fraction <= 1)).all()
+    lower, upper, fraction = Timeline.even(times, sum(lengths), cuts).places
+    assert lower.min() >= 0
+    assert upper.max() <= times - 1
+    assert ((upper - lower) <= 1).all()
+    assert ((fraction >= 0) & (fraction <= 1)).all()
     if times >= len(lengths):
         assert sum(entries_per_shot(times, lengths)) == times
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+import re
 import subprocess
 from fractions import Fraction
 
@@ -150,6 +151,51 @@ def test_bad_folders(tmp_path):
     (broken / "shot_2.png").write_bytes(b"not an image")
     with pytest.raises(VideoError, match="could be read"):
         scan(broken)
+
+
+def test_a_damaged_stretch_is_concealed_and_said(bikes, tmp_path):
+    blob = bytearray(bikes.read_bytes())
+    noise = np.random.default_rng(0).integers(0, 256, 4000, dtype=np.uint8).tobytes()
+    blob[len(blob) // 2 : len(blob) // 2 + 4000] = noise
+    (tmp_path / "a.mp4").write_bytes(blob)
+    info, frames = frames_of(tmp_path / "a.mp4")
+    assert 200 < len(frames) < 250
+    assert (match := re.search(r"near frames (\d+) to (\d+) .* (\d+) frames missing", info.complaints[-1]))
+    first, last, missing = map(int, match.groups())
+    assert 90 < first <= last < 140
+    assert missing == 250 - len(frames)
+    whole = frames_of(bikes)[1]
+    assert np.array_equal(frames[: first - 20], whole[: first - 20])
+    assert np.array_equal(frames[-50:], whole[-50:])  # the time after it is not touched
+    assert info.times_s[-1] == pytest.approx(249 / 25)
+
+
+def test_a_download_that_broke_off(bikes, tmp_path, ffmpeg):
+    """With its index at the front what is there can be read; without an index, nothing."""
+    ffmpeg("-i", bikes, "-c", "copy", "-movflags", "+faststart", tmp_path / "front.mp4")
+    half = (tmp_path / "front.mp4").read_bytes()[:250_000]
+    (tmp_path / "half.mp4").write_bytes(half)
+    info, frames = frames_of(tmp_path / "half.mp4")
+    assert 90 < len(frames) < 160
+    assert "partial file" in " ".join(info.complaints)
+    (tmp_path / "tail.mp4").write_bytes(bikes.read_bytes()[:250_000])
+    with pytest.raises(VideoError, match="no frame could be read"):
+        scan(tmp_path / "tail.mp4")
+
+
+def test_interlaced_alpha_and_huge(bikes, tmp_path, ffmpeg):
+    """Fields stay woven into their frame, what is transparent is shown as its colour, 8K is a frame like any other."""
+    fields = tmp_path / "fields.mkv"
+    ffmpeg("-i", bikes, "-t", "0.2", "-vf", "tinterlace=interleave_top", "-c:v", "ffv1", "-flags", "+ilme", fields)
+    assert np.array_equal(frames_of(fields)[1], raw_frames(fields, 640, 272))
+    alpha = tmp_path / "alpha.mkv"
+    ffmpeg("-i", bikes, "-t", "0.1", "-vf", "format=rgba,colorchannelmixer=aa=0.3", "-c:v", "ffv1", alpha)
+    assert np.array_equal(frames_of(alpha)[1], raw_frames(alpha, 640, 272))
+    huge = tmp_path / "huge.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=size=7680x4320:rate=10:duration=0.1", "-c:v", "mjpeg", huge)
+    info, frames = frames_of(huge)
+    assert frames.shape == (1, 4320, 7680, 3)
+    assert info.frame_count == 1
 
 
 def test_what_is_not_a_video(tmp_path, ffmpeg):

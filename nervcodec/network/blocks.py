@@ -21,7 +21,7 @@ class Pointwise(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, gain: float = 1.0, bias: bool = True):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) * (gain / math.sqrt(inputs)))
+        self.weight = nn.Parameter(torch.randn(outputs, inputs).mul_(gain / math.sqrt(inputs)))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,8 +9,11 @@ import torch
 from nervcodec.errors import ContainerError
 from nervcodec.network.config import GridConfig, NetworkConfig
 from nervcodec.network.field import Field
-from nervcodec.network.grid_field import GridField
+from nervcodec.network.grid_field import GridField, semantic_head
+from nervcodec.network.heads import SemanticHead
 from nervcodec.network.patch_field import PatchField
+
+SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin with
 
 
 def build(config: NetworkConfig) -> Field:
@@ -25,8 +28,12 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def to_arrays(field: Field) -> dict[str, np.ndarray]:
-    """Parameters by name as float32 arrays, ready for the container."""
-    return {name: p.detach().float().cpu().numpy() for name, p in field.named_parameters()}
+    """Parameters by name as float32 arrays, ready for the container.
+
+    The semantic head comes first, so that search decodes no more than that.
+    """
+    arrays = {name: p.detach().float().cpu().numpy() for name, p in field.named_parameters()}
+    return dict(sorted(arrays.items(), key=lambda item: not item[0].startswith(SEMANTIC)))
 
 
 def check_shapes(config: NetworkConfig, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -54,3 +61,22 @@ def from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> Field:
     field = build(config)
     field.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()}, strict=True)
     return field.eval().requires_grad_(False)
+
+
+def stands_alone(config: NetworkConfig) -> bool:
+    """Whether embeddings need nothing of the network but its semantic head."""
+    return isinstance(config, GridConfig) and config.semantic is not None and bool(config.semantic.code_frames)
+
+
+def head_from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> SemanticHead:
+    """The semantic head alone, of a network where it stands alone.
+
+    Args:
+        config: of the whole network.
+        arrays: parameters whose names begin with :data:`SEMANTIC`, their shapes checked already.
+    """
+    assert isinstance(config, GridConfig)
+    head = semantic_head(config)
+    assert head is not None
+    head.load_state_dict({name[len(SEMANTIC) :]: torch.from_numpy(a) for name, a in arrays.items()}, strict=True)
+    return head.eval().requires_grad_(False)

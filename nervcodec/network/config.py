@@ -11,7 +11,7 @@ from typing import Any
 
 from nervcodec.coordinates import PatchGrid
 from nervcodec.formats.fields import from_json, to_json
-from nervcodec.formats.header import MAX_DIMENSION, MAX_FRAMES, MAX_PATCHES, MAX_PIXELS
+from nervcodec.formats.header import MAX_DIMENSION, MAX_PATCHES, MAX_PIXELS, MAX_SEGMENT_FRAMES
 
 CELL = 16  # pixels across and down for one position of the coarsest stage
 STAGES = 3  # at 1/16, 1/8 and 1/4 of the frame's resolution
@@ -46,11 +46,11 @@ class SemanticConfig:
     code_frames: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(len(self.code_frames) <= MAX_FRAMES, "too many semantic codes")
+        _check(len(self.code_frames) <= MAX_SEGMENT_FRAMES, "too many semantic codes")
         _check(all(a < b for a, b in zip(self.code_frames, self.code_frames[1:], strict=False)), "code frames ascend")
         _check(1 <= self.dimension <= MAX_DIMENSION, "embedding dimension is out of range")
         _check(1 <= self.hidden <= MAX_WIDTH and 1 <= self.rank <= MAX_WIDTH, "semantic head is out of range")
-        _check(0 <= self.grid_channels <= MAX_WIDTH and 1 <= self.grid_times <= MAX_FRAMES, "semantic grid")
+        _check(0 <= self.grid_channels <= MAX_WIDTH and 1 <= self.grid_times <= MAX_SEGMENT_FRAMES, "semantic grid")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Geometry:
     patch_columns: int
 
     def __post_init__(self) -> None:
-        _check(1 <= self.frames <= MAX_FRAMES, "frame count is out of range")
+        _check(1 <= self.frames <= MAX_SEGMENT_FRAMES, "frame count is out of range")
         _check(self.height >= 1 and self.width >= 1 and self.height * self.width <= MAX_PIXELS, "frame size")
         _check(1 <= self.patch_rows <= self.height and 1 <= self.patch_columns <= self.width, "patch grid")
         _check(self.patch_rows * self.patch_columns <= MAX_PATCHES, "patch grid")
@@ -102,7 +102,7 @@ class GridShape:
 
     def __post_init__(self) -> None:
         _check(0 <= self.stage < STAGES, "grid stage is out of range")
-        _check(1 <= self.channels <= MAX_WIDTH and 1 <= self.times <= MAX_FRAMES, "grid size is out of range")
+        _check(1 <= self.channels <= MAX_WIDTH and 1 <= self.times <= MAX_SEGMENT_FRAMES, "grid size is out of range")
         _check(1 <= self.rows <= MAX_PIXELS and 1 <= self.columns <= MAX_PIXELS, "grid size is out of range")
 
     @property

@@ -82,11 +82,6 @@ class Field(nn.Module, ABC):
     def coefficients(self, frames: Tensor) -> Tensor:
         """``(B,)`` frame numbers to coordinates in the semantic head's basis, ``(B, patches, rank)`` float32."""
 
-    def embed(self, frames: Tensor) -> Tensor:
-        """``(B,)`` frame numbers to unit embeddings ``(B, patches, D)`` float32."""
-        assert self.semantic is not None
-        return self.semantic.embeddings(self.semantic.directions(self.coefficients(frames)))
-
     @abstractmethod
     def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
         """Trained parameters by how they are optimised: ``matrices``, ``grids``, ``semantic``, ``others``."""

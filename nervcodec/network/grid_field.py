@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nervcodec.network.blocks import Pointwise, ResidualBlock, pixel_shuffle, pixel_unshuffle
 from nervcodec.network.config import CELL, STAGES, GridConfig
+from nervcodec.network.constants import Constants
 from nervcodec.network.field import Field
 from nervcodec.network.grids import FeatureGrid
 from nervcodec.network.heads import PixelHead, SemanticHead
@@ -28,6 +29,16 @@ _LARGEST_BATCH = 8
 
 # (top, bottom, left, right) in 16 x 16 pixel cells
 Window = tuple[int, int, int, int]
+
+
+def semantic_head(config: GridConfig) -> SemanticHead | None:
+    """The second head of a network, with random weights; None where it has none."""
+    if config.semantic is None:
+        return None
+    geometry, semantic = config.geometry, config.semantic
+    timeline = Timeline.even(semantic.grid_times, geometry.frames, config.cuts)
+    codes = Timeline.at(semantic.code_frames, geometry.frames, config.cuts) if semantic.code_frames else None
+    return SemanticHead(config.widths[0], semantic, (geometry.patch_rows, geometry.patch_columns), timeline, codes)
 
 
 class GridField(Field):
@@ -55,19 +66,16 @@ class GridField(Field):
         )
         self.raise_ = nn.ModuleList(Pointwise(widths[s], 4 * widths[s + 1]) for s in range(STAGES - 1))
         self.pixels = PixelHead(widths[-1])
-        self.semantic: SemanticHead | None = None
-        if config.semantic:
-            grid = self.geometry.patches
-            timeline, code_frames = self._timeline(config.semantic.grid_times), config.semantic.code_frames
-            codes = Timeline.at(code_frames, self.geometry.frames, config.cuts) if code_frames else None
-            self.semantic = SemanticHead(widths[0], config.semantic, (grid.rows, grid.columns), timeline, codes)
-        if self.semantic is not None and self.semantic.needs_features:
-            rows = [grid.box(r, 0)[1::2] for r in range(grid.rows)]
-            columns = [grid.box(0, c)[0::2] for c in range(grid.columns)]
-            down = pooling_matrix([(y, y + h) for y, h in rows], CELL, self.cells[0])
-            across = pooling_matrix([(x, x + w) for x, w in columns], CELL, self.cells[1])
-            self.register_buffer("pool_down", down, persistent=False)
-            self.register_buffer("pool_across", across, persistent=False)
+        self.semantic = semantic_head(config)
+        self._pooling = Constants(self._pooling_matrices)
+
+    def _pooling_matrices(self) -> tuple[Tensor, Tensor]:
+        """Weights of cells in the mean of each row of patches, and of each column."""
+        grid = self.geometry.patches
+        rows = [grid.box(r, 0)[1::2] for r in range(grid.rows)]
+        columns = [grid.box(0, c)[0::2] for c in range(grid.columns)]
+        down = pooling_matrix([(y, y + h) for y, h in rows], CELL, self.cells[0])
+        return down, pooling_matrix([(x, x + w) for x, w in columns], CELL, self.cells[1])
 
     def _timeline(self, times: int) -> Timeline:
         return Timeline.even(times, self.geometry.frames, self.config.cuts)
@@ -106,7 +114,8 @@ class GridField(Field):
         assert self.semantic is not None
         if not self.semantic.needs_features:
             return None
-        pooled = torch.einsum("ry,byxc,kx->brkc", self.pool_down, coarse.float(), self.pool_across)
+        down, across = self._pooling.on(coarse.device)
+        pooled = torch.einsum("ry,byxc,kx->brkc", down, coarse.float(), across)
         return pooled.flatten(1, 2)
 
     @property

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nervcodec.network.config import GridShape
+from nervcodec.network.constants import Constants
 from nervcodec.network.interpolation import resampling_matrix
 from nervcodec.network.timeline import Timeline
 
@@ -37,9 +38,10 @@ class FeatureGrid(nn.Module):
         super().__init__()
         self.timeline = timeline
         size = (shape.times, shape.channels, shape.rows, shape.columns)
-        self.values = nn.Parameter(torch.randn(size) * INITIAL_STD)
-        self.register_buffer("down", resampling_matrix(rows, shape.rows), persistent=False)
-        self.register_buffer("across", resampling_matrix(columns, shape.columns).t().contiguous(), persistent=False)
+        self.values = nn.Parameter(torch.randn(size).mul_(INITIAL_STD))
+        self._matrices = Constants(
+            lambda: (resampling_matrix(rows, shape.rows), resampling_matrix(columns, shape.columns).t().contiguous())
+        )
         self.native = (rows, columns) == (shape.rows, shape.columns)
 
     def forward(self, frames: Tensor, window: tuple[int, int, int, int]) -> Tensor:
@@ -56,4 +58,5 @@ class FeatureGrid(nn.Module):
         features = self.timeline(self.values, frames, self.rounding)
         if self.native:
             return features[:, :, top:bottom, left:right]
-        return self.down[top:bottom] @ features @ self.across[:, left:right]
+        down, across = self._matrices.on(features.device)
+        return down[top:bottom] @ features @ across[:, left:right]

@@ -60,9 +60,9 @@ class SemanticHead(nn.Module):
         super().__init__()
         self.timeline, self.code_timeline = timeline, code_timeline
         shape = (config.grid_times, grid[0] * grid[1], config.grid_channels)
-        self.grid = nn.Parameter(torch.randn(shape) * 0.1) if config.grid_channels else None
+        self.grid = nn.Parameter(torch.randn(shape).mul_(0.1)) if config.grid_channels else None
         if config.code_frames:
-            self.codes = nn.Parameter(torch.randn(len(config.code_frames), config.rank, *grid) * 0.1)
+            self.codes = nn.Parameter(torch.randn(len(config.code_frames), config.rank, *grid).mul_(0.1))
             self.gain = nn.Parameter(torch.ones(config.rank))
         else:
             self.hidden = nn.Linear(features + config.grid_channels, config.hidden)
@@ -116,7 +116,7 @@ class SemanticHead(nn.Module):
             small = (strengths / strengths[0].clamp(min=1e-6)).clamp(min=_LEAST_GAIN)
             self.directions.weight[:, :rank] *= small
             self.gain[:rank] = 1 / small
-            entries = self.code_timeline.lower[frames]
+            entries = self.code_timeline.places[0][frames]
             coefficients = (centred @ found.T / scale).transpose(1, 2)  # (n, rank, patches)
             self.codes.zero_()
             self.codes[entries, :rank] = coefficients.unflatten(2, self.codes.shape[2:])

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from nervcodec.network.constants import Constants
 
 
 def entries_per_shot(times: int, lengths: list[int]) -> list[int]:
@@ -25,19 +27,16 @@ def entries_per_shot(times: int, lengths: list[int]) -> list[int]:
     return [1 + share for share in shares]
 
 
-class Timeline(nn.Module):
+class Timeline:
     """Linear interpolation in time for one grid.
 
     Args:
-        lower, upper: ``(frames,)`` int64, the entries on both sides of each frame.
-        fraction: ``(frames,)``, the weight of the upper one.
+        places: gives three tensors ``(frames,)``: the entries before and after each frame, int64, and the weight of
+            the one after it, float32.
     """
 
-    def __init__(self, lower: Tensor, upper: Tensor, fraction: Tensor):
-        super().__init__()
-        self.register_buffer("lower", lower, persistent=False)
-        self.register_buffer("upper", upper, persistent=False)
-        self.register_buffer("fraction", fraction.float(), persistent=False)
+    def __init__(self, places: Callable[[], tuple[Tensor, Tensor, Tensor]]):
+        self._places = Constants(places)
 
     @classmethod
     def even(cls, times: int, frames: int, cuts: tuple[int, ...] = ()) -> Timeline:
@@ -49,17 +48,7 @@ class Timeline(nn.Module):
             cuts: first frames of the shots after the first, ascending. A grid with fewer entries than there are
                 shots interpolates across cuts as if there were none.
         """
-        bounds = [0, *(cuts if times > len(cuts) else ()), frames]
-        lengths = [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
-        lower, upper, fraction, first = [], [], [], 0
-        for length, entries in zip(lengths, entries_per_shot(times, lengths), strict=True):
-            position = torch.arange(length, dtype=torch.float64) * (entries - 1) / max(length - 1, 1)
-            below = position.floor().clamp(max=max(entries - 2, 0))
-            lower.append(below.long() + first)
-            upper.append((below.long() + 1).clamp(max=entries - 1) + first)
-            fraction.append(position - below)
-            first += entries
-        return cls(torch.cat(lower), torch.cat(upper), torch.cat(fraction))
+        return cls(lambda: _evenly(times, frames, cuts))
 
     @classmethod
     def at(cls, entries: tuple[int, ...], frames: int, cuts: tuple[int, ...] = ()) -> Timeline:
@@ -70,21 +59,14 @@ class Timeline(nn.Module):
             frames: frames of the segment.
             cuts: as for :meth:`even`. A shot without an entry takes the nearest of all.
         """
-        number, place = torch.arange(frames), torch.tensor(entries)
-        shot_of = torch.searchsorted(torch.tensor(cuts, dtype=torch.long), number, right=True)
-        lower = (torch.searchsorted(place, number, right=True) - 1).clamp(min=0)
-        upper = torch.searchsorted(place, number).clamp(max=len(entries) - 1)
-        nearest = torch.where(number - place[lower] <= place[upper] - number, lower, upper)
-        before, after = shot_of[place[lower]] == shot_of, shot_of[place[upper]] == shot_of
-        lower, upper = (
-            torch.where(before, lower, torch.where(after, upper, nearest)),
-            torch.where(after, upper, torch.where(before, lower, nearest)),
-        )
-        gap = (place[upper] - place[lower]).clamp(min=1)
-        fraction = ((number - place[lower]) / gap).clamp(0, 1)
-        return cls(lower, upper, torch.where(lower == upper, torch.zeros_like(fraction), fraction))
+        return cls(lambda: _at(entries, frames, cuts))
 
-    def forward(self, values: Tensor, frames: Tensor, prepare: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    @property
+    def places(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``(frames,)`` each: the entries before and after each frame, and the weight of the one after it."""
+        return self._places.on(torch.device("cpu"))
+
+    def __call__(self, values: Tensor, frames: Tensor, prepare: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Read a grid at some frames.
 
         Args:
@@ -96,7 +78,38 @@ class Timeline(nn.Module):
             ``(B, ...)``.
         """
         # index_select, since the backward pass of indexing with a tensor is slow on a CPU
-        entries = torch.cat([self.lower.index_select(0, frames), self.upper.index_select(0, frames)])
+        lower, upper, weight = self._places.on(values.device)
+        entries = torch.cat([lower.index_select(0, frames), upper.index_select(0, frames)])
         read = values.index_select(0, entries)
-        fraction = self.fraction.index_select(0, frames).view(-1, *([1] * (values.ndim - 1)))
+        fraction = weight.index_select(0, frames).view(-1, *([1] * (values.ndim - 1)))
         return torch.lerp(*(read if prepare is None else prepare(read)).chunk(2), fraction.to(values.dtype))
+
+
+def _evenly(times: int, frames: int, cuts: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    bounds = [0, *(cuts if times > len(cuts) else ()), frames]
+    lengths = [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
+    lower, upper, fraction, first = [], [], [], 0
+    for length, entries in zip(lengths, entries_per_shot(times, lengths), strict=True):
+        position = torch.arange(length, dtype=torch.float64) * (entries - 1) / max(length - 1, 1)
+        below = position.floor().clamp(max=max(entries - 2, 0))
+        lower.append(below.long() + first)
+        upper.append((below.long() + 1).clamp(max=entries - 1) + first)
+        fraction.append(position - below)
+        first += entries
+    return torch.cat(lower), torch.cat(upper), torch.cat(fraction).float()
+
+
+def _at(entries: tuple[int, ...], frames: int, cuts: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    number, place = torch.arange(frames), torch.tensor(entries)
+    shot_of = torch.searchsorted(torch.tensor(cuts, dtype=torch.long), number, right=True)
+    lower = (torch.searchsorted(place, number, right=True) - 1).clamp(min=0)
+    upper = torch.searchsorted(place, number).clamp(max=len(entries) - 1)
+    nearest = torch.where(number - place[lower] <= place[upper] - number, lower, upper)
+    before, after = shot_of[place[lower]] == shot_of, shot_of[place[upper]] == shot_of
+    lower, upper = (
+        torch.where(before, lower, torch.where(after, upper, nearest)),
+        torch.where(after, upper, torch.where(before, lower, nearest)),
+    )
+    gap = (place[upper] - place[lower]).clamp(min=1)
+    fraction = ((number - place[lower]) / gap).clamp(0, 1)
+    return lower, upper, torch.where(lower == upper, torch.zeros_like(fraction), fraction).float()

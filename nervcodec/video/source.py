@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec.errors import VideoError
-from nervcodec.formats.header import MAX_PIXELS, MAX_SIDE
+from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
 from nervcodec.video import ffmpeg, folder
 
 _CONFIG = re.compile(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
 _AUDIO = re.compile(r"Stream #0:\d+.*: Audio: ")
+_NUMBER = re.compile(r"showinfo.*\bn: *(\d+) ")
 _FRAME = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .*?\bsar:(\d+)/(\d+) s:(\d+)x(\d+)")
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
+_AHEAD = 10  # frames that ffmpeg's decoder may be ahead of what it gives
 _COMPLAINT = re.compile(r"error|invalid|corrupt|missing|conceal|truncat|no such|not found|denied", re.IGNORECASE)
 
 
@@ -61,7 +63,7 @@ class VideoInfo:
         file_bytes: size of the source, or of all images of a folder.
         source_size: (width, height) before crop and scale, after rotation.
         source_duration_s: of the whole source as its container states it; None where it does not.
-        complaints: what ffmpeg said of damaged parts, at most a few lines.
+        complaints: what ffmpeg said of damaged parts, at most a few lines, and which frames they are near.
         images: the files of a folder of frames, in order; empty for a video file.
         has_audio: there is an audio stream.
         first_frame_s: when the first frame shows, in the time that other streams of the source share.
@@ -147,6 +149,8 @@ def _interpret(path: Path, options: SourceOptions, images: tuple[Path, ...], tex
         if options.start_s and not complaints:
             raise VideoError(f"{path}: no frame at or after {options.start_s:g} s")
         raise VideoError(f"{path}: no frame could be read ({complaints[-1] if complaints else 'it holds no frame'})")
+    if len(frames) > MAX_FRAMES:
+        raise VideoError(f"{path}: has more than {MAX_FRAMES:,} frames; encode it in parts (--start, --duration)")
     sizes = {(int(w), int(h)) for _, _, _, w, h in frames}
     if images and len(sizes) > 1:
         raise VideoError(f"{path}: the images differ in size: {sorted(sizes)[0]} and {sorted(sizes)[-1]}")
@@ -178,7 +182,7 @@ def _interpret(path: Path, options: SourceOptions, images: tuple[Path, ...], tex
         file_bytes=sum(i.stat().st_size for i in images) if images else path.stat().st_size,
         source_size=source_size,
         source_duration_s=_stated_duration(text),
-        complaints=tuple(complaints[:3]),
+        complaints=(*complaints[:3], *_damage(text, times, float(rate))),
         images=images,
         has_audio=not images and _AUDIO.search(text) is not None,
         first_frame_s=0.0 if frames[0][0] == "NOPTS" else float(int(frames[0][0]) * time_base),
@@ -190,13 +194,37 @@ def _stated_duration(text: str) -> float | None:
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
 
 
+def _is_complaint(line: str) -> bool:
+    return ("[error]" in line or "[fatal]" in line) and _COMPLAINT.search(line) is not None
+
+
 def _complaints(text: str) -> list[str]:
     """Warnings and errors of ffmpeg that speak of damage, each once, in order."""
     found: dict[str, None] = {}
     for line in text.splitlines():
-        if ("[error]" in line or "[fatal]" in line) and _COMPLAINT.search(line):
+        if _is_complaint(line):
             found[re.sub(r"^(\[[^\]]*\] )+", "", line.strip())] = None
     return list(found)
+
+
+def _damage(text: str, times: np.ndarray, rate: float) -> list[str]:
+    """Where ffmpeg complained, by the frames that it gave about then, and how many it lost: a line or none.
+
+    Its decoder runs some frames ahead of what it gives, so the range may begin and end a little early.
+    """
+    frame, near = 0, []
+    for line in text.splitlines():
+        if number := _NUMBER.search(line):
+            frame = int(number[1])
+        elif _is_complaint(line):
+            near.append(min(frame + 1, len(times) - 1))
+    if not near:
+        return []
+    first, last = near[0], near[-1]
+    gaps = np.diff(times[max(first - 1, 0) : last + _AHEAD]) * rate
+    lost = int(np.maximum(gaps.round() - 1, 0).sum())
+    where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
+    return [f"damaged {where}: concealed as well as ffmpeg can, {lost} frames missing there"]
 
 
 def _times(stamps: list[str], time_base: Fraction, nominal: Fraction) -> tuple[np.ndarray, bool]:
