@@ -11,41 +11,73 @@ each of them, and ours as it comes. Nothing else may run meanwhile.
 from __future__ import annotations
 
 import argparse
+import json
 import resource
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+import torch
 from end_to_end import clip
 from machine import print_rows, save
 from peers import COMPARABLE, FULL_FRAME_NERV
 
 import nervcodec
+from nervcodec.network.build import build
+from nervcodec.network.config import network_from_json
 from nervcodec.ranges import parse_duration
-from nervcodec.split import FITTED, HELD_OUT
+from nervcodec.split import FITTED, HELD_OUT, parse_split
 
 SPLIT = "6_6_10"
 
 
-def row(label: str, seconds: float, scale: float, device: str, folder: Path, encoder: str, **options: object) -> dict:
-    """One encode and what its file is worth."""
-    source, out = clip("bigbuckbunny.mp4"), folder / "a.nerv"
-    options = {**options, "encoder": encoder, "audio": "none", "crop": (640, 1280), "split": SPLIT, "device": device}
-    report = nervcodec.encode(source, out, time_s=seconds, scale=scale, force=True, **options)
-    judged = nervcodec.evaluate(out, source, device)
+# Fields of `nervcodec.encode` beyond what all rows share; the last two get another row's count of parameters.
+APPROACHES: dict[str, dict[str, object]] = {
+    "patches: the original method (comparable)": {**COMPARABLE, "pixel_warmup": 0.2},
+    "whole frames: NeRV": FULL_FRAME_NERV,
+    "ours, parameters as comparable": {},
+    "ours, parameters as NeRV": {},
+    "ours, default": {},
+}
+
+
+def row(label: str, arguments: argparse.Namespace, parameters: int | None) -> dict:
+    """One encode and what its file is worth, measured in this process."""
+    source = clip("bigbuckbunny.mp4")
+    encoder = "none" if "NeRV" in label and "ours" not in label else arguments.encoder
+    options = {**APPROACHES[label], "encoder": encoder, "parameters": parameters, "split": SPLIT}
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "a.nerv"
+        report = nervcodec.encode(
+            source, out, time_s=parse_duration(arguments.time), scale=arguments.scale, device=arguments.device,
+            audio="none", crop=(640, 1280), **options,
+        )  # fmt: skip
+        peak_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        judged = nervcodec.evaluate(out, source, arguments.device)
+        units, batch = units_and_batch(out, options)
     fitted, held_out = judged.of_role(FITTED), judged.of_role(HELD_OUT)
-    result = {
+    fidelity = {role: judged.fidelity.get(role) for role in (FITTED, HELD_OUT)}
+    return {
         "approach": label,
         "parameters": report.parameters,
         "bytes": judged.size_bytes,
         "fitted_db": round(float(fitted["psnr"]), 2),  # type: ignore[arg-type]
         "held_out_db": round(float(held_out["psnr"]), 2),  # type: ignore[arg-type]
+        **{f"ndcg_{r}": None if f is None else round(f.retrieval["ndcg_at_10"], 3) for r, f in fidelity.items()},
         "steps": report.steps,
+        "epoch_s": round(report.fit_s * -(-units // batch) / report.steps, 1),
+        "peak_memory_mb": peak_mb,
     }
-    for role, name in ((FITTED, "fitted"), (HELD_OUT, "held_out")):
-        found = judged.fidelity.get(role)
-        result[f"ndcg_{name}"] = None if found is None else round(found.retrieval["ndcg_at_10"], 3)
-    result["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    return result
+
+
+def units_and_batch(path: Path, options: dict[str, object]) -> tuple[int, int]:
+    """Units that are fitted once an epoch, and those in a batch."""
+    video = nervcodec.open(path)
+    field = build(network_from_json(video.header.segments[0].network))
+    roles = parse_split(SPLIT).roles(0, len(video))
+    units = sum(roles[frame] == FITTED for frame in field.unit_frames(torch.arange(field.unit_count)).tolist())
+    return units, int(options.get("batch_size") or field.default_batch_size)  # type: ignore[call-overload]
 
 
 def main() -> None:
@@ -55,22 +87,25 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--encoder", default="offline")
     parser.add_argument("--quick", action="store_true", help="ten seconds each; results are not saved")
+    parser.add_argument("--one", nargs=2, metavar=("APPROACH", "PARAMETERS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    seconds = 10.0 if arguments.quick else parse_duration(arguments.time)
-    shared = (seconds, arguments.scale, arguments.device)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        own = {**COMPARABLE, "pixel_warmup": 0.2}
-        patches = row("patches: the original method (comparable)", *shared, folder, arguments.encoder, **own)
-        frames = row("whole frames: NeRV", *shared, folder, "none", **FULL_FRAME_NERV)
-        rows = [patches, frames]
-        for other in (patches, frames):
-            label = f"ours with {other['parameters']:,} parameters"
-            rows.append(row(label, *shared, folder, arguments.encoder, parameters=int(other["parameters"])))
-        rows.append(row("ours, default", *shared, folder, arguments.encoder))
+    if arguments.quick:
+        arguments.time = "10s"
+    if arguments.one:
+        label, parameters = arguments.one
+        print(json.dumps(row(label, arguments, int(parameters) or None)))
+        return
+    rows: list[dict] = []
+    for label in APPROACHES:
+        # A process each, so that peaks of memory are their own.
+        model = {"ours, parameters as comparable": 0, "ours, parameters as NeRV": 1}.get(label)
+        count = 0 if model is None else rows[model]["parameters"]
+        command = [sys.executable, __file__, "--time", arguments.time, "--scale", str(arguments.scale)]
+        command += ["--device", arguments.device, "--encoder", arguments.encoder, "--one", label, str(count)]
+        rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
     print_rows(rows)
     if not arguments.quick:
-        print(save("approaches", rows, fit_s=seconds, scale=arguments.scale, split=SPLIT))
+        print(save("approaches", rows, fit_s=parse_duration(arguments.time), scale=arguments.scale, split=SPLIT))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -65,6 +65,24 @@ class Needs:
 
     memory_bytes: int
     pixel_bytes: int
+
+
+class EmbeddingParts(NamedTuple):
+    """Embeddings of a segment: coefficients x basis + mean, interpolated in time and then brought to length 1.
+
+    Attributes:
+        coefficients: ``(e, rows * columns, r)`` float32 of the entries that were stored.
+        basis, mean: ``(r, D)`` and ``(D,)`` float32.
+        before, after: ``(n,)`` int64, the entries on both sides of each frame.
+        weight: ``(n,)`` float32, of the entry after it.
+    """
+
+    coefficients: np.ndarray
+    basis: np.ndarray
+    mean: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    weight: np.ndarray
 
 
 class NervVideo(Sequence):
@@ -263,25 +281,25 @@ class NervVideo(Sequence):
                 rows.append(head.embeddings(centred).float().cpu().numpy())
         return np.concatenate(rows)
 
-    def embedding_parts(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def embedding_parts(self) -> Iterator[EmbeddingParts]:
         """Embeddings of all frames, segment by segment, before they are put together.
-
-        Yields:
-            Coefficients ``(n, rows * columns, r)``, basis ``(r, D)`` and mean ``(D,)``, float32. An embedding is
-            coefficients x basis + mean, brought to length 1.
 
         Raises:
             ContainerError: the container has none.
         """
         self.require_embeddings()
         for index, segment in enumerate(self.header.segments):
-            head, rows = self._head(index), []
+            head = self._head(index)
             with torch.inference_mode(), self.hardware.autocast():
-                for first in range(0, segment.frame_count, _EMBED_BATCH):
-                    local = torch.arange(first, min(first + _EMBED_BATCH, segment.frame_count))
-                    rows.append(self._coefficients(index, local).float().cpu().numpy())
-            basis, mean = head.directions.weight, head.mean
-            yield np.concatenate(rows), basis.T.float().cpu().numpy(), mean.float().cpu().numpy()
+                if head.code_timeline is not None:
+                    coefficients, places = head.entries(), head.code_timeline.places
+                else:
+                    frames = torch.arange(segment.frame_count)
+                    batches = [self._coefficients(index, local).float() for local in frames.split(_EMBED_BATCH)]
+                    coefficients, places = torch.cat(batches), (frames, frames, torch.zeros(len(frames)))
+            tensors = (coefficients, head.directions.weight.T, head.mean)
+            arrays = [tensor.float().cpu().numpy() for tensor in tensors]
+            yield EmbeddingParts(*arrays, *(place.numpy() for place in places))
 
     def search(
         self, query: str, k: int = 10, encoder: SemanticEncoder | None = None, cut_off: bool = True

@@ -4,6 +4,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,11 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 import nervcodec
+from nervcodec.cli.main import cli
 from nervcodec.video.source import scan
 
 COMMANDS = ["encode", "decode", "search", "eval", "info", "verify", "presets"]
@@ -462,6 +465,19 @@ def test_info_adds_up_and_needs_no_torch(run, small_nerv, tmp_path):
     for command in ("info", "verify"):
         result = run(command, small_nerv, PYTHONPATH=str(tmp_path))
         assert result.returncode == 0, result.stderr
+
+
+def test_decode_says_what_it_takes_or_that_it_cannot(small_nerv, tmp_path, monkeypatch):
+    command = ["decode", str(small_nerv), "--frames", "0:3", "-o", str(tmp_path / "png"), "--force"]
+    assert "of memory" not in CliRunner().invoke(cli, command).stderr
+    monkeypatch.setattr("nervcodec.cli.decode._MANY_PIXELS", 1000)
+    said = CliRunner().invoke(cli, command)
+    assert said.exit_code == 0
+    assert re.search(r"3 frames of 320 x 136: about [\d.]+ MB of memory, 391.7 KB before compression", said.stderr)
+    monkeypatch.setattr("nervcodec.device.physical_memory", lambda: 10**6)
+    refused = CliRunner().invoke(cli, command)
+    assert refused.exit_code == 1
+    assert "this machine has 1 MB" in refused.stderr
 
 
 def test_verify(run, small_nerv, tmp_path):

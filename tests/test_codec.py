@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """From a real clip to a container and back, through the Python API."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -95,9 +97,10 @@ def test_search_decodes_the_semantic_head_alone(small_nerv, monkeypatch):
     monkeypatch.setattr(nervcodec.decoding.NervVideo, "_load", refuse)
     fresh = nervcodec.open(small_nerv, device="cpu")
     frames = torch.arange(25)
-    for number, (coefficients, _, _) in enumerate(fresh.embedding_parts()):
-        expected = whole[number].coefficients(frames).numpy()
-        assert np.allclose(coefficients, expected, atol=1e-6)
+    for number, parts in enumerate(fresh.embedding_parts()):
+        weight = parts.weight[:, None, None]
+        found = parts.coefficients[parts.before] * (1 - weight) + parts.coefficients[parts.after] * weight
+        assert np.allclose(found, whole[number].coefficients(frames).numpy(), atol=1e-5)
     names = [line.name for line in bitstream.read_table(container.read(small_nerv).arrays["0/weights"])[0]]
     semantic = [name.startswith("semantic.") for name in names]
     assert semantic == sorted(semantic, reverse=True)  # it comes first
@@ -272,7 +275,7 @@ def test_bad_options_are_clear(carphone, tmp_path, settings, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outputs_are_guarded(carphone, tmp_path):
+def test_outputs_are_guarded(carphone, tmp_path, monkeypatch):
     target = tmp_path / "a.nerv"
     target.write_bytes(b"precious")
     with pytest.raises(ConfigError, match="--force"):
@@ -283,6 +286,12 @@ def test_outputs_are_guarded(carphone, tmp_path):
         nervcodec.encode(copy, copy, force=True)
     with pytest.raises(ConfigError, match="no such folder"):
         nervcodec.encode(carphone, tmp_path / "none" / "a.nerv")
+    with pytest.raises(ConfigError, match="is a folder"):
+        nervcodec.encode(carphone, tmp_path, force=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)  # root may write anywhere, so the question itself is answered
+        with pytest.raises(ConfigError, match="without write permission"):
+            nervcodec.encode(carphone, tmp_path / "c.nerv")
     assert target.read_bytes() == b"precious"
 
 

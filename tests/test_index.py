@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import nervcodec
 from nervcodec.coordinates import PatchGrid
+from nervcodec.decoding import EmbeddingParts
 from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.formats import container
 from nervcodec.search.index import EmbeddingIndex, SegmentIndex, open_index
@@ -25,14 +26,19 @@ def random_index(frames=(7, 3), patches=(2, 3), dimension=16, rank=5, seed=0, pa
     rng = np.random.default_rng(seed)
     segments = tuple(
         SegmentIndex.of(
-            rng.normal(size=(n, patches[0] * patches[1], rank)).astype(np.float32),
-            rng.normal(size=(rank, dimension)).astype(np.float32),
-            rng.normal(size=dimension).astype(np.float32),
+            EmbeddingParts(
+                rng.normal(size=(n, patches[0] * patches[1], rank)).astype(np.float32),
+                rng.normal(size=(rank, dimension)).astype(np.float32),
+                rng.normal(size=dimension).astype(np.float32),
+                *(rng.integers(0, n, 2 * n) for _ in range(2)),
+                rng.random(2 * n).astype(np.float32),
+            )
         )
         for n in frames
     )
     grid = PatchGrid(40, 60, *patches)
-    return EmbeddingIndex(Path(path), "toy", grid, sum(frames), Fraction(25), sum(frames) / 25, None, segments)
+    count = 2 * sum(frames)
+    return EmbeddingIndex(Path(path), "toy", grid, count, Fraction(25), count / 25, None, segments)
 
 
 class Toy:

@@ -209,6 +209,10 @@ def test_what_is_not_a_video(tmp_path, ffmpeg):
     ffmpeg("-f", "lavfi", "-i", "sine=duration=0.2", sound)
     with pytest.raises(VideoError, match="no video stream"):
         scan(sound)
+    empty = tmp_path / "empty.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=size=32x32", "-frames:v", "0", "-c:v", "ffv1", empty)
+    with pytest.raises(VideoError, match="no frame"):
+        scan(empty)
 
 
 @pytest.mark.parametrize(

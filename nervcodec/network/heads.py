@@ -75,6 +75,10 @@ class SemanticHead(nn.Module):
         """Whether embeddings depend on the shared decoder's features."""
         return self.code_timeline is None
 
+    def entries(self) -> Tensor:
+        """Coordinates of the frames that have codes of their own, ``(e, patches, rank)``."""
+        return self.codes.flatten(2).transpose(1, 2) * self.gain
+
     def coefficients(self, pooled: Tensor | None, frames: Tensor) -> Tensor:
         """Coordinates of embeddings, less the video's mean, in the basis ``directions``.
 
@@ -86,7 +90,7 @@ class SemanticHead(nn.Module):
             ``(B, patches, rank)`` float32.
         """
         if self.code_timeline is not None:
-            return self.code_timeline(self.codes, frames).flatten(2).transpose(1, 2) * self.gain
+            return self.code_timeline(self.entries(), frames)
         assert pooled is not None
         x = pooled.float()
         if self.grid is not None and self.timeline is not None:

@@ -24,21 +24,23 @@ from nervcodec.formats import container
 from nervcodec.semantic import cache
 
 if TYPE_CHECKING:
-    from nervcodec.decoding import NervVideo
+    from nervcodec.decoding import EmbeddingParts, NervVideo
 
-_KIND, _FORM = "index", "embedding index 1"
+_KIND, _FORM = "index", "embedding index 2"
 _LEVELS = 127
 
 
 @dataclass(frozen=True)
 class SegmentIndex:
-    """Embeddings of one segment.
+    """Embeddings of one segment, as :class:`nervcodec.decoding.EmbeddingParts` has them, in fewer bytes.
 
     Attributes:
-        coefficients: ``(n, P, r)`` int8, in units of ``scale``.
+        coefficients: ``(e, P, r)`` int8, in units of ``scale``.
         scale: ``(r,)`` float32.
         basis: ``(r, D)`` float16.
         mean: ``(D,)`` float16.
+        before, after: ``(n,)`` int32, entries of ``coefficients``.
+        weight: ``(n,)`` float32, of the entry after.
         lengths: ``(n, P)`` float32, of the embeddings before they are brought to length 1.
     """
 
@@ -46,33 +48,70 @@ class SegmentIndex:
     scale: np.ndarray
     basis: np.ndarray
     mean: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    weight: np.ndarray
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, coefficients: np.ndarray, basis: np.ndarray, mean: np.ndarray) -> SegmentIndex:
-        """Round ``(n, P, r)`` float coefficients to 8 bits."""
-        scale = np.maximum(np.abs(coefficients).max(axis=(0, 1)) / _LEVELS, 1e-12).astype(np.float32)
-        rounded = np.rint(coefficients / scale).astype(np.int8)
-        basis, mean = basis.astype(np.float16), mean.astype(np.float16)
-        vectors = (rounded * scale) @ basis.astype(np.float32) + mean.astype(np.float32)
-        lengths = np.maximum(np.linalg.norm(vectors, axis=-1), 1e-12)
-        return cls(rounded, scale, basis, mean, lengths.astype(np.float32))
+    def of(cls, parts: EmbeddingParts) -> SegmentIndex:
+        """Round coefficients to 8 bits."""
+        scale = np.maximum(np.abs(parts.coefficients).max(axis=(0, 1)) / _LEVELS, 1e-12).astype(np.float32)
+        rounded = np.rint(parts.coefficients / scale).astype(np.int8)
+        basis, mean = parts.basis.astype(np.float16), parts.mean.astype(np.float16)
+        places = parts.before.astype(np.int32), parts.after.astype(np.int32), parts.weight.astype(np.float32)
+        vectors = _between(rounded * scale, *places) @ basis.astype(np.float32) + mean.astype(np.float32)
+        lengths = np.maximum(np.linalg.norm(vectors, axis=-1), 1e-12).astype(np.float32)
+        return cls(rounded, scale, basis, mean, *places, lengths)
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of the segment."""
+        return len(self.lengths)
+
+    def is_consistent(self) -> bool:
+        """Whether shapes fit each other and every frame lies among the entries."""
+        entries, patches, rank = self.coefficients.shape
+        frames = (self.frame_count,)
+        shapes = [
+            (self.scale, (rank,)), (self.basis, (rank, len(self.mean))), (self.lengths, (*frames, patches)),
+            (self.before, frames), (self.after, frames), (self.weight, frames),
+        ]  # fmt: skip
+        inside = ((place >= 0).all() and (place < entries).all() for place in (self.before, self.after))
+        return all(array.shape == shape for array, shape in shapes) and all(inside)
 
     def scores(self, query: np.ndarray) -> np.ndarray:
         """Dot products with a ``(D,)`` query: ``(n, P)`` float32."""
         query = query.astype(np.float32)
         direction = self.scale * (self.basis.astype(np.float32) @ query)
         offset = self.mean.astype(np.float32) @ query
-        return (self.coefficients.astype(np.float32) @ direction + offset) / self.lengths
+        entries = self.coefficients.astype(np.float32) @ direction
+        return (_between(entries, self.before, self.after, self.weight) + offset) / self.lengths
 
     def embedding(self, frame: int, patch: int) -> np.ndarray:
         """One embedding, ``(D,)`` of length 1."""
-        coefficients = self.coefficients[frame, patch] * self.scale
+        places = (place[frame : frame + 1] for place in (self.before, self.after, self.weight))
+        (coefficients,) = _between(self.coefficients[:, patch] * self.scale, *places)
         vector = coefficients @ self.basis.astype(np.float32) + self.mean.astype(np.float32)
         return vector / self.lengths[frame, patch]
 
 
-_PARTS = {"coefficients": np.int8, "scale": np.float32, "basis": np.float16, "mean": np.float16, "lengths": np.float32}
+def _between(entries: np.ndarray, before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Interpolate entries ``(e, ...)`` to frames ``(n, ...)``."""
+    weight = weight.reshape(-1, *([1] * (entries.ndim - 1)))
+    return entries[before] * (1 - weight) + entries[after] * weight
+
+
+_PARTS = {
+    "coefficients": np.int8,
+    "scale": np.float32,
+    "basis": np.float16,
+    "mean": np.float16,
+    "before": np.int32,
+    "after": np.int32,
+    "weight": np.float32,
+    "lengths": np.float32,
+}
 
 
 @dataclass(frozen=True)
@@ -107,7 +146,7 @@ class EmbeddingIndex:
             ContainerError: it has none.
         """
         facts = video.require_embeddings()
-        segments = tuple(SegmentIndex.of(*parts) for parts in video.embedding_parts())
+        segments = tuple(SegmentIndex.of(parts) for parts in video.embedding_parts())
         video_facts = video.header.video
         times = video.frame_times_s if video_facts.variable_frame_rate else None
         duration = video_facts.duration_s
@@ -127,9 +166,9 @@ class EmbeddingIndex:
     def embedding(self, frame: int, patch: int) -> np.ndarray:
         """One embedding, ``(D,)`` of length 1."""
         for segment in self.segments:
-            if frame < len(segment.coefficients):
+            if frame < segment.frame_count:
                 return segment.embedding(frame, patch)
-            frame -= len(segment.coefficients)
+            frame -= segment.frame_count
         raise IndexError(f"there is no frame {frame} beyond the last")
 
     def around(self, frame: int, patch: int, reach_s: float) -> np.ndarray:
@@ -172,6 +211,8 @@ class EmbeddingIndex:
                 parts = {part: arrays[f"{number}/{part}"] for part in _PARTS}
                 if any(parts[part].dtype != kind for part, kind in _PARTS.items()):
                     raise ValueError("an array is of another type")
+                if parts["coefficients"].ndim != 3 or parts["mean"].ndim != 1 or parts["lengths"].ndim != 2:
+                    raise ValueError("an array is of another shape")
                 segments.append(SegmentIndex(**parts))
             index = cls(
                 path,
@@ -185,8 +226,10 @@ class EmbeddingIndex:
             )
         except (SafetensorError, KeyError, TypeError, ZeroDivisionError) as error:
             raise ValueError(f"no embedding index ({error})") from None
-        if sum(len(s.coefficients) for s in index.segments) != index.frame_count:
+        if sum(segment.frame_count for segment in index.segments) != index.frame_count:
             raise ValueError("frames are missing")
+        if not all(segment.is_consistent() for segment in index.segments):
+            raise ValueError("arrays do not fit together")
         return index
 
 
