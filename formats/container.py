@@ -164,14 +164,16 @@ def fingerprint(path: Path) -> str:
             file.seek(8)
             table = json.loads(file.read(length))
         metadata = table.pop("__metadata__")
-        end = max((entry["data_offsets"][1] for entry in table.values()), default=0)
-        if metadata["format"] != FORMAT or not isinstance(metadata["header_checksum"], str):
-            raise KeyError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        ends = [entry["data_offsets"][1] for entry in table.values()]
+        checksum_of_header = metadata["header_checksum"]
+        if metadata["format"] != FORMAT or type(checksum_of_header) is not str or any(type(n) is not int for n in ends):
+            raise TypeError
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ContainerError(f"{path}: not a .nerv file, or its header is damaged") from None
+    end = max(ends, default=0)
     if size != 8 + length + end:
         raise ContainerError(f"{path}: damaged or cut short (it has {size:,} bytes, not {8 + length + end:,})")
-    return metadata["header_checksum"]
+    return checksum_of_header
 
 
 def read_header(path: Path) -> Header:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 import os
 import shutil
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -130,6 +131,16 @@ def test_fingerprints(small_nerv, tmp_path):
             container.fingerprint(tmp_path / name)
     with pytest.raises(ContainerError, match="cannot be read"):
         container.fingerprint(tmp_path / "none")
+
+
+@pytest.mark.parametrize("offsets", ["[]", "[0]", "7", '["0", "9"]', "[0, 1e9]", "[0, null]", "{}"])
+def test_fingerprints_of_odd_tables(tmp_path, offsets):
+    """The first was found by fuzzing."""
+    metadata = '"__metadata__": {"format": "nerv", "header_checksum": "0"}'
+    table = f'{{{metadata}, "0/a": {{"data_offsets": {offsets}}}}}'.encode()
+    (tmp_path / "a.nerv").write_bytes(struct.pack("<Q", len(table)) + table)
+    with pytest.raises(ContainerError, match="damaged"):
+        container.fingerprint(tmp_path / "a.nerv")
 
 
 def test_the_best_of_many_files():

@@ -24,9 +24,14 @@ with atheris.instrument_imports(include=["nervcodec"]):
     from nervcodec.errors import ContainerError
     from nervcodec.formats import bitstream, container
     from nervcodec.network.config import network_from_json
-    from nervcodec.search.index import EmbeddingIndex
+    from nervcodec.search.index import EmbeddingIndex, SegmentIndex
+
+from fractions import Fraction
 
 import numpy as np
+
+from nervcodec.coordinates import PatchGrid
+from nervcodec.decoding import EmbeddingParts
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SEEDS = [GOLDEN / "version1_grid.nerv", GOLDEN / "version2_grid.nerv", GOLDEN / "version2_pe.nerv"]
@@ -73,9 +78,11 @@ def table_of_weights(data: bytes) -> None:
 def index(data: bytes) -> None:
     """Bytes as an entry of the search cache."""
     try:
-        EmbeddingIndex.from_bytes(data, Path("a.nerv"))
+        found = EmbeddingIndex.from_bytes(data, Path("a.nerv"))
     except ValueError:
         return
+    for segment in found.segments:
+        segment.scores(np.ones(len(segment.mean)))
 
 
 TARGETS = (whole_file, under_good_checksums, stream, table_of_weights, index)
@@ -99,6 +106,13 @@ def seed(folder: Path) -> None:
     seeds.append(bytes([1]) + json.dumps(_header_of(SEEDS[1])).encode())
     seeds.append(bytes([2]) + _STREAM.tobytes())
     seeds.append(bytes([3]) + zlib.decompress(_STREAM[4 : 4 + length].tobytes()))
+    parts = EmbeddingParts(
+        np.ones((2, 4, 3)), np.ones((3, 8)), np.ones(8), *np.array([[0, 0, 1], [1, 1, 1]]), np.ones(3)
+    )
+    own = EmbeddingIndex(
+        Path("a.nerv"), "offline", PatchGrid(8, 8, 2, 2), 3, Fraction(25), 0.12, None, (SegmentIndex.of(parts),)
+    )
+    seeds.append(bytes([4]) + own.to_bytes())
     for data in seeds:
         (folder / container.digest(data)).write_bytes(data)
 
