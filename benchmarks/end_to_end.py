@@ -15,13 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import imageio_ffmpeg
-import numpy as np
 from machine import print_rows, save
 
 import nervcodec
-from nervcodec import metrics
-from nervcodec.video.reader import read_frames
+from nervcodec import classical
 from nervcodec.video.source import SourceOptions, scan
 
 CASES = [
@@ -62,38 +59,21 @@ def ours(source: Path, options: dict, seconds: float, folder: Path) -> dict:
     }
 
 
-def x264(source: Path, options: dict, crf: int, folder: Path) -> dict:
-    """One row for x264 veryslow, video stream only."""
-    import subprocess
-
-    out = folder / "a.mp4"
+def x264(source: Path, options: dict, crf: int) -> dict:
+    """One row for x264 veryslow, the packets of its video stream counted."""
     chosen = SourceOptions(crop=options.get("crop"))
     info = scan(source, chosen)
-    crop = ["-vf", "crop={1}:{0}".format(*chosen.crop)] if chosen.crop else []
-    binary = imageio_ffmpeg.get_ffmpeg_exe()
-    command = [binary, "-v", "error", "-y", "-i", str(source), "-an", *crop]
-    start = time.perf_counter()
-    subprocess.run([*command, "-c:v", "libx264", "-preset", "veryslow", "-crf", str(crf), str(out)], check=True)
-    encode_s = time.perf_counter() - start
-    decoded_info = scan(out)
-    psnr, ms = [], []
-    for a, b in zip(read_frames(decoded_info), read_frames(info, chosen), strict=True):
-        psnr.append(metrics.psnr_db(a, b))
-        ms.append(metrics.ms_ssim(a, b) or 0)
-    start = time.perf_counter()
-    frames = sum(1 for _ in read_frames(decoded_info))
-    decode_s = time.perf_counter() - start
-    size = out.stat().st_size
+    point = classical.run(classical.CODECS["x264"], crf, info, chosen)
     return {
         "clip": source.name,
-        "codec": f"x264 veryslow crf {crf}",
+        "codec": f"{point.codec} {point.setting}",
         "fit_s": None,
-        "encode_s": round(encode_s, 1),
-        "bytes": size,
-        "of_source": round(size / source.stat().st_size, 3),
-        "psnr_db": round(float(np.mean(psnr)), 2),
-        "ms_ssim": round(float(np.mean(ms)), 4),
-        "decode_fps": round(frames / decode_s, 1),
+        "encode_s": round(point.encode_s, 1),
+        "bytes": point.size_bytes,
+        "of_source": round(point.size_bytes / source.stat().st_size, 3),
+        "psnr_db": round(point.quality.psnr_db, 2),
+        "ms_ssim": round(point.quality.ms_ssim or 0, 4),
+        "decode_fps": round(info.frame_count / point.decode_s, 1),
         "ndcg_at_10": None,
     }
 
@@ -109,7 +89,7 @@ def main() -> None:
             source = clip(clip_name)
             for seconds in times:
                 rows.append(ours(source, options, seconds / 6 if arguments.quick else seconds, folder))
-            rows += [x264(source, options, crf, folder) for crf in X264_CRF]
+            rows += [x264(source, options, crf) for crf in X264_CRF]
     print_rows(rows)
     if not arguments.quick:
         print(save("end_to_end", rows))
