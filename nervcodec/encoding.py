@@ -16,7 +16,7 @@ import torch
 
 from nervcodec import __version__, metrics, options, sizing
 from nervcodec.coordinates import PatchGrid
-from nervcodec.device import Hardware, choose
+from nervcodec.device import choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
@@ -259,45 +259,10 @@ class _Encoder:
             sizing.expected_passes(geometry, fit, int(fitted.sum()), self.hardware.device),
         )
 
-        def quantised_psnr_db(field: Field, steps: dict[str, np.ndarray]) -> float:
-            weights = bitstream.decode(coded_to(field, steps, goal))
-            return float(self._measure(config, weights, pixels[fitted], np.flatnonzero(fitted)).mean())
-
-        self.observer.stage("Fitting")
         parameters = parameter_count(config)
         if goal is not None and parameters > bitstream.most_values(int(goal.limit_bytes)):
             raise ConfigError(f"{parameters:,} parameters are too many for {goal.limit_bytes:,.0f} bytes")
-        expected_bpp = metrics.rate_bpp(parameters * sizing.BITS_PER_PARAMETER / 8, *pixels.shape[:3])
-        log = self._log(index, count)
-
-        def fitted_on(hardware: Hardware) -> tuple[Field, FitResult]:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(fit.seed + index)
-                field = build(config)
-            trainer = Trainer(
-                field,
-                data,
-                fit,
-                hardware,
-                self.observer,
-                segment=index,
-                segment_count=count,
-                rate_bpp=expected_bpp,
-                goal=goal,
-                quantised_psnr_db=quantised_psnr_db,
-                checkpoint=self.checkpoint,
-                log=log,
-            )
-            if self.checkpoint.current.trainer is not None:
-                trainer.restore(self.checkpoint.current.trainer)
-            return field, trainer.fit()
-
-        try:
-            field, result = fitted_on(self.hardware)
-        except torch.cuda.OutOfMemoryError:
-            self.hardware = choose("cpu", self.wanted.precision)
-            self.observer.note("the GPU's memory does not hold this fit at any batch size; it goes on on the CPU")
-            field, result = fitted_on(self.hardware)
+        field, result = self._fitted(config, data, fit, goal, index, count)
         if index and not result.steps:
             return None
         stream = coded_to(field, result.rounding, goal)
@@ -306,6 +271,53 @@ class _Encoder:
         psnr_db = self._measure(config, bitstream.values(tensors), pixels, np.arange(len(pixels)))
         segment = Segment(first, len(pixels), network_to_json(config), f"{index}/", tuple(embedded.tolist()))
         return _EncodedSegment(segment, stream, bitstream.entropy_bytes(tensors), psnr_db, parameters, result)
+
+    def _fitted(
+        self, config: NetworkConfig, data: SegmentData, fit: FitConfig, goal: SizeGoal | None, index: int, count: int
+    ) -> tuple[Field, FitResult]:
+        """A network fitted to a segment; on the CPU where the GPU's memory does not hold it.
+
+        Args:
+            config: of the network.
+            data, fit: what it is fitted to, and how.
+            goal: what its stored form should take, or None.
+            index, count: which segment of how many.
+        """
+        pixels = data.frames
+        fitted = np.flatnonzero(data.fitted)
+
+        def quantised_psnr_db(field: Field, steps: dict[str, np.ndarray]) -> float:
+            weights = bitstream.decode(coded_to(field, steps, goal))
+            return float(self._measure(config, weights, pixels[fitted], fitted).mean())
+
+        self.observer.stage("Fitting")
+        expected_bytes = parameter_count(config) * sizing.BITS_PER_PARAMETER / 8
+        log = self._log(index, count)
+        while True:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(fit.seed + index)
+                field = build(config)
+            try:
+                trainer = Trainer(
+                    field,
+                    data,
+                    fit,
+                    self.hardware,
+                    self.observer,
+                    segment=index,
+                    segment_count=count,
+                    rate_bpp=metrics.rate_bpp(expected_bytes, *pixels.shape[:3]),
+                    goal=goal,
+                    quantised_psnr_db=quantised_psnr_db,
+                    checkpoint=self.checkpoint,
+                    log=log,
+                )
+                if self.checkpoint.current.trainer is not None:
+                    trainer.restore(self.checkpoint.current.trainer)
+                return field, trainer.fit()
+            except torch.cuda.OutOfMemoryError:
+                self.observer.note("the GPU's memory does not hold this fit at any batch size; it goes on on the CPU")
+            self.hardware = choose("cpu", self.wanted.precision)
 
     def _held_out_to_show(self, fitted: np.ndarray) -> np.ndarray:
         """Held-out frames whose similarity the log shows, by number."""
