@@ -28,6 +28,7 @@ MAX_SEGMENTS = 1_000_000
 MAX_PATCHES = 4_096
 MAX_DIMENSION = 65_536
 MAX_TEXT = 1_024
+MAX_PACE = 99  # of the time that passes from frame to frame
 
 
 def _check(ok: bool, message: str) -> None:

@@ -48,7 +48,7 @@ from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT
 from nervcodec.video.audio import packets
 from nervcodec.video.reader import read_frames, read_segment
-from nervcodec.video.shots import find_cuts
+from nervcodec.video.shots import find_cuts, find_pace
 from nervcodec.video.source import scan
 
 DEFAULT_SUFFIX = ".nerv"
@@ -257,6 +257,7 @@ class _Encoder:
             int(fitted.sum()),
             find_cuts(pixels),
             sizing.expected_passes(geometry, fit, int(fitted.sum()), self.hardware.device),
+            find_pace(pixels),
         )
 
         parameters = parameter_count(config)

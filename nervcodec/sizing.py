@@ -83,6 +83,7 @@ def network_config(
     fitted: int | None = None,
     cuts: tuple[int, ...] = (),
     passes: float = 0.0,
+    pace: tuple[int, ...] = (),
 ) -> NetworkConfig:
     """The network for a segment, of the kind and size that was chosen.
 
@@ -92,7 +93,7 @@ def network_config(
         goal: what its stored form should take, or None.
         dimension: numbers in an embedding; None for pixels only.
         embedded: frames whose embeddings are known.
-        fitted, cuts, passes: as for :func:`grid_config`.
+        fitted, cuts, passes, pace: as for :func:`grid_config`.
 
     Raises:
         ConfigError: the chosen numbers do not make a network.
@@ -101,7 +102,7 @@ def network_config(
         vectors = len(embedded) * geometry.patch_rows * geometry.patch_columns
         semantic = None if dimension is None else semantic_config(dimension, embedded, vectors)
         budget = chosen.parameters or parameter_budget(geometry, goal)
-        return grid_config(geometry, budget, semantic, fitted, cuts, passes)
+        return grid_config(geometry, budget, semantic, fitted, cuts, passes, pace)
     base, levels = chosen.positional_encoding
     semantic = None if dimension is None else original_semantic_config(dimension)
     shape = (chosen.fc_hw, chosen.fc_dim, chosen.strides, chosen.reduce, chosen.lower_width)
@@ -118,6 +119,7 @@ def grid_config(
     fitted: int | None = None,
     cuts: tuple[int, ...] = (),
     passes: float = 0.0,
+    pace: tuple[int, ...] = (),
 ) -> GridConfig:
     """The ``grid`` network for a segment with about ``budget`` parameters, semantic head included.
 
@@ -129,6 +131,7 @@ def grid_config(
             between two fitted frames would be fitted to nothing.
         cuts: first frames of the shots after the first.
         passes: how many times the fit will see every frame, about.
+        pace: how much time passes for the grids from each frame to the next.
 
     The decoder is the largest that suits the passes and leaves most parameters to the grids; the grids' resolution
     in time then takes up what is left.
@@ -138,7 +141,7 @@ def grid_config(
         if passes < least_passes:
             continue
         few = _grids(geometry, 0.0, moments, len(cuts) + 1)
-        smallest = GridConfig(geometry, few, widths, depths, expansions, semantic, cuts)
+        smallest = GridConfig(geometry, few, widths, depths, expansions, semantic, cuts, pace)
         grids = sum(g.size for g in smallest.grids)
         if parameter_count(smallest) - grids <= share * budget:
             break

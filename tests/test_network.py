@@ -239,6 +239,25 @@ def test_no_grid_interpolates_across_a_cut():
     assert read[6] == upper[6]  # the last frame of a shot lies on its last entry
 
 
+def test_a_grid_keeps_the_pace():
+    pace = (0, 0, 30, 30, 10, 10, 10, 10, 50)  # a cut lies between frames 5 and 6
+    before, after, weight = Timeline.even(6, 10, (6,), pace).places
+    position = before + weight
+    assert position[:3].tolist() == [0, 0, 0]  # nothing happens
+    assert (position.diff()[2:5] > 0).all()
+    assert position[3] - position[2] > 2 * (position[5] - position[4])
+    assert position[5] == before[6] - 1  # each shot begins and ends on entries of its own
+    assert (after[6:] > position[5]).all()
+    every = Timeline.even(10, 10, (6,), pace).places
+    assert (every[0] + every[2]).tolist() == list(range(10))  # an entry for each frame: no matter
+
+
+def test_shots_share_entries_by_what_happens_in_them():
+    assert entries_per_shot(12, [10, 10, 10], [0, 10, 30]) == [1, 3, 8]
+    assert entries_per_shot(12, [10, 10, 4], [0, 10, 1000]) == [1, 7, 4]  # never more than frames
+    assert sum(entries_per_shot(40, [10, 10], [1, 1])) == 40  # unless there are more entries than frames
+
+
 def test_entries_at_frames_of_their_own():
     timeline = Timeline.at((2, 6, 12), frames=20, cuts=(8, 10))
     read = timeline(torch.tensor([[2.0], [6.0], [12.0]]), torch.arange(20))[:, 0].tolist()
@@ -269,16 +288,18 @@ def test_entries_anywhere(frames, entries, cuts):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 40), st.lists(st.integers(1, 30), min_size=1, max_size=12))
-def test_a_timeline_holds_for_any_shots(times, lengths):
+@given(st.integers(1, 40), st.lists(st.integers(1, 30), min_size=1, max_size=12), st.booleans(), st.randoms())
+def test_a_timeline_holds_for_any_shots(times, lengths, paced, random):
     cuts = tuple(np.cumsum(lengths)[:-1].tolist())
-    lower, upper, fraction = Timeline.even(times, sum(lengths), cuts).places
+    pace = tuple(random.choice([0, 1, 20, 99]) for _ in range(sum(lengths) - 1)) if paced else ()
+    lower, upper, fraction = Timeline.even(times, sum(lengths), cuts, pace).places
     assert lower.min() >= 0
     assert upper.max() <= times - 1
     assert ((upper - lower) <= 1).all()
     assert ((fraction >= 0) & (fraction <= 1)).all()
     if times >= len(lengths):
         assert sum(entries_per_shot(times, lengths)) == times
+        assert sum(entries_per_shot(times, lengths, [random.choice([0, 7, 90]) for _ in lengths])) == times
 
 
 def test_cuts_outside_the_segment_are_refused():

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Finding cuts."""
+"""Cuts and pace."""
 
 import numpy as np
 
 from nervcodec.video.reader import read_frames, read_segment
-from nervcodec.video.shots import find_cuts
+from nervcodec.video.shots import find_cuts, find_pace
 from nervcodec.video.source import SourceOptions, scan
 
 
@@ -32,3 +32,17 @@ def test_two_pictures_have_one():
     still = np.zeros((6, 32, 32, 3), np.uint8)
     still[4:] = 200
     assert find_cuts(still) == (4,)
+
+
+def test_pace_follows_what_happens(bunny):
+    pace = np.array(find_pace(frames_of(bunny)))
+    assert len(pace) == 131
+    assert (np.flatnonzero(pace == 0) == [6, 31, 56, 81, 106]).all()  # one frame in 25 is shown twice
+    assert pace[33:43].mean() > 2 * pace[72:95].mean()  # the camera moves, then hardly anything does
+
+
+def test_pace_of_nothing():
+    still = np.zeros((5, 32, 32, 3), np.uint8)
+    assert find_pace(still) == find_pace(still[:1]) == ()
+    still[2:] = 90
+    assert find_pace(still) == ()  # most frames repeat the one before

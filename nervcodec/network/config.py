@@ -11,7 +11,7 @@ from typing import Any
 
 from nervcodec.coordinates import PatchGrid
 from nervcodec.formats.fields import from_json, to_json
-from nervcodec.formats.header import MAX_DIMENSION, MAX_PATCHES, MAX_PIXELS, MAX_SEGMENT_FRAMES
+from nervcodec.formats.header import MAX_DIMENSION, MAX_PACE, MAX_PATCHES, MAX_PIXELS, MAX_SEGMENT_FRAMES
 
 CELL = 16  # pixels across and down for one position of the coarsest stage
 STAGES = 3  # at 1/16, 1/8 and 1/4 of the frame's resolution
@@ -121,6 +121,7 @@ class GridConfig:
         widths, depths, expansions: channels, number of blocks and growth inside a block, by stage.
         semantic: the second head, or None.
         cuts: first frames of the shots after the first, ascending; no grid interpolates across a cut.
+        pace: how much time passes for the grids from each frame to the next; empty: the same everywhere.
     """
 
     geometry: Geometry
@@ -130,10 +131,13 @@ class GridConfig:
     expansions: tuple[int, int, int]
     semantic: SemanticConfig | None = None
     cuts: tuple[int, ...] = ()
+    pace: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         bounds = [0, *self.cuts, self.geometry.frames]
         _check(all(a < b for a, b in zip(bounds, bounds[1:], strict=False)), "cuts must ascend inside the segment")
+        _check(len(self.pace) in (0, self.geometry.frames - 1), "pace does not go from frame to frame")
+        _check(all(0 <= step <= MAX_PACE for step in self.pace), "pace is out of range")
         _check(len(self.grids) <= 64, "too many grids")
         _check({g.stage for g in self.grids} == set(range(STAGES)), "every stage needs a grid")
         rows, columns = self.geometry.cells

@@ -78,7 +78,7 @@ class GridField(Field):
         return down, pooling_matrix([(x, x + w) for x, w in columns], CELL, self.cells[1])
 
     def _timeline(self, times: int) -> Timeline:
-        return Timeline.even(times, self.geometry.frames, self.config.cuts)
+        return Timeline.even(times, self.geometry.frames, self.config.cuts, self.config.pace)
 
     @property
     def halo(self) -> int:

@@ -11,20 +11,37 @@ from torch import Tensor
 from nervcodec.network.constants import Constants
 
 
-def entries_per_shot(times: int, lengths: list[int]) -> list[int]:
-    """Share entries among shots: one each, the rest in proportion to length, by largest remainder.
+def entries_per_shot(times: int, lengths: list[int], weights: list[int] | None = None) -> list[int]:
+    """Share entries among shots: one each, the rest in proportion to weight, by largest remainder.
 
     Args:
-        times: entries, at least as many as shots.
-        lengths: frames in each shot.
+        times: entries of the grid, at least as many as shots.
+        lengths: frames in each shot; where there are weights, no shot gets more entries than that while others want.
+        weights: of each shot, not all 0; None: its length.
     """
-    spare, total = times - len(lengths), sum(lengths)
-    shares = [spare * length // total for length in lengths]
-    remainders = [spare * length % total for length in lengths]
-    by_remainder = sorted(range(len(lengths)), key=lambda shot: (-remainders[shot], shot))
-    for shot in by_remainder[: spare - sum(shares)]:
-        shares[shot] += 1
+    spare = times - len(lengths)
+    if weights is None:
+        return [1 + share for share in _shared(spare, lengths)]
+    shares = [0] * len(lengths)
+    while spare:
+        open_ = [shot for shot, length in enumerate(lengths) if shares[shot] < length - 1]
+        if not open_ or not sum(weights[shot] for shot in open_):
+            return [1 + a + b for a, b in zip(shares, _shared(spare, lengths), strict=True)]
+        for shot, more in zip(open_, _shared(spare, [weights[shot] for shot in open_]), strict=True):
+            taken = min(more, lengths[shot] - 1 - shares[shot])
+            shares[shot] += taken
+            spare -= taken
     return [1 + share for share in shares]
+
+
+def _shared(count: int, weights: list[int]) -> list[int]:
+    """``count`` things in proportion to weights, by largest remainder."""
+    total = sum(weights)
+    shares = [count * weight // total for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda shot: (-(count * weights[shot] % total), shot))
+    for shot in by_remainder[: count - sum(shares)]:
+        shares[shot] += 1
+    return shares
 
 
 class Timeline:
@@ -39,16 +56,18 @@ class Timeline:
         self._places = Constants(places)
 
     @classmethod
-    def even(cls, times: int, frames: int, cuts: tuple[int, ...] = ()) -> Timeline:
-        """Entries evenly spaced in every shot.
+    def even(cls, times: int, frames: int, cuts: tuple[int, ...] = (), pace: tuple[int, ...] = ()) -> Timeline:
+        """Entries evenly spaced in every shot, by the time of its own that a pace gives it.
 
         Args:
             times: entries of the grid.
             frames: frames of the segment.
             cuts: first frames of the shots after the first, ascending. A grid with fewer entries than there are
                 shots interpolates across cuts as if there were none.
+            pace: how much time passes from each frame to the next, ``frames - 1`` numbers; empty: alike everywhere. A
+                grid with an entry for every frame does not need it.
         """
-        return cls(lambda: _evenly(times, frames, cuts))
+        return cls(lambda: _evenly(times, frames, cuts, pace))
 
     @classmethod
     def at(cls, entries: tuple[int, ...], frames: int, cuts: tuple[int, ...] = ()) -> Timeline:
@@ -85,12 +104,17 @@ class Timeline:
         return torch.lerp(*(read if prepare is None else prepare(read)).chunk(2), fraction.to(values.dtype))
 
 
-def _evenly(times: int, frames: int, cuts: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+def _evenly(times: int, frames: int, cuts: tuple[int, ...], pace: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     bounds = [0, *(cuts if times > len(cuts) else ()), frames]
-    lengths = [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
+    shots = list(zip(bounds, bounds[1:], strict=False))
+    lengths = [stop - start for start, stop in shots]
+    paced = bool(pace) and times < frames
+    steps = [pace[start : stop - 1] if paced else (1,) * (stop - start - 1) for start, stop in shots]
+    weights = [sum(own) for own in steps] if paced else None
     lower, upper, fraction, first = [], [], [], 0
-    for length, entries in zip(lengths, entries_per_shot(times, lengths), strict=True):
-        position = torch.arange(length, dtype=torch.float64) * (entries - 1) / max(length - 1, 1)
+    for own, entries in zip(steps, entries_per_shot(times, lengths, weights), strict=True):
+        passed = torch.tensor((0, *own), dtype=torch.float64).cumsum(0)
+        position = passed * (entries - 1) / passed[-1].clamp(min=1)
         below = position.floor().clamp(max=max(entries - 2, 0))
         lower.append(below.long() + first)
         upper.append((below.long() + 1).clamp(max=entries - 1) + first)

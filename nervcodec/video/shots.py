@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Finding cuts: frames that have nothing to do with the frame before them."""
+"""How a video changes: cuts, where a frame has nothing to do with the one before it, and pace between them."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from nervcodec.formats.header import MAX_PACE
+
 _STRIDE = 8  # pixels are looked at in steps of so many
 _LEAST = 10.0  # mean absolute difference of neighbouring frames at a cut, of 255
 _STANDS_OUT = 3.0  # times the median difference of the frames around it
+_USUAL_PACE = 20  # that a median difference stands for
+_PACE_POWER = 0.6  # between one pace for all (0) and one in proportion to differences (1)
+_REPEATED = 0.1  # times the median difference: the same frame again, coded anew
 _AROUND = 12  # frames on each side
 
 
@@ -32,3 +37,23 @@ def find_cuts(frames: np.ndarray) -> tuple[int, ...]:
         if value > _LEAST and value > _STANDS_OUT * usual:
             cuts.append(index + 1)
     return tuple(cuts)
+
+
+def find_pace(frames: np.ndarray) -> tuple[int, ...]:
+    """How much happens from each frame to the next, for grids that have fewer entries than there are frames.
+
+    Args:
+        frames: ``(N, H, W, 3)`` uint8.
+
+    Returns:
+        ``N - 1`` whole numbers from 0 to 99, 0 where a frame repeats the one before it; none where most do.
+    """
+    if len(frames) < 2:
+        return ()
+    small = frames[:, ::_STRIDE, ::_STRIDE].astype(np.float32)
+    change = np.sqrt(np.square(np.diff(small, axis=0)).mean(axis=(1, 2, 3)))
+    usual = float(np.median(change))
+    if usual == 0:
+        return ()
+    pace = np.clip(np.rint(_USUAL_PACE * (change / usual) ** _PACE_POWER), 1, MAX_PACE).astype(int)
+    return tuple(np.where(change < _REPEATED * usual, 0, pace).tolist())
