@@ -99,7 +99,8 @@ def decode(
         if as_images:
             assert target is not None
             _check_images(target, numbers, len(video), force)
-        _state_needs(video, len(numbers), scale, progress)
+        if patch is None:  # a patch alone takes a fraction of what is counted for whole frames
+            _state_needs(video, len(numbers), scale, progress)
         pixels = _counted(video, numbers, patch, scale, progress)
         if as_images:
             assert target is not None

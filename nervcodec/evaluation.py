@@ -19,6 +19,7 @@ from nervcodec.classical import Point, Vmaf, curves_at
 from nervcodec.decoding import NervVideo, open_video
 from nervcodec.errors import VideoError
 from nervcodec.events import Observer
+from nervcodec.fitting.inspection import spread
 from nervcodec.patchwise import BetweenPatches, PatchFigures, between_patches, of_patches
 from nervcodec.semantic import fidelity
 from nervcodec.semantic.encoder import load
@@ -210,8 +211,7 @@ def evaluate(
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
     judged = _judged_frames(video, roles) if retrieval and video.header.semantic else {}
     wanted = {int(number) for parts in judged.values() for part in parts for number in part}
-    fitted = [number for number, role in enumerate(roles) if role == FITTED]
-    looked_between = {fitted[i] for i in np.linspace(0, len(fitted) - 1, _LOOKED_BETWEEN).round().astype(int)}
+    looked_between = set(spread(np.flatnonzero([role == FITTED for role in roles]), _LOOKED_BETWEEN))
     kept: dict[int, np.ndarray] = {}
     patches: list[PatchFigures] = []
     observer.stage("Comparing frames", len(video))
