@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a newcomer gets: time, size and quality of whole encodes, beside x264 on the same clip in the same run.
 
-    python benchmarks/end_to_end.py [--quick]
+    python benchmarks/end_to_end.py [--quick | --hour]
 
 Every figure is read from the files that were written: ours by ``nervcodec.evaluate``, x264's by decoding what it
 wrote and comparing it with the same source frames. Nothing else may run on the machine meanwhile.
@@ -26,6 +26,7 @@ CASES = [
     ("bikes.mp4", {"encoder": "offline"}, (30, 180)),
     ("bigbuckbunny.mp4", {"encoder": "none", "audio": "none", "crop": (640, 1280)}, (100,)),
 ]
+BUDGETS = [("bikes.mp4", {"encoder": "offline"}, (30, 180, 3600))]
 X264_CRF = (28, 34, 40)
 
 
@@ -80,19 +81,21 @@ def x264(source: Path, options: dict, crf: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a sixth of the fitting time; results are not saved")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="a sixth of the fitting time; results are not saved")
+    how.add_argument("--hour", action="store_true", help="bikes alone, in 30 seconds, 3 minutes and an hour")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for clip_name, options, times in CASES:
+        for clip_name, options, times in BUDGETS if arguments.hour else CASES:
             source = clip(clip_name)
             for seconds in times:
                 rows.append(ours(source, options, seconds / 6 if arguments.quick else seconds, folder))
             rows += [x264(source, options, crf) for crf in X264_CRF]
     print_rows(rows)
     if not arguments.quick:
-        print(save("end_to_end", rows))
+        print(save("end_to_end_hour" if arguments.hour else "end_to_end", rows))
 
 
 if __name__ == "__main__":

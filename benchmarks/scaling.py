@@ -19,7 +19,7 @@ from machine import print_rows, save
 SIZES = {
     "frames": [{"duration_s": 1.32}, {"duration_s": 2.64}, {}],
     "pixels": [{"scale": 0.25}, {"scale": 0.5}, {}, {"crop": None}],
-    "parameters": [{"parameters": 250_000}, {"parameters": 500_000}, {"parameters": 1_000_000}],
+    "parameters": [{"parameters": 600_000}, {"parameters": 1_200_000}, {"parameters": 2_400_000}],
 }
 
 

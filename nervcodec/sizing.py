@@ -29,7 +29,7 @@ SHARE_OF_SOURCE = 0.94  # of the source's bytes that weights may take; the heade
 # Decoders from large to small: widths, depths, expansions by stage; then the share of the parameters each may take, and
 # how many times the fit must see every frame for it to be worth its slower steps.
 _DECODERS = (
-    ((96, 48, 20), (2, 2, 1), (4, 4, 2), 0.1, 60),
+    ((96, 48, 20), (2, 2, 1), (4, 4, 2), 0.1, 300),
     ((64, 40, 20), (2, 2, 1), (4, 4, 2), 0.4, 0),
     ((48, 28, 16), (2, 2, 1), (4, 4, 2), 0.4, 0),
     ((32, 20, 12), (2, 1, 1), (4, 4, 2), 0.4, 0),

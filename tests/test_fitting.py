@@ -61,6 +61,23 @@ class Recorder(Observer):
         return self.stop_after is not None and self.asked > self.stop_after
 
 
+def test_a_fit_of_many_steps_gets_a_lower_rate_unless_one_was_chosen():
+    long, chosen = (trainer(FitConfig(epochs=1, lr=lr)) for lr in (None, 0.02))
+    for one in (long, chosen):
+        one.steps = 12_000  # of 24,000: sixteen times what the usual rate suits
+        one._step(one._next_batch(), 0.5, measure=False)
+    rates = [one.optimizers[0].param_groups[0]["lr"] for one in (long, chosen)]
+    assert rates[1] == pytest.approx(0.02 * long.schedule(0.5))
+    assert rates[0] == pytest.approx(rates[1] / 2)
+
+
+def test_a_short_fit_gets_the_usual_rate():
+    short = trainer(FitConfig(epochs=1))
+    short.steps = 100
+    short._step(short._next_batch(), 0.5, measure=False)
+    assert short.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.02 * short.schedule(0.5))
+
+
 def test_cosine_schedule_follows_the_formula():
     factor = parse_schedule("cosine_0.1_1_0.1")
     assert factor(0.0) == 0.0

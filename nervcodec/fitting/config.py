@@ -27,7 +27,8 @@ class FitConfig:
         semantic_weight: lambda, weight of the semantic loss; 0 fits pixels only.
         pixel_warmup: fraction of the fit (below 1) or epochs (1 and above) that fit pixels only.
         optimizer: ``muon`` (matrices by Muon, all else by Adam), ``adam``, or None for the network's own.
-        lr: learning rate; None for the optimiser's own. With Muon, grids get the same, all else 0.15 times it.
+        lr: learning rate; None for the optimiser's own, which for Muon falls with the steps the fit will have. With
+            Muon, grids get the same, all else 0.15 times it.
         lr_type: schedule, see :mod:`nervcodec.fitting.schedule`.
         rounding_share: the last part of the fit, in which weights are rounded as they will be stored; 0 for none.
         rate_weight: weight, in that part, of the mean rate of a weight in bits.

@@ -31,6 +31,7 @@ from nervcodec.network.field import Field
 MUON_LR, ADAM_LR = 0.02, 0.001
 GRID_LR, OTHER_LR, STEP_LR = 1.0, 0.15, 1.0  # times Muon's
 _REPORT_S = 0.25
+_USUAL_STEPS, _LENGTH_POWER = 1500, 0.25  # of a fit that Muon's rate suits; how the rate falls with more
 _READ_EVERY = 4  # steps between readings of the rate
 _NOISE_DB = 1.0  # a running mean of weights may be this much better than the batches that went by
 _CHECK_SHARE = 9.0  # times what a measurement of the quantised network takes, until the next
@@ -390,7 +391,7 @@ class Trainer:
         """
         if self.rounded is None and done > 1 - self.config.rounding_share:
             self._begin_rounding()
-        factor = max(self.schedule(done), 1e-4) * self.lr_scale
+        factor = max(self.schedule(done), 1e-4) * self.lr_scale * self._length_factor(done)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
@@ -413,6 +414,12 @@ class Trainer:
             optimizer.step()
         self.steps += 1
         return StepFacts.mean([f for f in facts if f is not None]) if measure else None
+
+    def _length_factor(self, done: float) -> float:
+        """On Muon's learning rate where none was chosen: less for a fit of many steps, by its pace so far."""
+        if self.config.lr is not None or len(self.optimizers) == 1 or not self.steps or done <= 0:
+            return 1.0
+        return min(1.0, (_USUAL_STEPS * done / self.steps) ** _LENGTH_POWER)
 
     def _use_smaller_parts(self) -> None:
         self.part_size = -(-self.part_size // 2)
