@@ -68,7 +68,11 @@ def _rate(text: str) -> Fraction:
 @click.option(
     "--rate-weight", type=click.FloatRange(0), help="Price of a bit: more makes the file smaller. Default: 0.1."
 )
-@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate.")
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, min_open=True),
+    help="Learning rate. Default: 0.02 with muon, lower for a fit of many steps; 0.001 with adam.",
+)
 @click.option("--lr-type", help="Schedule, such as cosine_0.1_1_0.1, linear_0.03_1_0, step_0.25_0.5 or constant.")
 @click.option("--optimizer", type=click.Choice(["muon", "adam"]), help="Default: muon for grid, adam for pe.")
 @click.option("--batch-size", type=click.IntRange(1), help="Frames (grid) or patches (pe) in a batch.")
