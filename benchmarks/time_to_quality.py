@@ -136,7 +136,7 @@ def plot(curves: dict[str, list], rows: list[dict], path: Path) -> None:
     axes.plot([r["fit_s"] for r in ours], [r["psnr_db"] for r in ours], "ko", label="nervcodec, files with this budget")
     axes.set(xscale="log", xlabel="seconds of fitting", ylabel="PSNR (dB)", title="bunny, 132 frames of 640 x 1280")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left", fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 

@@ -48,7 +48,7 @@ from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT
 from nervcodec.video.audio import packets
 from nervcodec.video.reader import read_frames, read_segment
-from nervcodec.video.shots import find_cuts, find_pace
+from nervcodec.video.shots import find_cuts, find_pace, persistence
 from nervcodec.video.source import scan
 
 DEFAULT_SUFFIX = ".nerv"
@@ -248,6 +248,7 @@ class _Encoder:
         shown = self._held_out_to_show(fitted)
         similar = self._embed(pixels[shown]) if len(shown) else None
         data = SegmentData(pixels, self._embed(pixels[embedded]), embedded, fitted, similar, shown)
+        cuts = find_cuts(pixels)
         config = sizing.network_config(
             self.wanted.network,
             geometry,
@@ -255,9 +256,10 @@ class _Encoder:
             None if encoder is None else encoder.dimension,
             embedded.tolist(),
             int(fitted.sum()),
-            find_cuts(pixels),
+            cuts,
             sizing.expected_passes(geometry, fit, int(fitted.sum()), self.hardware.device),
             find_pace(pixels),
+            persistence(pixels, cuts),
         )
 
         parameters = parameter_count(config)

@@ -15,12 +15,14 @@ from nervcodec.options import NetworkOptions
 
 # Parameters of a network by default: a share of the pixels it stands for plus what any decoder needs.
 PARAMETERS_PER_PIXEL = 0.028
+PARAMETERS_PER_PIXEL_DETAILED = 0.033  # with details that change
 BASE_PARAMETERS = 60_000
 MINIMUM_PARAMETERS = 48_000
 MINIMUM_BYTES = 12_000  # weights are not squeezed below this, however small the source
 # What a container takes beside its weights: once, for each segment, and for each frame that has embeddings.
 HEADER_BYTES, SEGMENT_BYTES, EMBEDDED_BYTES = 750, 850, 9
 BITS_PER_PARAMETER = 3.0  # coded, with the tables: what a fit of a few minutes comes to, and some more
+BITS_PER_PARAMETER_DETAILED = 2.1  # the same with details that change
 BITS_WHERE_AIMED = 2.2  # the same for a size that was asked for: more parameters at fewer bits are better, if slower
 MOST_DIRECTIONS, FEWEST_DIRECTIONS = 64, 8  # of the semantic head
 PATCHES_PER_DIRECTION = 6
@@ -39,23 +41,33 @@ _DECODERS = (
 _SECONDS_PER_MEGAPIXEL = {"cpu": 0.056, "cuda": 0.003}
 
 # Grids: stage, channels, positions in time per frame, pixels per position across and down.
-_GRIDS = ((0, 16, 1.0, 128), (0, 8, 1 / 4, 64), (0, 2, 1 / 2, 32), (0, 4, 1 / 4, 16), (1, 4, 1 / 16, 8), (2, 4, 0.0, 4))
+_Layout = tuple[tuple[int, int, float, int], ...]
+_COARSE = ((0, 16, 1.0, 128), (0, 8, 1 / 4, 64), (0, 2, 1 / 2, 32), (0, 4, 1 / 4, 16))
+_QUICK: _Layout = (*_COARSE, (1, 4, 1 / 16, 8), (2, 4, 0.0, 4))
+# Details that change slowly pay in a long fit of a video where they last, with parameters of their own and fewer bits
+# for each: elsewhere they are learned too late, or are gone before the next entry.
+_DETAILED: _Layout = (*_COARSE, (1, 4, 1 / 8, 8), (2, 4, 0.0, 4), (2, 2, 1 / 8, 4))
+_LONG_PASSES, _LASTING = 40.0, 0.8  # from how many passes, and from which persistence on
+_LEAST_PER_PIXEL = 0.024  # parameters of the whole network: with fewer, the quick grids are better
 _FEWEST_TIMES = 2
 
 
-def parameter_budget(geometry: Geometry, goal: SizeGoal | None) -> int:
+def parameter_budget(geometry: Geometry, goal: SizeGoal | None, detailed: bool = False) -> int:
     """Parameters a segment may have.
 
     Args:
         geometry: of the segment.
         goal: what their stored form should take, or None.
+        detailed: count on details that change, where the goal keeps the file from growing by that.
     """
-    wanted = BASE_PARAMETERS + PARAMETERS_PER_PIXEL * geometry.frames * geometry.height * geometry.width
-    if goal is not None:
-        if goal.reach:
-            wanted = goal.limit_bytes * 8 / BITS_WHERE_AIMED
-        else:
-            wanted = min(wanted, goal.limit_bytes * 8 / BITS_PER_PARAMETER)
+    detailed = detailed and goal is not None
+    per_pixel = PARAMETERS_PER_PIXEL_DETAILED if detailed else PARAMETERS_PER_PIXEL
+    wanted = BASE_PARAMETERS + per_pixel * geometry.frames * geometry.height * geometry.width
+    if goal is not None and goal.reach:
+        wanted = goal.limit_bytes * 8 / BITS_WHERE_AIMED
+    elif goal is not None:
+        bits = BITS_PER_PARAMETER_DETAILED if detailed else BITS_PER_PARAMETER
+        wanted = min(wanted, goal.limit_bytes * 8 / bits)
     return max(MINIMUM_PARAMETERS, int(wanted))
 
 
@@ -84,6 +96,7 @@ def network_config(
     cuts: tuple[int, ...] = (),
     passes: float = 0.0,
     pace: tuple[int, ...] = (),
+    persistence: float = 0.0,
 ) -> NetworkConfig:
     """The network for a segment, of the kind and size that was chosen.
 
@@ -94,6 +107,7 @@ def network_config(
         dimension: numbers in an embedding; None for pixels only.
         embedded: frames whose embeddings are known.
         fitted, cuts, passes, pace: as for :func:`grid_config`.
+        persistence: of the video, see :func:`nervcodec.video.shots.persistence`.
 
     Raises:
         ConfigError: the chosen numbers do not make a network.
@@ -101,8 +115,11 @@ def network_config(
     if chosen.embed == "grid":
         vectors = len(embedded) * geometry.patch_rows * geometry.patch_columns
         semantic = None if dimension is None else semantic_config(dimension, embedded, vectors)
-        budget = chosen.parameters or parameter_budget(geometry, goal)
-        return grid_config(geometry, budget, semantic, fitted, cuts, passes, pace)
+        for detailed in (True, False):
+            budget = chosen.parameters or parameter_budget(geometry, goal, detailed)
+            if detailed and _suits_details(geometry, budget, passes, persistence):
+                break
+        return grid_config(geometry, budget, semantic, fitted, cuts, passes, pace, detailed)
     base, levels = chosen.positional_encoding
     semantic = None if dimension is None else original_semantic_config(dimension)
     shape = (chosen.fc_hw, chosen.fc_dim, chosen.strides, chosen.reduce, chosen.lower_width)
@@ -120,6 +137,7 @@ def grid_config(
     cuts: tuple[int, ...] = (),
     passes: float = 0.0,
     pace: tuple[int, ...] = (),
+    detailed: bool = False,
 ) -> GridConfig:
     """The ``grid`` network for a segment with about ``budget`` parameters, semantic head included.
 
@@ -132,32 +150,40 @@ def grid_config(
         cuts: first frames of the shots after the first.
         passes: how many times the fit will see every frame, about.
         pace: how much time passes for the grids from each frame to the next.
+        detailed: give the finest scale a grid that changes.
 
     The decoder is the largest that suits the passes and leaves most parameters to the grids; the grids' resolution
     in time then takes up what is left.
     """
-    moments = fitted if fitted is not None else geometry.frames
+    moments, shots = fitted if fitted is not None else geometry.frames, len(cuts) + 1
     for widths, depths, expansions, share, least_passes in _DECODERS:
         if passes < least_passes:
             continue
-        few = _grids(geometry, 0.0, moments, len(cuts) + 1)
+        few = _grids(_QUICK, geometry, 0.0, moments, shots)
         smallest = GridConfig(geometry, few, widths, depths, expansions, semantic, cuts, pace)
-        grids = sum(g.size for g in smallest.grids)
-        if parameter_count(smallest) - grids <= share * budget:
+        if parameter_count(smallest) - sum(g.size for g in few) <= share * budget:
             break
-    fixed = parameter_count(smallest) - grids
+    layout = _DETAILED if detailed else _QUICK
+    least = _grids(layout, geometry, 0.0, moments, shots)
+    room = budget - parameter_count(replace(smallest, grids=least)) + sum(g.size for g in least)
     low, high = 0.0, 4.0
     for _ in range(24):
         middle = (low + high) / 2
-        size = fixed + sum(g.size for g in _grids(geometry, middle, moments, len(cuts) + 1))
-        low, high = (middle, high) if size <= budget else (low, middle)
-    return replace(smallest, grids=_grids(geometry, low, moments, len(cuts) + 1))
+        size = sum(g.size for g in _grids(layout, geometry, middle, moments, shots))
+        low, high = (middle, high) if size <= room else (low, middle)
+    return replace(smallest, grids=_grids(layout, geometry, low, moments, shots))
 
 
-def _grids(geometry: Geometry, density: float, moments: int, shots: int) -> tuple[GridShape, ...]:
+def _suits_details(geometry: Geometry, budget: int, passes: float, persistence: float) -> bool:
+    """Whether details that change are worth parameters of their own, of a budget that counts on them."""
+    enough = budget >= _LEAST_PER_PIXEL * geometry.frames * geometry.height * geometry.width
+    return enough and passes >= _LONG_PASSES and persistence >= _LASTING
+
+
+def _grids(layout: _Layout, geometry: Geometry, density: float, moments: int, shots: int) -> tuple[GridShape, ...]:
     """The grids with their resolution in time multiplied by ``density``, for that many fitted frames and shots."""
     cells, shapes = geometry.cells, []
-    for stage, channels, per_frame, pixels in _GRIDS:
+    for stage, channels, per_frame, pixels in layout:
         rows, columns = (
             max(1, min(n << stage, round(side / pixels)))
             for n, side in zip(cells, (geometry.height, geometry.width), strict=True)

@@ -25,6 +25,7 @@ from nervcodec.network.config import (
 from nervcodec.network.interpolation import pooling_matrix, resampling_matrix
 from nervcodec.network.patch_field import positional_encoding
 from nervcodec.network.timeline import Timeline, entries_per_shot
+from nervcodec.options import NetworkOptions
 
 SIZES = [(1, 1), (3, 5), (17, 31), (48, 64), (90, 161), (272, 640)]
 
@@ -210,7 +211,7 @@ def test_hostile_configurations_take_no_memory():
 def test_sizing_keeps_to_its_budget(height, width, frames, budget):
     config = grid_config(height, width, frames, budget)
     count = parameter_count(config)
-    smallest = parameter_count(replace(config, grids=sizing._grids(config.geometry, 0.0, frames, 1)))
+    smallest = parameter_count(replace(config, grids=sizing._grids(sizing._QUICK, config.geometry, 0.0, frames, 1)))
     assert count <= max(budget, smallest)
 
 
@@ -222,6 +223,21 @@ def test_the_size_follows_the_video():
     bunny, bikes, carphone = count(640, 1280, 132, 1e9), count(272, 640, 250, 1e9), count(144, 176, 120, 1e9)
     assert bunny > 1.5 * bikes > 3 * carphone
     assert count(272, 640, 250, 450_000) * sizing.BITS_PER_PARAMETER / 8 <= 450_000
+
+
+def test_long_fits_of_what_lasts_get_details_that_change():
+    geometry, goal = Geometry(132, 640, 1280, 2, 4), SizeGoal(990_000)
+
+    def finest(passes, persistence, parameters=None):
+        chosen = NetworkOptions(parameters=parameters)
+        config = sizing.network_config(chosen, geometry, goal, passes=passes, persistence=persistence)
+        assert parameter_count(config) <= (parameters or 4_000_000)
+        return [grid.times for grid in config.grids if grid.stage == 2]
+
+    few, many = finest(80, 0.9)
+    assert few == 2 < many
+    assert finest(80, 0.5) == finest(10, 0.9) == [2]
+    assert finest(80, 0.9, 1_500_000) == [2]  # too few parameters for both
 
 
 def test_no_grid_interpolates_across_a_cut():

@@ -4,7 +4,7 @@
 import numpy as np
 
 from nervcodec.video.reader import read_frames, read_segment
-from nervcodec.video.shots import find_cuts, find_pace
+from nervcodec.video.shots import find_cuts, find_pace, persistence
 from nervcodec.video.source import SourceOptions, scan
 
 
@@ -46,3 +46,12 @@ def test_pace_of_nothing():
     assert find_pace(still) == find_pace(still[:1]) == ()
     still[2:] = 90
     assert find_pace(still) == ()  # most frames repeat the one before
+
+
+def test_what_lasts(bunny, bikes, carphone):
+    assert 0.8 < persistence(frames_of(bunny), ()) < persistence(frames_of(carphone), ()) < 1
+    assert persistence(frames_of(bikes), find_cuts(frames_of(bikes))) < 0.8  # a street, seen by a moving camera
+    noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), np.uint8)
+    assert abs(persistence(noise, ())) < 0.1
+    assert persistence(np.repeat(noise[:1], 20, axis=0), ()) == 1
+    assert persistence(noise[:5], ()) == persistence(noise, (7, 14)) == 1  # no shot is long enough to tell
