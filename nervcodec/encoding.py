@@ -355,7 +355,8 @@ class _Encoder:
                 return None
             part = info.file_bytes * self._share_of_source(geometry)
             return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - share * len(self.audio), sizing.MINIMUM_BYTES))
-        beside = sizing.SEGMENT_BYTES + sizing.EMBEDDED_BYTES * embedded
+        per_frame = sizing.FRAME_BYTES + (sizing.TIME_BYTES if info.variable_frame_rate else 0)
+        beside = sizing.SEGMENT_BYTES + per_frame * geometry.frames + sizing.EMBEDDED_BYTES * embedded
         once = sizing.HEADER_BYTES + len(self.audio)
         weights = share * (size - once) - beside
         if weights < sizing.MINIMUM_BYTES:

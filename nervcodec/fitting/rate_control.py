@@ -16,14 +16,16 @@ from nervcodec.network.field import Field
 # A price is exp(what has added up + what holds now), both in proportion to the logarithm of rate over limit.
 _ADDS_UP, _HOLDS = 12.0, 2.0  # the first over the whole phase
 _FIRST_COARSEST = 2.0
-_MEASURE_AT = (0.4, 0.8)  # of the phase
+_MEASURE_AT = (0.4, 0.7, 0.9, 0.97)  # of the phase, where the rate is near the limit
+_NEAR_LIMIT = 0.8  # of what is aimed at: below it there is no need to measure
+_AIM = 0.975  # of the limit. Weights that miss the limit are all rounded anew, which costs half a decibel
 _SMALL_PRICE = 1e-3
 _HIGHEST = 5.0  # of the logarithm of the price over the price asked for
 _SMOOTHING = 0.8  # of the estimate, from one reading to the next
 _TRIES = 6
 _COARSEST = 64.0
 _FINEST = 1 / 16
-_NEAR = 0.97  # a size that is aimed at is reached between this part of it and the whole
+_NEAR = 0.955  # a size that is aimed at is reached between this part of it and the whole
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class RateControl:
 
     def __init__(self, weight: float, limit_bits: float | None, reach: bool = False):
         self.weight = self._start = weight
-        self._limit = limit_bits
+        self._limit = None if limit_bits is None else _AIM * limit_bits
         self._lowest = -_HIGHEST if reach else 0.0
         self._added_up = 0.0
         self._estimate = math.nan
@@ -83,8 +85,9 @@ class RateControl:
             self._estimate, self._done = bits, done
             return
         self._estimate += (1 - _SMOOTHING) * (bits - self._estimate)
-        self.wants_measure = self._measures < len(_MEASURE_AT) and done >= _MEASURE_AT[self._measures]
         excess = math.log(max(self._estimate * self._coded_share, 1e-3) / self._limit)
+        due = self._measures < len(_MEASURE_AT) and done >= _MEASURE_AT[self._measures]
+        self.wants_measure = due and excess > math.log(_NEAR_LIMIT)
         self._added_up = max(self._lowest, self._added_up + _ADDS_UP * excess * (done - self._done))
         self._done = done
         rise = min(max(self._lowest, self._added_up + _HOLDS * excess), _HIGHEST)
