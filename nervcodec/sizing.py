@@ -116,10 +116,9 @@ def network_config(
     if chosen.embed == "grid":
         vectors = len(embedded) * geometry.patch_rows * geometry.patch_columns
         semantic = None if dimension is None else semantic_config(dimension, embedded, vectors)
-        for detailed in (True, False):
-            budget = chosen.parameters or parameter_budget(geometry, goal, detailed)
-            if detailed and _suits_details(geometry, budget, passes, persistence):
-                break
+        with_details = chosen.parameters or parameter_budget(geometry, goal, detailed=True)
+        detailed = _suits_details(geometry, with_details, passes, persistence)
+        budget = with_details if detailed else chosen.parameters or parameter_budget(geometry, goal)
         return grid_config(geometry, budget, semantic, fitted, cuts, passes, pace, detailed)
     base, levels = chosen.positional_encoding
     semantic = None if dimension is None else original_semantic_config(dimension)
@@ -156,22 +155,21 @@ def grid_config(
     The decoder is the largest that suits the passes and leaves most parameters to the grids; the grids' resolution
     in time then takes up what is left.
     """
+    layout = _DETAILED if detailed else _QUICK
     moments, shots = fitted if fitted is not None else geometry.frames, len(cuts) + 1
     for widths, depths, expansions, share, least_passes in _DECODERS:
         if passes < least_passes:
             continue
-        few = _grids(_QUICK, geometry, 0.0, moments, shots)
+        few = _grids(layout, geometry, 0.0, moments, shots)
         smallest = GridConfig(geometry, few, widths, depths, expansions, semantic, cuts, pace)
-        if parameter_count(smallest) - sum(g.size for g in few) <= share * budget:
+        decoder = parameter_count(smallest) - sum(g.size for g in few)
+        if decoder <= share * budget:
             break
-    layout = _DETAILED if detailed else _QUICK
-    least = _grids(layout, geometry, 0.0, moments, shots)
-    room = budget - parameter_count(replace(smallest, grids=least)) + sum(g.size for g in least)
     low, high = 0.0, 4.0
     for _ in range(24):
         middle = (low + high) / 2
-        size = sum(g.size for g in _grids(layout, geometry, middle, moments, shots))
-        low, high = (middle, high) if size <= room else (low, middle)
+        size = decoder + sum(g.size for g in _grids(layout, geometry, middle, moments, shots))
+        low, high = (middle, high) if size <= budget else (low, middle)
     return replace(smallest, grids=_grids(layout, geometry, low, moments, shots))
 
 

@@ -57,8 +57,8 @@ def test_without_a_limit_the_price_stays():
     assert not control.wants_measure
 
 
-@pytest.mark.parametrize(("coded_bits", "expected"), [(1.2, 1), (1.9, 4)])
-def test_what_the_coder_makes_of_the_weights_is_asked_while_it_is_near_the_limit(coded_bits, expected):
+@pytest.mark.parametrize(("coded_bits", "times", "price"), [(1.2, 1, 0.1), (1.9, 4, 0.214)])
+def test_what_the_coder_makes_of_the_weights_is_asked_while_it_is_near_the_limit(coded_bits, times, price):
     control = RateControl(0.1, limit_bits=2.0)
     asked = 0
     for step in range(100):
@@ -66,8 +66,8 @@ def test_what_the_coder_makes_of_the_weights_is_asked_while_it_is_near_the_limit
         if control.wants_measure:
             asked += 1
             control.calibrate(coded_bits)  # contexts halve it, or nearly
-    assert asked == expected
-    assert (control.weight > 0.11) == (coded_bits > 1.5)
+    assert asked == times
+    assert control.weight == pytest.approx(price, rel=1e-3)
 
 
 def test_a_fit_keeps_to_its_limit(fitted, carphone):

@@ -77,5 +77,5 @@ def persistence(frames: np.ndarray, cuts: tuple[int, ...]) -> float:
     variance = float(small.var(axis=(1, 2)).mean())
     if not later.size or variance == 0:
         return 1.0
-    difference = np.mean([np.square(small[t + _LATER] - small[t]).mean() for t in later])
-    return 1.0 - float(difference) / (2 * variance)
+    difference = float(np.square(small[later + _LATER] - small[later]).mean())
+    return 1.0 - difference / (2 * variance)
