@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from nervcodec.decoding import NervVideo
     from nervcodec.events import Observer
+    from nervcodec.video.sound import Sound
 
 
 _MUCH_MEMORY, _MANY_PIXELS = 2 * 10**9, 20 * 10**9  # bytes, from which decode says what it will take
@@ -34,7 +35,9 @@ def _patch(text: str) -> tuple[int, int]:
 @click.command(epilog="Example: nervcodec decode kitchen.nerv --frames 100:110 -o frames/")
 @click.argument("file", type=options.EXISTING)
 @click.option(
-    "-o", "--output", help="A video (.mp4, .mkv), a folder for PNG images, or - (y4m on stdout). Default: FILE as .mp4."
+    "-o",
+    "--output",
+    help="A video (.mp4, .mkv), a folder for PNG images, or - (y4m on stdout). Default: FILE's name with .mp4.",
 )
 @click.option(
     "--frames",
@@ -87,6 +90,7 @@ def decode(
         target, as_images = Path(output), _is_folder(output, frames is not None)
     if target is not None and not as_images:
         require_free(target, force)
+    suffix = "" if as_images or target is None else target.suffix
     with observer(quiet) as progress:
         progress.stage("Opening")
         video = open_video(source, device, precision)
@@ -101,6 +105,9 @@ def decode(
             _check_images(target, numbers, len(video), force)
         if patch is None:  # a patch alone takes a fraction of what is counted for whole frames
             _state_needs(video, len(numbers), scale, progress)
+        sound = video.sound() if audio == "copy" and suffix else None
+        if sound is not None:
+            sound = _fitting(sound, suffix, progress)
         pixels = _counted(video, numbers, patch, scale, progress)
         if as_images:
             assert target is not None
@@ -113,11 +120,23 @@ def decode(
             if target is None:
                 writer.write_y4m(click.get_binary_stream("stdout"), *facts)
             else:
-                sound = video.sound() if audio == "copy" else None
                 writer.write_video(target, *facts, crf=crf, sound=sound)
     if target is not None and not quiet:
         what = f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames"
         click.echo(what)
+
+
+def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
+    """The sound as the video takes it; says so where it has to be coded anew."""
+    from nervcodec.video.sound import COPIED
+
+    fitting = sound.fitting(suffix)
+    if fitting.encoder != COPIED:
+        advice = "-o NAME.mkv keeps it as it is, --audio none leaves it out"
+        progress.note(
+            f"{suffix} does not hold sound in {sound.codec}; coding it anew with {fitting.encoder} ({advice})"
+        )
+    return fitting
 
 
 def _state_needs(video: NervVideo, count: int, scale: float, progress: Observer) -> None:
@@ -164,7 +183,14 @@ def _size(video: NervVideo, patch: tuple[int, int] | None, scale: float) -> tupl
 
 
 def _default_target(source: Path, images: bool) -> Path:
-    return source.with_name(source.stem + "_frames") if images else source.with_suffix(".mp4")
+    """Beside the container, under its name, but never where the header says that its source was."""
+    from nervcodec.formats.container import read_header
+
+    name = source.stem + ("_frames" if images else ".mp4")
+    if name.casefold() == read_header(source).video.source_name.casefold():
+        name = f"{source.stem}.decoded" + ("_frames" if images else ".mp4")
+        click.echo(f"nervcodec: writing {name}, since {source.name} was made from a source of the usual name", err=True)
+    return source.with_name(name)
 
 
 def _is_folder(output: str, frames_asked: bool) -> bool:

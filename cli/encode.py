@@ -29,7 +29,7 @@ def _rate(text: str) -> Fraction:
 
 
 @click.command(epilog="Example: nervcodec encode Kitchen.mp4 -o kitchen.nerv --time 3m")
-@click.argument("source", metavar="INPUT", type=options.EXISTING_ANY)
+@click.argument("source", metavar="INPUT", type=options.SOURCE)
 @click.option("-o", "--output", type=click.Path(), help="The container. Default: INPUT's name with .nerv.")
 @click.option("--preset", help="A set of defaults; nervcodec presets lists them. Other options override its values.")
 @click.option("--time", "time_s", type=DURATION, help="Fit for so long (90s, 5m, 1h). Default: 3m for every 10 s.")
@@ -51,7 +51,17 @@ def _rate(text: str) -> Fraction:
 @click.option("--scale", type=SCALE, help="Scale frames to 1280x720, or by a factor such as 0.5.")
 @click.option("--start", "start_s", type=DURATION, help="Skip what comes before this time.")
 @click.option("--duration", "duration_s", type=DURATION, help="Keep this much.")
-@click.option("--fps", "frame_rate", type=Parsed("RATE", _rate), help="Frame rate of a folder of frames. Default: 25.")
+@click.option(
+    "--fps",
+    "frame_rate",
+    type=Parsed("RATE", _rate),
+    help="Frame rate of a folder of frames, or of a stream that states none. Default: 25.",
+)
+@click.option(
+    "--stream",
+    type=click.IntRange(0),
+    help="Which video stream of several, from 0. Default: the one marked as default, else the largest.",
+)
 @click.option("--split", help="Hold frames out from the fit: 6_6_10 fits 6 of every 10. Default: all are fitted.")
 @click.option("--segment", help="Longest stretch one network is fitted to: 10s (default), 250f or none.")
 @click.option(

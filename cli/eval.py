@@ -21,7 +21,7 @@ CODECS = options.Parsed("LIST", _codecs)
 
 @click.command("eval", epilog="Example: nervcodec eval kitchen.nerv Kitchen.mp4 --json")
 @click.argument("file", type=options.EXISTING)
-@click.argument("original", required=False, type=options.EXISTING_ANY)
+@click.argument("original", required=False, type=options.SOURCE)
 @click.option("--per-frame", type=click.Path(dir_okay=False), metavar="OUT.csv", help="Write every frame's figures.")
 @click.option("--per-patch", type=click.Path(dir_okay=False), metavar="OUT.csv", help="The same of every patch.")
 @click.option("--against", type=CODECS, help="Also encode with these at the same bytes: x264,x265,svtav1,vvenc.")

@@ -73,4 +73,4 @@ verbose = click.option("-v", "--verbose", is_flag=True, help="Also report parame
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 force = click.option("--force", is_flag=True, help="Overwrite an existing output.")
 EXISTING = click.Path(exists=True, dir_okay=False)
-EXISTING_ANY = click.Path(exists=True)
+SOURCE = click.Path(exists=True, allow_dash=True)  # what is no file is refused with the reason, by the library

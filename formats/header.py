@@ -58,6 +58,8 @@ class VideoFacts:
         crop: (height, width) of the window cut from the middle of the source's frames, before any scaling.
         variable_frame_rate: frame times are stored in the tensor ``frame_times``.
         first_frame_s: when the first frame shows in the time of the packets in the tensor ``audio``, in seconds.
+        source_stream: number of the source's video stream that was asked for; None where none was.
+        source_frame_rate: that was imposed on the source; None where none was.
     """
 
     width: int
@@ -73,18 +75,23 @@ class VideoFacts:
     crop: tuple[int, int] | None = None
     variable_frame_rate: bool = False
     first_frame_s: float = 0.0
+    source_stream: int | None = None
+    source_frame_rate: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         _check(math.isfinite(self.first_frame_s) and abs(self.first_frame_s) < 1e6, "first frame is out of range")
         _check(1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE, "frame size is out of range")
         _check(self.width * self.height <= MAX_PIXELS, "a frame has too many pixels")
         _check(1 <= self.frame_count <= MAX_FRAMES, "frame count is out of range")
-        for name, pair in (("frame rate", self.frame_rate), ("sample aspect ratio", self.sample_aspect_ratio)):
+        given = self.source_frame_rate or (1, 1)
+        rates = ("frame rate", self.frame_rate), ("source frame rate", given)
+        for name, pair in (*rates, ("sample aspect ratio", self.sample_aspect_ratio)):
             _check(all(1 <= n <= 1 << 31 for n in pair), f"{name} is out of range")
         _check(Fraction(*self.frame_rate) <= 100_000, "frame rate is out of range")
         _check(math.isfinite(self.duration_s) and 0 <= self.duration_s <= 1e9, "duration is out of range")
         _check(math.isfinite(self.source_start_s) and self.source_start_s >= 0, "source start is out of range")
         _check(self.source_duration_s is None or 0 < self.source_duration_s <= 1e9, "source duration is out of range")
+        _check(self.source_stream is None or 0 <= self.source_stream < 1 << 16, "source stream is out of range")
         _check(self.crop is None or all(1 <= side <= MAX_SIDE for side in self.crop), "crop is out of range")
         _check_text("source name", self.source_name)
         _check(not set(self.source_name) & set("/\\"), "source name must not contain folders")

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from nervcodec.errors import ConfigError, VideoError
 from nervcodec.events import Observer
 from nervcodec.video import ffmpeg, folder
 from nervcodec.video.reader import read_frames
-from nervcodec.video.source import SourceOptions, VideoInfo, filters, input_arguments, scan
+from nervcodec.video.source import SourceOptions, VideoInfo, reading, scan
 
 _CURVE_STEP = 4  # between the qualities of a curve around a size
 
@@ -192,97 +192,65 @@ def judge(decoded: Iterable[np.ndarray], info: VideoInfo, options: SourceOptions
 
 def _encode(codec: ClassicalCodec, quality: int, info: VideoInfo, options: SourceOptions, out: Path) -> int:
     """Write ``out``; returns the bytes of its packets."""
-    arguments = [*input_arguments(info.path, options, info.images), "-map", "0:v:0", "-an"]
-    arguments += ["-vf", f"{filters(info, options)},format=yuv420p", "-fps_mode", "passthrough", *codec.arguments]
+    arguments = [*reading(info, options, "format=yuv420p"), "-an", *codec.arguments]
     arguments += [f"-{codec.option}", str(quality), str(out)]
-    feed = (lambda process: folder.feed(process, info.images)) if info.images else None
-    _ffmpeg(["-loglevel", "error", *arguments], f"{info.path} with {codec.label}", feed)
-    packets, _ = _ffmpeg(["-i", str(out), "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"], str(out))
+    feed = folder.contents(info.images) if info.images else None
+    ffmpeg.run(arguments, f"{info.path} with {codec.label}: cannot be encoded", feed)
+    listing = ["-i", str(out), "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"]
+    packets = ffmpeg.run(listing, f"{out}: cannot be read").decode()
     rows = [line.split(",") for line in packets.splitlines() if line and not line.startswith("#")]
     return sum(int(row[4]) for row in rows)
 
 
-def _ffmpeg(
-    arguments: list[str], what: str, feed: Callable[[subprocess.Popen[bytes]], None] | None = None
-) -> tuple[str, str]:
-    """Run ffmpeg to its end; returns what it said on stdout and stderr."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as log:
-        process = ffmpeg.spawn(
-            arguments,
-            stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
-            stdout=out.fileno(),
-            stderr=log.fileno(),
-        )
-        try:
-            if feed:
-                feed(process)
-            status = process.wait()
-        finally:
-            process.kill()
-        texts = []
-        for stream in (out, log):
-            stream.seek(0)
-            texts.append(stream.read().decode("utf-8", "replace"))
-    if status:
-        raise VideoError(f"{what}: cannot be encoded ({ffmpeg.last_complaint(texts[1])})")
-    return texts[0], texts[1]
-
-
 @cache
 def _has_vmaf() -> bool:
-    return "libvmaf" in _ffmpeg(["-filters"], "ffmpeg")[0]
+    return b"libvmaf" in ffmpeg.run(["-filters"], "ffmpeg's filters cannot be listed")
 
 
 class Vmaf:
     """libvmaf, fed both videos through one pipe: each frame above its source."""
 
     def __init__(self, width: int, height: int):
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: ffmpeg.Process | None = None
         if not _has_vmaf():
             return
         halves = f"[0:v]split[a][b];[a]crop={width}:{height}:0:0,format=yuv420p[d]"
         halves += f";[b]crop={width}:{height}:0:{height},format=yuv420p[r];[d][r]libvmaf=n_threads=2"
         size = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{2 * height}", "-framerate", "25"]
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self.process = ffmpeg.spawn(
-            ["-nostats", *size, "-i", "pipe:0", "-filter_complex", halves, "-f", "null", "-"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self.log.fileno(),
-        )
+        arguments = [*size, "-i", "pipe:0", "-filter_complex", halves, "-f", "null", "-"]
+        self.process = ffmpeg.Process(arguments, write=True, level="info")
 
     def add(self, frame: np.ndarray, source: np.ndarray) -> None:
         """One frame and what it should be."""
         if self.process is None:
             return
-        assert self.process.stdin is not None
         try:
             for image in (frame, source):
-                self.process.stdin.write(np.ascontiguousarray(image).data)
+                self.process.write(np.ascontiguousarray(image).data)
         except BrokenPipeError:
-            raise VideoError(f"libvmaf failed ({ffmpeg.last_complaint(self._said())})") from None
+            raise self._failed(self.process) from None
 
     def score(self) -> float | None:
         """The mean over all frames."""
         if self.process is None:
             return None
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        self.process.end_input()
         self.process.wait()
-        found = re.search(r"VMAF score: ([\d.]+)", self._said())
-        if not found:
-            raise VideoError(f"libvmaf failed ({ffmpeg.last_complaint(self._said())})")
-        return float(found[1])
+        found = (re.search(r"VMAF score: ([\d.]+)", line.text) for line in self.process.log)
+        score = next((match[1] for match in found if match), None)
+        if score is None:
+            raise self._failed(self.process)
+        return float(score)
 
-    def _said(self) -> str:
-        self.log.seek(0)
-        return self.log.read().decode("utf-8", "replace")
+    @staticmethod
+    def _failed(process: ffmpeg.Process) -> VideoError:
+        return VideoError(f"libvmaf failed ({process.complaint()})")
 
     def __enter__(self) -> Vmaf:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.log.close()
+            self.process.__exit__(kind, error, trace)

@@ -25,7 +25,7 @@ from nervcodec.network.build import SEMANTIC, check_shapes, from_arrays, head_fr
 from nervcodec.network.config import network_from_json
 from nervcodec.network.field import Field
 from nervcodec.network.heads import SemanticHead
-from nervcodec.video.writer import Sound
+from nervcodec.video.sound import Sound
 
 if TYPE_CHECKING:
     from nervcodec.search.moments import Moment
@@ -194,20 +194,24 @@ class NervVideo(Sequence):
         """Frames rendered in one go."""
         return max(1, min(_FRAMES_IN_MEMORY, _PIXELS_IN_MEMORY // (self.header.video.width * self.header.video.height)))
 
-    def at_constant_rate(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    def at_constant_rate(self, frames: Iterable[np.ndarray], numbers: range | None = None) -> Iterator[np.ndarray]:
         """Repeat or drop frames of a variable rate so that they keep their times at :attr:`frame_rate`.
 
         Args:
-            frames: all frames in order, as :meth:`frames` gives them.
+            frames: in order, as :meth:`frames` gives them.
+            numbers: which those are, one after the other; None for all.
         """
         if not self.header.video.variable_frame_rate:
             yield from frames
             return
+        numbers = range(len(self)) if numbers is None else numbers
         rate = float(self.frame_rate)
-        ends = [*self._times[1:], self.header.video.duration_s]
+        edges = [*self._times, self.header.video.duration_s]
         shown = 0
-        for frame, end in zip(frames, ends, strict=True):
-            while shown / rate < end - 0.5 / rate:
+        for number, frame in zip(numbers, frames, strict=True):
+            end = edges[number + 1] - edges[numbers[0]]
+            # At least one, however short they are shown.
+            while shown / rate < end - 0.5 / rate or (not shown and number == numbers[-1]):
                 yield frame
                 shown += 1
 

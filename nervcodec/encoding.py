@@ -46,9 +46,10 @@ from nervcodec.segments import segment_lengths
 from nervcodec.semantic.encoder import resolve
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT
-from nervcodec.video.audio import packets
+from nervcodec.video.probe import require_file
 from nervcodec.video.reader import read_frames, read_segment
 from nervcodec.video.shots import find_cuts, find_pace, persistence
+from nervcodec.video.sound import packets
 from nervcodec.video.source import scan
 
 DEFAULT_SUFFIX = ".nerv"
@@ -113,6 +114,7 @@ def encode(
     """
     wanted = options.from_flat(**settings)
     source = Path(path)
+    require_file(source)
     target = Path(out) if out is not None else _default_target(source)
     check_output(source, target, force)
     return _Encoder(source, target, wanted, observer or Observer()).run()
@@ -188,6 +190,8 @@ class _Encoder:
         observer.stage("Reading")
         self.hardware = choose(wanted.device, wanted.precision)
         self.info = scan(source, wanted.source)
+        for note in self.info.notes:
+            observer.note(note)
         for complaint in self.info.complaints:
             observer.note(f"{source.name}: ffmpeg says: {complaint}")
         self.audio = packets(self.info, wanted.source) if self.info.has_audio and wanted.audio == "copy" else b""
@@ -448,6 +452,7 @@ class _Encoder:
 
     def _facts(self, frames: int) -> VideoFacts:
         info, wanted = self.info, self.wanted.source
+        imposed = info.input.frame_rate
         duration = info.duration_s if frames == info.frame_count else float(info.times_s[frames])
         name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in self.source.resolve().name)
         aspect = Fraction(info.sample_aspect_ratio)
@@ -465,4 +470,6 @@ class _Encoder:
             crop=wanted.crop,
             variable_frame_rate=info.variable_frame_rate,
             first_frame_s=round(info.first_frame_s, 6) if self.audio else 0.0,
+            source_stream=wanted.stream,
+            source_frame_rate=imposed.as_integer_ratio() if imposed and not info.images else None,
         )

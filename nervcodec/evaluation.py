@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -155,12 +156,14 @@ def open_original(video: NervVideo, original: Path) -> tuple[VideoInfo, SourceOp
         VideoError: it cannot be read, or has fewer frames than the container.
     """
     facts = video.header.video
+    given = facts.source_frame_rate
     options = SourceOptions(
         start_s=facts.source_start_s,
         duration_s=facts.source_duration_s,
         crop=facts.crop,
         scale=(facts.width, facts.height),
-        frame_rate=video.frame_rate if original.is_dir() else None,
+        frame_rate=video.frame_rate if original.is_dir() else given and Fraction(*given),
+        stream=facts.source_stream,
     )
     info = scan(original, options)
     if info.frame_count < len(video):

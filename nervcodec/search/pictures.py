@@ -9,7 +9,6 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nervcodec.decoding import NervVideo, open_video
@@ -122,7 +121,8 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_file: Opener, forc
     for moment, target in zip(moments, targets, strict=True):
         video = open_file(moment.file)
         facts = video.header.video
-        frames: Iterator[np.ndarray] = video.frames(range(moment.first_frame, moment.last_frame + 1))
+        numbers = range(moment.first_frame, moment.last_frame + 1)
+        frames = video.at_constant_rate(video.frames(numbers), numbers)
         sound = video.sound(moment.start_s, moment.end_s - moment.start_s)
         aspect = Fraction(*facts.sample_aspect_ratio)
         write_video(target, frames, facts.width, facts.height, video.frame_rate, aspect, sound=sound)

@@ -1,39 +1,234 @@
 # SPDX-License-Identifier: MIT
-"""Running the ffmpeg binary: where it is, and how its complaints become one line."""
+"""The ffmpeg binary: which one it is, one run of it, and how its complaints become one line."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import subprocess
+import threading
+from collections.abc import Iterable, Iterator
+from functools import cache
+from types import TracebackType
+from typing import BinaryIO, NamedTuple
 
 from nervcodec.errors import VideoError
 
+_VARIABLE = "IMAGEIO_FFMPEG_EXE"
+_OLDEST = (5, 1)  # the first with -fps_mode
+_ANSWERS_IN_S = 20.0
+_MOST_LINES = 10_000  # of a log that are kept
+_REPEATED = "Last message repeated"
+_LACKS = re.compile(r"Unknown (encoder|decoder)|No such filter|Requested output format .* is not known", re.IGNORECASE)
+
 
 def executable() -> str:
-    """Path of imageio-ffmpeg's binary (or the one named by ``IMAGEIO_FFMPEG_EXE``).
+    """imageio-ffmpeg's binary, or the one named by ``IMAGEIO_FFMPEG_EXE``.
 
     Raises:
-        VideoError: there is none for this platform.
+        VideoError: there is none for this platform, or it cannot be run, is no ffmpeg, or is too old.
     """
+    return _checked(os.environ.get(_VARIABLE))[0]
+
+
+def described() -> str:
+    """The binary with its version, for messages."""
+    path, version = _checked(os.environ.get(_VARIABLE))
+    return f"{path} (ffmpeg {version})"
+
+
+@cache
+def _checked(chosen: str | None) -> tuple[str, str]:
+    """(path, version) of the ffmpeg to use, where ``chosen`` is what the variable says."""
     import imageio_ffmpeg
 
     try:
-        return imageio_ffmpeg.get_ffmpeg_exe()
+        path = chosen or imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
-        raise VideoError(f"no ffmpeg binary: {error}") from None
+        raise VideoError(f"no ffmpeg binary: {error}; name one in {_VARIABLE}") from None
+    remedy = f"{_VARIABLE} names it" if chosen else f"name another in {_VARIABLE}"
+    try:
+        said = subprocess.run(
+            [path, "-version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_ANSWERS_IN_S, check=False
+        ).stdout.decode("utf-8", "replace")
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be run as ffmpeg ({error.strerror or error}); {remedy}") from None
+    except subprocess.TimeoutExpired:
+        raise VideoError(f"{path}: does not answer as ffmpeg does; {remedy}") from None
+    if not (match := re.match(r"ffmpeg version (\S+)", said)):
+        raise VideoError(f"{path}: is no ffmpeg; {remedy}")
+    version = match[1]
+    number = re.match(r"n?(\d+)\.(\d+)", version)  # builds from a repository carry no number, and are recent
+    if number and (int(number[1]), int(number[2])) < _OLDEST:
+        needed = ".".join(map(str, _OLDEST))
+        raise VideoError(f"{path}: is ffmpeg {version}, and {needed} or newer is needed; {remedy}")
+    return path, version
 
 
-def last_complaint(stderr: str) -> str:
-    """The most telling line of ffmpeg's error output, without the address of its internal objects."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("Conversion failed", "Error opening output"))]
-    if not lines:
+class LogLine(NamedTuple):
+    """What ffmpeg said, and :attr:`Process.position` when it did."""
+
+    text: str
+    position: int
+
+
+class Process:
+    """One run of ffmpeg. Leaving its ``with`` block ends it, whatever happened there.
+
+    Args:
+        arguments: after quiet defaults; only errors are logged.
+        feed: bytes that a thread of its own writes into standard input, such as the images of a folder.
+        write: standard input is a pipe for :meth:`write`; without either it is closed.
+        read: standard output is a pipe for :meth:`read` and :meth:`lines`; else it is thrown away.
+        level: of ffmpeg's log.
+
+    Attributes:
+        position: set by who reads or writes, and kept with each line of the log.
+
+    Raises:
+        VideoError: there is no ffmpeg that can be run.
+    """
+
+    def __init__(
+        self,
+        arguments: list[str],
+        feed: Iterable[bytes] | None = None,
+        write: bool = False,
+        read: bool = False,
+        level: str = "error",
+    ):
+        command = [executable(), "-hide_banner", "-nostdin", "-nostats", "-y", "-loglevel", level, *arguments]
+        piped = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command,
+            stdin=piped if write or feed is not None else subprocess.DEVNULL,
+            stdout=piped if read else subprocess.DEVNULL,
+            stderr=piped,
+        )
+        self.position, self._writes = 0, write
+        self._log: list[LogLine] = []
+        self._threads = [threading.Thread(target=self._listen, daemon=True)]
+        if feed is not None:
+            self._threads.append(threading.Thread(target=self._feed, args=(feed,), daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def _stdin(self) -> BinaryIO:
+        assert self._process.stdin is not None
+        return self._process.stdin  # type: ignore[return-value]
+
+    @property
+    def _stdout(self) -> BinaryIO:
+        assert self._process.stdout is not None
+        return self._process.stdout  # type: ignore[return-value]
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:  # split at line feeds only: free text may hold every other separator
+            text = line.decode("utf-8", "replace").strip()
+            if text and not text.startswith(_REPEATED) and len(self._log) < _MOST_LINES:
+                self._log.append(LogLine(text, self.position))
+
+    def _feed(self, parts: Iterable[bytes]) -> None:
+        # The pipe breaks when ffmpeg stops early; its own message says why.
+        with contextlib.suppress(BrokenPipeError), self._stdin:
+            try:
+                for part in parts:
+                    self._stdin.write(part)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                self._log.append(LogLine(f"{error.filename}: {error.strerror}", self.position))
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send bytes into standard input.
+
+        Raises:
+            BrokenPipeError: ffmpeg ended.
+        """
+        self._stdin.write(data)
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes of standard output; fewer only at its end."""
+        return self._stdout.read(size)
+
+    def lines(self) -> Iterator[str]:
+        """Standard output line by line."""
+        for line in self._stdout:
+            yield line.decode("utf-8", "replace").rstrip("\n")
+
+    def end_input(self) -> None:
+        """No more is written."""
+        with contextlib.suppress(BrokenPipeError):  # what was still buffered has no reader any more
+            self._stdin.close()
+
+    def end(self) -> None:
+        """Stop it at once."""
+        self._process.kill()
+
+    def wait(self) -> int:
+        """Wait for its end; returns its exit status."""
+        status = self._process.wait()
+        for thread in self._threads:
+            thread.join()
+        return status
+
+    @property
+    def log(self) -> list[LogLine]:
+        """What it said so far."""
+        return self._log
+
+    def complaint(self) -> str:
+        """The most telling line of what it said, without the address of its internal objects."""
+        return complaint([line.text for line in self._log])
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        if self._writes:
+            self.end_input()
+        self.wait()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+
+def run(arguments: list[str], what: str, feed: Iterable[bytes] | None = None) -> bytes:
+    """Run ffmpeg to its end; returns its standard output.
+
+    Args:
+        arguments: as :class:`Process` takes them.
+        what: the beginning of the message where it fails.
+        feed: bytes for its standard input.
+
+    Raises:
+        VideoError: it failed.
+    """
+    with Process(arguments, feed, read=True) as process:
+        output = process.read(-1)
+        if process.wait():
+            raise VideoError(f"{what} ({process.complaint()})")
+    return output
+
+
+def complaint(lines: list[str]) -> str:
+    """The most telling of the lines that ffmpeg logged, in one line."""
+    telling = [line for line in lines if not line.startswith(("Conversion failed", "Error opening output"))]
+    if not telling:
         return "ffmpeg failed without saying why"
-    line = lines[-1]
+    for line in telling:
+        if _LACKS.search(line):
+            return f"{plain(line)} in {described()}"
+    return plain(telling[-1])
+
+
+def plain(line: str) -> str:
+    """A line of the log without the address of the internal object that said it."""
     return line.split("] ", 1)[1] if line.startswith("[") and "] " in line else line
-
-
-def spawn(arguments: list[str], **streams: int) -> subprocess.Popen[bytes]:
-    """Start ffmpeg with quiet defaults; stdin is closed unless a pipe is asked for."""
-    streams.setdefault("stdin", subprocess.DEVNULL)
-    command = [executable(), "-hide_banner", "-nostdin", "-y", *arguments]
-    return subprocess.Popen(command, **streams)  # type: ignore[call-overload]

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-import subprocess
-import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -60,17 +59,24 @@ def numbered_images(
     return chosen
 
 
-def feed(process: subprocess.Popen[bytes], images: tuple[Path, ...]) -> threading.Thread:
-    """Write the images into ffmpeg's standard input from a thread of its own, then close it."""
+def contents(images: tuple[Path, ...]) -> Iterator[bytes]:
+    """The images' bytes one after the other, as ffmpeg reads them from a pipe."""
+    for image in images:
+        yield image.read_bytes()
 
-    def write() -> None:
-        stdin = process.stdin
-        assert stdin is not None
-        # The pipe breaks when ffmpeg stops early; its own message, read by the caller, says why.
-        with contextlib.suppress(BrokenPipeError), stdin:
-            for image in images:
-                stdin.write(image.read_bytes())
 
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    return thread
+def require_one_size(images: tuple[Path, ...]) -> None:
+    """Refuse images of several sizes; what is no image is left to ffmpeg to refuse.
+
+    Raises:
+        VideoError: they differ.
+    """
+    from PIL import Image
+
+    sizes: dict[tuple[int, int], Path] = {}
+    for path in images:
+        with contextlib.suppress(OSError, ValueError, Image.DecompressionBombError), Image.open(path) as image:
+            sizes.setdefault(image.size, path)
+    if len(sizes) > 1:
+        (size, one), (other_size, other) = list(sizes.items())[:2]
+        raise VideoError(f"{one.parent}: the images differ in size: {one.name} is {size}, {other.name} {other_size}")

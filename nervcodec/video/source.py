@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What to read and what was found: the options of a source, and the facts a first pass establishes.
 
-``scan`` decodes the source once with ffmpeg's ``showinfo`` filter and throws the pixels away. That is the one
-way to know the exact number of frames and the time of each: containers lie about both.
+``scan`` decodes the source once and keeps no pixel, only what ffmpeg's ``framecrc`` muxer says of every frame. That is
+the one way to know the exact number of frames and the time of each: containers lie about both.
 """
 
 from __future__ import annotations
 
-import re
-import subprocess
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,15 +15,10 @@ import numpy as np
 
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
-from nervcodec.video import ffmpeg, folder
+from nervcodec.video import ffmpeg, folder, timing
+from nervcodec.video.probe import Input, Probed, probe, require_file, stated_duration, stream_duration
 
-_CONFIG = re.compile(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
-_AUDIO = re.compile(r"Stream #0:\d+.*: Audio: ")
-_NUMBER = re.compile(r"showinfo.*\bn: *(\d+) ")
-_FRAME = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) .*?\bsar:(\d+)/(\d+) s:(\d+)x(\d+)")
-_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
-_AHEAD = 10  # frames that ffmpeg's decoder may be ahead of what it gives
-_COMPLAINT = re.compile(r"error|invalid|corrupt|missing|conceal|truncat|no such|not found|denied", re.IGNORECASE)
+_AHEAD = 20  # frames that ffmpeg's decoder may be ahead of what it gives
 
 
 @dataclass(frozen=True)
@@ -38,7 +30,8 @@ class SourceOptions:
         duration_s: keep this many seconds; None keeps all.
         crop: (height, width) of a window cut from the middle, before scaling.
         scale: (width, height) in pixels, or a factor, or None.
-        frame_rate: for a folder of frames only.
+        frame_rate: for a folder of frames, or a stream that states none.
+        stream: number of the video stream, from 0; None takes what a player does.
     """
 
     start_s: float = 0.0
@@ -46,6 +39,7 @@ class SourceOptions:
     crop: tuple[int, int] | None = None
     scale: tuple[int, int] | float | None = None
     frame_rate: Fraction | None = None
+    stream: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,23 +47,23 @@ class VideoInfo:
     """A scanned source.
 
     Attributes:
-        path: file or folder.
+        input: how it is opened, and which stream is read.
         width, height: of the frames that will be read, after rotation, crop and scale.
         frame_rate: nominal for a constant rate, one over the median gap for a variable one.
         times_s: ``(frame_count,)`` float64, when each frame is shown, the first at 0.
         duration_s: seconds from the first frame to the end of the last.
         sample_aspect_ratio: of the frames as read.
-        variable_frame_rate: True where frames are not evenly spaced.
+        variable_frame_rate: True where frames are not evenly spaced, or the last is held.
         file_bytes: size of the source, or of all images of a folder.
         source_size: (width, height) before crop and scale, after rotation.
-        source_duration_s: of the whole source as its container states it; None where it does not.
+        source_duration_s: of the whole source as its container states it, where a part is read; None without that.
         complaints: what ffmpeg said of damaged parts, at most a few lines, and which frames they are near.
-        images: the files of a folder of frames, in order; empty for a video file.
+        notes: choices that were made for want of something said, a line each.
         has_audio: there is an audio stream.
         first_frame_s: when the first frame shows, in the time that other streams of the source share.
     """
 
-    path: Path
+    input: Input
     width: int
     height: int
     frame_rate: Fraction
@@ -81,9 +75,19 @@ class VideoInfo:
     source_size: tuple[int, int]
     source_duration_s: float | None = None
     complaints: tuple[str, ...] = ()
-    images: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
     has_audio: bool = False
     first_frame_s: float = 0.0
+
+    @property
+    def path(self) -> Path:
+        """File or folder."""
+        return self.input.path
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The files of a folder of frames, in order; empty for a video file."""
+        return self.input.images
 
     @property
     def frame_count(self) -> int:
@@ -91,17 +95,16 @@ class VideoInfo:
         return len(self.times_s)
 
 
-def input_arguments(path: Path, options: SourceOptions, images: tuple[Path, ...]) -> list[str]:
-    """ffmpeg's arguments up to and including ``-i``."""
-    if images:
-        rate = options.frame_rate or folder.DEFAULT_RATE
-        return ["-f", "image2pipe", "-framerate", str(rate), "-c:v", folder.decoder_of(images[0]), "-i", "pipe:0"]
-    arguments = []
-    if options.start_s:
-        arguments += ["-ss", f"{options.start_s:.6f}"]
-    if options.duration_s is not None:
-        arguments += ["-t", f"{options.duration_s:.6f}"]
-    return [*arguments, "-i", f"file:{path}"]
+def reading(info: VideoInfo, options: SourceOptions, *more: str) -> list[str]:
+    """ffmpeg's arguments from the source to frames of ``info.width`` x ``info.height``, each once.
+
+    Args:
+        info: of the source.
+        options: those it was scanned with.
+        more: further filters.
+    """
+    opening = info.input.arguments(options.start_s, options.duration_s)
+    return [*opening, "-vf", ",".join([filters(info, options), *more]), "-fps_mode", "passthrough"]
 
 
 def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
@@ -109,115 +112,151 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
 
     Args:
         path: a video file, or a folder of numbered PNG or JPEG frames.
-        options: range, crop, scale.
+        options: range, crop, scale, stream.
 
     Raises:
         VideoError: nothing there, not a video, no frame in the range asked for, or impossible crop or scale.
     """
     path, options = Path(path), options or SourceOptions()
-    if not path.exists():
-        raise VideoError(f"{path}: no such file or folder")
-    if options.frame_rate is not None and not path.is_dir():
-        raise VideoError(f"{path}: has a frame rate of its own; --fps is for folders of frames")
-    images: tuple[Path, ...] = ()
-    if path.is_dir():
-        images = folder.numbered_images(path, options.start_s, options.duration_s, options.frame_rate)
-    arguments = [*input_arguments(path, options, images), "-map", "0:v:0", "-vf", "showinfo"]
-    arguments += ["-fps_mode", "passthrough", "-f", "null", "-"]
-    with tempfile.TemporaryFile() as log:
-        process = ffmpeg.spawn(
-            ["-loglevel", "level+info", *arguments],
-            stdin=subprocess.PIPE if images else subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log.fileno(),
-        )
-        if images:
-            folder.feed(process, images)
+    require_file(path)
+    found = _probed_folder(path, options) if path.is_dir() else probe(path, options.stream, options.frame_rate)
+    frames = _list(found, options)
+    if options.start_s and found.input.seeks and not _is_there(frames, found, options):
+        # The index led nowhere, or past frames that belong to the range: read from the beginning.
+        found = replace(found, input=replace(found.input, seeks=False))
+        frames = _list(found, options)
+    return _interpret(found, options, frames)
+
+
+def _probed_folder(path: Path, options: SourceOptions) -> Probed:
+    if options.stream is not None:
+        raise VideoError(f"{path}: is a folder of frames; --stream is for files of several video streams")
+    images = folder.numbered_images(path, options.start_s, options.duration_s, options.frame_rate)
+    folder.require_one_size(images)
+    rate = options.frame_rate or folder.DEFAULT_RATE
+    return Probed(Input(path, images, frame_rate=rate), (), 1 / rate, rate, False, False)
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """What ``framecrc`` says of the decoded frames of a range.
+
+    Attributes:
+        size: (width, height) of the first.
+        aspect: of a pixel, 1 where it is unknown.
+        stamps: ticks of the stream's time base at which they show; None where there are none.
+        last: ticks that the last is shown, as stated; 0 for not.
+        log: what ffmpeg complained of, with the number of frames given before.
+    """
+
+    size: tuple[int, int]
+    aspect: Fraction
+    stamps: np.ndarray | None
+    count: int
+    last: int
+    log: list[ffmpeg.LogLine]
+
+
+def _list(found: Probed, options: SourceOptions) -> _Frames:
+    """Decode a range once."""
+    ticks = found.time_base
+    arguments = [*found.input.arguments(options.start_s, options.duration_s), "-fps_mode", "passthrough"]
+    arguments += ["-noautoscale", "-enc_time_base", f"{ticks.numerator}/{ticks.denominator}"]
+    arguments += ["-c:v", "rawvideo", "-f", "framecrc", "-"]
+    feed = folder.contents(found.input.images) if found.input.images else None
+    facts: dict[str, str] = {}
+    stamps: list[int] = []
+    duration = 0
+    with ffmpeg.Process(arguments, feed, read=True) as process:
+        for line in process.lines():
+            if line.startswith("#"):
+                name, _, value = line[1:].partition(" 0: ")
+                facts[name] = value.strip()
+                continue
+            row = line.split(",")
+            stamps.append(int(row[2]))
+            duration = int(row[3])
+            process.position = len(stamps)
         process.wait()
-        log.seek(0)
-        text = log.read().decode("utf-8", "replace")
-    return _interpret(path, options, images, text)
+    width, _, height = facts.get("dimensions", "0x0").partition("x")
+    numerator, _, denominator = facts.get("sar", "0/1").partition("/")
+    aspect = Fraction(int(numerator) or 1, int(denominator) or 1)  # 0 means unknown: square
+    known = np.array(stamps, np.int64)
+    has_times = len(known) > 0 and known.min() > timing.NO_STAMP
+    return _Frames((int(width), int(height)), aspect, known if has_times else None, len(stamps), duration, process.log)
 
 
-def _interpret(path: Path, options: SourceOptions, images: tuple[Path, ...], text: str) -> VideoInfo:
-    frames = _FRAME.findall(text)
-    config = _CONFIG.search(text)
-    complaints = _complaints(text)
-    if "matches no streams" in text:
-        raise VideoError(f"{path}: has no video stream")
-    if not frames or config is None:
+def _is_there(frames: _Frames, found: Probed, options: SourceOptions) -> bool:
+    """Whether a range begins where it should: with a frame at most one and a half of its gaps after the start."""
+    if not frames.count or frames.stamps is None or found.frame_rate is None:
+        return False
+    begins = float(frames.stamps[0] * found.time_base)
+    return -0.5 <= begins * float(found.frame_rate) <= 1.5
+
+
+def _interpret(found: Probed, options: SourceOptions, frames: _Frames) -> VideoInfo:
+    path, images = found.input.path, found.input.images
+    complaints = _complaints(frames.log)
+    if not frames.count:
         if options.start_s and not complaints:
             raise VideoError(f"{path}: no frame at or after {options.start_s:g} s")
         raise VideoError(f"{path}: no frame could be read ({complaints[-1] if complaints else 'it holds no frame'})")
-    if len(frames) > MAX_FRAMES:
+    if frames.count > MAX_FRAMES:
         raise VideoError(f"{path}: has more than {MAX_FRAMES:,} frames; encode it in parts (--start, --duration)")
-    sizes = {(int(w), int(h)) for _, _, _, w, h in frames}
-    if images and len(sizes) > 1:
-        raise VideoError(f"{path}: the images differ in size: {sorted(sizes)[0]} and {sorted(sizes)[-1]}")
-    if images and len(frames) != len(images):
-        raise VideoError(f"{path}: only {len(frames)} of {len(images)} images could be read ({'; '.join(complaints)})")
-    source_size = (int(frames[0][3]), int(frames[0][4]))
-    width, height = output_size(path, source_size, options)
-    aspect = Fraction(int(frames[0][1]) or 1, int(frames[0][2]) or 1)  # 0 means unknown: square
+    if images and frames.count != len(images):
+        raise VideoError(f"{path}: only {frames.count} of {len(images)} images could be read ({'; '.join(complaints)})")
+    width, height = output_size(path, frames.size, options)
     # Scaling by different factors across and down changes the shape of a pixel, as in ffmpeg's scale filter.
-    cropped = options.crop[::-1] if options.crop else source_size
-    aspect *= Fraction(cropped[0], cropped[1]) / Fraction(width, height)
-    numerator, denominator, rate_n, rate_d = map(int, config.groups())
-    time_base = Fraction(numerator, denominator)
-    nominal = Fraction(rate_n, rate_d) if rate_n and rate_d else Fraction(25)
-    times, variable = _times([p for p, *_ in frames], time_base, nominal)
-    rate = nominal
-    if variable:
-        gaps = np.diff(times)
-        rate = Fraction(1 / float(np.median(gaps[gaps > 0]))).limit_denominator(1001)
+    cropped = options.crop[::-1] if options.crop else frames.size
+    aspect = frames.aspect * Fraction(cropped[0], cropped[1]) / Fraction(width, height)
+    when = timing.read(frames.stamps, frames.count, found.time_base, found.frame_rate)
+    trimmed = options.start_s > 0 or options.duration_s is not None
+    whole = stated_duration(path) if trimmed and not images else None
+    last_s = float(frames.last * found.time_base)
+    if when.is_variable and not images and not trimmed:
+        last_s = max(last_s, _held_until(found) - float(when.times_s[-1]))
+    when = when.with_last(last_s, options.duration_s)
+    notes = [f"{path.name}: {note}" for note in found.notes]
+    if found.is_guess and frames.count > 1:
+        notes.append(f"{path.name}: states no frame rate; {float(when.rate):g} frames a second are assumed (--fps)")
     return VideoInfo(
-        path=path,
+        input=found.input,
         width=width,
         height=height,
-        frame_rate=rate,
-        times_s=times,
-        duration_s=float(times[-1] + 1 / rate),
+        frame_rate=when.rate,
+        times_s=when.times_s,
+        duration_s=when.end_s,
         sample_aspect_ratio=aspect.limit_denominator(10_000),
-        variable_frame_rate=variable,
+        variable_frame_rate=when.is_variable,
         file_bytes=sum(i.stat().st_size for i in images) if images else path.stat().st_size,
-        source_size=source_size,
-        source_duration_s=_stated_duration(text),
-        complaints=(*complaints[:3], *_damage(text, times, float(rate))),
-        images=images,
-        has_audio=not images and _AUDIO.search(text) is not None,
-        first_frame_s=0.0 if frames[0][0] == "NOPTS" else float(int(frames[0][0]) * time_base),
+        source_size=frames.size,
+        source_duration_s=whole,
+        complaints=(*complaints[:3], *_damage(frames.log, when.times_s, float(when.rate))),
+        notes=tuple(notes),
+        has_audio=found.has_audio,
+        first_frame_s=0.0 if frames.stamps is None else float(int(frames.stamps[0]) * found.time_base),
     )
 
 
-def _stated_duration(text: str) -> float | None:
-    match = _DURATION.search(text)
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
+def _held_until(found: Probed) -> float:
+    """Seconds at which the stream ends, as stated: by itself, or by a container that holds nothing else; 0 for not."""
+    own = stream_duration(found.input)
+    if own is None and len(found.streams) == 1 and not found.has_audio:
+        own = stated_duration(found.input.path)
+    return own or 0.0
 
 
-def _is_complaint(line: str) -> bool:
-    return ("[error]" in line or "[fatal]" in line) and _COMPLAINT.search(line) is not None
+def _complaints(log: list[ffmpeg.LogLine]) -> list[str]:
+    """Errors of ffmpeg that speak of damage, each once, in order."""
+    return list(dict.fromkeys(ffmpeg.plain(line.text) for line in log))
 
 
-def _complaints(text: str) -> list[str]:
-    """Warnings and errors of ffmpeg that speak of damage, each once, in order."""
-    found: dict[str, None] = {}
-    for line in text.splitlines():
-        if _is_complaint(line):
-            found[re.sub(r"^(\[[^\]]*\] )+", "", line.strip())] = None
-    return list(found)
-
-
-def _damage(text: str, times: np.ndarray, rate: float) -> list[str]:
+def _damage(log: list[ffmpeg.LogLine], times: np.ndarray, rate: float) -> list[str]:
     """Where ffmpeg complained, by the frames that it gave about then, and how many it lost: a line or none.
 
     Its decoder runs some frames ahead of what it gives, so the range may begin and end a little early.
     """
-    frame, near = 0, []
-    for line in text.splitlines():
-        if number := _NUMBER.search(line):
-            frame = int(number[1])
-        elif _is_complaint(line):
-            near.append(min(frame + 1, len(times) - 1))
+    near = [min(line.position, len(times) - 1) for line in log]
     if not near:
         return []
     first, last = near[0], near[-1]
@@ -225,22 +264,6 @@ def _damage(text: str, times: np.ndarray, rate: float) -> list[str]:
     lost = int(np.maximum(gaps.round() - 1, 0).sum())
     where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
     return [f"damaged {where}: concealed as well as ffmpeg can, {lost} frames missing there"]
-
-
-def _times(stamps: list[str], time_base: Fraction, nominal: Fraction) -> tuple[np.ndarray, bool]:
-    """Frame times in seconds from 0, and whether they depart from an even spacing by more than rounding."""
-    even = np.arange(len(stamps), dtype=np.float64) / float(nominal)
-    if "NOPTS" in stamps:
-        return even, False
-    ticks = np.array([int(s) for s in stamps], dtype=np.int64)
-    times = (ticks - ticks[0]) * float(time_base)
-    if (np.diff(times) < 0).any():
-        return even, False
-    # A time stamp is rounded to the time base, so two ticks of it are no evidence of a varying rate.
-    tolerance = max(2 * float(time_base), 0.02 / float(nominal))
-    if np.abs(times - even).max() <= tolerance:
-        return even, False
-    return times, True
 
 
 def output_size(path: Path, size: tuple[int, int], options: SourceOptions) -> tuple[int, int]:

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -17,74 +15,29 @@ import numpy as np
 from nervcodec.errors import VideoError
 from nervcodec.formats.atomic import replacing
 from nervcodec.video import ffmpeg
+from nervcodec.video.sound import Sound
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m")
+_CHUNK = 1 << 16  # bytes of a stream copied at a time
 _BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
-
-
-@dataclass(frozen=True)
-class Sound:
-    """Audio packets to be put beside frames, unchanged.
-
-    Attributes:
-        data: a Matroska file.
-        start_s: the time in it at which the first frame shows.
-        duration_s: how much of it; None for all that follows.
-    """
-
-    data: bytes
-    start_s: float = 0.0
-    duration_s: float | None = None
-
-    def input_arguments(self, file: Path) -> list[str]:
-        """Write the packets to ``file``; returns ffmpeg's arguments that read the range."""
-        file.write_bytes(self.data)
-        arguments = []
-        if self.start_s > 0:
-            arguments = ["-ss", f"{self.start_s:.6f}"]
-        elif self.start_s < 0:
-            arguments = ["-itsoffset", f"{-self.start_s:.6f}"]
-        if self.duration_s is not None:
-            arguments += ["-t", f"{self.duration_s:.6f}"]
-        return [*arguments, "-i", f"file:{file}"]
 
 
 def _raw_input(width: int, height: int, rate: Fraction) -> list[str]:
     size = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", str(rate)]
-    return ["-loglevel", "error", *size, "-i", "pipe:0"]
+    return [*size, "-i", "pipe:0"]
 
 
-def _pump(frames: Iterable[np.ndarray], arguments: list[str], what: str, stdout: BinaryIO | None = None) -> int:
-    """Send frames through ffmpeg; returns how many went."""
-    with tempfile.TemporaryFile() as log:
-        process = ffmpeg.spawn(
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=stdout if stdout is not None else subprocess.DEVNULL,
-            stderr=log.fileno(),
-        )
-        assert process.stdin is not None
-        count = 0
-        try:
-            for frame in frames:
-                process.stdin.write(np.ascontiguousarray(frame).data)
-                count += 1
-            process.stdin.close()
-            status = process.wait()
-        except BrokenPipeError:
-            status = process.wait() or 1
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        finally:
-            with contextlib.suppress(BrokenPipeError):  # what was still buffered has no reader any more
-                process.stdin.close()
-        if status:
-            log.seek(0)
-            reason = ffmpeg.last_complaint(log.read().decode("utf-8", "replace"))
-            raise VideoError(f"{what}: cannot be written ({reason})")
-        return count
+def _pump(frames: Iterable[np.ndarray], process: ffmpeg.Process) -> tuple[int, int]:
+    """Send frames into ffmpeg; returns how many went and its exit status."""
+    count = 0
+    try:
+        for frame in frames:
+            process.write(np.ascontiguousarray(frame).data)
+            count += 1
+        process.end_input()
+        return count, process.wait()
+    except BrokenPipeError:
+        return count, process.wait() or 1
 
 
 def write_video(
@@ -109,7 +62,7 @@ def write_video(
         rate: frames a second.
         sample_aspect_ratio: written to the stream.
         crf: constant rate factor, 0 (best) to 51.
-        sound: audio packets to put beside the frames; ``.y4m`` holds none.
+        sound: audio packets to put beside the frames, see :meth:`Sound.fitting`; ``.y4m`` holds none.
 
     Raises:
         VideoError: ffmpeg refused, or the place cannot be written.
@@ -129,9 +82,11 @@ def write_video(
             arguments = _raw_input(width, height, rate)
             if sound is not None and path.suffix.lower() != ".y4m":
                 arguments += sound.input_arguments(Path(folder) / "sound.mka")
-                output = ["-map", "0:v", "-map", "1:a", "-c:a", "copy", *output]
-            arguments += [*output, f"file:{temporary}"]
-            count = _pump(frames, arguments, str(path))
+                output = ["-map", "0:v", "-map", "1:a", *sound.output_arguments(), *output]
+            with ffmpeg.Process([*arguments, *output, f"file:{temporary}"], write=True) as process:
+                count, status = _pump(frames, process)
+                if status:
+                    raise VideoError(f"{path}: cannot be written ({process.complaint()})")
             if not count:
                 raise VideoError(f"{path}: no frame to write")
             return count
@@ -151,10 +106,43 @@ def write_y4m(
 
     Raises:
         BrokenPipeError: the reader closed the stream.
+        OSError: the stream cannot be written.
+        VideoError: ffmpeg refused.
     """
     aspect = f"setsar={sample_aspect_ratio.numerator}/{sample_aspect_ratio.denominator}"
     output = ["-vf", aspect, "-pix_fmt", "yuv444p", "-strict", "-1", "-f", "yuv4mpegpipe", "-"]
-    return _pump(frames, [*_raw_input(width, height, rate), *output], "standard output", stream)
+    with ffmpeg.Process([*_raw_input(width, height, rate), *output], write=True, read=True) as process:
+        copying = _Copying(process, stream)
+        copying.start()
+        count, status = _pump(frames, process)
+        copying.join()
+        if copying.error is not None:
+            raise copying.error
+        if status:
+            raise VideoError(f"standard output: cannot be written ({process.complaint()})")
+    return count
+
+
+class _Copying(threading.Thread):
+    """Copies what ffmpeg writes to a stream; ends ffmpeg where the stream takes no more.
+
+    Attributes:
+        error: what went wrong with the stream, or None.
+    """
+
+    def __init__(self, process: ffmpeg.Process, stream: BinaryIO):
+        super().__init__(daemon=True)
+        self._process, self._stream = process, stream
+        self.error: OSError | None = None
+
+    def run(self) -> None:
+        try:
+            while data := self._process.read(_CHUNK):
+                self._stream.write(data)
+            self._stream.flush()
+        except OSError as error:
+            self.error = error
+            self._process.end()
 
 
 def write_png(path: Path, frame: np.ndarray) -> None:
