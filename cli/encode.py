@@ -114,6 +114,9 @@ def encode(
     from nervcodec.cli.main import INTERRUPTED
     from nervcodec.cli.progress import observer
     from nervcodec.cli.render import human_bytes, print_json, print_pairs
+    from nervcodec.video.probe import require_file
+
+    require_file(Path(source))  # before seconds go by for torch
     from nervcodec.encoding import encode as run
 
     with observer(quiet) as progress:

@@ -51,7 +51,7 @@ def info(file: str, as_json: bool) -> None:
     video, fit = header.video, header.fit
     rows = [
         ("source", video.source_name),
-        ("frames", f"{video.frame_count} of {video.width}x{video.height}, {video.fps:.6g} a second"),
+        ("frames", f"{video.frame_count} of {video.width}x{video.height}, {_rate(video.fps)}"),
         ("duration", timecode(video.duration_s)),
         ("size", f"{human_bytes(size)}, {8 * size / pixels:.4f} bpp"),
         ("patches", f"{header.patch_grid[0]} x {header.patch_grid[1]}"),
@@ -76,6 +76,10 @@ def info(file: str, as_json: bool) -> None:
         detail = f", {own.parameters:,} parameters at {8 * own.bytes / own.parameters:.2f} bits" if own else ""
         rows.append((f"bytes, {part}", f"{count:,} ({count / size:.1%}){detail}"))
     print_pairs(path.name, rows)
+
+
+def _rate(fps: float) -> str:
+    return f"{fps:.6g} a second" if fps >= 1 else f"one every {1 / fps:.6g} s"
 
 
 class Part(NamedTuple):

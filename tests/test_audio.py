@@ -79,9 +79,14 @@ def test_sound_counts_toward_a_size(bunny, tmp_path):
     assert 0.95 * 350_000 <= report.size_bytes <= 350_000
 
 
-def test_a_format_that_cannot_hold_the_sound_says_so(bunny, tmp_path):
+def test_what_a_format_cannot_hold_has_to_be_asked_for_anew(bunny, tmp_path):
     nervcodec.encode(bunny, tmp_path / "a.nerv", **SMALL)
     video = nervcodec.open(tmp_path / "a.nerv")
+    sound = video.sound()
+    assert sound.codec == "aac"
     with pytest.raises(VideoError, match="cannot be written"):
-        write_video(tmp_path / "a.webm", video.frames([0]), 128, 72, video.frame_rate, sound=video.sound())
+        write_video(tmp_path / "a.webm", video.frames([0]), 128, 72, video.frame_rate, sound=sound)
     assert not (tmp_path / "a.webm").exists()
+    assert sound.fitting(".mkv").encoder == sound.fitting(".MP4").encoder == "copy"
+    assert sound.fitting(".webm").encoder == "libopus"
+    write_video(tmp_path / "a.webm", video.frames([0]), 128, 72, video.frame_rate, sound=sound.fitting(".webm"))

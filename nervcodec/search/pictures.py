@@ -124,6 +124,7 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_file: Opener, forc
         numbers = range(moment.first_frame, moment.last_frame + 1)
         frames = video.at_constant_rate(video.frames(numbers), numbers)
         sound = video.sound(moment.start_s, moment.end_s - moment.start_s)
+        sound = sound.fitting(target.suffix) if sound is not None else None
         aspect = Fraction(*facts.sample_aspect_ratio)
         write_video(target, frames, facts.width, facts.height, video.frame_rate, aspect, sound=sound)
         yield target

@@ -106,8 +106,7 @@ def write_y4m(
 
     Raises:
         BrokenPipeError: the reader closed the stream.
-        OSError: the stream cannot be written.
-        VideoError: ffmpeg refused.
+        VideoError: the stream cannot be written, or ffmpeg refused.
     """
     aspect = f"setsar={sample_aspect_ratio.numerator}/{sample_aspect_ratio.denominator}"
     output = ["-vf", aspect, "-pix_fmt", "yuv444p", "-strict", "-1", "-f", "yuv4mpegpipe", "-"]
@@ -116,8 +115,10 @@ def write_y4m(
         copying.start()
         count, status = _pump(frames, process)
         copying.join()
-        if copying.error is not None:
+        if isinstance(copying.error, BrokenPipeError):
             raise copying.error
+        if copying.error is not None:
+            raise VideoError(f"standard output: cannot be written ({copying.error.strerror})")
         if status:
             raise VideoError(f"standard output: cannot be written ({process.complaint()})")
     return count
