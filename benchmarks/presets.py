@@ -26,7 +26,10 @@ from machine import print_rows, save
 from nervcodec import options, sizing
 from nervcodec.device import choose, physical_memory
 from nervcodec.events import Observer, StepEvent
-from nervcodec.fitting.trainer import SegmentData, Trainer
+from nervcodec.fitting.data import SegmentData
+from nervcodec.fitting.hooks import ProgressHook
+from nervcodec.fitting.loop import Loop
+from nervcodec.fitting.state import FitState
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry
 from nervcodec.options import PRESETS
@@ -67,7 +70,7 @@ def one(preset: str, batch: int, device: str, full: bool) -> dict:
     geometry = Geometry(info.frame_count, info.height, info.width, *wanted.patches)
     field = build(sizing.network_config(wanted.network, geometry))
     timer = Timer()
-    Trainer(field, SegmentData(frames), wanted.fit, hardware, timer).fit()
+    Loop(FitState(field, SegmentData(frames), wanted.fit, hardware), ProgressHook(timer)).run()
     step_s = (timer.times[-1] - timer.times[_WARM]) / (len(timer.times) - 1 - _WARM)
     batches = -(-_FRAMES * (1 if preset == "default" else 8) // batch)
     if device == "cuda":

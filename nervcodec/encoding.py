@@ -21,10 +21,13 @@ from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.inspection import spread
+from nervcodec.fitting.data import SegmentData
+from nervcodec.fitting.hooks import CheckpointHook, Hook, Hooks, ProgressHook
+from nervcodec.fitting.look import evenly
+from nervcodec.fitting.loop import FitResult, Loop
 from nervcodec.fitting.rate_control import SizeGoal, coded_to
+from nervcodec.fitting.state import FitState
 from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED, TensorBoardLog, require_tensorboard
-from nervcodec.fitting.trainer import FitResult, SegmentData, Trainer
 from nervcodec.formats import bitstream, container
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import (
@@ -299,29 +302,18 @@ class _Encoder:
 
         self.observer.stage("Fitting")
         expected_bytes = parameter_count(config) * sizing.BITS_PER_PARAMETER / 8
-        log = self._log(index, count)
+        rate_bpp = metrics.rate_bpp(expected_bytes, *pixels.shape[:3])
+        hooks: list[Hook] = [ProgressHook(self.observer, index, count, rate_bpp), *self._log(index, count)]
+        hooks.append(CheckpointHook(self.checkpoint))
         while True:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(fit.seed + index)
                 field = build(config)
             try:
-                trainer = Trainer(
-                    field,
-                    data,
-                    fit,
-                    self.hardware,
-                    self.observer,
-                    segment=index,
-                    segment_count=count,
-                    rate_bpp=metrics.rate_bpp(expected_bytes, *pixels.shape[:3]),
-                    goal=goal,
-                    quantised_psnr_db=quantised_psnr_db,
-                    checkpoint=self.checkpoint,
-                    log=log,
-                )
+                state = FitState(field, data, fit, self.hardware, goal)
                 if self.checkpoint.current.trainer is not None:
-                    trainer.restore(self.checkpoint.current.trainer)
-                return field, trainer.fit()
+                    state.restore(self.checkpoint.current.trainer)
+                return field, Loop(state, Hooks(hooks), quantised_psnr_db).run()
             except torch.cuda.OutOfMemoryError:
                 self.observer.note("the GPU's memory does not hold this fit at any batch size; it goes on on the CPU")
             self.hardware = choose("cpu", self.wanted.precision)
@@ -330,7 +322,7 @@ class _Encoder:
         """Held-out frames whose similarity the log shows, by number."""
         if self.wanted.log_dir is None or self.encoder is None or fitted.all():
             return np.empty(0, np.int64)
-        return np.array(spread(np.flatnonzero(~fitted), HELD_OUT_EMBEDDED), np.int64)
+        return np.array(evenly(np.flatnonzero(~fitted), HELD_OUT_EMBEDDED), np.int64)
 
     def _embed(self, frames: np.ndarray) -> np.ndarray | None:
         """Reference embeddings of every patch of some frames, where an encoder was chosen."""
@@ -341,11 +333,11 @@ class _Encoder:
         self.embed_s += time.perf_counter() - start
         return embeddings
 
-    def _log(self, index: int, count: int) -> TensorBoardLog | None:
+    def _log(self, index: int, count: int) -> list[TensorBoardLog]:
         if self.wanted.log_dir is None:
-            return None
+            return []
         folder = Path(self.wanted.log_dir)
-        return TensorBoardLog(folder if count == 1 else folder / f"segment_{index}")
+        return [TensorBoardLog(folder if count == 1 else folder / f"segment_{index}")]
 
     def _size_goal(self, geometry: Geometry, embedded: int) -> SizeGoal | None:
         """What a segment's weights may take: its part of the size asked for, or else of the source's."""

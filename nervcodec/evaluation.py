@@ -20,7 +20,7 @@ from nervcodec.classical import Point, Vmaf, curves_at
 from nervcodec.decoding import NervVideo, open_video
 from nervcodec.errors import VideoError
 from nervcodec.events import Observer
-from nervcodec.fitting.inspection import spread
+from nervcodec.fitting.look import evenly
 from nervcodec.patchwise import BetweenPatches, PatchFigures, between_patches, of_patches
 from nervcodec.semantic import fidelity
 from nervcodec.semantic.encoder import load
@@ -214,7 +214,7 @@ def evaluate(
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
     judged = _judged_frames(video, roles) if retrieval and video.header.semantic else {}
     wanted = {int(number) for parts in judged.values() for part in parts for number in part}
-    looked_between = set(spread(np.flatnonzero([role == FITTED for role in roles]), _LOOKED_BETWEEN))
+    looked_between = set(evenly(np.flatnonzero([role == FITTED for role in roles]), _LOOKED_BETWEEN))
     kept: dict[int, np.ndarray] = {}
     patches: list[PatchFigures] = []
     observer.stage("Comparing frames", len(video))

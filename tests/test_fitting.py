@@ -11,11 +11,15 @@ from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError, DivergedError
 from nervcodec.events import Observer
 from nervcodec.fitting import losses
-from nervcodec.fitting import trainer as trainer_module
 from nervcodec.fitting.config import PIXEL_LOSSES, FitConfig
+from nervcodec.fitting.data import SegmentData
+from nervcodec.fitting.hooks import Hook, Hooks, ProgressHook
+from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.muon import Muon, orthogonalize
+from nervcodec.fitting.optimizers import Optimizers
 from nervcodec.fitting.schedule import parse_schedule
-from nervcodec.fitting.trainer import SegmentData, Trainer
+from nervcodec.fitting.state import FitState
+from nervcodec.fitting.step import Stepper
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, SemanticConfig
 
@@ -29,14 +33,21 @@ def moving_square(frames=8, height=48, width=64):
     return video
 
 
-def trainer(config, video=None, embeddings=None, observer=None, semantic=False):
+def begun(config, video=None, embeddings=None, semantic=False, goal=None):
+    """A fit at its beginning."""
     video = moving_square() if video is None else video
     geometry = Geometry(*video.shape[:3], 2, 4)
     torch.manual_seed(0)
     head = SemanticConfig(12, grid_channels=4, grid_times=4) if semantic else None
     field = build(sizing.grid_config(geometry, 30_000, head))
     rows = np.arange(0, len(video), 2) if embeddings is not None else None
-    return Trainer(field, SegmentData(video, embeddings, rows), config, CPU, observer or Observer())
+    return FitState(field, SegmentData(video, embeddings, rows), config, CPU, goal)
+
+
+def fitted(config, observer=None, measure_every_s=0.25, **more):
+    """(state, result) of a fit at its end."""
+    state = begun(config, **more)
+    return state, Loop(state, ProgressHook(observer or Observer()), measure_every_s=measure_every_s).run()
 
 
 def random_embeddings(n=4, patches=8, dimension=12):
@@ -62,20 +73,21 @@ class Recorder(Observer):
 
 
 def test_a_fit_of_many_steps_gets_a_lower_rate_unless_one_was_chosen():
-    long, chosen = (trainer(FitConfig(epochs=1, lr=lr)) for lr in (None, 0.02))
-    for one in (long, chosen):
-        one.steps = 12_000  # of 24,000: sixteen times what the usual rate suits
-        one._step(one._next_batch(), 0.5, measure=False)
-    rates = [one.optimizers[0].param_groups[0]["lr"] for one in (long, chosen)]
-    assert rates[1] == pytest.approx(0.02 * long.schedule(0.5))
-    assert rates[0] == pytest.approx(rates[1] / 2)
+    field = begun(FitConfig(epochs=1)).field
+    usual, chosen, adam = (Optimizers(field, *one) for one in (("muon", None), ("muon", 0.02), ("adam", None)))
+    assert usual.length_factor(12_000, 0.5) == pytest.approx(0.5)  # of 24,000: sixteen times what the rate suits
+    assert usual.length_factor(100, 0.5) == 1  # a short fit
+    assert usual.length_factor(0, 0.0) == 1
+    assert chosen.length_factor(12_000, 0.5) == adam.length_factor(12_000, 0.5) == 1
 
 
-def test_a_short_fit_gets_the_usual_rate():
-    short = trainer(FitConfig(epochs=1))
-    short.steps = 100
-    short._step(short._next_batch(), 0.5, measure=False)
-    assert short.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.02 * short.schedule(0.5))
+def test_rates_are_set_by_the_schedule():
+    state = begun(FitConfig(epochs=1, lr_type="constant"))
+    Stepper(state, print).take(state.batches.next(), 0.3, measure=False)
+    assert state.optimizers.rates() == {"muon_0_0": 0.02, "adam_1_0": 0.02, "adam_1_1": 0.003}
+    state.steps = 12_000
+    Stepper(state, print).take(state.batches.next(), 0.5, measure=False)
+    assert state.optimizers.rates()["muon_0_0"] == pytest.approx(0.01)
 
 
 def test_cosine_schedule_follows_the_formula():
@@ -186,8 +198,7 @@ def test_the_original_cosine_loss():
     assert losses.cosine_loss(3 * a, a, labelled).item() == pytest.approx(0, abs=1e-6)
     config = FitConfig(epochs=300, semantic_loss="cosine", semantic_weight=1.0)
     reference = random_embeddings()
-    t = trainer(config, embeddings=reference, semantic=True)
-    t.fit()
+    t, _ = fitted(config, embeddings=reference, semantic=True)
     assert t.field.semantic.mean.abs().sum() == 0
     predicted = embeddings(t.field, torch.arange(0, 8, 2)).detach().numpy()
     assert (predicted * reference).sum(axis=-1).mean() > 0.8
@@ -202,8 +213,7 @@ def test_ssim_of_tiny_images(size):
 @pytest.mark.parametrize("loss", ["l1", "l2", "log-l2", "fusion6", "fusion12"])
 def test_every_kind_of_loss_fits(loss):
     recorder = Recorder()
-    t = trainer(FitConfig(epochs=200, loss=loss, batch_size=4), observer=recorder)
-    result = t.fit()
+    _, result = fitted(FitConfig(epochs=200, loss=loss, batch_size=4), recorder)
     assert result.complete
     assert result.steps == 400
     assert recorder.events[-1].psnr_db > 18
@@ -212,35 +222,35 @@ def test_every_kind_of_loss_fits(loss):
 
 def test_adam_on_everything_fits_too():
     recorder = Recorder()
-    trainer(FitConfig(epochs=400, optimizer="adam", lr=0.01), observer=recorder).fit()
+    fitted(FitConfig(epochs=400, optimizer="adam", lr=0.01), recorder)
     assert recorder.events[-1].psnr_db > 18
 
 
 def test_the_semantic_loss_waits_for_the_warm_up():
-    t = trainer(FitConfig(epochs=10, pixel_warmup=0.5), embeddings=random_embeddings(), semantic=True)
-    assert [t._semantics_active(x) for x in (0.0, 0.49, 0.5, 1.0)] == [False, False, True, True]
+    t = begun(FitConfig(epochs=10, pixel_warmup=0.5), embeddings=random_embeddings(), semantic=True)
+    take = Stepper(t, print).take
+    assert [t.semantics_active(x) for x in (0.0, 0.49, 0.5, 1.0)] == [False, False, True, True]
     before = t.field.semantic.hidden.weight.detach().clone()
-    assert t._step(torch.arange(8), 0.3, measure=True).semantic is None
+    assert take(torch.arange(8), 0.3, measure=True).semantic is None
     assert t.field.semantic.hidden.weight.grad is None
     assert torch.equal(t.field.semantic.hidden.weight, before)
-    assert t._step(torch.arange(8), 0.6, measure=True).semantic > 0
+    assert take(torch.arange(8), 0.6, measure=True).semantic > 0
     assert t.field.semantic.hidden.weight.grad.abs().sum() > 0
     # A batch whose frames have no reference embedding fits pixels only.
-    assert t._step(torch.tensor([1, 3]), 0.6, measure=True).semantic is None
+    assert take(torch.tensor([1, 3]), 0.6, measure=True).semantic is None
 
 
 def test_a_warm_up_of_1_and_more_counts_epochs():
-    t = trainer(FitConfig(time_s=60, pixel_warmup=2, batch_size=4), embeddings=random_embeddings(), semantic=True)
-    seen = []
+    t = begun(FitConfig(time_s=60, pixel_warmup=2, batch_size=4), embeddings=random_embeddings(), semantic=True)
+    take, seen = Stepper(t, print).take, []
     for _ in range(6):  # two steps are an epoch
-        seen.append(t._step(torch.arange(4), 0.0, measure=True).semantic is not None)
+        seen.append(take(torch.arange(4), 0.0, measure=True).semantic is not None)
     assert seen == [False, False, False, False, True, True]
 
 
 def test_the_semantic_head_learns():
     reference = random_embeddings()
-    t = trainer(FitConfig(epochs=150, batch_size=4, pixel_warmup=0.1), embeddings=reference, semantic=True)
-    t.fit()
+    t, _ = fitted(FitConfig(epochs=150, batch_size=4, pixel_warmup=0.1), embeddings=reference, semantic=True)
     with torch.inference_mode():
         predicted = embeddings(t.field, torch.arange(0, 8, 2)).numpy()
     mean = reference.mean(axis=(0, 1))
@@ -251,8 +261,7 @@ def test_the_semantic_head_learns():
 
 def test_the_same_seed_gives_the_same_weights():
     def weights():
-        t = trainer(FitConfig(epochs=3, seed=4))
-        t.fit()
+        t, _ = fitted(FitConfig(epochs=3, seed=4))
         return torch.cat([p.flatten() for p in t.field.parameters()])
 
     assert torch.equal(weights(), weights())
@@ -260,8 +269,7 @@ def test_the_same_seed_gives_the_same_weights():
 
 def test_an_early_stop_keeps_what_there_is():
     recorder = Recorder(stop_after=300)
-    t = trainer(FitConfig(epochs=600), observer=recorder)
-    result = t.fit()
+    t, result = fitted(FitConfig(epochs=600), recorder)
     assert not result.complete
     assert result.steps == 300
     with torch.inference_mode():
@@ -271,18 +279,15 @@ def test_an_early_stop_keeps_what_there_is():
 
 
 def test_divergence_is_said():
-    t = trainer(FitConfig(epochs=500, lr=1e30))
     with pytest.raises(DivergedError, match="diverged"):
-        t.fit()
+        fitted(FitConfig(epochs=500, lr=1e30))
 
 
 @pytest.mark.parametrize("limit", [1, 3])
 def test_a_batch_too_large_for_the_memory_goes_in_parts(limit, monkeypatch):
     config = FitConfig(epochs=2, batch_size=8, loss="l2", rounding_share=0.0)
-    whole = trainer(config)
-    whole.fit()
-    notes = Spoiler(None, 0)
-    parts = trainer(config, observer=notes)
+    whole, _ = fitted(config)
+    notes, parts = Notes(), begun(config)
     forward = type(parts.field).forward
 
     def small(self, units, with_semantics):
@@ -291,67 +296,72 @@ def test_a_batch_too_large_for_the_memory_goes_in_parts(limit, monkeypatch):
         return forward(self, units, with_semantics)
 
     monkeypatch.setattr(type(parts.field), "forward", small)
-    result = parts.fit()
+    result = Loop(parts, notes).run()
     assert result.steps == 2  # the schedule is that of whole batches
-    assert "batches of 8 go in parts of" in notes.notes[-1]
+    assert "batches of 8 go in parts of" in notes.said[-1]
     for a, b in zip(whole.field.parameters(), parts.field.parameters(), strict=True):
         # Adam divides by the gradient's size, so where that is nearly nothing, rounding decides; hence the mean.
         assert (a - b).abs().mean() < 2e-4
 
 
-class Spoiler(Recorder):
+class Notes(Hook):
+    def __init__(self):
+        self.said = []
+
+    def note(self, text):
+        self.said.append(text)
+
+
+class Spoiler(Notes):
     """Ruins the network once, as a fit that explodes does."""
 
     def __init__(self, at, value):
         super().__init__()
-        self.at, self.value, self.notes = at, value, []
+        self.at, self.value = at, value
 
-    def step(self, event):
-        super().step(event)
-        if self.at is not None and event.step >= self.at:
+    def stepped(self, state):
+        if state.steps == self.at:
             self.at = None
             with torch.no_grad():
-                self.trainer.field.pixels.project.weight.fill_(self.value)
-
-    def note(self, text):
-        self.notes.append(text)
+                state.field.pixels.project.weight[0] = self.value
 
 
 @pytest.mark.parametrize("at", [150, 350])  # before and after rounding begins
 @pytest.mark.parametrize("value", [math.nan, 1e4])
-def test_a_fit_that_goes_astray_comes_back(at, value, monkeypatch):
-    monkeypatch.setattr(trainer_module, "_REPORT_S", 0.0)
-    spoiler = Spoiler(at, value)
-    t = spoiler.trainer = trainer(FitConfig(epochs=300, batch_size=4), observer=spoiler)
-    result = t.fit()
+def test_a_fit_that_goes_astray_comes_back(at, value):
+    spoiler, recorder = Spoiler(at, value), Recorder()
+    state = begun(FitConfig(epochs=300, batch_size=4))
+    result = Loop(state, Hooks([spoiler, ProgressHook(recorder)]), measure_every_s=0.0).run()
     assert result.complete
     assert result.steps == 600
-    assert len(spoiler.notes) >= 1
-    assert "back to the last good weights, at 0.5 of the rate" in spoiler.notes[0]
-    assert spoiler.events[-1].psnr_db > 18
-    assert all(torch.isfinite(p).all() for p in t.field.parameters())
+    assert len(spoiler.said) >= 1
+    assert "back to the last good weights, at 0.5 of the rate" in spoiler.said[0]
+    assert recorder.events[-1].psnr_db > 18
+    assert all(torch.isfinite(p).all() for p in state.field.parameters())
 
 
-def test_weights_ruined_by_the_last_step_are_not_kept(monkeypatch):
-    monkeypatch.setattr(trainer_module, "_REPORT_S", 0.0)
-    t = trainer(FitConfig(epochs=20, batch_size=4))
-    once = t._step
+def test_weights_ruined_by_the_last_step_are_not_kept():
+    state = begun(FitConfig(epochs=20, batch_size=4))
+    assert Loop(state, Spoiler(40, math.inf), measure_every_s=0.0).run().steps == 40
+    assert all(torch.isfinite(p).all() for p in state.field.parameters())
 
-    def step(units, done, measure):
-        values = once(units, done, measure)
-        if t.steps == 40:
-            with torch.no_grad():
-                t.field.pixels.project.weight[0] = math.inf
-        return values
 
-    monkeypatch.setattr(t, "_step", step)
-    assert t.fit().steps == 40
-    assert all(torch.isfinite(p).all() for p in t.field.parameters())
+def test_rounding_leaves_the_field_as_it_is():
+    state, _ = fitted(FitConfig(epochs=30, batch_size=4))
+    with torch.inference_mode():
+        plain, _ = state.field(torch.arange(2), False)
+        rounded, _ = state.rounded(torch.arange(2), False)
+        again, _ = state.field(torch.arange(2), False)
+    assert not torch.equal(plain, rounded)
+    assert torch.equal(plain, again)
+    assert state.rounded.field is not state.field
+    for a, b in zip(state.rounded.field.parameters(), state.field.parameters(), strict=True):
+        assert a is b
 
 
 def test_time_ends_the_fit_and_the_schedule():
     recorder = Recorder()
-    result = trainer(FitConfig(time_s=1.0), observer=recorder).fit()
+    _, result = fitted(FitConfig(time_s=1.0), recorder)
     assert result.complete
     assert 1.0 <= result.elapsed_s < 5.0
     assert recorder.events[-1].fraction == 1.0

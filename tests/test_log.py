@@ -12,12 +12,11 @@ from test_fitting import random_embeddings
 import nervcodec
 from nervcodec import sizing
 from nervcodec.device import Hardware
-from nervcodec.events import Observer
-from nervcodec.fitting import tensorboard
-from nervcodec.fitting import trainer as trainer_module
 from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.data import SegmentData
+from nervcodec.fitting.loop import Loop
+from nervcodec.fitting.state import FitState
 from nervcodec.fitting.tensorboard import TensorBoardLog
-from nervcodec.fitting.trainer import SegmentData, Trainer
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, SemanticConfig
 
@@ -40,12 +39,9 @@ def logged(tmp_path_factory):
     data = SegmentData(
         video, random_embeddings(), np.array([0, 2, 4, 6]), fitted, random_embeddings()[:1], np.array([3])
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module, "_REPORT_S", 0.0)
-        patch.setattr(tensorboard, "_SHARE", 100.0)
-        log = TensorBoardLog(folder)
-        config = FitConfig(epochs=20, batch_size=3, pixel_warmup=5)
-        Trainer(field, data, config, Hardware("cpu", "fp32"), Observer(), log=log).fit()
+    config = FitConfig(epochs=20, batch_size=3, pixel_warmup=5)
+    state = FitState(field, data, config, Hardware("cpu", "fp32"))
+    Loop(state, TensorBoardLog(folder, share=100.0), measure_every_s=0.0).run()
     return read(folder)
 
 

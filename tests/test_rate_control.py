@@ -9,10 +9,11 @@ import torch
 
 from nervcodec import sizing
 from nervcodec.device import choose
-from nervcodec.events import Observer
 from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.data import SegmentData
+from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.rate_control import RateControl, SizeGoal, coded, coded_to
-from nervcodec.fitting.trainer import SegmentData, Trainer
+from nervcodec.fitting.state import FitState
 from nervcodec.formats import bitstream
 from nervcodec.network.build import build, to_arrays
 from nervcodec.network.config import Geometry
@@ -34,8 +35,8 @@ def fit(carphone, goal):
     geometry = Geometry(*frames.shape[:3], 1, 2)
     torch.manual_seed(0)
     field = build(sizing.grid_config(geometry, 60_000, None))
-    trainer = Trainer(field, SegmentData(frames), FitConfig(epochs=150), choose("cpu"), Observer(), goal=goal)
-    return field, trainer.fit().rounding, trainer.rate
+    state = FitState(field, SegmentData(frames), FitConfig(epochs=150), choose("cpu"), goal)
+    return field, Loop(state).run().rounding, state.rate
 
 
 def test_the_price_rises_while_there_are_too_many_bits_and_falls_back():

@@ -11,52 +11,46 @@ import time
 import numpy as np
 import pytest
 import torch
-from test_fitting import moving_square, random_embeddings, trainer
+from test_fitting import begun, moving_square, random_embeddings
 
 import nervcodec
 from nervcodec.errors import ConfigError
-from nervcodec.fitting import trainer as trainer_module
 from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
 from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.hooks import Hook
+from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.rate_control import SizeGoal
 
 
-class TakenAt:
-    """In place of a checkpoint file: keeps the state after some steps."""
+class TakenAt(Hook):
+    """Keeps the state after some steps."""
 
     def __init__(self, steps):
-        self.steps, self.state = steps, None
+        self.steps, self.kept = steps, None
 
-    def save_if_due(self, state):
-        now = state()
-        if now["steps"] == self.steps:
-            self.state = copy.deepcopy(now)
+    def measured(self, state, facts, done):
+        if state.steps == self.steps:
+            self.kept = copy.deepcopy(state.to_dict())
 
 
 def make(config, goal=None):
-    made = trainer(config, embeddings=random_embeddings(), semantic=True)
-    if goal is not None:
-        limit = 8 * goal.limit_bytes / made.parameters
-        made.rate = trainer_module.RateControl(config.rate_weight, limit, goal.reach)
-    return made
+    return begun(config, embeddings=random_embeddings(), semantic=True, goal=goal)
 
 
 @pytest.mark.parametrize("at", [7, 31, 58])  # before rounding begins, just after, and near the end
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
-def test_the_rest_of_a_fit_is_the_same(at, optimizer, monkeypatch):
-    monkeypatch.setattr(trainer_module, "_REPORT_S", 0.0)
+def test_the_rest_of_a_fit_is_the_same(at, optimizer):
     config = FitConfig(epochs=30, batch_size=4, optimizer=optimizer, lr=0.01)
     goal = SizeGoal(9_000, reach=True)
-    whole = make(config, goal)
-    whole.checkpoint = TakenAt(at)
-    result = whole.fit()
+    whole, taken = make(config, goal), TakenAt(at)
+    result = Loop(whole, taken, measure_every_s=0.0).run()
     assert result.steps == 60
     torch.manual_seed(99)
     rest = make(config, goal)
-    rest.restore(whole.checkpoint.state)
-    again = rest.fit()
+    rest.restore(taken.kept)
+    again = Loop(rest, measure_every_s=0.0).run()
     assert again.steps == 60
-    assert again.elapsed_s > whole.checkpoint.state["elapsed_s"]
+    assert again.elapsed_s > taken.kept["elapsed_s"]
     for (name, a), b in zip(whole.field.named_parameters(), rest.field.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5), name
     for name, step in result.rounding.items():
@@ -65,8 +59,8 @@ def test_the_rest_of_a_fit_is_the_same(at, optimizer, monkeypatch):
 
 
 def test_a_state_of_another_network_is_refused():
-    state = copy.deepcopy(make(FitConfig(epochs=1)).state())
-    other = trainer(FitConfig(epochs=1), video=moving_square(6, 32, 32))
+    state = copy.deepcopy(make(FitConfig(epochs=1)).to_dict())
+    other = begun(FitConfig(epochs=1), video=moving_square(6, 32, 32))
     with pytest.raises(ConfigError, match="does not fit"):
         other.restore(state)
 

@@ -70,9 +70,10 @@ def test_the_fit_never_sees_a_held_out_frame(carphone):
     import torch
 
     from nervcodec.device import choose
-    from nervcodec.events import Observer
     from nervcodec.fitting.config import FitConfig
-    from nervcodec.fitting.trainer import SegmentData, Trainer
+    from nervcodec.fitting.data import SegmentData
+    from nervcodec.fitting.loop import Loop
+    from nervcodec.fitting.state import FitState
     from nervcodec.network.build import build, to_arrays
     from nervcodec.network.config import Geometry
     from nervcodec.sizing import grid_config
@@ -86,7 +87,7 @@ def test_the_fit_never_sees_a_held_out_frame(carphone):
         torch.manual_seed(0)
         field = build(grid_config(geometry, 30_000, None, int(fitted.sum())))
         data = SegmentData(pixels, fitted=fitted)
-        result = Trainer(field, data, FitConfig(epochs=3), choose("cpu", "fp32"), Observer()).fit()
+        result = Loop(FitState(field, data, FitConfig(epochs=3), choose("cpu", "fp32"))).run()
         assert result.steps == 3  # six frames are one batch
         weights.append(to_arrays(field))
     for name, values in weights[0].items():

@@ -8,6 +8,7 @@ under a logistic distribution (after Balle et al. 2017, arXiv:1611.01704).
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from typing import Any
@@ -118,24 +119,29 @@ class FlatRounding(Rounding):
 class RoundedField:
     """A field whose weights are rounded whenever it is called.
 
-    Grids are rounded where they are read, a few moments in time for each batch; everything else whole.
+    It has modules of its own over the field's parameters: the field itself stays as it is. Grids are rounded where
+    they are read, a few moments in time for each batch; everything else whole.
 
     Args:
         field: with the weights to round, which stay unrounded in it.
         coarseness: first steps over standard deviations.
         seed: of the noise that stands for rounding in the rate.
+
+    Attributes:
+        field: its own modules over the same parameters.
     """
 
     def __init__(self, field: Field, coarseness: float, seed: int):
-        self.field = field
+        shared = {id(tensor): tensor for tensor in (*field.parameters(), *field.buffers())}
+        self.field = copy.deepcopy(field, shared)
         self.generator = generator = torch.Generator(field.device).manual_seed(seed)
-        grids = {id(grid.values): grid for grid in field.modules() if isinstance(grid, FeatureGrid)}
+        grids = {id(grid.values): grid for grid in self.field.modules() if isinstance(grid, FeatureGrid)}
         self.grids: dict[str, GridRounding] = {}
         self.whole: dict[str, nn.Parameter] = {}
-        for name, parameter in field.named_parameters():
+        for name, parameter in self.field.named_parameters():
             if id(parameter) in grids:
                 self.grids[name] = GridRounding(parameter, coarseness, generator)
-                grids[id(parameter)].rounding = self.grids[name].forward
+                grids[id(parameter)].round_with(self.grids[name].forward)
             elif parameter.requires_grad and parameter.numel() >= SMALL:
                 self.whole[name] = parameter
         self.flat = FlatRounding(list(self.whole.values()), coarseness, generator) if self.whole else None
@@ -186,9 +192,3 @@ class RoundedField:
         for rounding, calls in zip(self._roundings, state["calls"], strict=True):
             rounding.calls = calls
         self.generator.set_state(state["noise"].cpu())
-
-    def detach(self) -> None:
-        """Leave the field as it was: grids are read unrounded again."""
-        for grid in self.field.modules():
-            if isinstance(grid, FeatureGrid):
-                grid.rounding = None

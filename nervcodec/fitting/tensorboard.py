@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from nervcodec.errors import ConfigError
-from nervcodec.fitting import inspection
-from nervcodec.fitting.inspection import StepFacts
-
-if TYPE_CHECKING:
-    from nervcodec.fitting.trainer import Trainer
+from nervcodec.fitting import look
+from nervcodec.fitting.facts import StepFacts, psnr_db
+from nervcodec.fitting.hooks import Hook
+from nervcodec.fitting.state import FitState
 
 _SHARE = 0.02  # of the fit's time that may go into logging
 _LOOKED_AT = 8  # frames of either kind that a look measures
@@ -36,19 +34,20 @@ def require_tensorboard() -> None:
         raise ConfigError("--log-dir needs TensorBoard: pip install 'nervcodec[tensorboard]'") from None
 
 
-class TensorBoardLog:
+class TensorBoardLog(Hook):
     """Writes scalars at intervals, and now and then a look at frames, histograms and pictures.
 
     The time it takes stays below a fiftieth of the fit's, but for the first scalars and a last look after the fit.
 
     Args:
         folder: of the event files; one below it for each segment where there are several.
+        share: of the fit's time that may go into it.
 
     Raises:
         ConfigError: TensorBoard is not installed, or the folder cannot be written.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, share: float = _SHARE):
         require_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
@@ -57,27 +56,28 @@ class TensorBoardLog:
             self.writer = SummaryWriter(str(folder))
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}") from None
-        self._spent_s, self._look_s = 0.0, _LOOK_S
+        self._share, self._spent_s, self._look_s = share, 0.0, _LOOK_S
         self._started = False
 
-    def record(self, trainer: Trainer, facts: StepFacts, elapsed_s: float) -> None:
+    def measured(self, state: FitState, facts: StepFacts, done: float) -> None:
         """Note a step, if there is time for it."""
-        if self._started and self._spent_s > _SHARE * elapsed_s:
+        elapsed_s = state.elapsed_s
+        if self._started and self._spent_s > self._share * elapsed_s:
             return
         start = time.perf_counter()
         if not self._started:
-            self._counts(trainer)
-        self._scalars(trainer, facts, elapsed_s)
-        if self._spent_s + self._look_s <= _SHARE * elapsed_s:
+            self._counts(state)
+        self._scalars(state, facts)
+        if self._spent_s + self._look_s <= self._share * elapsed_s:
             looked = time.perf_counter()
-            self._look(trainer)
+            self._look(state)
             self._look_s = time.perf_counter() - looked
         self._started = True
         self._spent_s += time.perf_counter() - start
 
-    def finish(self, trainer: Trainer) -> None:
+    def ended(self, state: FitState, done: float) -> None:
         """A last look, and everything onto the disk."""
-        self._look(trainer)
+        self._look(state)
         self.writer.close()
 
     # ------------------------------------------------------------------ inside
@@ -85,23 +85,23 @@ class TensorBoardLog:
     def _add(self, tag: str, value: float, step: int) -> None:
         self.writer.add_scalar(tag, value, step)
 
-    def _counts(self, trainer: Trainer) -> None:
-        fitted, held_out = trainer.fitted_frames, trainer.held_out_frames
-        geometry = trainer.field.geometry
+    def _counts(self, state: FitState) -> None:
+        fitted, held_out = state.fitted_frames, state.held_out_frames
+        geometry = state.field.geometry
         counts = {
             "frames_fitted": len(fitted),
             "frames_held_out": len(held_out),
-            "frames_embedded": 0 if trainer.reference is None else len(trainer.reference),
+            "frames_embedded": 0 if state.reference is None else len(state.reference.frames),
             "patches": geometry.patch_rows * geometry.patch_columns,
-            "parameters": trainer.parameters,
-            "batch_size": trainer.batch_size,
+            "parameters": state.parameters,
+            "batch_size": state.batches.size,
         }
         for name, count in counts.items():
-            self._add(f"counts/{name}", count, trainer.steps)
+            self._add(f"counts/{name}", count, state.steps)
 
-    def _scalars(self, trainer: Trainer, facts: StepFacts, elapsed_s: float) -> None:
-        step = trainer.steps
-        weighted = 0.0 if facts.semantic is None else trainer.config.semantic_weight * facts.semantic
+    def _scalars(self, state: FitState, facts: StepFacts) -> None:
+        step, elapsed_s = state.steps, state.elapsed_s
+        weighted = 0.0 if facts.semantic is None else state.config.semantic_weight * facts.semantic
         values = {
             "loss/total": facts.loss,
             "loss/pixel": facts.pixel,
@@ -110,36 +110,35 @@ class TensorBoardLog:
             "loss/semantic_over_pixel": weighted / max(abs(facts.pixel), 1e-9),
             "loss/semantic_active": float(facts.semantic is not None),
             "rate/bits_per_parameter": facts.bits or 0.0,
-            "rate/price": trainer.rate.weight if facts.bits is not None else 0.0,
-            "quality/psnr_of_batch": inspection.psnr_db(facts.mse),
-            "progress/epochs": step / trainer.steps_per_epoch,
+            "rate/price": state.rate.weight if facts.bits is not None else 0.0,
+            "quality/psnr_of_batch": psnr_db(facts.mse),
+            "progress/epochs": step / state.batches.per_epoch,
             "progress/seconds": elapsed_s,
             "progress/steps_a_second": step / max(elapsed_s, 1e-9),
             "progress/logging_share": self._spent_s / max(elapsed_s, 1e-9),
-            "progress/rate_scale": trainer.lr_scale,
+            "progress/rate_scale": state.lr_scale,
         }
-        for number, optimizer in enumerate(trainer.optimizers):
-            for group, settings in enumerate(optimizer.param_groups):
-                values[f"learning_rate/{type(optimizer).__name__.lower()}_{number}_{group}"] = settings["lr"]
-        norms = inspection.gradient_norms(trainer.field)
+        values.update({f"learning_rate/{name}": rate for name, rate in state.optimizers.rates().items()})
+        norms = look.gradient_norms(state.field)
         values.update({f"gradient/{part}": norm for part, norm in norms.items()})
         if "semantic_head" in norms:
             values["gradient/semantic_over_rgb"] = norms["semantic_head"] / max(norms["rgb_head"], 1e-12)
-        for part, statistics in inspection.weight_statistics(trainer.field).items():
+        for part, statistics in look.weight_statistics(state.field).items():
             values.update({f"weights/{part}_{name}": value for name, value in statistics.items()})
         for tag, value in values.items():
             self._add(tag, value, step)
 
-    def _look(self, trainer: Trainer) -> None:
-        step, means = trainer.steps, {}
-        for role, frames in (("fitted", trainer.fitted_frames), ("held_out", trainer.held_out_frames)):
+    def _look(self, state: FitState) -> None:
+        step, means = state.steps, {}
+        known = state.reference.of_frame if state.reference is not None else {}
+        for role, frames in (("fitted", state.fitted_frames), ("held_out", state.held_out_frames)):
             if not len(frames):
                 continue
-            embedded = np.array([frame for frame in frames.tolist() if frame in trainer.reference_of], np.int64)
-            chosen = inspection.spread(frames, _LOOKED_AT)
+            embedded = np.array([frame for frame in frames.tolist() if frame in known], np.int64)
+            chosen = look.evenly(frames, _LOOKED_AT)
             if len(embedded):
-                chosen = sorted({*inspection.spread(embedded, _LOOKED_AT // 2), *chosen[: _LOOKED_AT // 2]})
-            found = inspection.quality(trainer, chosen)
+                chosen = sorted({*look.evenly(embedded, _LOOKED_AT // 2), *chosen[: _LOOKED_AT // 2]})
+            found = look.quality(state, chosen)
             means[role] = float(found.frame_psnr_db.mean())
             spreads = {"psnr_by_frame": found.frame_psnr_db, "psnr_by_patch": found.psnr_db.mean(axis=0)}
             if len(found.similarity):
@@ -149,17 +148,17 @@ class TensorBoardLog:
                 for kind, value in (("mean", values.mean()), ("min", values.min()), ("max", values.max())):
                     self._add(f"{role}/{name}_{kind}", float(value), step)
                 self._add(f"{role}/{name}_std", float(values.std()), step)
-            for frame in inspection.spread(frames, _PICTURES):
-                image, target, _ = inspection.predict(trainer, frame)
+            for frame in look.evenly(frames, _PICTURES):
+                image, target, _ = look.predict(state, frame)
                 pair = torch.cat([target[0].clamp(0, 1), image[0]], dim=1).cpu().numpy()
                 self.writer.add_image(f"{role}/frame_{frame}", pair, step, dataformats="HWC")
         if len(means) == 2:
             self._add("quality/fitted_less_held_out", means["fitted"] - means["held_out"], step)
-        with inspection.Activations(trainer.field) as activations:
-            inspection.predict(trainer, int(trainer.fitted_frames[0]))
+        with look.Activations(state.running) as activations:
+            look.predict(state, int(state.fitted_frames[0]))
         for name, statistics in activations.found.items():
             for kind, value in statistics.items():
                 self._add(f"activations/{name}_{kind}", value, step)
-        for part, members in inspection.by_part(trainer.field).items():
+        for part, members in look.by_part(state.field).items():
             flat = torch.cat([p.detach().reshape(-1) for p in members])
             self.writer.add_histogram(f"weights/{part}", flat[:: max(1, len(flat) // 50_000)].cpu().numpy(), step)

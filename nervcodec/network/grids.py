@@ -27,22 +27,22 @@ class FeatureGrid(nn.Module):
         shape: of the grid.
         rows, columns: resolution of the stage it feeds.
         timeline: places frames among the grid's entries.
-
-    Attributes:
-        rounding: what the fit does to values as they are read, or None.
     """
-
-    rounding: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, shape: GridShape, rows: int, columns: int, timeline: Timeline):
         super().__init__()
         self.timeline = timeline
+        self._read: Callable[[Tensor], Tensor] | None = None
         size = (shape.times, shape.channels, shape.rows, shape.columns)
         self.values = nn.Parameter(torch.randn(size).mul_(INITIAL_STD))
         self._matrices = Constants(
             lambda: (resampling_matrix(rows, shape.rows), resampling_matrix(columns, shape.columns).t().contiguous())
         )
         self.native = (rows, columns) == (shape.rows, shape.columns)
+
+    def round_with(self, read: Callable[[Tensor], Tensor]) -> None:
+        """Pass values through a function as they are read from here on."""
+        self._read = read
 
     def forward(self, frames: Tensor, window: tuple[int, int, int, int]) -> Tensor:
         """Features in a window of the stage.
@@ -55,7 +55,7 @@ class FeatureGrid(nn.Module):
             ``(B, channels, bottom - top, right - left)`` float32.
         """
         top, bottom, left, right = window
-        features = self.timeline(self.values, frames, self.rounding)
+        features = self.timeline(self.values, frames, self._read)
         if self.native:
             return features[:, :, top:bottom, left:right]
         down, across = self._matrices.on(features.device)

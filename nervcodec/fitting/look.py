@@ -3,51 +3,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from nervcodec.fitting.trainer import Trainer
+from nervcodec.fitting.facts import psnr_db
+from nervcodec.fitting.state import FitState
 
 PARTS = ("grids", "decoder", "rgb_head", "semantic_head")
 _OWNERS = {"grids": "grids", "pixels": "rgb_head", "semantic": "semantic_head"}
-
-
-@dataclass(frozen=True)
-class StepFacts:
-    """What one step came to.
-
-    Attributes:
-        mse: of the batch, as the network gave it.
-        loss, pixel: total and pixel loss.
-        semantic: semantic loss, None while it is not active.
-        bits: of a parameter, as the fit estimates them, None before weights are rounded.
-    """
-
-    mse: float
-    loss: float
-    pixel: float
-    semantic: float | None = None
-    bits: float | None = None
-
-    @classmethod
-    def mean(cls, parts: Sequence[StepFacts]) -> StepFacts:
-        """The mean of parts of a batch."""
-
-        def over(name: str) -> float | None:
-            values = [getattr(part, name) for part in parts if getattr(part, name) is not None]
-            return sum(values) / len(values) if values else None
-
-        if len(parts) == 1:
-            return parts[0]
-        return cls(*(over(name) for name in ("mse", "loss", "pixel", "semantic", "bits")))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -66,55 +34,50 @@ class Quality:
 
 
 @torch.inference_mode()
-def quality(trainer: Trainer, frames: Sequence[int]) -> Quality:
+def quality(state: FitState, frames: Sequence[int]) -> Quality:
     """Measure some frames, at least one."""
     by_patch, by_frame, similarity = [], [], []
     for frame in frames:
-        image, target, centred = predict(trainer, frame)
-        error = [(a - b).square().mean().item() for a, b in _patches(trainer, image, target)]
+        image, target, centred = predict(state, frame)
+        error = [(a - b).square().mean().item() for a, b in _patches(state, image, target)]
         by_patch.append([psnr_db(value) for value in error])
         by_frame.append(psnr_db((image - target).square().mean().item()))
-        reference = trainer.reference_of.get(frame)
+        reference = state.reference.of_frame.get(frame) if state.reference is not None else None
         if centred is not None and reference is not None:
-            assert trainer.field.semantic is not None
-            cosine = F.cosine_similarity(centred + trainer.field.semantic.mean, reference, dim=-1)
+            assert state.field.semantic is not None
+            cosine = F.cosine_similarity(centred + state.field.semantic.mean, reference, dim=-1)
             similarity.append(cosine.cpu().numpy())
-    count = trainer.field.geometry.patch_rows * trainer.field.geometry.patch_columns
+    count = state.field.geometry.patch_rows * state.field.geometry.patch_columns
     return Quality(np.array(by_patch), np.array(by_frame), np.stack(similarity) if similarity else np.empty((0, count)))
 
 
 @torch.inference_mode()
-def predict(trainer: Trainer, frame: int) -> tuple[Tensor, Tensor, Tensor | None]:
+def predict(state: FitState, frame: int) -> tuple[Tensor, Tensor, Tensor | None]:
     """A frame as the network gives it now.
 
     Returns:
         Images ``(units, h, w, 3)`` float32 about [0, 1] and what they should be: one of the whole frame, or one a
         patch; and centred embeddings ``(P, D)`` or None.
     """
-    units = torch.nonzero(trainer.field.unit_frames(torch.arange(trainer.field.unit_count)) == frame)[:, 0]
-    units = units.to(trainer.hardware.device)
-    with_semantics = trainer.field.semantic is not None
-    with trainer.hardware.autocast():
-        packed, centred = (trainer.rounded or trainer.field)(units, with_semantics)
-    target = trainer.targets.index_select(0, units).float() / 255 - 0.5
+    units = torch.nonzero(state.field.unit_frames(torch.arange(state.field.unit_count)) == frame)[:, 0]
+    units = units.to(state.hardware.device)
+    with_semantics = state.field.semantic is not None
+    with state.hardware.autocast():
+        packed, centred = (state.rounded or state.field)(units, with_semantics)
+    target = state.targets.index_select(0, units).float() / 255 - 0.5
     centred = None if centred is None else centred.float().flatten(0, 1)
-    return trainer.field.unpack(packed).clamp(0, 1), trainer.field.unpack(target), centred
+    return state.field.unpack(packed).clamp(0, 1), state.field.unpack(target), centred
 
 
-def _patches(trainer: Trainer, image: Tensor, target: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+def _patches(state: FitState, image: Tensor, target: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
     if len(image) > 1:  # one a patch already
         yield from zip(image, target, strict=True)
         return
-    for x, y, width, height in trainer.field.geometry.patches.boxes():
+    for x, y, width, height in state.field.geometry.patches.boxes():
         yield image[0, y : y + height, x : x + width], target[0, y : y + height, x : x + width]
 
 
-def psnr_db(mse: float) -> float:
-    """PSNR of values in [0, 1] from their squared error, at most 100 dB; NaN of NaN."""
-    return math.nan if math.isnan(mse) else -10 * math.log10(max(mse, 1e-10))
-
-
-def spread(frames: np.ndarray, count: int) -> list[int]:
+def evenly(frames: np.ndarray, count: int) -> list[int]:
     """At most so many of the frames, evenly spread."""
     chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
     return [int(frames[i]) for i in chosen]

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""What a network is fitted to, in the order that it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nervcodec.network.field import Field
+
+
+@dataclass(frozen=True)
+class SegmentData:
+    """Plain arrays of one segment.
+
+    Attributes:
+        frames: ``(N, H, W, 3)`` uint8 RGB.
+        embeddings: ``(n, patches, D)`` float32 unit vectors of some frames, or None.
+        embedded_frames: ``(n,)`` the numbers of those frames, ascending.
+        fitted: ``(N,)`` bool, the frames to fit, at least one; None for all.
+        held_out_embeddings, held_out_embedded: the same for some held-out frames, only to be looked at.
+    """
+
+    frames: np.ndarray
+    embeddings: np.ndarray | None = None
+    embedded_frames: np.ndarray | None = None
+    fitted: np.ndarray | None = None
+    held_out_embeddings: np.ndarray | None = None
+    held_out_embedded: np.ndarray | None = None
+
+    @property
+    def is_fitted(self) -> np.ndarray:
+        """``(N,)`` bool."""
+        return np.ones(len(self.frames), bool) if self.fitted is None else self.fitted
+
+
+class Reference:
+    """Reference embeddings, centred, and where those of a frame are.
+
+    Args:
+        data: with embeddings.
+        frame_count: frames of the segment.
+        is_raw: compare with the embeddings as they are, as the original method does; else less their mean.
+        device: of the network.
+
+    Attributes:
+        centred: ``(n, patches, D)`` float32.
+        mean: ``(D,)``, what was taken off.
+        frames: ``(n,)`` int64, whose they are.
+        variance: mean squared length, a scalar.
+        of_frame: each frame's own, not centred; held-out ones that may be looked at among them.
+    """
+
+    def __init__(self, data: SegmentData, frame_count: int, is_raw: bool, device: torch.device | str):
+        assert data.embeddings is not None
+        assert data.embedded_frames is not None
+        reference = torch.from_numpy(data.embeddings).to(device)
+        self.mean = torch.zeros_like(reference[0, 0]) if is_raw else reference.mean(dim=(0, 1))
+        self.centred = reference - self.mean
+        self.variance = self.centred.flatten(0, 1).square().sum(dim=1).mean().clamp(min=1e-6)
+        self.frames = torch.as_tensor(data.embedded_frames, dtype=torch.long)
+        self._rows = torch.full((frame_count,), -1, dtype=torch.long)
+        self._rows[self.frames] = torch.arange(len(reference))
+        self.of_frame: dict[int, Tensor] = dict(zip(self.frames.tolist(), reference, strict=True))
+        if data.held_out_embeddings is not None:
+            assert data.held_out_embedded is not None
+            extra = torch.from_numpy(data.held_out_embeddings).to(device)
+            self.of_frame.update(zip(data.held_out_embedded.tolist(), extra, strict=True))
+
+    def rows(self, frames: Tensor) -> Tensor:
+        """Rows of ``centred`` for frames ``(B,)``; -1 where a frame has none."""
+        return self._rows[frames]
+
+
+class Batches:
+    """Units in batches: every unit once an epoch, in a new order each time.
+
+    Args:
+        field: whose units they are.
+        fitted: ``(N,)`` bool, the frames whose units are shown.
+        size: units in a batch; None for what suits the field.
+        seed: of the order.
+
+    Attributes:
+        size: units in a batch.
+        per_epoch: batches in an epoch.
+    """
+
+    def __init__(self, field: Field, fitted: np.ndarray, size: int | None, seed: int):
+        units = torch.arange(field.unit_count)
+        self._units = units[torch.from_numpy(fitted)[field.unit_frames(units)]]
+        self.size = min(size or field.default_batch_size, len(self._units))
+        self.per_epoch = -(-len(self._units) // self.size)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._order, self._position = torch.empty(0, dtype=torch.long), 0
+
+    def next(self) -> Tensor:
+        """The next batch, ``(B,)`` int64."""
+        if self._position >= len(self._order):
+            self._order = self._units[torch.randperm(len(self._units), generator=self._generator)]
+            self._position = 0
+        batch = self._order[self._position : self._position + self.size]
+        self._position += self.size
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """All that later batches depend on."""
+        return {"order": self._order, "position": self._position, "generator": self._generator.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self._order, self._position = state["order"], state["position"]
+        self._generator.set_state(state["generator"])

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Which optimiser moves which parameters, and how fast: Muon for matrices, Adam for the rest, or Adam for all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from nervcodec.errors import ConfigError
+from nervcodec.fitting.muon import Muon
+from nervcodec.network.field import Field
+
+MUON, ADAM = "muon", "adam"
+MUON_LR, ADAM_LR = 0.02, 0.001
+_GRID_LR, _OTHER_LR, _STEP_LR = 1.0, 0.15, 1.0  # times Muon's
+_USUAL_STEPS, _LENGTH_POWER = 1500, 0.25  # of a fit that Muon's rate suits; how the rate falls with more
+
+
+class Optimizers:
+    """One or two optimisers that are told one rate.
+
+    Args:
+        field: whose parameters they move.
+        kind: ``muon`` or ``adam``.
+        lr: learning rate; None for the usual one.
+
+    Raises:
+        ConfigError: Muon for a network without matrices.
+    """
+
+    def __init__(self, field: Field, kind: str, lr: float | None):
+        self.kind, self._is_chosen = kind, lr is not None
+        self._lr = lr or (ADAM_LR if kind == ADAM else MUON_LR)
+        roles = field.parameter_roles()
+        if kind == ADAM:
+            everything = [p for role in roles.values() for p in role]
+            self._adam = torch.optim.Adam(everything, lr=self._lr, betas=(0.9, 0.999), fused=True)
+            self.all: list[torch.optim.Optimizer] = [self._adam]
+        else:
+            if not roles["matrices"]:
+                raise ConfigError("this network has no matrices for Muon; use the optimizer adam")
+            groups = [
+                {"params": roles["grids"], "lr": _GRID_LR * self._lr},
+                {"params": roles["others"] + roles["semantic"], "lr": _OTHER_LR * self._lr},
+            ]
+            self._adam = torch.optim.Adam([g for g in groups if g["params"]], betas=(0.9, 0.99), fused=True)
+            self.all = [Muon(roles["matrices"], lr=self._lr), self._adam]
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                group["base_lr"] = group["lr"]
+
+    def learn_steps(self, parameters: list[nn.Parameter]) -> None:
+        """Also move what rounding learns."""
+        lr = self._lr if self.kind == ADAM else _STEP_LR * self._lr
+        self._adam.add_param_group({"params": parameters, "lr": lr, "base_lr": lr})
+
+    def length_factor(self, steps: int, done: float) -> float:
+        """On Muon's learning rate where none was chosen: less for a fit of many steps, by its pace so far."""
+        if self._is_chosen or self.kind == ADAM or not steps or done <= 0:
+            return 1.0
+        return min(1.0, (_USUAL_STEPS * done / steps) ** _LENGTH_POWER)
+
+    def set_rate(self, factor: float) -> None:
+        """Bring all rates to a multiple of what they were at first."""
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self.all:
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        for optimizer in self.all:
+            optimizer.step()
+
+    def forget(self) -> None:
+        """Forget momentum and variance."""
+        for optimizer in self.all:
+            optimizer.state.clear()
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates by ``OPTIMIZER_NUMBER_GROUP``."""
+        return {
+            f"{type(optimizer).__name__.lower()}_{number}_{group}": settings["lr"]
+            for number, optimizer in enumerate(self.all)
+            for group, settings in enumerate(optimizer.param_groups)
+        }
+
+    def state(self) -> list[dict[str, Any]]:
+        """All that later steps depend on."""
+        return [optimizer.state_dict() for optimizer in self.all]
+
+    def restore(self, state: list[dict[str, Any]]) -> None:
+        """Go on from what :meth:`state` gave."""
+        for optimizer, own in zip(self.all, state, strict=True):
+            optimizer.load_state_dict(own)
