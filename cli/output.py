@@ -6,13 +6,14 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import sys
 
 from nervcodec.errors import NervError
 from nervcodec.formats.names import escape, shortened, shown
 
 BROKEN_PIPE = 141  # the exit status of a tool whose reader went away, as a shell reports it
-_LONGEST = 500  # characters of a remark
+_LONGEST, _QUOTED = 500, 120  # characters of a remark, and of what it quotes from the command line
 
 
 class OutputError(NervError):
@@ -30,8 +31,9 @@ def remark(text: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """Escaped, and with its middle left out where it is far too long."""
-    return shortened(text.strip(), _LONGEST)
+    """Escaped, and with its middle left out where it is far too long; words it quotes are cut sooner."""
+    cut = re.sub(rf"'[^']{{{_QUOTED},}}'", lambda quoted: f"'{shortened(quoted[0][1:-1], _QUOTED)}'", text.strip())
+    return shortened(cut, _LONGEST)
 
 
 def can_write(text: str) -> bool:

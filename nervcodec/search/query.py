@@ -41,7 +41,7 @@ class Query:
     def __str__(self) -> str:
         """As it is shown: one line of no more than some 70 characters."""
         parts = [f"{'+' if t.sign > 0 else '-'} {t.text if t.text is not None else t.image}" for t in self.terms]
-        return shortened(" ".join(parts).removeprefix("+ "))
+        return shortened(" ".join(parts).removeprefix("+ ").strip())
 
     @property
     def has_image(self) -> bool:
