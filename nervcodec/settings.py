@@ -35,7 +35,8 @@ def typed(name: str, hint: Any, value: object) -> Any:
     """
     found = _converted(hint, value)
     if found is NotImplemented:
-        raise ConfigError(f"{name} must be {_described(hint)}, not {" ".join(repr(value).split()):.60}")
+        given = " ".join(repr(value).split())
+        raise ConfigError(f"{name} must be {_described(hint)}, not {given:.60}")
     return found
 
 

@@ -62,4 +62,4 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
     fitting = [scale for scale in scales if low >= 0 and high <= scale]
     if fitting:
         low, high = 0.0, float(fitting[0])
-    return np.rint((levels - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+    return np.rint((levels - low) * 255 / max(high - low, 1e-12)).astype(np.uint8)
