@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nervcodec.cli import options
+from nervcodec.cli.output import remark, say
 from nervcodec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -122,8 +124,7 @@ def decode(
             else:
                 writer.write_video(target, *facts, crf=crf, sound=sound)
     if target is not None and not quiet:
-        what = f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames"
-        click.echo(what)
+        say(f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames")
 
 
 def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
@@ -185,11 +186,13 @@ def _size(video: NervVideo, patch: tuple[int, int] | None, scale: float) -> tupl
 def _default_target(source: Path, images: bool) -> Path:
     """Beside the container, under its name, but never where the header says that its source was."""
     from nervcodec.formats.container import read_header
+    from nervcodec.formats.names import recorded, within
 
-    name = source.stem + ("_frames" if images else ".mp4")
-    if name.casefold() == read_header(source).video.source_name.casefold():
-        name = f"{source.stem}.decoded" + ("_frames" if images else ".mp4")
-        click.echo(f"nervcodec: writing {name}, since {source.name} was made from a source of the usual name", err=True)
+    ending = "_frames" if images else ".mp4"
+    name = within(source.stem, ending)
+    if recorded(name).casefold() == read_header(source).video.source_name.casefold():
+        name = within(source.stem, f".decoded{ending}")
+        remark(f"writing {name}, since {source.name} was made from a source of the usual name")
     return source.with_name(name)
 
 
@@ -199,7 +202,7 @@ def _is_folder(output: str, frames_asked: bool) -> bool:
     path = Path(output)
     if frames_asked and (path.suffix.lower() in VIDEO_SUFFIXES or output == "-"):
         raise click.UsageError(f"--frames writes PNG images into a folder, but {output} is none")
-    if frames_asked or output.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
+    if frames_asked or output.endswith(("/", "\\")) or os.path.isdir(path) or not path.suffix:
         return True
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise click.UsageError(f"{output}: unknown kind of video; there are {', '.join(VIDEO_SUFFIXES)}")
@@ -211,8 +214,9 @@ def _digits(count: int) -> int:
 
 
 def _check_images(folder: Path, numbers: range, count: int, force: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder}: is a file, not a folder")
+    from nervcodec.outputs import require_folder
+
+    require_folder(folder)
     taken = [n for n in numbers if (folder / f"frame_{n:0{_digits(count)}d}.png").exists()]
     if taken and not force:
         raise ConfigError(f"{folder}: holds frame {taken[0]} already; use --force to overwrite")

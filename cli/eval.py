@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -66,15 +67,15 @@ def evaluate(
     from nervcodec.evaluation import evaluate as run
     from nervcodec.formats.atomic import replacing
     from nervcodec.formats.container import read, read_header
-    from nervcodec.outputs import require_free
+    from nervcodec.outputs import require_folder, require_free
     from nervcodec.plots import rate_distortion, require_matplotlib
     from nervcodec.report import write_report
     from nervcodec.semantic.fidelity import read_queries
     from nervcodec.split import FITTED, HELD_OUT
 
     if original is None:
-        beside = Path(file).with_name(read_header(Path(file)).video.source_name)
-        if not beside.exists():
+        beside = Path(file).parent / read_header(Path(file)).video.source_name
+        if not beside.name or not os.path.exists(beside):
             raise click.UsageError(f"name the original video; {beside} is not there")
         original = str(beside)
     tables = [Path(name) for name in (per_frame, per_patch) if name]
@@ -86,8 +87,10 @@ def evaluate(
     for output in (*tables, drawing, Path(page) if page else None):
         if output is not None:
             require_free(output, force)
+    images = Path(dump_images) if dump_images else None
+    if images is not None:
+        require_folder(images)
     with observer(quiet) as progress:
-        images = Path(dump_images) if dump_images else None
         texts = read_queries(Path(queries)) if queries else None
         report = run(
             file, original, device, precision, progress, images,

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import sys
 import traceback
@@ -16,6 +14,7 @@ from nervcodec.cli.decode import decode
 from nervcodec.cli.encode import encode
 from nervcodec.cli.eval import evaluate
 from nervcodec.cli.info import info
+from nervcodec.cli.output import BROKEN_PIPE, OutputError, discard, one_line, prepare, remark
 from nervcodec.cli.presets import presets
 from nervcodec.cli.search import search
 from nervcodec.cli.verify import verify
@@ -31,32 +30,40 @@ class _Group(click.Group):
         ctx.ensure_object(dict)
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except click.ClickException as error:
+            raise _brief(error) from None
+        except (click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
-            click.echo("nervcodec: interrupted", err=True)
+            remark("interrupted")
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             # The reader of our output went away, as `| head` does. Nothing is wrong, and nothing can be written.
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(FAILED)
+            discard(sys.stdout)
+            ctx.exit(BROKEN_PIPE)
         except Exception as error:
+            if isinstance(error, OutputError):
+                discard(sys.stdout)
             if ctx.obj.get("debug"):
                 traceback.print_exc()
             elif isinstance(error, NervError):
-                click.echo(f"nervcodec: {one_line(str(error))}", err=True)
+                remark(str(error))
             elif isinstance(error, MemoryError) or "not enough memory" in str(error):
-                click.echo("nervcodec: out of memory; try a smaller --scale or --segment", err=True)
+                remark("out of memory; try a smaller --scale or --segment")
             else:
-                kind = type(error).__name__
-                click.echo(f"nervcodec: internal error: {kind}: {one_line(str(error))} (--debug shows where)", err=True)
+                remark(f"internal error: {type(error).__name__}: {error} (--debug shows where)")
             ctx.exit(FAILED)
 
 
-def one_line(text: str) -> str:
-    """The text without line breaks and without control characters that would reach a terminal."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+def _brief(error: click.ClickException) -> click.ClickException:
+    """The same error with a message of one line, whatever words of the command line it holds."""
+    message = error.format_message()
+    brief = one_line(message)
+    if brief == message:
+        return error
+    shorter = click.UsageError(brief, error.ctx) if isinstance(error, click.UsageError) else click.ClickException(brief)
+    shorter.exit_code = error.exit_code
+    return shorter
 
 
 def _terminated(_signal: int, _frame: object) -> None:
@@ -82,4 +89,10 @@ for _command in (encode, decode, search, evaluate, info, verify, presets):
 
 def main() -> None:
     """Entry point of the console script."""
-    cli(prog_name="nervcodec")
+    prepare()
+    try:
+        cli(prog_name="nervcodec")
+    except OutputError as error:  # of --help and --version, which come before any command
+        discard(sys.stdout)
+        remark(str(error))
+        sys.exit(FAILED)

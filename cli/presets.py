@@ -16,6 +16,7 @@ _FRAMES, _HEIGHT, _WIDTH, _PATCHES = 132, 640, 1280, (2, 4)
 @options.debug
 def presets(as_json: bool) -> None:
     """List the presets of encode, with what they set and how many parameters their networks have."""
+    from nervcodec.cli.output import remark
     from nervcodec.cli.render import print_json, print_table
     from nervcodec.network.build import parameter_count
     from nervcodec.network.config import Geometry
@@ -30,7 +31,7 @@ def presets(as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    click.echo(f"parameters: pixels only, for {_FRAMES} frames of {_WIDTH}x{_HEIGHT}", err=True)
+    remark(f"parameters: pixels only, for {_FRAMES} frames of {_WIDTH}x{_HEIGHT}")
     rows = []
     for name, values in facts.items():
         sets = ", ".join(f"{key} {value}" for key, value in values.items() if key != "parameters")

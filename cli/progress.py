@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
+from nervcodec.cli.output import one_line, remark
 from nervcodec.events import EvaluationEvent, Observer, StepEvent
 
 _PLAIN_EVERY_S = 10.0
@@ -63,7 +64,7 @@ class QuietObserver(ProgressObserver):
         """Not said: it is progress."""
 
     def note(self, text: str) -> None:
-        print(f"nervcodec: {text}", file=sys.stderr, flush=True)
+        remark(text)
 
 
 class PlainObserver(QuietObserver):
@@ -160,7 +161,7 @@ class RichObserver(ProgressObserver):
         self._progress.update(self._task, completed=event.fraction, detail=detail)
 
     def note(self, text: str) -> None:
-        self._progress.console.print(f"nervcodec: {text}", markup=False, highlight=False)
+        self._progress.console.print(f"nervcodec: {one_line(text)}", markup=False, highlight=False)
 
 
 def observer(quiet: bool) -> ProgressObserver:

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 
-import click
+from nervcodec.cli.output import can_write
+from nervcodec.formats.names import shortened, shown
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON document on stdout; in ASCII where a name in it cannot be printed as it is."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not can_write(text) or any(shown(line) != line for line in text.split("\n")):
+        text = json.dumps(value, indent=2)
+    print(text, flush=True)
 
 
 def human_bytes(count: int) -> str:
@@ -38,17 +43,19 @@ def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
 
 def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table: rich in a terminal, tab-separated lines without a head elsewhere."""
-    if not click.get_text_stream("stdout").isatty():
+    if not sys.stdout.isatty():
         for row in rows:
-            click.echo("\t".join(row))
+            print("\t".join(map(shown, row)))
+        sys.stdout.flush()
         return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left", show_header=any(head), box=None, padding=(0, 2, 0, 0))
+    caption = Text(shortened(title))
+    table = Table(title=caption, title_justify="left", show_header=any(head), box=None, padding=(0, 2, 0, 0))
     for name in head:
         table.add_column(name)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(shown(cell)) for cell in row))
     Console().print(table)

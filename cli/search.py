@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nervcodec.cli import options
+from nervcodec.cli.output import can_write, remark, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +61,7 @@ def search(
     """
     from nervcodec.cli.render import print_json
     from nervcodec.errors import ConfigError
-    from nervcodec.outputs import require_free
+    from nervcodec.outputs import require_folder, require_free
     from nervcodec.search.moments import find_moments
     from nervcodec.search.query import split_words
 
@@ -70,6 +72,8 @@ def search(
     files = _containers(rest)
     if sheet:
         require_free(Path(sheet), force)
+    if clips:
+        require_folder(Path(clips))
     problems: list[NervError] = []
     ask = _asker(query, device, cut_off=min_score is None and not per_patch)
     indexes = _indexes(files, ask, device, precision, problems)
@@ -77,14 +81,14 @@ def search(
     if len(problems) == len(files):
         raise problems[0]
     for problem in problems:
-        click.echo(f"nervcodec: skipped: {problem}", err=True)
+        remark(f"skipped: {problem}")
     if as_json:
         print_json([moment.to_json() for moment in found])
     elif found:
         _show(query, found)
     if not found:
         hint = "" if min_score is not None or per_patch else f"; --min-score {_EVERYTHING:g} shows what comes closest"
-        click.echo(f'nervcodec: nothing matches "{query}"{hint}', err=True)
+        remark(f'nothing matches "{query}"{hint}')
         return
     if sheet or clips or preview:
         _pictures(query, found, sheet, clips, preview and not as_json, device, precision, force)
@@ -93,21 +97,34 @@ def search(
 def _containers(paths: list[str]) -> list[Path]:
     """The files named, and all containers below the folders named; below the current folder without any.
 
+    A file that is reached in several ways counts once, under the first name it has.
+
     Raises:
         ContainerError: there is no container.
     """
     from nervcodec.errors import ContainerError
+    from nervcodec.formats.names import shortened
 
-    files: dict[Path, None] = {}
-    for path in map(Path, paths or (".",)):
-        if not path.exists():
-            raise click.UsageError(f"{str(path)!r} does not exist; a query of several words needs quotation marks")
-        found = sorted(p for p in path.rglob("*.nerv") if p.is_file()) if path.is_dir() else [path]
-        files.update(dict.fromkeys(found))
+    files: dict[str, Path] = {}
+    for path in paths or (".",):
+        if not os.path.exists(path):
+            what = shortened(path)
+            raise click.UsageError(f"'{what}' does not exist; a query of several words needs quotation marks")
+        for file in _below(path) if os.path.isdir(path) else [Path(path)]:
+            files.setdefault(os.path.realpath(file), file)
     if not files:
         where = ", ".join(paths) or "the current folder"
         raise ContainerError(f"no .nerv file below {where}")
-    return list(files)
+    return list(files.values())
+
+
+def _below(folder: str) -> list[Path]:
+    """Containers in a folder and in those below it, sorted; hidden ones and hidden folders are left out."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if name.endswith(".nerv") and not name.startswith(".")]
+    return sorted(file for file in found if os.path.isfile(file))
 
 
 def _indexes(
@@ -164,9 +181,10 @@ def _show(query: Query, found: list[Moment]) -> None:
 
     best = max(m.score for m in found)
     bars = sys.stdout.isatty()
+    block = "█" if can_write("█") else "#"
     rows = []
     for m in found:
-        bar = "█" * max(1, round(_BAR * m.score / best)) if bars and best > 0 else ""
+        bar = block * max(1, round(_BAR * m.score / best)) if bars and best > 0 else ""
         row = [f"{m.score:.4f}", str(m.file), f"{timecode(m.start_s)} - {timecode(m.end_s)}", str(m.frame)]
         row += [f"{m.patch[0]},{m.patch[1]}", ",".join(map(str, m.box))]
         rows.append([bar, *row] if bars else row)
@@ -195,11 +213,11 @@ def _pictures(
     ]
     if preview:
         for moment, lines in zip(found, captions, strict=True):
-            click.echo("  ".join(lines))
+            say("  ".join(lines))
             show(pictures.best_frame(moment, open_file, _PREVIEW_WIDTH))
     if sheet:
         image = pictures.contact_sheet(found, str(query), captions, open_file)
         pictures.write_image(image, Path(sheet))
     if clips:
         for written in pictures.write_clips(found, Path(clips), open_file, force):
-            click.echo(f"nervcodec: wrote {written}", err=True)
+            remark(f"wrote {written}")

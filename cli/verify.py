@@ -15,10 +15,11 @@ from nervcodec.cli import options
 @options.debug
 def verify(file: str) -> None:
     """Check a container's checksums and structure; exit status 1 and the reason where it is damaged."""
+    from nervcodec.cli.output import say
     from nervcodec.formats.container import read
 
     opened = read(Path(file))
     for segment in opened.header.segments:
         opened.weights(segment.prefix)
     count = len(opened.header.tensors)
-    click.echo(f"{file}: whole ({count} tensors, {opened.header.video.frame_count} frames)")
+    say(f"{file}: whole ({count} tensors, {opened.header.video.frame_count} frames)")

@@ -21,8 +21,13 @@ def main(video: Path, container: Path) -> None:
     print(len(frames), "frames of", frames[0].shape, "at", float(frames.frame_rate), "a second")
     print("the last frame:", frames[-1].shape)
     print("every tenth frame:", frames[::10].shape)
+    print("two frames by number:", frames[[0, -1]].shape)
     print("the frame on show at 0.5 s:", frames.frame_at(0.5).shape)
     print("patch in row 1, column 2 of frame 7, alone:", frames.patch(7, 1, 2).shape)
+
+    # A copy opens the file again, so that the workers of a torch DataLoader can have one each; `with` closes it.
+    with nervcodec.open(container) as other:
+        print(other)
 
     # Search asks the second head; no pixel is decoded.
     for moment in frames.search("a car", k=3):

@@ -9,19 +9,26 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from nervcodec.formats.names import within
+
+_STEM_BYTES, _SUFFIX_BYTES = 60, 60  # of a temporary name, which has eight more characters in between
+
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path in the target's folder; it becomes the target when the block ends without an error.
 
-    The temporary name keeps the target's suffix, since ffmpeg chooses a format by it. On any error, an interrupt
-    included, the temporary file is removed and the target stays as it was.
+    The temporary name keeps the target's suffix, since ffmpeg chooses a format by it; one too long to be that of any
+    format is left out. On any error, an interrupt included, the temporary file is removed and the target stays as it
+    was.
 
     Raises:
         OSError: the folder does not exist or cannot be written.
     """
     target = Path(target)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}.", suffix=target.suffix, dir=target.parent)
+    suffix = target.suffix if len(os.fsencode(target.suffix)) <= _SUFFIX_BYTES else ""
+    prefix = within(f".{target.stem}", ".", _STEM_BYTES)
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
     os.close(handle)
     temporary = Path(name)
     try:

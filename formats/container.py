@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,11 +231,13 @@ def _check_prefix(path: Path) -> tuple[int, int]:
         The length of the header and of the file, in bytes.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ContainerError(f"{path}: not a .nerv file but a folder, pipe or device; copy what it holds to a file")
         with open(path, "rb") as file:
             prefix = file.read(9)
             size = file.seek(0, 2)
-    except OSError as error:
-        raise ContainerError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # a ValueError for a name with a zero in it
+        raise ContainerError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(prefix) < 9 or prefix[8:9] != b"{":
         raise ContainerError(f"{path}: not a .nerv file")
     (length,) = struct.unpack("<Q", prefix[:8])

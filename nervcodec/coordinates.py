@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+from nervcodec.indexing import position
+
 
 @dataclass(frozen=True)
 class PatchGrid:
@@ -30,13 +32,22 @@ class PatchGrid:
         """(x, y, width, height) of a patch in pixels.
 
         Raises:
-            IndexError: no such patch.
+            IndexError: no such patch; negative numbers are taken by :meth:`place` alone.
         """
         if not (0 <= row < self.rows and 0 <= column < self.columns):
             raise IndexError(f"patch {row},{column} is outside the {self.rows}x{self.columns} grid")
         top, bottom = row * self.height // self.rows, (row + 1) * self.height // self.rows
         left, right = column * self.width // self.columns, (column + 1) * self.width // self.columns
         return left, top, right - left, bottom - top
+
+    def place(self, row: object, column: object) -> tuple[int, int]:
+        """Row and column of a patch from 0, where negative numbers count from the last.
+
+        Raises:
+            TypeError: no whole numbers.
+            IndexError: no such patch.
+        """
+        return position(row, self.rows, "row of patches"), position(column, self.columns, "column of patches")
 
     def boxes(self) -> list[tuple[int, int, int, int]]:
         """All boxes, row by row."""

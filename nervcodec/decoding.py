@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
@@ -20,11 +20,11 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.formats import container
-from nervcodec.formats.header import Header, Segment, SemanticFacts
-from nervcodec.network.build import SEMANTIC, check_shapes, from_arrays, head_from_arrays, parameter_count, stands_alone
+from nervcodec.formats.header import Header, SemanticFacts
+from nervcodec.indexing import position, positions
+from nervcodec.network.build import parameter_count
 from nervcodec.network.config import network_from_json
-from nervcodec.network.field import Field
-from nervcodec.network.heads import SemanticHead
+from nervcodec.networks import OPEN_SEGMENTS, EmbeddingParts, Networks
 from nervcodec.video.sound import Sound
 
 if TYPE_CHECKING:
@@ -36,10 +36,9 @@ _PIXELS_IN_MEMORY = 1 << 23  # of frames rendered at once
 _BYTES_PER_PIXEL = 64  # that rendering takes at its peak, features included
 _BYTES_AT_REST = 400 << 20  # Python, torch
 _EMBED_BATCH = 32
-_OPEN_SEGMENTS = 2  # networks kept ready
 
 
-def open_video(path: str | Path, device: str = "auto", precision: str = "auto") -> NervVideo:
+def open_video(path: str | os.PathLike[str], device: str = "auto", precision: str = "auto") -> NervVideo:
     """Open a container for decoding and search.
 
     Args:
@@ -67,30 +66,15 @@ class Needs:
     pixel_bytes: int
 
 
-class EmbeddingParts(NamedTuple):
-    """Embeddings of a segment: coefficients x basis + mean, interpolated in time and then brought to length 1.
-
-    Attributes:
-        coefficients: ``(e, rows * columns, r)`` float32 of the entries that were stored.
-        basis, mean: ``(r, D)`` and ``(D,)`` float32.
-        before, after: ``(n,)`` int64, the entries on both sides of each frame.
-        weight: ``(n,)`` float32, of the entry after it.
-    """
-
-    coefficients: np.ndarray
-    basis: np.ndarray
-    mean: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    weight: np.ndarray
-
-
 class NervVideo(Sequence):
     """Frames of a container, decoded when asked for.
 
     >>> video = nervcodec.open("kitchen.nerv")   # doctest: +SKIP
     >>> len(video), video[0].shape               # doctest: +SKIP
     (250, (272, 640, 3))
+
+    Frames are named by whole numbers, negative ones from the end; several by a list, an array, or an array of as many
+    booleans as there are frames. It can be pickled: what is unpickled opens the file again.
 
     Args:
         opened: a container.
@@ -102,13 +86,31 @@ class NervVideo(Sequence):
 
     def __init__(self, opened: container.Container, hardware: Hardware):
         self.path, self.header, self.hardware = opened.path, opened.header, hardware
-        self._container = opened
+        self._absolute = os.path.abspath(opened.path)
+        self._networks = Networks(opened, hardware)
+        self._field, self._head = self._networks.field, self._networks.head
         self._starts = [s.first_frame for s in self.header.segments]
         self._times = opened.frame_times()
-        self._field = lru_cache(maxsize=_OPEN_SEGMENTS)(self._load)
-        self._head = lru_cache(maxsize=_OPEN_SEGMENTS)(self._load_head)
-        for segment in self.header.segments:
-            self._check(segment)
+
+    def close(self) -> None:
+        """Let go of the weights; what the header says stays."""
+        self._networks.close()
+
+    def __enter__(self) -> NervVideo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple:
+        self._networks.contents()
+        return open_video, (self._absolute, self.hardware.device, self.hardware.precision)
+
+    def __repr__(self) -> str:
+        video = self.header.video
+        facts = f"{len(self)} frames of {video.width}x{video.height}, {video.fps:.6g} a second"
+        semantic = f"embeddings by {self.header.semantic.encoder}" if self.header.semantic else "no embeddings"
+        return f"<NervVideo {str(self.path)!r}: {'closed' if self._networks.closed else f'{facts}, {semantic}'}>"
 
     # ------------------------------------------------------------------ facts
 
@@ -137,19 +139,24 @@ class NervVideo(Sequence):
     @overload
     def __getitem__(self, index: int) -> np.ndarray: ...
     @overload
-    def __getitem__(self, index: slice) -> np.ndarray: ...
-    def __getitem__(self, index: int | slice) -> np.ndarray:
-        """One frame ``(H, W, 3)``, or those of a slice ``(n, H, W, 3)``, uint8 RGB.
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> np.ndarray: ...
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        """One frame ``(H, W, 3)``, or those of a slice, list, range or array ``(n, H, W, 3)``, uint8 RGB.
 
         Raises:
             IndexError: no such frame.
+            TypeError: no whole numbers.
         """
         if isinstance(index, slice):
-            chosen = range(len(self))[index]
-            frames = list(self.frames(chosen))
-            video = self.header.video
-            return np.stack(frames) if frames else np.empty((0, video.height, video.width, 3), np.uint8)
-        return next(self.frames([self._checked(index)]))
+            index = range(len(self))[index]
+        if not isinstance(index, (list, range)) and not getattr(index, "ndim", 0):
+            return next(self.frames([position(index, len(self))]))
+        frames = list(self.frames(index))
+        video = self.header.video
+        return np.stack(frames) if frames else np.empty((0, video.height, video.width, 3), np.uint8)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.frames()
 
     def frame_at(self, seconds: float) -> np.ndarray:
         """The frame on show at a time, ``(H, W, 3)`` uint8 RGB.
@@ -173,19 +180,18 @@ class NervVideo(Sequence):
 
         Raises:
             IndexError: no such frame.
+            TypeError: no whole numbers.
             ConfigError: the scale is out of range.
         """
-        if not 0 < scale <= 16:
-            raise ConfigError(f"a scale of {scale:g} is out of range (above 0, at most 16)")
-        for segment, local in self._runs(range(len(self)) if numbers is None else numbers):
-            yield from self._render(self._field(segment).render, local, scale)
+        chosen = self._chosen(numbers)
+        return self._rendered(chosen, lambda segment: self._field(segment).render, scale)
 
     def needs(self, count: int, scale: float = 1.0) -> Needs:
         """What decoding ``count`` frames takes, from the header alone."""
         facts = self.header.video
         pixels = facts.width * facts.height
         shown = max(1, round(facts.width * scale)) * max(1, round(facts.height * scale))
-        weights = 4 * _OPEN_SEGMENTS * max(parameter_count(network_from_json(s.network)) for s in self.header.segments)
+        weights = 4 * OPEN_SEGMENTS * max(parameter_count(network_from_json(s.network)) for s in self.header.segments)
         frames = min(count, self._most_at_once) * _BYTES_PER_PIXEL * (pixels + (shown if scale != 1 else 0))
         return Needs(_BYTES_AT_REST + weights + frames, 3 * shown * count)
 
@@ -221,14 +227,17 @@ class NervVideo(Sequence):
         Raises:
             IndexError: no such frame or patch.
         """
-        return next(self.patches([self._checked(frame)], row, column))
+        return next(self.patches([position(frame, len(self))], row, column))
 
-    def patches(self, numbers: Iterable[int], row: int, column: int, scale: float = 1.0) -> Iterator[np.ndarray]:
+    def patches(self, numbers: Iterable[int] | None, row: int, column: int, scale: float = 1.0) -> Iterator[np.ndarray]:
         """The same patch of several frames, see :meth:`patch` and :meth:`frames`."""
-        self.grid.box(row, column)
-        for segment, local in self._runs(numbers):
+        row, column = self.grid.place(row, column)
+
+        def renderer(segment: int) -> Callable[[Tensor], Tensor]:
             field = self._field(segment)
-            yield from self._render(lambda f, field=field: field.render_patch(f, row, column), local, scale)
+            return lambda frames: field.render_patch(frames, row, column)
+
+        return self._rendered(self._chosen(numbers), renderer, scale)
 
     def window_between(self, frame: int, row: float, column: float) -> np.ndarray:
         """A window of a patch's size at a position between patches, ``(h, w, 3)`` uint8 RGB.
@@ -241,15 +250,18 @@ class NervVideo(Sequence):
             IndexError: no such frame, or the window does not lie within it.
         """
         self.grid.box_between(row, column)
-        segment, local = next(self._runs([self._checked(frame)]))
-        field = self._field(segment)
-        return next(self._render(lambda frames: field.render_between(frames, row, column), local, 1.0))
+
+        def renderer(segment: int) -> Callable[[Tensor], Tensor]:
+            field = self._field(segment)
+            return lambda frames: field.render_between(frames, row, column)
+
+        return next(self._rendered(self._chosen([position(frame, len(self))]), renderer, 1.0))
 
     # ------------------------------------------------------------------ sound
 
     def sound(self, start_s: float = 0.0, duration_s: float | None = None) -> Sound | None:
         """The source's audio packets, or those of a range; None where the container has none."""
-        data = self._container.audio()
+        data = self._networks.contents().audio()
         return None if data is None else Sound(data, self.header.video.first_frame_s + start_s, duration_s)
 
     # ------------------------------------------------------------------ embeddings
@@ -276,10 +288,10 @@ class NervVideo(Sequence):
         Raises:
             ContainerError: the container has none.
         """
-        self.require_embeddings()
-        rows = []
+        dimension = self.require_embeddings().dimension
+        rows = [np.empty((0, self.grid.rows * self.grid.columns, dimension), np.float32)]
         with torch.inference_mode(), self.hardware.autocast():
-            for segment, local in self._runs(range(len(self)) if numbers is None else numbers, _EMBED_BATCH):
+            for segment, local in self._runs(self._chosen(numbers), _EMBED_BATCH):
                 head = self._head(segment)
                 centred = head.directions(self._coefficients(segment, torch.tensor(local)))
                 rows.append(head.embeddings(centred).float().cpu().numpy())
@@ -331,18 +343,16 @@ class NervVideo(Sequence):
 
     # ------------------------------------------------------------------ inside
 
-    def _checked(self, index: int) -> int:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"frame {index} is out of range; there are {len(self)}")
-        return index % len(self)
+    def _chosen(self, numbers: Iterable[int] | None) -> Sequence[int]:
+        """Frames asked for, from 0; None stands for all."""
+        self._networks.contents()
+        return range(len(self)) if numbers is None else positions(numbers, len(self))
 
     def _runs(self, numbers: Iterable[int], longest: int | None = None) -> Iterator[tuple[int, list[int]]]:
         """Group frame numbers, in order, by segment: (segment, frames counted from its first)."""
         longest = longest or self._most_at_once
         segment, run = -1, []
         for number in numbers:
-            if not 0 <= number < len(self):
-                raise IndexError(f"frame {number} is out of range; there are {len(self)}")
             at = bisect.bisect_right(self._starts, number) - 1
             if run and (at != segment or len(run) == longest):
                 yield segment, run
@@ -352,50 +362,22 @@ class NervVideo(Sequence):
         if run:
             yield segment, run
 
-    def _render(self, render, local: list[int], scale: float) -> Iterator[np.ndarray]:
+    def _rendered(
+        self, numbers: Sequence[int], renderer: Callable[[int], Callable[[Tensor], Tensor]], scale: float
+    ) -> Iterator[np.ndarray]:
+        """Frames, or parts of them, one after the other; ``renderer`` gives what renders those of a segment."""
+        if not 0 < scale <= 16:
+            raise ConfigError(f"a scale of {scale:g} is out of range (above 0, at most 16)")
+        runs = self._runs(numbers)
+        return (image for segment, local in runs for image in self._render(renderer(segment), local, scale))
+
+    def _render(self, render: Callable[[Tensor], Tensor], local: list[int], scale: float) -> np.ndarray:
+        """``(n, h, w, 3)`` uint8."""
         with torch.inference_mode(), self.hardware.autocast():
             images = render(torch.tensor(local))
             if scale != 1.0:
                 images = _resized(images, scale)
-            images = images.clamp_(0, 1).mul_(255).round_().to(torch.uint8).cpu().numpy()
-        yield from images
-
-    def _check(self, segment: Segment) -> None:
-        video = self.header.video
-        try:
-            config = network_from_json(segment.network)
-            geometry = config.geometry
-            if (geometry.frames, geometry.height, geometry.width) != (segment.frame_count, video.height, video.width):
-                raise ContainerError("the network's geometry is not the video's")
-            if (geometry.patch_rows, geometry.patch_columns) != self.header.patch_grid:
-                raise ContainerError("the network's patch grid is not the video's")
-            if (config.semantic is None) != (self.header.semantic is None) or (
-                config.semantic and config.semantic.dimension != self.header.semantic.dimension
-            ):
-                raise ContainerError("the network's semantic head is not what the header says")
-            stored = self._container.stored(segment.prefix)
-            check_shapes(config, {name: shape for name, (shape, _) in stored.items()})
-        except ContainerError as error:
-            raise ContainerError(f"{self.path}: {error}") from None
-
-    def _load(self, index: int) -> Field:
-        segment = self.header.segments[index]
-        try:
-            field = from_arrays(network_from_json(segment.network), self._container.weights(segment.prefix))
-        except ContainerError as error:
-            raise ContainerError(f"{self.path}: {error}") from None
-        return field.to(self.hardware.device)
-
-    def _load_head(self, index: int) -> SemanticHead:
-        """The semantic head of a segment; the rest of the network is not decoded where it stands alone."""
-        segment = self.header.segments[index]
-        config = network_from_json(segment.network)
-        if not stands_alone(config):
-            head = self._field(index).semantic
-            assert head is not None
-            return head
-        weights = self._container.weights(segment.prefix, SEMANTIC)
-        return head_from_arrays(config, weights).to(self.hardware.device)
+            return images.clamp_(0, 1).mul_(255).round_().to(torch.uint8).cpu().numpy()
 
     def _coefficients(self, index: int, local: Tensor) -> Tensor:
         """Coordinates in the semantic head's basis of frames counted from a segment's first, ``(n, patches, rank)``."""

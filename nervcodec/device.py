@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from nervcodec.errors import ConfigError
 
+DEVICES, PRECISIONS = ("auto", "cuda", "cpu"), ("auto", "fp32", "bf16")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # glibc's mallopt(3)
 
 
@@ -65,8 +66,11 @@ def choose(device: str = "auto", precision: str = "auto") -> Hardware:
     """Resolve ``auto``: a GPU where torch sees one, and bfloat16 where the hardware multiplies it natively.
 
     Raises:
-        ConfigError: CUDA is asked for and torch sees none.
+        ConfigError: an unknown name, or CUDA is asked for and torch sees none.
     """
+    for what, name, known in (("device", device, DEVICES), ("precision", precision, PRECISIONS)):
+        if name not in known:
+            raise ConfigError(f"unknown {what} {name!r:.60}; there are {', '.join(known)}")
     keep_memory()
     import torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -40,11 +41,12 @@ from nervcodec.formats.header import (
     StoredTensor,
     VideoFacts,
 )
+from nervcodec.formats.names import recorded, within
 from nervcodec.formats.quantization import STREAM, TensorCode
 from nervcodec.network.build import build, from_arrays, parameter_count
 from nervcodec.network.config import Geometry, NetworkConfig, network_to_json
 from nervcodec.network.field import Field
-from nervcodec.outputs import require_free
+from nervcodec.outputs import require_folder, require_free
 from nervcodec.segments import segment_lengths
 from nervcodec.semantic.encoder import resolve
 from nervcodec.semantic.patches import embed_patches, sampled_frames
@@ -91,8 +93,8 @@ class EncodeReport:
 
 
 def encode(
-    path: str | Path,
-    out: str | Path | None = None,
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
     *,
     observer: Observer | None = None,
     force: bool = False,
@@ -120,13 +122,15 @@ def encode(
     require_file(source)
     target = Path(out) if out is not None else _default_target(source)
     check_output(source, target, force)
+    if wanted.log_dir is not None:
+        require_folder(Path(wanted.log_dir))
     return _Encoder(source, target, wanted, observer or Observer()).run()
 
 
 def _default_target(source: Path) -> Path:
     """Beside the source, with its name and ``.nerv``."""
     place = source if source.name not in ("", "..") else source.resolve()
-    return place.with_name((place.name if place.is_dir() else place.stem) + DEFAULT_SUFFIX)
+    return place.with_name(within(place.name if os.path.isdir(place) else place.stem, DEFAULT_SUFFIX))
 
 
 def check_output(source: Path, target: Path, force: bool) -> None:
@@ -135,7 +139,7 @@ def check_output(source: Path, target: Path, force: bool) -> None:
     Raises:
         ConfigError: it exists, is the source itself, or its folder is not there.
     """
-    if target.exists() and source.exists() and target.samefile(source):
+    if os.path.exists(target) and os.path.exists(source) and target.samefile(source):
         raise ConfigError(f"{target}: input and output are the same file")
     require_free(target, force)
 
@@ -446,7 +450,6 @@ class _Encoder:
         info, wanted = self.info, self.wanted.source
         imposed = info.input.frame_rate
         duration = info.duration_s if frames == info.frame_count else float(info.times_s[frames])
-        name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in self.source.resolve().name)
         aspect = Fraction(info.sample_aspect_ratio)
         return VideoFacts(
             width=info.width,
@@ -454,7 +457,7 @@ class _Encoder:
             frame_rate=(info.frame_rate.numerator, info.frame_rate.denominator),
             frame_count=frames,
             duration_s=round(duration, 6),
-            source_name=name[:255],
+            source_name=recorded(self.source.resolve().name),
             sample_aspect_ratio=(aspect.numerator, aspect.denominator),
             source_bytes=info.file_bytes,
             source_start_s=wanted.start_s,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 from nervcodec import metrics
-from nervcodec.classical import Point, Vmaf, curves_at
+from nervcodec.classical import Point, Vmaf, curves_at, parse_codecs
 from nervcodec.decoding import NervVideo, open_video
 from nervcodec.errors import VideoError
 from nervcodec.events import Observer
 from nervcodec.fitting.look import evenly
+from nervcodec.outputs import require_folder
 from nervcodec.patchwise import BetweenPatches, PatchFigures, between_patches, of_patches
 from nervcodec.semantic import fidelity
 from nervcodec.semantic.encoder import load
@@ -28,7 +30,7 @@ from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT, FrameSplit
 from nervcodec.video.reader import read_frames
 from nervcodec.video.source import SourceOptions, VideoInfo, scan
-from nervcodec.video.writer import write_png
+from nervcodec.video.writer import write_pngs
 
 _LOOKED_BETWEEN = 4  # frames
 
@@ -162,7 +164,7 @@ def open_original(video: NervVideo, original: Path) -> tuple[VideoInfo, SourceOp
         duration_s=facts.source_duration_s,
         crop=facts.crop,
         scale=(facts.width, facts.height),
-        frame_rate=video.frame_rate if original.is_dir() else given and Fraction(*given),
+        frame_rate=video.frame_rate if os.path.isdir(original) else given and Fraction(*given),
         stream=facts.source_stream,
     )
     info = scan(original, options)
@@ -175,15 +177,15 @@ def open_original(video: NervVideo, original: Path) -> tuple[VideoInfo, SourceOp
 
 
 def evaluate(
-    path: str | Path,
-    original: str | Path,
+    path: str | os.PathLike[str],
+    original: str | os.PathLike[str],
     device: str = "auto",
     precision: str = "auto",
     observer: Observer | None = None,
-    dump_images: Path | None = None,
+    dump_images: str | os.PathLike[str] | None = None,
     retrieval: bool = True,
-    against: Sequence[str] = (),
-    queries: Sequence[str] | None = None,
+    against: str | Sequence[str] = (),
+    queries: str | Sequence[str] | None = None,
     per_patch: bool = False,
 ) -> EvalReport:
     """Compare a container with the video it was made from.
@@ -195,15 +197,22 @@ def evaluate(
         observer: told of progress.
         dump_images: a folder for PNG images, about ten: original, decoded and amplified difference side by side.
         retrieval: also compute reference embeddings and compare rankings, where the container has embeddings.
-        against: names of :data:`nervcodec.classical.CODECS` to encode the same frames with at the same bytes.
-        queries: texts whose rankings are compared; None: those shipped with the package.
+        against: names of :data:`nervcodec.classical.CODECS` to encode the same frames with at the same bytes, in a list
+            or a text with commas.
+        queries: texts, or one, whose rankings are compared; None: those shipped with the package.
         per_patch: also measure every patch of every frame by itself.
 
     Raises:
+        ConfigError: an unknown codec, or a folder for images that cannot be one.
         ContainerError, VideoError, EncoderError: as opening either file or loading the encoder does.
     """
     observer = observer or Observer()
     path, original = Path(path), Path(original)
+    images = None if dump_images is None else Path(dump_images)
+    if images is not None:
+        require_folder(images)
+    against = parse_codecs(",".join([against] if isinstance(against, str) else against)) if against else ()
+    queries = [queries] if isinstance(queries, str) else queries
     video = open_video(path, device, precision)
     info, options = open_original(video, original)
     if against and info.frame_count != len(video):
@@ -232,10 +241,9 @@ def evaluate(
             rows.append(FrameFigures(number, *figures, roles[number]))
             if vmaf is not None:
                 vmaf.add(frame, source)
-            if dump_images is not None and number % max(1, len(video) // 10) == 0:
-                dump_images.mkdir(parents=True, exist_ok=True)
-                images = (source, frame, metrics.amplified_difference(frame, source))
-                write_png(dump_images / f"frame_{number:05d}.png", np.concatenate(images, axis=1))
+            if images is not None and number % max(1, len(video) // 10) == 0:
+                side_by_side = (source, frame, metrics.amplified_difference(frame, source))
+                write_pngs(images, [(number, np.concatenate(side_by_side, axis=1))], 5)
             if per_patch:
                 patches += of_patches(number, frame, source, video.grid, roles[number])
             if number in wanted or number in looked_between:

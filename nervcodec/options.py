@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import re
+import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 from nervcodec.errors import ConfigError
 from nervcodec.fitting.config import FitConfig
+from nervcodec.formats.header import MAX_TEXT
+from nervcodec.ranges import parse_duration, parse_pair, parse_scale, parse_size
+from nervcodec.settings import typed
 from nervcodec.split import FrameSplit, parse_split
 from nervcodec.video.source import SourceOptions
 
@@ -90,6 +95,8 @@ class EncodeOptions:
                 raise ConfigError(f"{name} must be above 0")
         if self.audio not in ("copy", "none"):
             raise ConfigError(f"unknown audio {self.audio!r}; there are copy and none")
+        if len(self.encoder) > MAX_TEXT or not self.encoder.isprintable():
+            raise ConfigError(f"a container cannot record an encoder of this name: {self.encoder!r:.60}")
         if isinstance(self.split, str):
             object.__setattr__(self, "split", parse_split(self.split))
 
@@ -169,6 +176,42 @@ def _refuse_without_effect(given: set[str], embed: str) -> None:
 DEBUG_RUN: dict[str, object] = {"duration_s": 0.25, "epochs": 1, "time_s": 10.0, "eval_every": 1}
 
 
+# Parts of EncodeOptions whose settings are given without nesting.
+_PARTS: dict[str, type] = {"source": SourceOptions, "network": NetworkOptions, "fit": FitConfig}
+
+# What may be given as a text, as the command line has it.
+_AS_TEXT: dict[str, Callable[[str], object]] = {
+    **dict.fromkeys(("time_s", "start_s", "duration_s"), parse_duration),
+    **dict.fromkeys(("patches", "crop", "fc_hw"), parse_pair),
+    "size_bytes": parse_size,
+    "scale": parse_scale,
+    "split": parse_split,
+}
+_LEAST = dict.fromkeys(("patches", "crop", "fc_hw", "fc_dim", "strides", "lower_width", "parameters", "reduce"), 1)
+_LEAST.update(start_s=0, seed=0)
+_ABOVE_0 = ("duration_s", "scale", "frame_rate")
+
+
+def _checked(name: str, kind: type, value: object) -> object:
+    """The value of a setting as the class ``kind`` wants it.
+
+    Raises:
+        ConfigError: of a wrong type, or too small.
+    """
+    if isinstance(value, str) and name in _AS_TEXT:
+        try:
+            value = _AS_TEXT[name](value)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from None
+    value = typed(name, typing.get_type_hints(kind)[name], value)
+    numbers = value if isinstance(value, tuple) else (value,)
+    if name in _LEAST and min(numbers) < _LEAST[name]:
+        raise ConfigError(f"{name} must be {_LEAST[name]} or more, not {value}")
+    if name in _ABOVE_0 and min(numbers) <= 0:
+        raise ConfigError(f"{name} must be above 0, not {value}")
+    return value
+
+
 def from_flat(**values: object) -> EncodeOptions:
     """Build options from names without nesting, as the command line and ``nervcodec.encode`` have them.
 
@@ -179,17 +222,17 @@ def from_flat(**values: object) -> EncodeOptions:
         ConfigError: an unknown name or preset, or a value out of range.
     """
     preset = values.pop("preset", None) or "default"
-    if preset not in PRESETS:
-        raise ConfigError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r:.60}; there are {', '.join(PRESETS)}")
     given = {name for name, value in values.items() if value is not None}
-    debug = DEBUG_RUN if values.pop("debug_run", False) else {}
+    debug = DEBUG_RUN if typed("debug_run", bool, values.pop("debug_run", None) or False) else {}
     merged = {**PRESETS[preset], **{k: v for k, v in values.items() if v is not None}, **debug}
-    _refuse_without_effect(given, str(merged.get("embed", NetworkOptions.embed)))
-    parts: dict[str, object] = {}
-    for name, kind in (("source", SourceOptions), ("network", NetworkOptions), ("fit", FitConfig)):
-        own = {f.name for f in fields(kind)}
-        parts[name] = kind(**{k: merged.pop(k) for k in list(merged) if k in own})  # type: ignore[arg-type]
-    unknown = set(merged) - {f.name for f in fields(EncodeOptions)}
-    if unknown:
-        raise ConfigError(f"unknown option {sorted(unknown)[0]!r}")
-    return EncodeOptions(**parts, **merged)  # type: ignore[arg-type]
+    parts: dict[type, dict[str, object]] = {}
+    for kind in (SourceOptions, NetworkOptions, FitConfig, EncodeOptions):
+        own = {f.name for f in fields(kind)} - set(_PARTS)
+        parts[kind] = {name: _checked(name, kind, merged.pop(name)) for name in list(merged) if name in own}
+    if merged:
+        raise ConfigError(f"unknown option {min(merged)!r}")
+    _refuse_without_effect(given, str(parts[NetworkOptions].get("embed", NetworkOptions.embed)))
+    built = {name: kind(**parts[kind]) for name, kind in _PARTS.items()}
+    return EncodeOptions(**built, **parts[EncodeOptions])  # type: ignore[arg-type]

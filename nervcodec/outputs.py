@@ -13,13 +13,39 @@ def require_free(target: Path, force: bool) -> None:
     """Refuse an output that exists already or whose folder does not.
 
     Raises:
-        ConfigError: it is a folder, exists and ``force`` is not set, or its folder is not there or not to be written.
+        ConfigError: it is a folder, exists and ``force`` is not set, cannot exist (a name that is too long), or its
+            folder is not there or not to be written.
     """
-    if target.is_dir():
-        raise ConfigError(f"{target}: is a folder; name a file")
-    if target.exists() and not force:
-        raise ConfigError(f"{target}: exists already; use --force to overwrite it")
+    if _there(target):
+        if target.is_dir():
+            raise ConfigError(f"{target}: is a folder; name a file")
+        if not force:
+            raise ConfigError(f"{target}: exists already; use --force to overwrite it")
     if not target.parent.is_dir():
         raise ConfigError(f"{target.parent}: no such folder")
     if not os.access(target.parent, os.W_OK):
         raise ConfigError(f"{target.parent}: is a folder without write permission")
+
+
+def require_folder(target: Path) -> None:
+    """Refuse a folder for outputs that is none, or that cannot be made.
+
+    Raises:
+        ConfigError: it is a file, cannot be written, or cannot exist (a name that is too long).
+    """
+    if not _there(target):
+        return
+    if not target.is_dir():
+        raise ConfigError(f"{target}: is a file, not a folder")
+    if not os.access(target, os.W_OK):
+        raise ConfigError(f"{target}: is a folder without write permission")
+
+
+def _there(target: Path) -> bool:
+    try:
+        target.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # a ValueError for a name with a zero in it
+        raise ConfigError(f"{target}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+    return True

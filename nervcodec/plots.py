@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nervcodec.errors import ConfigError
 from nervcodec.formats.atomic import replacing
+from nervcodec.formats.names import shown
 
 
 def require_matplotlib() -> None:
@@ -44,7 +45,8 @@ def rate_distortion(curves: Mapping[str, Sequence[tuple[float, float]]], title: 
         axes.plot(
             kilobytes, psnr, "*" if len(points) == 1 else "o-", markersize=12 if len(points) == 1 else 5, label=label
         )
-    axes.set(xlabel="KB (1,000 bytes)", ylabel="PSNR, RGB (dB)", title=title, xscale="log")
+    axes.set(xlabel="KB (1,000 bytes)", ylabel="PSNR, RGB (dB)", xscale="log")
+    axes.set_title(shown(title), parse_math=False)  # a file's name may hold dollar signs
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="x", which="minor", labelsize=7)

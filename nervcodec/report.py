@@ -16,6 +16,7 @@ from nervcodec.decoding import NervVideo, open_video
 from nervcodec.errors import ConfigError, EncoderError
 from nervcodec.evaluation import EvalReport, FrameFigures, open_original
 from nervcodec.formats.atomic import replacing
+from nervcodec.formats.names import shown
 from nervcodec.metrics import AMPLIFIED, amplified_difference
 from nervcodec.search.index import EmbeddingIndex
 from nervcodec.search.moments import Moment, find_moments
@@ -70,7 +71,7 @@ def write_report(
         _extremes(video, Path(original), figures.per_frame),
         _found(video),
     ]
-    title = escape(f"{video.path.name} against {Path(original).name}")
+    title = escape(shown(f"{video.path.name} against {Path(original).name}"))
     page = f"<!doctype html>\n<html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>\n"
     page += f"<h1>{title}</h1>\n" + "\n".join(section for section in sections if section) + "\n</html>\n"
     try:

@@ -94,7 +94,7 @@ def test_search_decodes_the_semantic_head_alone(small_nerv, monkeypatch):
     def refuse(self, index):
         raise AssertionError("the whole network was decoded")
 
-    monkeypatch.setattr(nervcodec.decoding.NervVideo, "_load", refuse)
+    monkeypatch.setattr(nervcodec.networks.Networks, "_load", refuse)
     fresh = nervcodec.open(small_nerv, device="cpu")
     frames = torch.arange(25)
     for number, parts in enumerate(fresh.embedding_parts()):

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from nervcodec.cli.main import one_line
+from nervcodec.cli.output import one_line
 from nervcodec.cli.progress import PlainObserver, describe
 from nervcodec.cli.render import human_bytes, timecode
 from nervcodec.events import StepEvent
@@ -65,4 +65,4 @@ def test_how_numbers_look():
     assert human_bytes(12) == "12 bytes"
     assert timecode(3.5) == "00:03.500"
     assert timecode(3661.0004) == "1:01:01.000"
-    assert one_line("a\nb\x1b[31m  c") == "a b [31m c"
+    assert one_line("a\nb\x1b[31m  c\n") == r"a\nb\x1b[31m  c"

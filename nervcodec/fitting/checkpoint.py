@@ -15,6 +15,7 @@ import torch
 from nervcodec import __version__
 from nervcodec.errors import ConfigError
 from nervcodec.formats.atomic import replacing
+from nervcodec.formats.names import within
 
 SUFFIX = ".resume"
 EVERY_S = 60.0  # at most one checkpoint in so long
@@ -44,7 +45,7 @@ class CheckpointFile:
     """The checkpoint beside an output, written whole or not at all, at most once a minute.
 
     Args:
-        target: the output; the checkpoint has its name with ``.resume`` added.
+        target: the output; the checkpoint has its name, shortened where need be, with ``.resume`` added.
         current: the encode's own checkpoint, whose ``identity`` a stored one must have.
         warn: told, once, that checkpoints cannot be written; the encode goes on without.
         clock: seconds.
@@ -57,7 +58,7 @@ class CheckpointFile:
         warn: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.path = target.with_name(target.name + SUFFIX)
+        self.path = target.with_name(within(target.name, SUFFIX))
         self.current, self._warn, self._clock, self._last = current, warn, clock, clock()
         self._warned = False
 

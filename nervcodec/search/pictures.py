@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nervcodec.decoding import NervVideo, open_video
 from nervcodec.errors import ConfigError
 from nervcodec.formats.atomic import replacing
+from nervcodec.formats.names import shown, within
 from nervcodec.outputs import require_free
 from nervcodec.search.moments import Moment
 from nervcodec.video.writer import write_video
@@ -21,6 +22,7 @@ from nervcodec.video.writer import write_video
 _OUTLINE = (255, 64, 64)
 _TILE, _MARGIN, _CAPTION = 320, 12, 34  # pixels
 _COLUMNS = 4
+_STEM_BYTES = 80  # of a container's name in those of its clips
 _INK, _PAPER, _FAINT = (24, 24, 24), (255, 255, 255), (110, 110, 110)
 
 Opener = Callable[[Path], NervVideo]
@@ -79,13 +81,13 @@ def contact_sheet(
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """The text, with its middle left out where it is wider than ``width`` pixels."""
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    text = shown(text)
     kept = len(text)
-    shown = text
-    while draw.textlength(shown, font) > width and kept > 2:
+    cut = text
+    while draw.textlength(cut, font) > width and kept > 2:
         kept -= 1
-        shown = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
-    return shown
+        cut = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+    return cut
 
 
 def write_image(image: Image.Image, path: Path) -> None:
@@ -131,5 +133,5 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_file: Opener, forc
 
 
 def _clip_name(rank: int, moment: Moment) -> str:
-    stem = re.sub(r"[^\w.-]+", "_", moment.file.stem)[:80] or "video"
-    return f"{rank:02d}_{stem.lstrip('.-') or 'video'}_{moment.first_frame}-{moment.last_frame}.mp4"
+    stem = re.sub(r"[^\w.-]+", "_", moment.file.stem).lstrip(".-") or "video"
+    return f"{rank:02d}_{within(stem, limit=_STEM_BYTES)}_{moment.first_frame}-{moment.last_frame}.mp4"

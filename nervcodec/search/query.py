@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec.errors import ConfigError
+from nervcodec.formats.names import shortened
+from nervcodec.search.image import read_image
 from nervcodec.semantic.encoder import SemanticEncoder
 
 SIGNS = {"+": 1.0, "-": -1.0}
@@ -37,8 +39,9 @@ class Query:
     terms: tuple[Term, ...]
 
     def __str__(self) -> str:
-        shown = [f"{'+' if t.sign > 0 else '-'} {t.text if t.text is not None else t.image}" for t in self.terms]
-        return " ".join(shown).removeprefix("+ ")
+        """As it is shown: one line of no more than some 70 characters."""
+        parts = [f"{'+' if t.sign > 0 else '-'} {t.text if t.text is not None else t.image}" for t in self.terms]
+        return shortened(" ".join(parts).removeprefix("+ ").strip())
 
     @property
     def has_image(self) -> bool:
@@ -68,7 +71,10 @@ def split_words(words: Sequence[str], image: Path | None) -> tuple[Query, list[s
         terms.append(Term(rest.pop(0), sign=sign))
     if any(term.text is not None and not term.text.strip() for term in terms):
         raise ConfigError("the query is empty")
-    return Query(tuple(terms)), rest
+    query = Query(tuple(terms))
+    if any("\ud800" <= c <= "\udfff" for term in terms for c in term.text or ""):
+        raise ConfigError(f"the query is no text in UTF-8: {query}")
+    return query, rest
 
 
 def embed(query: Query, encoder: SemanticEncoder) -> np.ndarray:
@@ -80,7 +86,7 @@ def embed(query: Query, encoder: SemanticEncoder) -> np.ndarray:
     total = np.zeros(encoder.dimension)
     for term in query.terms:
         if term.image is not None:
-            (vector,) = encoder.embed_images([_read_image(term.image)])
+            (vector,) = encoder.embed_images([read_image(term.image)])
         else:
             (vector,) = encoder.embed_text([term.text or ""])
         total += term.sign * vector
@@ -88,13 +94,3 @@ def embed(query: Query, encoder: SemanticEncoder) -> np.ndarray:
     if length < 1e-6:
         raise ConfigError("the parts of the query cancel each other out")
     return (total / length).astype(np.float32)
-
-
-def _read_image(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            return np.asarray(opened.convert("RGB"))
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"{path}: is no image that can be read ({error})") from None

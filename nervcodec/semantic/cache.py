@@ -31,7 +31,7 @@ def key(*parts: bytes | str) -> str:
     """A file name for what was computed from these parts."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()

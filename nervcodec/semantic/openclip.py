@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def split_name(name: str) -> tuple[str, str]:
     if "=" in rest:
         model, _, weights = rest.partition("=")
         return model, weights
-    if Path(rest).expanduser().is_file():
+    if os.path.isfile(os.path.expanduser(rest)):
         return DEFAULT_MODEL, rest
     model, slash, weights = rest.partition("/")
     if not model or not slash or not weights:
@@ -47,16 +48,16 @@ class OpenClipEncoder:
         self.name, self.device = name, device
         model, weights = split_name(name)
         if model.endswith(".json"):
-            path = Path(model).expanduser()
-            if not path.is_file():
+            path = Path(os.path.expanduser(model))
+            if not os.path.isfile(path):
                 raise EncoderError(f"{model}: no such model configuration")
             open_clip.add_model_config(path)
             model = path.stem
         if model not in open_clip.list_models():
             raise EncoderError(f"OpenCLIP knows no model {model!r}")
-        local = Path(weights).expanduser()
-        if local.is_file():
-            weights = str(local)
+        local = os.path.expanduser(weights)
+        if os.path.isfile(local):
+            weights = local
         elif open_clip.get_pretrained_cfg(model, weights):
             _require_weights(open_clip.get_pretrained_cfg(model, weights), name)
         else:

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""The two streams: results on stdout, remarks on stderr, a line each whatever names they hold."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import re
+import sys
+
+from nervcodec.errors import NervError
+from nervcodec.formats.names import escape, shortened, shown
+
+BROKEN_PIPE = 141  # the exit status of a tool whose reader went away, as a shell reports it
+_LONGEST, _QUOTED = 500, 120  # characters of a remark, and of what it quotes from the command line
+
+
+class OutputError(NervError):
+    """Standard output cannot be written."""
+
+
+def say(text: str) -> None:
+    """A line on stdout."""
+    print(shown(text), flush=True)
+
+
+def remark(text: str) -> None:
+    """A line on stderr that begins with the program's name."""
+    print(f"nervcodec: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def one_line(text: str) -> str:
+    """Escaped, and with its middle left out where it is far too long; words it quotes are cut sooner."""
+    cut = re.sub(rf"'[^']{{{_QUOTED},}}'", lambda quoted: f"'{shortened(quoted[0][1:-1], _QUOTED)}'", text.strip())
+    return shortened(cut, _LONGEST)
+
+
+def can_write(text: str) -> bool:
+    """Whether stdout's encoding has every character of a text."""
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def prepare() -> None:
+    """Make stdout and stderr take every name, and say what is wrong with them in this program's words."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # a stream that was closed is opened again, or the next file that is opened would take its number
+    os.close(spare)
+    codecs.register_error("escaped", _escaped)
+    sys.stdout = _Results(**_like(sys.stdout, 1))
+    sys.stderr = _Remarks(**_like(sys.stderr, 2))
+
+
+def discard(stream: io.TextIOBase) -> None:
+    """Send what is still to be written nowhere: Python would try once more at its end, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """For characters that an encoding does not have; see ``codecs.register_error``."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(escape, error.object[error.start : error.end])), error.end
+
+
+def _like(stream: io.TextIOWrapper | None, number: int) -> dict:
+    """Arguments for a stream over the same buffer; ``stream`` is None where it was closed at the start."""
+    if stream is None:
+        return {"buffer": open(number, "wb", closefd=False), "encoding": "utf-8", "errors": "escaped"}
+    kept = {name: getattr(stream, name) for name in ("encoding", "line_buffering", "write_through")}
+    return {"buffer": stream.detach(), "errors": "escaped", **kept}
+
+
+class _Results(io.TextIOWrapper):
+    """Stdout."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise self._named(error) from None
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise self._named(error) from None
+
+    def _named(self, error: OSError) -> Exception:
+        if isinstance(error, BrokenPipeError):
+            return error
+        return OutputError(f"standard output: cannot be written ({error.strerror or error})")
+
+
+class _Remarks(io.TextIOWrapper):
+    """Stderr. Work does not end because nobody can be told of its progress."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            discard(self)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            discard(self)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""File names and other people's words: short enough for a file system, and safe to show on one line."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+
+NAME_BYTES = 255  # the most that ext4, APFS, NTFS and most others take for one name
+_JOINERS = "\u200c\u200d"  # within words of Persian and Indic scripts, and within emoji
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def within(stem: str, suffix: str = "", limit: int = NAME_BYTES) -> str:
+    """``stem + suffix``, with the end of the stem left out where the name would take more than ``limit`` bytes.
+
+    Args:
+        stem: may hold bytes that are no text, as ``os.fsdecode`` gives them; no character is cut in two.
+        suffix: kept whole.
+        limit: in bytes as the file system counts them.
+    """
+    room = limit - len(os.fsencode(suffix))
+    sizes = [len(os.fsencode(character)) for character in stem]
+    kept, used = len(stem), sum(sizes)
+    while kept and used > room:
+        kept -= 1
+        used -= sizes[kept]
+    return stem[:kept] + suffix
+
+
+def recorded(name: str) -> str:
+    """A source's name as a header holds it: printable, without folders, and short enough to be a name again."""
+    return within("".join(c if c.isprintable() and c not in "/\\" else "_" for c in name))
+
+
+def escape(character: str) -> str:
+    r"""A character as ``\n``, ``\x1b`` or ``\u202e``; a byte that is no text (``\udcff`` in Python) as ``\xff``."""
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00
+    if character in _SHORT:
+        return _SHORT[character]
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def shown(text: str) -> str:
+    """The text on one line: what a terminal would obey, or could not print, is escaped."""
+    return "".join(c if _is_harmless(c) else escape(c) for c in text)
+
+
+def _is_harmless(character: str) -> bool:
+    return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+
+
+def shortened(text: str, length: int = 70) -> str:
+    """:func:`shown`, with the middle left out where it is longer than ``length`` characters."""
+    line = shown(text)
+    if len(line) <= length:
+        return line
+    end = length // 3
+    return f"{line[: length - end - 1]}…{line[len(line) - end :]}"

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""What the commands do with their streams, and how they repeat the words they were given."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nervcodec.errors import ConfigError
+from nervcodec.search.query import split_words
+
+NERV = str(Path(sys.executable).with_name("nervcodec"))
+GOLDEN = Path(__file__).parent / "golden" / "version2_pe.nerv"
+FULL = Path("/dev/full")
+SEARCH = ["search", "a man", GOLDEN, "--min-score", "-2", "-k", "3"]
+REPORTS = {
+    "info --json": ["info", GOLDEN, "--json"],
+    "verify": ["verify", GOLDEN],
+    "presets": ["presets"],
+    "search --preview": [*SEARCH, "--preview"],
+    "help": ["info", "--help"],
+    "version": ["--version"],
+}
+
+
+def start(arguments, tmp_path, **streams):
+    env = {**os.environ, "PYTHONIOENCODING": streams.pop("encoding", "utf-8")}
+    return subprocess.run([NERV, *map(str, arguments)], cwd=tmp_path, env=env, text=True, timeout=300, **streams)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device here that is always full")
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_full_device_is_one_line(name, tmp_path):
+    with FULL.open("w") as full:
+        result = start(REPORTS[name], tmp_path, stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 1
+    remarks = [line for line in result.stderr.splitlines() if not line.startswith("nervcodec: parameters")]
+    assert remarks == ["nervcodec: standard output: cannot be written (No space left on device)"]
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device here that is always full")
+def test_a_full_device_after_a_fit(carphone, tmp_path):
+    arguments = ["encode", carphone, "-o", "a.nerv", "--duration", "0.2s", "--epochs", 1, "--encoder", "none", "--json"]
+    with FULL.open("w") as full:
+        result = start([*arguments, "-q"], tmp_path, stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 1
+    assert result.stderr == "nervcodec: standard output: cannot be written (No space left on device)\n"
+    assert (tmp_path / "a.nerv").exists()
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_closed_pipe_is_silent(name, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = start(REPORTS[name], tmp_path, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    remarks = [line for line in result.stderr.splitlines() if not line.startswith("nervcodec: parameters")]
+    assert remarks == []
+    assert result.returncode == (1 if name == "version" else 141)  # click's own status before any command
+
+
+def test_nobody_has_to_read_progress(carphone, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = ["encode", carphone, "-o", "a.nerv", "--duration", "0.2s", "--epochs", 1, "--encoder", "none"]
+    result = start(arguments, tmp_path, stderr=writer, stdout=subprocess.PIPE)
+    os.close(writer)
+    assert result.returncode == 0
+    assert result.stdout.startswith("file\ta.nerv\n")
+
+
+def test_closed_streams_are_not_taken_by_files(tmp_path):
+    for closed in (">&-", "2>&-", ">&- 2>&- <&-"):
+        command = f'"{NERV}" info "{GOLDEN}" {closed}'
+        result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 0
+        assert result.stderr == ""
+
+
+def test_a_terminal_without_blocks_gets_plain_signs(tmp_path):
+    for encoding, wanted, other in (("ascii:strict", "#", "█"), ("utf-8:strict", "█", "#")):
+        ours, theirs = pty.openpty()
+        result = start(SEARCH, tmp_path, stdout=theirs, stderr=subprocess.PIPE, encoding=encoding)
+        os.close(theirs)
+        shown = b""
+        try:
+            while more := os.read(ours, 65536):
+                shown += more
+        except OSError:  # Linux's way to say that the other end is closed
+            os.close(ours)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert wanted in shown.decode()
+        assert other not in shown.decode()
+
+
+# ------------------------------------------------------------------ echo
+
+
+def test_a_query_is_cut_where_it_is_shown(run):
+    result = run("search", "word " * 3000, GOLDEN, "--min-score", 2)
+    assert result.returncode == 0
+    assert result.stderr.startswith('nervcodec: nothing matches "word word')
+    assert len(result.stderr) < 110
+    assert result.stderr.count("\n") == 1
+    broken = run("search", "a\nman\x1b[31m\u202e", "+", "b\tc", GOLDEN, "--min-score", 2)
+    assert broken.stderr == r'nervcodec: nothing matches "a\nman\x1b[31m\u202e + b\tc"' + "\n"
+
+
+def test_queries_as_they_are_shown():
+    query, _ = split_words(["x" * 500, "-", "y\n" * 500], None)
+    assert len(str(query)) == 70
+    assert str(query).startswith("xxx")
+    assert str(query).endswith(r"y\ny\ny")
+    assert query.terms[0].text == "x" * 500  # what is looked for is not cut
+    with pytest.raises(ConfigError, match=r"no text in UTF-8: caf\\xe9"):
+        split_words(["caf\udce9"], None)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["search", "a", "b" * 24_000],
+        ["search", "a", "b\n" * 9_000],
+        ["info", "b" * 24_000],
+        ["b" * 24_000],
+        ["presets", "--" + "b" * 24_000],
+        ["encode", GOLDEN, "--time", "b\t" * 9_000],
+        ["encode", GOLDEN, "--loss", "b" * 24_000],
+        ["encode", GOLDEN, "--preset", "b" * 24_000],
+        ["encode", GOLDEN, "--encoder", "b" * 24_000],
+        ["decode", GOLDEN, "--patch", "b" * 24_000],
+        ["eval", GOLDEN, GOLDEN, "--against", "b\n" * 9_000],
+    ],
+    ids=lambda arguments: "-".join(map(str, arguments))[-20:],
+)
+def test_words_of_the_command_line_are_cut_and_escaped(run, arguments):
+    result = run(*arguments)
+    assert result.returncode in (1, 2)
+    lines = result.stderr.splitlines()
+    assert len([line for line in lines if line and not line.startswith(("Usage: ", "Try "))]) == 1
+    assert max(map(len, lines)) < 520
+    assert "internal error" not in result.stderr
+
+
+def test_json_on_stdout_is_one_document(run):
+    assert json.loads(run("info", GOLDEN, "--json", PYTHONIOENCODING="ascii:strict").stdout)["bytes"] > 0
