@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test check lint format clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -22,12 +22,19 @@ install: $(STAMP)  ## Create .venv and install nervcodec with all extras
 demo: $(STAMP)  ## Encode, decode, evaluate and search a real clip, offline, on a CPU
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/demo.py
 
-test: $(STAMP) lint  ## Run the tests
+test: $(STAMP) lint  ## Run all tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-lint: $(STAMP)  ## Check style
+check: $(STAMP) lint  ## Run the tests that take no fit to speak of
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)  ## Check style and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	@# mypy knows nothing of package-dir: it is shown the packages as they are installed.
+	rm -rf build/typed && mkdir -p build/typed
+	cp -r nervcodec build/typed/ && cp -r cli formats build/typed/nervcodec/
+	cd build/typed && $(abspath $(BIN))/python -m mypy --config-file ../../pyproject.toml -p nervcodec
 
 format: $(STAMP)  ## Bring the code into shape
 	$(BIN)/python -m ruff check --fix .

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from nervcodec.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from fractions import Fraction
 
     import numpy as np
 
@@ -118,11 +120,11 @@ def decode(
             if video.header.video.variable_frame_rate and not quiet:
                 progress.note(f"{source.name}: variable frame rate; frames are repeated to keep their times")
             width, height = _size(video, patch, scale)
-            facts = (video.at_constant_rate(pixels), width, height, video.frame_rate, _aspect(video))
+            shown, rate, aspect = video.at_constant_rate(pixels), video.frame_rate, _aspect(video)
             if target is None:
-                writer.write_y4m(click.get_binary_stream("stdout"), *facts)
+                writer.write_y4m(sys.stdout.buffer, shown, width, height, rate, aspect)
             else:
-                writer.write_video(target, *facts, crf=crf, sound=sound)
+                writer.write_video(target, shown, width, height, rate, aspect, crf, sound)
     if target is not None and not quiet:
         say(f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames")
 
@@ -169,7 +171,7 @@ def _counted(
         progress.advance()
 
 
-def _aspect(video: NervVideo):
+def _aspect(video: NervVideo) -> Fraction:
     from fractions import Fraction
 
     return Fraction(*video.header.video.sample_aspect_ratio)

@@ -147,6 +147,6 @@ def evaluate(
         best = curve[0]
         ms_ssim = "" if best.quality.ms_ssim is None else f", MS-SSIM {best.quality.ms_ssim:.4f}"
         vmaf = "" if best.quality.vmaf is None else f", VMAF {best.quality.vmaf:.1f}"
-        figures = f"{best.quality.psnr_db:.2f} dB{ms_ssim}{vmaf}, {human_bytes(best.size_bytes)}"
-        rows.append((f"{best.codec} {best.setting}", f"{figures}, {best.encode_s:.1f} s to encode"))
+        measured = f"{best.quality.psnr_db:.2f} dB{ms_ssim}{vmaf}, {human_bytes(best.size_bytes)}"
+        rows.append((f"{best.codec} {best.setting}", f"{measured}, {best.encode_s:.1f} s to encode"))
     print_pairs(f"{Path(file).name} against {Path(original).name}", rows)

@@ -62,7 +62,7 @@ def _brief(error: click.ClickException) -> click.ClickException:
     if brief == message:
         return error
     shorter = click.UsageError(brief, error.ctx) if isinstance(error, click.UsageError) else click.ClickException(brief)
-    shorter.exit_code = error.exit_code
+    shorter.exit_code = error.exit_code  # type: ignore[misc]  # click reads it from the error itself
     return shorter
 
 

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+from typing import Any, TextIO
 
 from nervcodec.errors import NervError
 from nervcodec.formats.names import escape, shortened, shown
@@ -55,7 +56,7 @@ def prepare() -> None:
     sys.stderr = _Remarks(**_like(sys.stderr, 2))
 
 
-def discard(stream: io.TextIOBase) -> None:
+def discard(stream: TextIO) -> None:
     """Send what is still to be written nowhere: Python would try once more at its end, and complain."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
@@ -69,7 +70,7 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     return "".join(map(escape, error.object[error.start : error.end])), error.end
 
 
-def _like(stream: io.TextIOWrapper | None, number: int) -> dict:
+def _like(stream: Any, number: int) -> dict[str, Any]:
     """Arguments for a stream over the same buffer; ``stream`` is None where it was closed at the start."""
     if stream is None:
         return {"buffer": open(number, "wb", closefd=False), "encoding": "utf-8", "errors": "escaped"}

@@ -51,13 +51,13 @@ def _kitty(image: Image) -> str:
 def _blocks(image: Image) -> str:
     """Two pixels a character, the upper one as the colour of an upper half block, the lower one as its ground."""
     rows = max(1, round(image.height * _COLUMNS / image.width / 2))
-    small = image.resize((_COLUMNS, 2 * rows)).convert("RGB")
+    pixels = image.resize((_COLUMNS, 2 * rows)).convert("RGB").tobytes()
     half = "▀" if can_write("▀") else " "
     lines = []
     for row in range(rows):
         cells = []
         for column in range(_COLUMNS):
-            upper, lower = small.getpixel((column, 2 * row)), small.getpixel((column, 2 * row + 1))
+            upper, lower = (pixels[3 * (y * _COLUMNS + column) :][:3] for y in (2 * row, 2 * row + 1))
             cells.append("\x1b[38;2;{};{};{};48;2;{};{};{}m{}".format(*upper, *lower, half))
         lines.append("".join(cells) + "\x1b[0m\n")
     return "".join(lines)

@@ -9,9 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
 from nervcodec.cli.output import one_line, remark
 from nervcodec.events import EvaluationEvent, Observer, StepEvent
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 _PLAIN_EVERY_S = 10.0
 _FITTING = "Fitting"
@@ -130,7 +134,7 @@ class RichObserver(ProgressObserver):
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
         )
-        self._task = None
+        self._task: TaskID | None = None
 
     def __enter__(self) -> RichObserver:
         super().__enter__()

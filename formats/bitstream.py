@@ -17,7 +17,8 @@ import json
 import math
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import constriction
 import numpy as np
@@ -140,22 +141,24 @@ def encode(tensors: dict[str, RoundedTensor | np.ndarray]) -> np.ndarray:
     return np.frombuffer(len(table).to_bytes(4, "little") + table + halves + words.tobytes(), np.uint8)
 
 
-def _encode_rounded(name: str, tensor: RoundedTensor, coder: object) -> StoredWeight:
+def _encode_rounded(name: str, tensor: RoundedTensor, coder: Any) -> StoredWeight:
     integers = tensor.integers
-    facts = {
-        "shape": integers.shape,
-        "steps": tuple(float(step) for step in tensor.steps),
-        "low": int(integers.min()),
-        "high": int(integers.max()),
-        "typical": int(round(16 * float(np.abs(integers).mean()))),
-    }
+    plain = StoredWeight(
+        name,
+        coded_bytes=0,
+        shape=integers.shape,
+        steps=tuple(float(step) for step in tensor.steps),
+        low=int(integers.min()),
+        high=int(integers.max()),
+        typical=int(round(16 * float(np.abs(integers).mean()))),
+    )
     choices = [False, True] if integers.ndim == 4 and integers.shape[2] > 1 else [False]
     lines = []
     for neighbours in choices:
-        line = StoredWeight(name, coded_bytes=0, neighbours=neighbours, **facts)
+        line = replace(plain, neighbours=neighbours)
         trial = constriction.stream.queue.RangeEncoder()
         _encode_integers(line, integers, trial)
-        lines.append(StoredWeight(name, coded_bytes=trial.num_bits() // 8, neighbours=neighbours, **facts))
+        lines.append(replace(line, coded_bytes=trial.num_bits() // 8))
     best = min(lines, key=lambda line: line.coded_bytes)
     _encode_integers(best, integers, coder)
     return best
@@ -334,7 +337,7 @@ def _rows(line: StoredWeight, integers: np.ndarray) -> Iterator[tuple[np.ndarray
             yield before[:, row] + above, integers[moment, :, row]
 
 
-def _encode_integers(line: StoredWeight, integers: np.ndarray, coder: object) -> None:
+def _encode_integers(line: StoredWeight, integers: np.ndarray, coder: Any) -> None:
     model, family = _Model(line), constriction.stream.model.Categorical(perfect=False)
     if model.alphabet == 1:
         return
@@ -344,7 +347,7 @@ def _encode_integers(line: StoredWeight, integers: np.ndarray, coder: object) ->
         model.update(contexts, symbols)
 
 
-def _decode_integers(line: StoredWeight, coder: object) -> np.ndarray:
+def _decode_integers(line: StoredWeight, coder: Any) -> np.ndarray:
     integers = np.zeros(line.shape, np.int32)
     model, family = _Model(line), constriction.stream.model.Categorical(perfect=False)
     if model.alphabet == 1:

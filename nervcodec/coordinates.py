@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 from nervcodec.indexing import position
 
@@ -73,12 +72,9 @@ class PatchGrid:
         return -(-self.height // self.rows), -(-self.width // self.columns)
 
 
-Number = TypeVar("Number")
-
-
-def frame_coordinate(frame: Number, count: int) -> Number:
-    """The time coordinate of a frame (a number or a float tensor): the first is 0, the last 1; 0 for a single one."""
-    return frame / max(count - 1, 1)  # type: ignore[operator]
+def frame_coordinate(frame: float, count: int) -> float:
+    """The time coordinate of a frame: the first is 0, the last 1; 0 for a single one."""
+    return frame / max(count - 1, 1)
 
 
 def patch_coordinates(frame: int, row: float, column: float, count: int, grid: PatchGrid) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, cast, overload
 
 import numpy as np
 import torch
@@ -136,7 +136,7 @@ class NervVideo(Sequence):
 
     # ------------------------------------------------------------------ pixels
 
-    @overload
+    @overload  # type: ignore[override]  # of a sequence of arrays, a part is an array
     def __getitem__(self, index: int) -> np.ndarray: ...
     @overload
     def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> np.ndarray: ...
@@ -151,7 +151,7 @@ class NervVideo(Sequence):
             index = range(len(self))[index]
         if not isinstance(index, (list, range)) and not getattr(index, "ndim", 0):
             return next(self.frames([position(index, len(self))]))
-        frames = list(self.frames(index))
+        frames = list(self.frames(cast("Iterable[int]", index)))
         video = self.header.video
         return np.stack(frames) if frames else np.empty((0, video.height, video.width, 3), np.uint8)
 
@@ -351,7 +351,7 @@ class NervVideo(Sequence):
     def _runs(self, numbers: Iterable[int], longest: int | None = None) -> Iterator[tuple[int, list[int]]]:
         """Group frame numbers, in order, by segment: (segment, frames counted from its first)."""
         longest = longest or self._most_at_once
-        segment, run = -1, []
+        segment, run = -1, list[int]()
         for number in numbers:
             at = bisect.bisect_right(self._starts, number) - 1
             if run and (at != segment or len(run) == longest):

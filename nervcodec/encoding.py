@@ -298,7 +298,7 @@ class _Encoder:
             index, count: which segment of how many.
         """
         pixels = data.frames
-        fitted = np.flatnonzero(data.fitted)
+        fitted = np.flatnonzero(data.is_fitted)
 
         def quantised_psnr_db(field: Field, steps: dict[str, np.ndarray]) -> float:
             weights = bitstream.decode(coded_to(field, steps, goal))

@@ -261,8 +261,8 @@ def evaluate(
     means = _means(rows)
     size = path.stat().st_size
     return EvalReport(
-        psnr_db=means["psnr"],
-        ssim=means["ssim"],
+        psnr_db=float(np.mean([row.psnr_db for row in rows])),
+        ssim=float(np.mean([row.ssim for row in rows])),
         ms_ssim=means["ms_ssim"],
         rate_bpp=metrics.rate_bpp(size, len(video), facts.height, facts.width),
         size_bytes=size,
@@ -305,7 +305,8 @@ def _fidelity(
     assert video.header.semantic is not None
     encoder = load(video.header.semantic.encoder, video.hardware.device)
     vectors = encoder.embed_text(queries)
-    result, cosines = {}, {}
+    result: dict[str, fidelity.Fidelity] = {}
+    cosines: dict[int, np.ndarray] = {}
     for role, parts in judged.items():
         if not parts:
             continue

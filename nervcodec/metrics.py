@@ -73,6 +73,6 @@ def amplified_difference(decoded: np.ndarray, original: np.ndarray) -> np.ndarra
     return difference.clip(0, 255).astype(np.uint8)
 
 
-def rate_bpp(size_bytes: int, frames: int, height: int, width: int) -> float:
+def rate_bpp(size_bytes: float, frames: int, height: int, width: int) -> float:
     """Bits per pixel: the whole file over frames x height x width."""
     return 8 * size_bytes / (frames * height * width)

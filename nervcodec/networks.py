@@ -91,9 +91,8 @@ class Networks:
                 raise ContainerError("the network's geometry is not the video's")
             if (geometry.patch_rows, geometry.patch_columns) != self.header.patch_grid:
                 raise ContainerError("the network's patch grid is not the video's")
-            if (config.semantic is None) != (self.header.semantic is None) or (
-                config.semantic and config.semantic.dimension != self.header.semantic.dimension
-            ):
+            own, stated = ((None if s is None else s.dimension) for s in (config.semantic, self.header.semantic))
+            if own != stated:
                 raise ContainerError("the network's semantic head is not what the header says")
             stored = self.contents().stored(segment.prefix)
             check_shapes(config, {name: shape for name, (shape, _) in stored.items()})

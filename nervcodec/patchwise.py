@@ -38,8 +38,9 @@ def of_patches(number: int, decoded: np.ndarray, source: np.ndarray, grid: Patch
     rows = []
     for patch, (x, y, width, height) in enumerate(grid.boxes()):
         a, b = (image[y : y + height, x : x + width] for image in (decoded, source))
-        figures = metrics.psnr_db(a, b), metrics.ssim(a, b), metrics.ms_ssim(a, b)
-        rows.append(PatchFigures(number, *divmod(patch, grid.columns), *figures, role))
+        row, column = divmod(patch, grid.columns)
+        psnr_db, ssim, ms_ssim = metrics.psnr_db(a, b), metrics.ssim(a, b), metrics.ms_ssim(a, b)
+        rows.append(PatchFigures(number, row, column, psnr_db, ssim, ms_ssim, role))
     return rows
 
 

@@ -6,9 +6,12 @@ from __future__ import annotations
 import bisect
 import math
 import re
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from nervcodec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsLenAndGetItem
 
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?\s*$")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -80,7 +83,7 @@ def parse_scale(text: str) -> tuple[int, int] | float:
         raise ConfigError(f"{text!r} is not a scale; write 1280x720 or 0.5") from None
 
 
-def parse_frames(text: str | None, times_s: Sequence[float], end_s: float) -> range:
+def parse_frames(text: str | None, times_s: SupportsLenAndGetItem[float], end_s: float) -> range:
     """Frame numbers of a range such as ``10``, ``10:20``, ``10:20:2``, ``-5:``, ``3.5s`` or ``3s:5s``.
 
     Numbers and steps follow Python's slices. A single time means the frame on show then; a range of times means
@@ -116,7 +119,7 @@ def parse_frames(text: str | None, times_s: Sequence[float], end_s: float) -> ra
     return chosen
 
 
-def frame_at(text: str, times_s: Sequence[float], end_s: float) -> int:
+def frame_at(text: str, times_s: SupportsLenAndGetItem[float], end_s: float) -> int:
     """The frame on show at a time such as ``3.5s``.
 
     Raises:
@@ -129,7 +132,7 @@ def frame_at(text: str, times_s: Sequence[float], end_s: float) -> int:
     return index
 
 
-def _bound(text: str, part: str, times_s: Sequence[float]) -> int | None:
+def _bound(text: str, part: str, times_s: SupportsLenAndGetItem[float]) -> int | None:
     if not part:
         return None
     if part.endswith("s"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -201,6 +201,10 @@ def _extremes(video: NervVideo, original: Path, frames: Sequence[FrameFigures]) 
     return html
 
 
+def _answering(vector: np.ndarray) -> Callable[[str], tuple[np.ndarray, None]]:
+    return lambda _encoder: (vector, None)
+
+
 def _found(video: NervVideo) -> str:
     """What the three shipped queries find that match best."""
     if video.header.semantic is None:
@@ -214,7 +218,7 @@ def _found(video: NervVideo) -> str:
     vectors = encoder.embed_text(queries)
     moments: list[tuple[str, Moment]] = []
     for query, vector in zip(queries, vectors, strict=True):
-        moments += [(query, moment) for moment in find_moments([index], lambda _, v=vector: (v, None), 1)]
+        moments += [(query, moment) for moment in find_moments([index], _answering(vector), 1)]
     moments.sort(key=lambda pair: -pair[1].score)
     figures = ""
     for query, moment in moments[:_QUERIES]:

@@ -12,7 +12,7 @@ import operator
 import os
 import types
 import typing
-from collections.abc import Sized
+from collections.abc import Collection
 from fractions import Fraction
 from typing import Any
 
@@ -47,7 +47,7 @@ def _converted(hint: Any, value: Any) -> Any:
         tried = (_converted(kind, value) for kind in arguments)
         return next((found for found in tried if found is not NotImplemented), NotImplemented)
     if origin is tuple:
-        if isinstance(value, (str, bytes)) or not isinstance(value, Sized) or not getattr(value, "ndim", 1):
+        if isinstance(value, (str, bytes)) or not isinstance(value, Collection) or not getattr(value, "ndim", 1):
             return NotImplemented
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
         entries = [_converted(kind, entry) for kind, entry in zip(kinds, value, strict=False)]

@@ -34,7 +34,7 @@ class _MeanSquare(torch.autograd.Function):
         return norms.square() / difference[0].numel()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (difference,) = ctx.saved_tensors
         factor = gradient * (2 / difference[0].numel())
         return difference * factor.to(difference.dtype).view(-1, *([1] * (difference.ndim - 1))), None
@@ -61,7 +61,8 @@ def log_l2(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor
 
 def structural_similarity(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean SSIM (Wang et al. 2004) of images ``(B, h, w, 3)`` in [0, 1]; see :func:`nervcodec.metrics.ssim_of`."""
-    return ssim_of(*(x.float().permute(0, 3, 1, 2) for x in (prediction, target)), data_range=1.0)
+    a, b = (x.float().permute(0, 3, 1, 2) for x in (prediction, target))
+    return ssim_of(a, b, data_range=1.0)
 
 
 def ssim_loss(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
@@ -75,8 +76,8 @@ def ms_ssim_loss(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], 
     Raises:
         ConfigError: frames or patches are too small for five scales with any window (a side of 32 pixels or less).
     """
-    images = (x.float().permute(0, 3, 1, 2) for x in (unpack(prediction), unpack(target)))
-    value = ms_ssim_of(*images, data_range=1.0)
+    a, b = (x.float().permute(0, 3, 1, 2) for x in (unpack(prediction), unpack(target)))
+    value = ms_ssim_of(a, b, data_range=1.0)
     if value is None:
         height, width = unpack(target).shape[1:3]
         raise ConfigError(f"{width}x{height} pixels are too few for MS-SSIM, which needs more than 32 on each side")

@@ -41,7 +41,7 @@ class _StraightThrough(torch.autograd.Function):
         return rounded * step
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         (error,) = ctx.saved_tensors
         return gradient, (gradient * error).sum_to_size(ctx.step_shape)
 
@@ -105,6 +105,8 @@ class GridRounding(Rounding):
 
 class FlatRounding(Rounding):
     """A step for each of several tensors, joined into one vector: a few operations in place of a few for each."""
+
+    owner: Tensor
 
     def __init__(self, tensors: list[Tensor], coarseness: float, generator: torch.Generator):
         deviations = torch.stack([t.detach().square().mean().sqrt() for t in tensors])

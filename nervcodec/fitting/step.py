@@ -93,7 +93,7 @@ class Stepper:
         target = state.targets.index_select(0, units).to(prediction.dtype).mul_(1 / 255).sub_(0.5)
         loss = pixel = self._pixel_loss(prediction, target, state.field.unpack)
         semantic = bits = None
-        if rows is not None:
+        if rows is not None and centred is not None:
             semantic = self._semantic_loss(centred, rows.to(state.hardware.device), units)
             loss = loss + state.config.semantic_weight * semantic
         if state.rounded is not None:

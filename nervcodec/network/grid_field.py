@@ -192,7 +192,7 @@ class GridField(Field):
 
     def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
         semantic = list(self.semantic.parameters()) if self.semantic is not None else []
-        grids = [grid.values for grid in self.grids]
+        grids = [grid.values for grid in self.modules() if isinstance(grid, FeatureGrid)]
         taken = {id(p) for p in [*semantic, *grids]}
         rest = [p for p in self.parameters() if id(p) not in taken]
         return {

@@ -61,7 +61,8 @@ class PatchField(Field):
         per_frame = grid.rows * grid.columns
         for unit in units.tolist():
             frame, patch = divmod(unit, per_frame)
-            rows.append(patch_coordinates(frame, *divmod(patch, grid.columns), self.geometry.frames, grid))
+            row, column = divmod(patch, grid.columns)
+            rows.append(patch_coordinates(frame, row, column, self.geometry.frames, grid))
         return rows
 
     def _trunk(self, coordinates: list[tuple[float, float, float]]) -> Tensor:

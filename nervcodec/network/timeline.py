@@ -83,7 +83,8 @@ class Timeline:
     @property
     def places(self) -> tuple[Tensor, Tensor, Tensor]:
         """``(frames,)`` each: the entries before and after each frame, and the weight of the one after it."""
-        return self._places.on(torch.device("cpu"))
+        lower, upper, weight = self._places.on(torch.device("cpu"))
+        return lower, upper, weight
 
     def __call__(self, values: Tensor, frames: Tensor, prepare: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Read a grid at some frames.
@@ -101,7 +102,8 @@ class Timeline:
         entries = torch.cat([lower.index_select(0, frames), upper.index_select(0, frames)])
         read = values.index_select(0, entries)
         fraction = weight.index_select(0, frames).view(-1, *([1] * (values.ndim - 1)))
-        return torch.lerp(*(read if prepare is None else prepare(read)).chunk(2), fraction.to(values.dtype))
+        before, after = (read if prepare is None else prepare(read)).chunk(2)
+        return torch.lerp(before, after, fraction.to(values.dtype))
 
 
 def _evenly(times: int, frames: int, cuts: tuple[int, ...], pace: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:

@@ -25,6 +25,7 @@ _COLUMNS = 4
 _STEM_BYTES = 80  # of a container's name in those of its clips
 _INK, _PAPER, _FAINT = (24, 24, 24), (255, 255, 255), (110, 110, 110)
 
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Opener = Callable[[Path], NervVideo]
 
 
@@ -79,7 +80,7 @@ def contact_sheet(
     return sheet
 
 
-def _fitting(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _fitting(draw: ImageDraw.ImageDraw, text: str, font: _Font, width: int) -> str:
     """The text, with its middle left out where it is wider than ``width`` pixels."""
     text = shown(text)
     kept = len(text)

@@ -148,5 +148,5 @@ def _ndcg(predicted: np.ndarray, reference: np.ndarray) -> float:
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return 1.0 if len(a) < 2 or np.ptp(b) == 0 else 0.0
-    ranks = [np.argsort(np.argsort(x, kind="stable"), kind="stable").astype(np.float64) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    one, other = (np.argsort(np.argsort(x, kind="stable"), kind="stable").astype(np.float64) for x in (a, b))
+    return float(np.corrcoef(one, other)[0, 1])

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from nervcodec.video import ffmpeg, folder
 from nervcodec.video.source import SourceOptions, VideoInfo, reading
 
 
-def read_frames(info: VideoInfo, options: SourceOptions | None = None) -> Iterator[np.ndarray]:
+def read_frames(info: VideoInfo, options: SourceOptions | None = None) -> Generator[np.ndarray, None, None]:
     """Decode a source, holding one frame at a time.
 
     Colour is converted to 8-bit RGB as ffmpeg does by default: limited or full range, matrix and bit depth are

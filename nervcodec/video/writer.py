@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -157,7 +157,7 @@ def write_png(path: Path, frame: np.ndarray) -> None:
         raise VideoError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def write_pngs(folder: Path, numbered: Iterator[tuple[int, np.ndarray]], digits: int) -> int:
+def write_pngs(folder: Path, numbered: Iterable[tuple[int, np.ndarray]], digits: int) -> int:
     """Write ``frame_00042.png`` for each (number, frame); returns how many.
 
     Raises:
