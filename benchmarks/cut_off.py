@@ -142,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, help="containers of bikes, bigbuckbunny, carphone_pristine")
     parser.add_argument("--time", default="60s", help="of fitting, for each clip")
-    parser.add_argument("--target", type=float, default=0.06, help="share of absent things to fit a cut-off to")
+    parser.add_argument("--target", type=float, default=0.07, help="share of absent things to fit a cut-off to")
     parser.add_argument("--wrong", action="store_true", help="name what was missed and what was found falsely")
     arguments = parser.parse_args()
     if arguments.files and len(arguments.files) != len(CLIPS):

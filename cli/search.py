@@ -153,7 +153,7 @@ def _asker(query: Query, device: str, cut_off: bool, unread: list[str]) -> Calla
         if name not in answers:
             try:
                 asked = answer(query, load(name, choose(device).device), cut_off)
-                unread += (f'the {name} encoder reads English only, not "{text[:40]}"' for text in asked.unread)
+                unread.extend(f'the {name} encoder reads English only, not "{text[:40]}"' for text in asked.unread)
                 answers[name] = asked
             except EncoderError as error:
                 answers[name] = error

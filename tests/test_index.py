@@ -2,6 +2,7 @@
 import os
 import shutil
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -117,10 +118,24 @@ def test_a_cache_that_cannot_be_written_only_costs_time(small_nerv, tmp_path, mo
 
 
 def test_the_mean_around_a_frame():
-    index = random_index((20, 5))
+    index = replace(random_index((20, 5)), segments=tuple(map(every_frame_its_own, random_index((20, 5)).segments)))
     wanted = np.mean([index.embedding(n, 2) for n in range(13, 24)], axis=0)
     assert index.around(18, 2, 0.2) == pytest.approx(wanted)
     assert index.around(0, 2, 0.04) == pytest.approx((index.embedding(0, 2) + index.embedding(1, 2)) / 2)
+
+
+def every_frame_its_own(segment):
+    frames = np.arange(segment.frame_count, dtype=np.int32)
+    entries = np.resize(segment.coefficients, (len(frames), *segment.coefficients.shape[1:]))
+    return replace(segment, coefficients=entries, before=frames, after=frames)
+
+
+def test_the_mean_stops_at_a_cut():
+    (segment,) = random_index((3,)).segments
+    before, after = np.array([0, 0, 1, 2, 2, 2], np.int32), np.array([0, 1, 1, 2, 2, 2], np.int32)  # a cut after 3
+    index = replace(random_index((3,)), segments=(replace(segment, before=before, after=after),))
+    assert index.shots.tolist() == [0, 0, 0, 1, 1, 1]
+    assert index.around(3, 0, 1.0) == pytest.approx(np.mean([index.embedding(n, 0) for n in (3, 4, 5)], axis=0))
 
 
 def test_fingerprints(small_nerv, tmp_path):
