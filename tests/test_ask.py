@@ -9,7 +9,7 @@ from nervcodec.search.ask import ENOUGH, ShareOfClasses, answer
 from nervcodec.search.neutral import AmongNeutral
 from nervcodec.search.query import Query, Term
 from nervcodec.semantic import cache
-from nervcodec.semantic.classes import Blends, Words, read_words
+from nervcodec.semantic.classes import Blends, Words, class_names, read_words
 from nervcodec.semantic.encoder import ClassEncoder, load
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -26,9 +26,7 @@ def ask(text, encoder, **options):
 
 def blend(encoder, **classes):
     """The vector of an image of these classes, as the encoder makes it."""
-    from open_clip import IMAGENET_CLASSNAMES
-
-    names = {name.replace(" ", "_"): number for number, name in enumerate(IMAGENET_CLASSNAMES)}
+    names = {name.replace(" ", "_"): number for number, name in enumerate(class_names())}
     vector = sum(share * encoder.blends.class_vectors[names[name]] for name, share in classes.items())
     return (vector / np.linalg.norm(vector))[None]
 
@@ -66,13 +64,14 @@ def test_words_mean_classes():
 def test_every_shipped_word_is_about_a_class():
     from open_clip import IMAGENET_CLASSNAMES
 
-    words = read_words(IMAGENET_CLASSNAMES)
+    assert class_names() == list(IMAGENET_CLASSNAMES)
+    words = read_words(class_names())
     assert words.means.any(axis=1).all()
     assert words.means.any(axis=0).all()
     assert {"person", "vehicle", "handrail", "taxicab"} <= set(words.words)
     people = words.means[words.words.index("person")]
-    assert people[IMAGENET_CLASSNAMES.index("bow tie")]
-    assert not people[IMAGENET_CLASSNAMES.index("valley")]
+    assert people[class_names().index("bow tie")]
+    assert not people[class_names().index("valley")]
 
 
 def test_clothes_tell_of_people_and_a_meadow_does_not(offline):

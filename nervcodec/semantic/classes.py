@@ -55,10 +55,7 @@ def read_words(names: Sequence[str]) -> Words:
         places.setdefault(name, []).append(number)
         for part in re.sub(r"\(.*?\)", "", name).split(" / "):
             members.setdefault(part.strip(), set()).add(number)
-    text = resources.files("nervcodec.semantic").joinpath("broader.txt").read_text(encoding="utf-8")
-    for line in re.sub(r"\n +", " ", text).splitlines():
-        if not line or line.startswith("#"):
-            continue
+    for line in _lines("broader.txt"):
         broader, _, classes = line.partition(": ")
         meant = {number for item in classes.split(", ") for number in _numbers(item, places, line)}
         for word in broader.split(", "):
@@ -67,6 +64,17 @@ def read_words(names: Sequence[str]) -> Words:
     for row, meant in zip(means, members.values(), strict=True):
         row[list(meant)] = True
     return Words(tuple(members), means)
+
+
+def class_names() -> list[str]:
+    """ImageNet's classes in their order: OpenCLIP's list, without the seconds that importing it takes."""
+    return _lines("imagenet.txt")
+
+
+def _lines(file: str) -> list[str]:
+    """Lines of a shipped file without empty ones and remarks; what begins with a space goes on with the last one."""
+    text = resources.files("nervcodec.semantic").joinpath(file).read_text(encoding="utf-8")
+    return [line for line in re.sub(r"\n +", " ", text).splitlines() if line and not line.startswith("#")]
 
 
 def _numbers(item: str, places: dict[str, list[int]], line: str) -> list[int]:

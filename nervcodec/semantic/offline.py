@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from nervcodec.errors import EncoderError
 from nervcodec.semantic import cache
-from nervcodec.semantic.classes import Blends, Words, read_words
+from nervcodec.semantic.classes import Blends, Words, class_names, read_words
 from nervcodec.semantic.minilm import DIMENSION, MiniLM
 
 _SIDE = 260  # EfficientNet-Lite2's input
@@ -67,9 +67,7 @@ class OfflineEncoder:
     @cached_property
     def _words(self) -> tuple[Words, np.ndarray]:
         """Words for classes and their ``(W, 384)`` vectors in the template, cached on disk."""
-        from open_clip import IMAGENET_CLASSNAMES
-
-        words = read_words(IMAGENET_CLASSNAMES)
+        words = read_words(class_names())
         texts = [_TEMPLATE.format(word) for word in words.words]
         return words, self._kept("words for classes, all-MiniLM-L6-v2", texts)
 
@@ -99,9 +97,7 @@ class OfflineEncoder:
 
     def _class_vectors(self) -> np.ndarray:
         """``(1000, 384)`` text embeddings of ImageNet's class names, cached on disk."""
-        from open_clip import IMAGENET_CLASSNAMES
-
-        return self._kept("imagenet class names, all-MiniLM-L6-v2", IMAGENET_CLASSNAMES)
+        return self._kept("imagenet class names, all-MiniLM-L6-v2", class_names())
 
     def _kept(self, what: str, texts: Sequence[str]) -> np.ndarray:
         name = cache.key(what, *texts)
