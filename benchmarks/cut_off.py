@@ -25,7 +25,7 @@ import nervcodec
 from nervcodec.ranges import parse_duration
 from nervcodec.search import ask as asking
 from nervcodec.search.index import EmbeddingIndex
-from nervcodec.search.moments import REACH_S, find_moments
+from nervcodec.search.moments import REACH_S, Moment, find_moments
 from nervcodec.search.query import Query, Term
 from nervcodec.semantic.encoder import ClassEncoder, SemanticEncoder, load
 
@@ -66,14 +66,24 @@ def labels(name: str) -> dict:
     return json.loads((Path(__file__).parent / "labels" / f"{name}.json").read_text())
 
 
-def judged(name: str, index: EmbeddingIndex, encoder: SemanticEncoder, wording: str) -> tuple[dict, dict]:
+def first_moment(index: EmbeddingIndex, answer: asking.Answer, seen: dict[bytes, Moment | None]) -> Moment | None:
+    """The first moment of an answer; what has the same vector as one before is not looked for again."""
+    key = answer.vector.tobytes()
+    if key not in seen:
+        seen[key] = next(iter(find_moments([index], lambda _: answer, 1)), None)
+    return seen[key]
+
+
+def judged(
+    name: str, index: EmbeddingIndex, encoder: SemanticEncoder, wording: str, seen: dict[bytes, Moment | None]
+) -> tuple[dict, dict]:
     """A row of the table, and what went wrong: things that were missed, and absent ones that were found."""
     known = labels(name)
     missed, false = [], []
     for thing, spans in [*known["present"].items(), *((thing, None) for thing in known["absent"])]:
         text = worded(thing, wording, thing in known["no_plural"])
         answer = asking.answer(Query((Term(text),)), encoder)
-        first = next(iter(find_moments([index], lambda _, answer=answer: answer, 1)), None)
+        first = first_moment(index, answer, seen)
         if spans is None:
             false += [thing] if first else []
         elif first is None or not any(a <= first.last_frame and first.first_frame <= b for a, b in spans):
@@ -156,8 +166,9 @@ def main() -> None:
                 nervcodec.encode(clip(f"{name}.mp4"), file, encoder="offline", audio="none", time_s=seconds)
             index = EmbeddingIndex.of(nervcodec.open(file))
             encoder = load(index.encoder)
+            seen: dict[bytes, Moment | None] = {}
             for wording in WORDINGS:
-                row, wrong = judged(name, index, encoder, wording)
+                row, wrong = judged(name, index, encoder, wording, seen)
                 table.append(row)
                 mistakes[f"{name}, {wording}"] = wrong
             if isinstance(encoder, ClassEncoder):
