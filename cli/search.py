@@ -15,9 +15,8 @@ from nervcodec.cli import options
 from nervcodec.cli.output import can_write, remark, say
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from nervcodec.errors import NervError
+    from nervcodec.search.ask import Answer
     from nervcodec.search.index import EmbeddingIndex
     from nervcodec.search.moments import Moment
     from nervcodec.search.query import Query
@@ -75,19 +74,23 @@ def search(
     if clips:
         require_folder(Path(clips))
     problems: list[NervError] = []
-    ask = _asker(query, device, cut_off=min_score is None and not per_patch)
+    unread: list[str] = []
+    ask = _asker(query, device, min_score is None and not per_patch, unread)
     indexes = _indexes(files, ask, device, precision, problems)
     found = find_moments(indexes, ask, k, _EVERYTHING if min_score is None else min_score, per_patch)
     if len(problems) == len(files):
         raise problems[0]
     for problem in problems:
         remark(f"skipped: {problem}")
+    for text in unread:
+        remark(text)
     if as_json:
         print_json([moment.to_json() for moment in found])
     elif found:
         _show(query, found)
     if not found:
-        hint = "" if min_score is not None or per_patch else f"; --min-score {_EVERYTHING:g} shows what comes closest"
+        calibrated = not unread and min_score is None and not per_patch
+        hint = f"; --min-score {_EVERYTHING:g} shows what comes closest" if calibrated else ""
         remark(f'nothing matches "{query}"{hint}')
         return
     if sheet or clips or preview:
@@ -148,29 +151,30 @@ def _indexes(
         yield index
 
 
-def _asker(query: Query, device: str, cut_off: bool) -> Callable[[str], tuple[np.ndarray, np.ndarray | None]]:
-    """A function from an encoder's name to the query's vector and neutral ones; each encoder is loaded once."""
+def _asker(query: Query, device: str, cut_off: bool, unread: list[str]) -> Callable[[str], Answer]:
+    """A function from an encoder's name to what the query asks of it; each encoder is loaded once.
+
+    What an encoder cannot read is noted in ``unread``.
+    """
     from nervcodec.device import choose
     from nervcodec.errors import EncoderError
-    from nervcodec.search.neutral import neutral_vectors
-    from nervcodec.search.query import embed
+    from nervcodec.search.ask import answer
     from nervcodec.semantic.encoder import load
 
-    answers: dict[str, tuple[np.ndarray, np.ndarray | None] | EncoderError] = {}
+    answers: dict[str, Answer | EncoderError] = {}
 
-    def ask(name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    def ask(name: str) -> Answer:
         if name not in answers:
             try:
-                encoder = load(name, choose(device).device)
-                # An image is compared with patches as a picture; texts say nothing about how well it should score.
-                neutral = neutral_vectors(encoder) if cut_off and not query.has_image else None
-                answers[name] = embed(query, encoder), neutral
+                asked = answer(query, load(name, choose(device).device), cut_off)
+                unread.extend(f'the {name} encoder reads English only, not "{text[:40]}"' for text in asked.unread)
+                answers[name] = asked
             except EncoderError as error:
                 answers[name] = error
-        answer = answers[name]
-        if isinstance(answer, EncoderError):
-            raise answer
-        return answer
+        result = answers[name]
+        if isinstance(result, EncoderError):
+            raise result
+        return result
 
     return ask
 

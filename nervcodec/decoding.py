@@ -326,20 +326,21 @@ class NervVideo(Sequence):
             query: what to look for.
             k: at most so many.
             encoder: the one the container was made with, already loaded; None loads it.
-            cut_off: leave out what neutral prompts describe as well (see ``nervcodec.search.neutral``).
+            cut_off: leave out what is not really there (see ``nervcodec.search.ask``).
 
         Raises:
             ContainerError: the container has no embeddings.
             EncoderError: its encoder cannot be loaded here.
         """
+        from nervcodec.search.ask import answer
         from nervcodec.search.index import EmbeddingIndex
         from nervcodec.search.moments import find_moments
-        from nervcodec.search.neutral import neutral_vectors
+        from nervcodec.search.query import Query, Term
         from nervcodec.semantic.encoder import load
 
         encoder = encoder or load(self.require_embeddings().encoder)
-        answer = encoder.embed_text([query])[0], neutral_vectors(encoder) if cut_off else None
-        return find_moments([EmbeddingIndex.of(self)], lambda _: answer, k)
+        asked = answer(Query((Term(query),)), encoder, cut_off)
+        return find_moments([EmbeddingIndex.of(self)], lambda _: asked, k)
 
     # ------------------------------------------------------------------ inside
 

@@ -18,11 +18,13 @@ from nervcodec.evaluation import EvalReport, FrameFigures, open_original
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.names import shown
 from nervcodec.metrics import AMPLIFIED, amplified_difference
+from nervcodec.search.ask import Answer, answer
 from nervcodec.search.index import EmbeddingIndex
 from nervcodec.search.moments import Moment, find_moments
 from nervcodec.search.pictures import best_frame
+from nervcodec.search.query import Query, Term
 from nervcodec.semantic import fidelity
-from nervcodec.semantic.encoder import load
+from nervcodec.semantic.encoder import SemanticEncoder, load
 from nervcodec.split import HELD_OUT
 from nervcodec.video.reader import read_frames
 
@@ -201,8 +203,10 @@ def _extremes(video: NervVideo, original: Path, frames: Sequence[FrameFigures]) 
     return html
 
 
-def _answering(vector: np.ndarray) -> Callable[[str], tuple[np.ndarray, None]]:
-    return lambda _encoder: (vector, None)
+def _answering(text: str, encoder: SemanticEncoder) -> Callable[[str], Answer]:
+    """What a text asks of the container's encoder, however often it is asked."""
+    asked = answer(Query((Term(text),)), encoder)
+    return lambda _encoder: asked
 
 
 def _found(video: NervVideo) -> str:
@@ -214,11 +218,9 @@ def _found(video: NervVideo) -> str:
     except EncoderError:
         return ""
     index = EmbeddingIndex.of(video)
-    queries = fidelity.shipped_queries()
-    vectors = encoder.embed_text(queries)
     moments: list[tuple[str, Moment]] = []
-    for query, vector in zip(queries, vectors, strict=True):
-        moments += [(query, moment) for moment in find_moments([index], _answering(vector), 1)]
+    for query in fidelity.shipped_queries():
+        moments += [(query, moment) for moment in find_moments([index], _answering(query, encoder), 1)]
     moments.sort(key=lambda pair: -pair[1].score)
     figures = ""
     for query, moment in moments[:_QUERIES]:

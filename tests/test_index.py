@@ -2,6 +2,7 @@
 import os
 import shutil
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.decoding import EmbeddingParts
 from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.formats import container
+from nervcodec.search.ask import Answer
 from nervcodec.search.index import EmbeddingIndex, SegmentIndex, open_index
 from nervcodec.search.moments import find_moments
-from nervcodec.search.neutral import neutral_prompts, neutral_vectors, standing
+from nervcodec.search.neutral import AmongNeutral, neutral_prompts, neutral_vectors
 from nervcodec.search.query import Query, Term, embed, split_words
 from nervcodec.semantic import cache
 from nervcodec.semantic.encoder import load
@@ -116,10 +118,24 @@ def test_a_cache_that_cannot_be_written_only_costs_time(small_nerv, tmp_path, mo
 
 
 def test_the_mean_around_a_frame():
-    index = random_index((20, 5))
+    index = replace(random_index((20, 5)), segments=tuple(map(every_frame_its_own, random_index((20, 5)).segments)))
     wanted = np.mean([index.embedding(n, 2) for n in range(13, 24)], axis=0)
     assert index.around(18, 2, 0.2) == pytest.approx(wanted)
     assert index.around(0, 2, 0.04) == pytest.approx((index.embedding(0, 2) + index.embedding(1, 2)) / 2)
+
+
+def every_frame_its_own(segment):
+    frames = np.arange(segment.frame_count, dtype=np.int32)
+    entries = np.resize(segment.coefficients, (len(frames), *segment.coefficients.shape[1:]))
+    return replace(segment, coefficients=entries, before=frames, after=frames)
+
+
+def test_the_mean_stops_at_a_cut():
+    (segment,) = random_index((3,)).segments
+    before, after = np.array([0, 0, 1, 2, 2, 2], np.int32), np.array([0, 1, 1, 2, 2, 2], np.int32)  # a cut after 3
+    index = replace(random_index((3,)), segments=(replace(segment, before=before, after=after),))
+    assert index.shots.tolist() == [0, 0, 0, 1, 1, 1]
+    assert index.around(3, 0, 1.0) == pytest.approx(np.mean([index.embedding(n, 0) for n in (3, 4, 5)], axis=0))
 
 
 def test_fingerprints(small_nerv, tmp_path):
@@ -147,24 +163,38 @@ def test_the_best_of_many_files():
     indexes = [random_index(seed=n, path=f"{n}.nerv") for n in range(60)]
     query = np.random.default_rng(5).normal(size=16)
     query /= np.linalg.norm(query)
-    found = find_moments(iter(indexes), lambda name: (query, None), 5)
-    every = [m for index in indexes for m in find_moments([index], lambda name: (query, None), 100)]
+    found = find_moments(iter(indexes), lambda name: Answer(query), 5)
+    every = [m for index in indexes for m in find_moments([index], lambda name: Answer(query), 100)]
     every.sort(key=lambda m: -m.score)
     assert [m.score for m in found] == [m.score for m in every[:5]]
-    patches = find_moments(indexes, lambda name: (query, None), 7, per_patch=True)
+    patches = find_moments(indexes, lambda name: Answer(query), 7, per_patch=True)
     scores = np.sort(np.concatenate([index.scores(query).ravel() for index in indexes]))[::-1]
     assert [m.score for m in patches] == pytest.approx(scores[:7])
 
 
-def test_standing_and_the_cut_off():
-    patch, neutral = np.array([1.0, 0, 0]), np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 1, 0], [0.5, 0.5, 0]])
-    assert standing(patch, np.array([1.0, 0, 0]), neutral) == 1
-    assert standing(patch, np.array([0.6, 0.4, 0]), neutral) == 0.75
+def test_standing_among_neutral_prompts():
+    patch, neutral = np.array([[1.0, 0, 0]]), np.array([[0.8, 0.6, 0], [0, 1, 0], [0, 0, 1], [0.6, 0, 0.8]])
+    assert AmongNeutral(np.array([0.9, 0, 0.4]), neutral).standing(patch) == 1
+    assert AmongNeutral(np.array([0.7, 0, -0.7]), neutral).standing(patch) == 0.75
+    synonym = np.array([0.75, 0.65, 0])  # describes the patch less well than the first prompt, which says the same
+    assert AmongNeutral(synonym, neutral).standing(patch) == 1
+
+
+def test_what_does_not_pass_the_test_is_left_out():
     index = random_index((1,))
     query = np.random.default_rng(1).normal(size=16)
-    nothing = np.tile(3 * query, (4, 1))  # neutral prompts that always match better where the query matches
-    assert find_moments([index], lambda name: (query, None), 5)
-    assert not [m for m in find_moments([index], lambda name: (query, nothing), 5) if m.score > 0]
+    assert find_moments([index], lambda name: Answer(query), 5)
+    assert find_moments([index], lambda name: Answer(query, lambda patches: np.zeros(len(patches), bool)), 5) == []
+    tested = []
+
+    def shows(patches):
+        tested.append(patches)
+        return patches @ query > 0
+
+    found = find_moments([index, random_index((3,), seed=4)], lambda name: Answer(query, shows), 5)
+    assert found
+    assert all(patches.shape[1] == 16 for patches in tested)
+    assert [m.score for m in found] == sorted((m.score for m in found), reverse=True)
 
 
 def test_neutral_prompts_are_kept(tmp_path, monkeypatch):

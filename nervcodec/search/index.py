@@ -80,6 +80,15 @@ class SegmentIndex:
         inside = ((place >= 0).all() and (place < entries).all() for place in (self.before, self.after))
         return all(array.shape == shape for array, shape in shapes) and all(inside)
 
+    def first_of_shots(self) -> np.ndarray:
+        """``(n,)`` bool, which frames begin a shot, as far as it can be told: nothing is interpolated across a cut.
+
+        Where more than every other frame has an entry of its own, it cannot, and none does.
+        """
+        if 2 * len(self.coefficients) > self.frame_count:
+            return np.zeros(self.frame_count, bool)
+        return np.concatenate([[False], self.before[1:] > self.after[:-1]])
+
     def scores(self, query: np.ndarray) -> np.ndarray:
         """Dot products with a ``(D,)`` query: ``(n, P)`` float32."""
         query = query.astype(np.float32)
@@ -171,11 +180,17 @@ class EmbeddingIndex:
             frame -= segment.frame_count
         raise IndexError(f"there is no frame {frame} beyond the last")
 
+    @cached_property
+    def shots(self) -> np.ndarray:
+        """``(frame_count,)`` int, the number of the shot that each frame belongs to."""
+        return np.cumsum(np.concatenate([segment.first_of_shots() for segment in self.segments]))
+
     def around(self, frame: int, patch: int, reach_s: float) -> np.ndarray:
-        """The mean of a patch's embeddings from ``reach_s`` before a frame to as long after it, ``(D,)``."""
+        """The mean of a patch's embeddings within ``reach_s`` of a frame and within its shot, ``(D,)``."""
         times, now = self.frame_times_s, self.frame_times_s[frame]
         first, last = np.searchsorted(times, (now - reach_s - 1e-6, now + reach_s + 1e-6))
-        return np.mean([self.embedding(number, patch) for number in range(first, last)], axis=0)
+        frames = (n for n in range(first, last) if self.shots[n] == self.shots[frame])
+        return np.mean([self.embedding(number, patch) for number in frames], axis=0)
 
     # ------------------------------------------------------------------ on disk
 

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from nervcodec.search.ask import Answer
 from nervcodec.search.index import EmbeddingIndex
-from nervcodec.search.neutral import CUT_OFF, REACH_S, standing
 
 _SPARE = 20  # containers looked into beyond the number of moments asked for
+_SPARE_MOMENTS = 4  # moments of a container looked at beyond it
+_BATCH = 32  # moments tested at once
+REACH_S = 0.25  # before and after the best frame: a patch is tested by its mean embedding over this time
 LONGEST_GAP_S = 0.4  # a moment goes on over frames that match less for so long
 _KEEP = 0.5  # a frame belongs to a moment while it scores above this fraction of the way from median to peak
 
@@ -99,7 +102,7 @@ def _grow(per_frame: np.ndarray, times_s: np.ndarray, free: np.ndarray, start: i
 
 def find_moments(
     indexes: Iterable[EmbeddingIndex],
-    ask: Callable[[str], tuple[np.ndarray, np.ndarray | None]],
+    ask: Callable[[str], Answer],
     k: int,
     min_score: float = -2.0,
     per_patch: bool = False,
@@ -108,37 +111,47 @@ def find_moments(
 
     Args:
         indexes: read one after the other; no more than a few stay in memory.
-        ask: from an encoder's name to the query's vector ``(D,)`` and, where what is not really there is to be left
-            out, vectors of neutral prompts ``(n, D)``.
+        ask: from an encoder's name to what the query asks of its embeddings (:func:`nervcodec.search.ask.answer`).
         k: at most so many.
         min_score: leave out what scores below this.
         per_patch: every patch for itself, not grouped into moments.
     """
     # Every container has a moment that scores as its best patch does, so the best k moments of all lie in the k
-    # containers with the best patches; a few more are kept for what the neutral prompts take away.
+    # containers with the best patches; a few more are kept for what does not pass the test.
     kept: list[tuple[float, int, EmbeddingIndex, np.ndarray]] = []
     for number, index in enumerate(indexes):
-        query, _ = ask(index.encoder)
-        patch_scores = index.scores(query)
+        patch_scores = index.scores(ask(index.encoder).vector)
         entry = (float(patch_scores.max()), -number, index, patch_scores)
         if len(kept) < k + _SPARE:
             heapq.heappush(kept, entry)
         elif entry[:2] > kept[0][:2]:
             heapq.heapreplace(kept, entry)
-    found: list[Moment] = []
+    rank = rank_patches if per_patch else rank_moments
+    candidates: list[tuple[EmbeddingIndex, Moment]] = []
     for _, _, index, patch_scores in sorted(kept, key=lambda entry: (-entry[0], -entry[1])):
-        query, neutral = ask(index.encoder)
-        rank = rank_patches if per_patch else rank_moments
-        moments = rank(index, patch_scores, k, min_score)
-        if neutral is not None:
-            moments = [m for m in moments if _standing(index, m, query, neutral) >= CUT_OFF]
-        found += moments
-    return sorted(found, key=lambda m: -m.score)[:k]
+        candidates += ((index, moment) for moment in rank(index, patch_scores, k + _SPARE_MOMENTS, min_score))
+    candidates.sort(key=lambda candidate: -candidate[1].score)
+    found: list[Moment] = []
+    for start in range(0, len(candidates), _BATCH):
+        found += _passing(candidates[start : start + _BATCH], ask)
+        if len(found) >= k:
+            break
+    return found[:k]
 
 
-def _standing(index: EmbeddingIndex, moment: Moment, query: np.ndarray, neutral: np.ndarray) -> float:
+def _passing(candidates: list[tuple[EmbeddingIndex, Moment]], ask: Callable[[str], Answer]) -> list[Moment]:
+    """Those whose best patch shows what is asked for, in the same order."""
+    passing = np.ones(len(candidates), bool)
+    for encoder in {index.encoder for index, _ in candidates}:
+        if (shows := ask(encoder).shows) is not None:
+            rows = [row for row, (index, _) in enumerate(candidates) if index.encoder == encoder]
+            passing[rows] = shows(np.stack([_around(*candidates[row]) for row in rows]))
+    return [moment for (_, moment), passes in zip(candidates, passing, strict=True) if passes]
+
+
+def _around(index: EmbeddingIndex, moment: Moment) -> np.ndarray:
     row, column = moment.patch
-    return standing(index.around(moment.frame, row * index.grid.columns + column, REACH_S), query, neutral)
+    return index.around(moment.frame, row * index.grid.columns + column, REACH_S)
 
 
 def rank_moments(index: EmbeddingIndex, patch_scores: np.ndarray, k: int, min_score: float = -2.0) -> list[Moment]:

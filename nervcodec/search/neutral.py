@@ -1,28 +1,30 @@
 # SPDX-License-Identifier: MIT
-"""Whether a match is one: a query is compared with neutral prompts, everyday things of all kinds.
+"""Whether a match is one, for any encoder: a query is compared with neutral prompts, everyday things of all kinds.
 
 The raw score of the best patch says little by itself: an encoder gives every text some patch that suits it best. A
-query that is really there describes that patch better than nearly all neutral prompts do, and not for an instant only:
-what an encoder sees in one frame and not in the next is mostly its own error.
+query that is really there describes that patch better than nearly all neutral prompts do. Prompts and query have gone
+through the same wording (:mod:`nervcodec.search.wording`) and the same templates of the encoder.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import resources
 
 import numpy as np
 
+from nervcodec.search.wording import plain
 from nervcodec.semantic import cache
 from nervcodec.semantic.encoder import SemanticEncoder
 
 CUT_OFF = 0.88  # of the neutral prompts must describe a patch less well than the query
-REACH_S = 0.25  # before and after the best frame: the patch is judged by its mean embedding over this time
+SYNONYM = 0.9  # cosine of query and prompt from which on the prompt says the same and does not count
 
 
 def neutral_prompts() -> list[str]:
-    """The prompts, one a line of ``neutral.txt``."""
+    """The prompts, one a line of ``neutral.txt``, in plain words."""
     text = resources.files("nervcodec.search").joinpath("neutral.txt").read_text(encoding="utf-8")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [plain(line) for line in text.splitlines() if line.strip()]
 
 
 def neutral_vectors(encoder: SemanticEncoder) -> np.ndarray:
@@ -36,12 +38,25 @@ def neutral_vectors(encoder: SemanticEncoder) -> np.ndarray:
     return vectors
 
 
-def standing(patch: np.ndarray, query: np.ndarray, neutral: np.ndarray) -> float:
-    """The fraction of neutral prompts that match a patch less well than a query does, 0 to 1.
+@dataclass(frozen=True)
+class AmongNeutral:
+    """Keeps what a query describes better than neutral prompts do.
 
-    Args:
-        patch: ``(D,)`` embedding.
-        query: ``(D,)``.
-        neutral: ``(n, D)``.
+    Attributes:
+        query: ``(D,)`` of length 1.
+        neutral: ``(n, D)`` of length 1.
     """
-    return float((neutral @ patch < query @ patch).mean())
+
+    query: np.ndarray
+    neutral: np.ndarray
+
+    def __call__(self, patches: np.ndarray) -> np.ndarray:
+        """Which of ``(m, D)`` patch embeddings show the query: ``(m,)`` bool."""
+        return self.standing(patches) >= CUT_OFF
+
+    def standing(self, patches: np.ndarray) -> np.ndarray:
+        """The fraction of neutral prompts that match a patch less well than the query does: ``(m,)``, 0 to 1."""
+        others = self.neutral[self.neutral @ self.query < SYNONYM]
+        if not len(others):
+            return np.ones(len(patches))
+        return (patches @ others.T < (patches @ self.query)[:, None]).mean(axis=1)

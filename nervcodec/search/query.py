@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,10 @@ class Query:
         """Whether an image is among the terms."""
         return any(term.image is not None for term in self.terms)
 
+    def with_texts(self, change: Callable[[str], str]) -> Query:
+        """The same query with every text changed."""
+        return Query(tuple(t if t.text is None else replace(t, text=change(t.text)) for t in self.terms))
+
 
 def split_words(words: Sequence[str], image: Path | None) -> tuple[Query, list[str]]:
     """Read ``TEXT [+ TEXT | - TEXT]... [FILE]...``; with an image, the first text is left out.
@@ -90,7 +94,16 @@ def embed(query: Query, encoder: SemanticEncoder) -> np.ndarray:
         else:
             (vector,) = encoder.embed_text([term.text or ""])
         total += term.sign * vector
-    length = float(np.linalg.norm(total))
+    return unit(total)
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    """A query's vector brought to length 1, float32.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    length = float(np.linalg.norm(vector))
     if length < 1e-6:
         raise ConfigError("the parts of the query cancel each other out")
-    return (total / length).astype(np.float32)
+    return (vector / length).astype(np.float32)

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from nervcodec.errors import EncoderError
+
+if TYPE_CHECKING:
+    from nervcodec.semantic.classes import Blends
 
 DEFAULT_OPENCLIP = "openclip:ViT-B-32/laion2b_s34b_b79k"
 OFFLINE = "offline"
@@ -31,6 +34,28 @@ class SemanticEncoder(Protocol):
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
         """Texts to ``(n, dimension)`` float32 vectors of length 1."""
+        ...
+
+
+@runtime_checkable
+class ClassEncoder(SemanticEncoder, Protocol):
+    """An encoder whose vectors are blends of known classes, so that a text can be looked for class by class.
+
+    Attributes:
+        blends: reads the shares of classes back from vectors.
+    """
+
+    @property
+    def blends(self) -> Blends:
+        """See above."""
+        ...
+
+    def reads(self, text: str) -> bool:
+        """Whether a text is in letters that the encoder knows."""
+        ...
+
+    def meant(self, texts: Sequence[str]) -> np.ndarray:
+        """How far each text means each class: ``(n, C)`` float32, 0 to 1."""
         ...
 
 

@@ -8,7 +8,9 @@ it is weaker than CLIP.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,10 +18,12 @@ import torch.nn.functional as F
 
 from nervcodec.errors import EncoderError
 from nervcodec.semantic import cache
+from nervcodec.semantic.classes import Blends, Words, class_names, read_words
 from nervcodec.semantic.minilm import DIMENSION, MiniLM
 
 _SIDE = 260  # EfficientNet-Lite2's input
 _TOP_CLASSES = 10
+_TEMPLATE = "a photo of {}"  # in which queries and words for classes are compared
 _MEAN, _STD = 127 / 255, 128 / 255  # what the Lite models were trained with
 
 
@@ -44,6 +48,28 @@ class OfflineEncoder:
         if self._text is None:
             self._text = MiniLM()
         return self._text.embed(texts)
+
+    def reads(self, text: str) -> bool:
+        """Whether a text is in Latin letters or digits; the sentence encoder's English goes no further."""
+        return re.search("[0-9A-Za-z\u00c0-\u024f]", text) is not None
+
+    @cached_property
+    def blends(self) -> Blends:
+        """See :class:`nervcodec.semantic.encoder.ClassEncoder`."""
+        return Blends(self._class_vectors())
+
+    def meant(self, texts: Sequence[str]) -> np.ndarray:
+        """See :class:`nervcodec.semantic.encoder.ClassEncoder`; no image network is loaded."""
+        words, vectors = self._words
+        resemblance = self.embed_text([_TEMPLATE.format(text) for text in texts]) @ vectors.T
+        return np.stack([words.meant(row) for row in resemblance])
+
+    @cached_property
+    def _words(self) -> tuple[Words, np.ndarray]:
+        """Words for classes and their ``(W, 384)`` vectors in the template, cached on disk."""
+        words = read_words(class_names())
+        texts = [_TEMPLATE.format(word) for word in words.words]
+        return words, self._kept("words for classes, all-MiniLM-L6-v2", texts)
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -71,12 +97,13 @@ class OfflineEncoder:
 
     def _class_vectors(self) -> np.ndarray:
         """``(1000, 384)`` text embeddings of ImageNet's class names, cached on disk."""
-        from open_clip import IMAGENET_CLASSNAMES
+        return self._kept("imagenet class names, all-MiniLM-L6-v2", class_names())
 
-        name = cache.key("imagenet class names, all-MiniLM-L6-v2", *IMAGENET_CLASSNAMES)
+    def _kept(self, what: str, texts: Sequence[str]) -> np.ndarray:
+        name = cache.key(what, *texts)
         vectors = cache.load("classes", name)
-        if vectors is None or vectors.shape != (len(IMAGENET_CLASSNAMES), self.dimension):
-            vectors = self.embed_text(IMAGENET_CLASSNAMES)
+        if vectors is None or vectors.shape != (len(texts), self.dimension):
+            vectors = self.embed_text(texts)
             cache.store("classes", name, vectors)
         return vectors
 
