@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from nervcodec.decoding import NervVideo
+    from nervcodec.decoding import OpenVideo
     from nervcodec.events import Observer
     from nervcodec.video.sound import Sound
 
@@ -80,7 +80,7 @@ def decode(
 ) -> None:
     """Rebuild frames from a .nerv container: a video, PNG images, or y4m on stdout."""
     from nervcodec.cli.progress import observer
-    from nervcodec.decoding import open_video
+    from nervcodec.decoding import OpenVideo
     from nervcodec.outputs import require_free
     from nervcodec.ranges import parse_frames
     from nervcodec.video import writer
@@ -97,7 +97,7 @@ def decode(
     suffix = "" if as_images or target is None else target.suffix
     with observer(quiet) as progress:
         progress.stage("Opening")
-        video = open_video(source, device, precision)
+        video = OpenVideo.at(source, device, precision)
         try:
             numbers = parse_frames(frames, video.frame_times_s, video.header.video.duration_s)
             if patch is not None:
@@ -142,7 +142,7 @@ def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
     return fitting
 
 
-def _state_needs(video: NervVideo, count: int, scale: float, progress: Observer) -> None:
+def _state_needs(video: OpenVideo, count: int, scale: float, progress: Observer) -> None:
     """Say what a large decode will take before it takes it; refuse what this machine cannot hold."""
     from nervcodec.cli.render import human_bytes
     from nervcodec.device import physical_memory
@@ -161,7 +161,7 @@ def _state_needs(video: NervVideo, count: int, scale: float, progress: Observer)
 
 
 def _counted(
-    video: NervVideo, numbers: range, patch: tuple[int, int] | None, scale: float, progress: Observer
+    video: OpenVideo, numbers: range, patch: tuple[int, int] | None, scale: float, progress: Observer
 ) -> Iterator[np.ndarray]:
     """The frames (or patches) asked for, telling the observer of each."""
     progress.stage("Decoding", len(numbers))
@@ -171,13 +171,13 @@ def _counted(
         progress.advance()
 
 
-def _aspect(video: NervVideo) -> Fraction:
+def _aspect(video: OpenVideo) -> Fraction:
     from fractions import Fraction
 
     return Fraction(*video.header.video.sample_aspect_ratio)
 
 
-def _size(video: NervVideo, patch: tuple[int, int] | None, scale: float) -> tuple[int, int]:
+def _size(video: OpenVideo, patch: tuple[int, int] | None, scale: float) -> tuple[int, int]:
     """(width, height) of the frames written."""
     width, height = video.header.video.width, video.header.video.height
     if patch is not None:

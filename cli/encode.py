@@ -111,7 +111,7 @@ def encode(
 
     Ctrl-C ends the fit early and writes the best state so far.
     """
-    from nervcodec.cli.main import INTERRUPTED
+    from nervcodec.cli.output import INTERRUPTED
     from nervcodec.cli.progress import observer
     from nervcodec.cli.render import human_bytes, print_json, print_pairs
     from nervcodec.video.probe import require_file

@@ -14,13 +14,11 @@ from nervcodec.cli.decode import decode
 from nervcodec.cli.encode import encode
 from nervcodec.cli.eval import evaluate
 from nervcodec.cli.info import info
-from nervcodec.cli.output import BROKEN_PIPE, OutputError, discard, one_line, prepare, remark
+from nervcodec.cli.output import BROKEN_PIPE, FAILED, INTERRUPTED, OutputError, discard, one_line, prepare, remark
 from nervcodec.cli.presets import presets
 from nervcodec.cli.search import search
 from nervcodec.cli.verify import verify
 from nervcodec.errors import NervError
-
-FAILED, INTERRUPTED = 1, 130
 
 
 class _Group(click.Group):

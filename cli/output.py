@@ -13,7 +13,8 @@ from typing import Any, TextIO
 from nervcodec.errors import NervError
 from nervcodec.formats.names import escape, shortened, shown
 
-BROKEN_PIPE = 141  # the exit status of a tool whose reader went away, as a shell reports it
+# Exit statuses; the last is that of a tool whose reader went away, as a shell reports it.
+FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
 _LONGEST, _QUOTED = 500, 120  # characters of a remark, and of what it quotes from the command line
 
 

@@ -19,16 +19,16 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "encode": ("nervcodec.encoding", "encode"),
-    "open": ("nervcodec.decoding", "open_video"),
-    "NervVideo": ("nervcodec.decoding", "NervVideo"),
+    "open": ("nervcodec.api", "open_video"),
+    "NervVideo": ("nervcodec.api", "NervVideo"),
     "evaluate": ("nervcodec.evaluation", "evaluate"),
     "NervError": ("nervcodec.errors", "NervError"),
 }
 __all__ = ["NervError", "NervVideo", "__version__", "encode", "evaluate", "open"]
 
 if TYPE_CHECKING:
-    from nervcodec.decoding import NervVideo
-    from nervcodec.decoding import open_video as open
+    from nervcodec.api import NervVideo
+    from nervcodec.api import open_video as open
     from nervcodec.encoding import encode
     from nervcodec.errors import NervError
     from nervcodec.evaluation import evaluate

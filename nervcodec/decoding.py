@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, overload
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -27,30 +27,12 @@ from nervcodec.network.config import network_from_json
 from nervcodec.networks import OPEN_SEGMENTS, EmbeddingParts, Networks
 from nervcodec.video.sound import Sound
 
-if TYPE_CHECKING:
-    from nervcodec.search.moments import Moment
-    from nervcodec.semantic.encoder import SemanticEncoder
-
 _FRAMES_IN_MEMORY = 4  # rendered at once, where they are small
 _PIXELS_IN_MEMORY = 1 << 23  # of frames rendered at once
 _BYTES_PER_PIXEL = 64  # that rendering takes at its peak, features included
 _BYTES_AT_REST = 400 << 20  # Python, torch
 _EMBED_BATCH = 32
-
-
-def open_video(path: str | os.PathLike[str], device: str = "auto", precision: str = "auto") -> NervVideo:
-    """Open a container for decoding and search.
-
-    Args:
-        path: a ``.nerv`` file.
-        device: ``auto``, ``cuda`` or ``cpu``.
-        precision: ``auto``, ``fp32`` or ``bf16``.
-
-    Raises:
-        ContainerError: no such file, damaged, or not a container.
-        ConfigError: the device is not there.
-    """
-    return NervVideo(container.read(Path(path)), choose(device, precision))
+Video = TypeVar("Video", bound="OpenVideo")
 
 
 @dataclass(frozen=True)
@@ -66,11 +48,11 @@ class Needs:
     pixel_bytes: int
 
 
-class NervVideo(Sequence):
+class OpenVideo(Sequence[np.ndarray]):
     """Frames of a container, decoded when asked for.
 
-    >>> video = nervcodec.open("kitchen.nerv")   # doctest: +SKIP
-    >>> len(video), video[0].shape               # doctest: +SKIP
+    >>> video = OpenVideo.at("kitchen.nerv")   # doctest: +SKIP
+    >>> len(video), video[0].shape             # doctest: +SKIP
     (250, (272, 640, 3))
 
     Frames are named by whole numbers, negative ones from the end; several by a list, an array, or an array of as many
@@ -92,25 +74,41 @@ class NervVideo(Sequence):
         self._starts = [s.first_frame for s in self.header.segments]
         self._times = opened.frame_times()
 
+    @classmethod
+    def at(cls: type[Video], path: str | os.PathLike[str], device: str = "auto", precision: str = "auto") -> Video:
+        """Open a container.
+
+        Args:
+            path: a ``.nerv`` file.
+            device: ``auto``, ``cuda`` or ``cpu``.
+            precision: ``auto``, ``fp32`` or ``bf16``.
+
+        Raises:
+            ContainerError: no such file, damaged, or not a container.
+            ConfigError: the device is not there.
+        """
+        return cls(container.read(Path(path)), choose(device, precision))
+
     def close(self) -> None:
         """Let go of the weights; what the header says stays."""
         self._networks.close()
 
-    def __enter__(self) -> NervVideo:
+    def __enter__(self: Video) -> Video:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         self._networks.contents()
-        return open_video, (self._absolute, self.hardware.device, self.hardware.precision)
+        return type(self).at, (self._absolute, self.hardware.device, self.hardware.precision)
 
     def __repr__(self) -> str:
         video = self.header.video
         facts = f"{len(self)} frames of {video.width}x{video.height}, {video.fps:.6g} a second"
         semantic = f"embeddings by {self.header.semantic.encoder}" if self.header.semantic else "no embeddings"
-        return f"<NervVideo {str(self.path)!r}: {'closed' if self._networks.closed else f'{facts}, {semantic}'}>"
+        state = "closed" if self._networks.closed else f"{facts}, {semantic}"
+        return f"<{type(self).__name__} {str(self.path)!r}: {state}>"
 
     # ------------------------------------------------------------------ facts
 
@@ -316,31 +314,6 @@ class NervVideo(Sequence):
             tensors = (coefficients, head.directions.weight.T, head.mean)
             arrays = [tensor.float().cpu().numpy() for tensor in tensors]
             yield EmbeddingParts(*arrays, *(place.numpy() for place in places))
-
-    def search(
-        self, query: str, k: int = 10, encoder: SemanticEncoder | None = None, cut_off: bool = True
-    ) -> list[Moment]:
-        """Moments that match a text, best first; none where nothing does.
-
-        Args:
-            query: what to look for.
-            k: at most so many.
-            encoder: the one the container was made with, already loaded; None loads it.
-            cut_off: leave out what is not really there (see ``nervcodec.search.ask``).
-
-        Raises:
-            ContainerError: the container has no embeddings.
-            EncoderError: its encoder cannot be loaded here.
-        """
-        from nervcodec.search.ask import answer
-        from nervcodec.search.index import EmbeddingIndex
-        from nervcodec.search.moments import find_moments
-        from nervcodec.search.query import Query, Term
-        from nervcodec.semantic.encoder import load
-
-        encoder = encoder or load(self.require_embeddings().encoder)
-        asked = answer(Query((Term(query),)), encoder, cut_off)
-        return find_moments([EmbeddingIndex.of(self)], lambda _: asked, k)
 
     # ------------------------------------------------------------------ inside
 

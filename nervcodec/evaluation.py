@@ -18,7 +18,7 @@ import numpy as np
 
 from nervcodec import metrics
 from nervcodec.classical import Point, Vmaf, curves_at, parse_codecs
-from nervcodec.decoding import NervVideo, open_video
+from nervcodec.decoding import OpenVideo
 from nervcodec.errors import VideoError
 from nervcodec.events import Observer
 from nervcodec.fitting.look import evenly
@@ -151,7 +151,7 @@ def _rounded(values: dict[str, float] | None) -> dict[str, float] | None:
     return None if values is None else {name: round(value, 6) for name, value in values.items()}
 
 
-def open_original(video: NervVideo, original: Path) -> tuple[VideoInfo, SourceOptions]:
+def open_original(video: OpenVideo, original: Path) -> tuple[VideoInfo, SourceOptions]:
     """Scan the original with the crop, range and scale the container was made with.
 
     Raises:
@@ -213,7 +213,7 @@ def evaluate(
         require_folder(images)
     against = parse_codecs(",".join([against] if isinstance(against, str) else against)) if against else ()
     queries = [queries] if isinstance(queries, str) else queries
-    video = open_video(path, device, precision)
+    video = OpenVideo.at(path, device, precision)
     info, options = open_original(video, original)
     if against and info.frame_count != len(video):
         raise VideoError(
@@ -277,7 +277,7 @@ def evaluate(
     )
 
 
-def _judged_frames(video: NervVideo, roles: list[str]) -> dict[str, list[np.ndarray]]:
+def _judged_frames(video: OpenVideo, roles: list[str]) -> dict[str, list[np.ndarray]]:
     """Frames whose embeddings are judged, by role, and among them by segment.
 
     Fitted ones are those whose embeddings were fitted; held-out ones as many a second.
@@ -295,7 +295,7 @@ def _judged_frames(video: NervVideo, roles: list[str]) -> dict[str, list[np.ndar
 
 
 def _fidelity(
-    video: NervVideo,
+    video: OpenVideo,
     kept: dict[int, np.ndarray],
     judged: dict[str, list[np.ndarray]],
     queries: Sequence[str],

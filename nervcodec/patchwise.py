@@ -10,7 +10,7 @@ import numpy as np
 
 from nervcodec import metrics
 from nervcodec.coordinates import PatchGrid
-from nervcodec.decoding import NervVideo
+from nervcodec.decoding import OpenVideo
 
 
 class PatchFigures(NamedTuple):
@@ -73,7 +73,7 @@ class BetweenPatches:
         }
 
 
-def between_patches(video: NervVideo, sources: dict[int, np.ndarray]) -> BetweenPatches | None:
+def between_patches(video: OpenVideo, sources: dict[int, np.ndarray]) -> BetweenPatches | None:
     """Look halfway between neighbouring patches, in rows, in columns and in both.
 
     Args:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nervcodec.decoding import NervVideo, open_video
+from nervcodec.decoding import OpenVideo
 from nervcodec.errors import ConfigError, EncoderError
 from nervcodec.evaluation import EvalReport, FrameFigures, open_original
 from nervcodec.formats.atomic import replacing
@@ -64,7 +64,7 @@ def write_report(
     Raises:
         ConfigError: the page cannot be written.
     """
-    video = open_video(path, device, precision)
+    video = OpenVideo.at(path, device, precision)
     sections = [
         _summary(video, figures),
         _plot(figures.per_frame),
@@ -95,7 +95,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return f"<table>{top}{''.join('<tr>' + ''.join(map(cell, row)) + '</tr>' for row in rows)}</table>"
 
 
-def _summary(video: NervVideo, figures: EvalReport) -> str:
+def _summary(video: OpenVideo, figures: EvalReport) -> str:
     facts, fit = video.header.video, video.header.fit
     rows: list[tuple[str, object]] = [
         ("frames", f"{facts.frame_count} of {facts.width} x {facts.height}, {facts.fps:.6g} a second"),
@@ -177,7 +177,7 @@ def _against(figures: EvalReport) -> str:
     return "<h2>Other codecs</h2>" + _table(("codec", "setting", "bytes", "PSNR", "MS-SSIM", "VMAF"), rows)
 
 
-def _extremes(video: NervVideo, original: Path, frames: Sequence[FrameFigures]) -> str:
+def _extremes(video: OpenVideo, original: Path, frames: Sequence[FrameFigures]) -> str:
     """Best and worst frames: source, decoded, amplified difference."""
     order = sorted(frames, key=lambda frame: frame.psnr_db)
     worst = order[:_EXTREMES]
@@ -209,7 +209,7 @@ def _answering(text: str, encoder: SemanticEncoder) -> Callable[[str], Answer]:
     return lambda _encoder: asked
 
 
-def _found(video: NervVideo) -> str:
+def _found(video: OpenVideo) -> str:
     """What the three shipped queries find that match best."""
     if video.header.semantic is None:
         return ""

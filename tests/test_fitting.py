@@ -3,7 +3,6 @@ import math
 
 import numpy as np
 import pytest
-import pytorch_msssim
 import torch
 
 from nervcodec import sizing
@@ -11,7 +10,7 @@ from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError, DivergedError
 from nervcodec.events import Observer
 from nervcodec.fitting import losses
-from nervcodec.fitting.config import PIXEL_LOSSES, FitConfig
+from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.data import SegmentData
 from nervcodec.fitting.hooks import Hook, Hooks, ProgressHook
 from nervcodec.fitting.loop import Loop
@@ -149,48 +148,6 @@ def test_muon_agrees_with_torchs():
         Muon([torch.nn.Parameter(torch.zeros(3))])
 
 
-def test_losses_by_hand():
-    a, b = torch.zeros(2, 16, 16, 3), torch.full((2, 16, 16, 3), 0.5)
-    same = lambda x: x  # noqa: E731
-    assert losses.PIXEL["l1"](a, b, same).item() == pytest.approx(0.5)
-    assert losses.PIXEL["l2"](a, b, same).item() == pytest.approx(0.25)
-    assert losses.PIXEL["log-l2"](a, b, same).item() == pytest.approx(math.log(0.25), abs=1e-3)
-    similarity = losses.structural_similarity(a, b).item()
-    assert losses.PIXEL["fusion6"](a, b, same).item() == pytest.approx(0.7 * 0.5 + 0.3 * (1 - similarity))
-    assert losses.PIXEL["fusion6"](b, b, same).item() == pytest.approx(0, abs=1e-5)
-    assert set(losses.PIXEL) == set(PIXEL_LOSSES)
-
-
-# The weights of L1, L2, 1 - SSIM and 1 - MS-SSIM in each fusion.
-FUSIONS = {
-    1: (0, 0.3, 0.7, 0), 2: (0.3, 0, 0.7, 0), 3: (0, 0.5, 0.5, 0), 4: (0.5, 0, 0.5, 0), 5: (0, 0.7, 0.3, 0),
-    6: (0.7, 0, 0.3, 0), 7: (0.3, 0.7, 0, 0), 8: (0.5, 0.5, 0, 0), 9: (0.9, 0, 0.1, 0), 10: (0.7, 0, 0, 0.3),
-    11: (0.9, 0, 0, 0.1), 12: (0.8, 0, 0, 0.2),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("number", FUSIONS)
-def test_fusions_by_hand(number):
-    generator = torch.Generator().manual_seed(number)
-    a, b = torch.rand(2, 1, 48, 48, 3, generator=generator)
-    images = [x.permute(0, 3, 1, 2) for x in (a, b)]
-    parts = (
-        (a - b).abs().mean(),
-        (a - b).square().mean(),
-        1 - pytorch_msssim.ssim(*images, data_range=1.0),
-        1 - pytorch_msssim.ms_ssim(*images, data_range=1.0, win_size=3),
-    )
-    wanted = sum(weight * part.item() for weight, part in zip(FUSIONS[number], parts, strict=True))
-    assert losses.PIXEL[f"fusion{number}"](a, b, lambda x: x).item() == pytest.approx(wanted, rel=1e-4)
-    assert FitConfig(loss=f"Fusion{number}").loss == f"fusion{number}"
-
-
-def test_ms_ssim_says_where_frames_are_too_small():
-    a = torch.rand(1, 32, 64, 3)
-    with pytest.raises(ConfigError, match="64x32 pixels are too few"):
-        losses.PIXEL["fusion10"](a, a, lambda x: x)
-
-
 def test_the_original_cosine_loss():
     a, b = torch.eye(4)[None, :2], torch.eye(4)[None, 1:3]
     labelled = torch.tensor([True])
@@ -202,12 +159,6 @@ def test_the_original_cosine_loss():
     assert t.field.semantic.mean.abs().sum() == 0
     predicted = embeddings(t.field, torch.arange(0, 8, 2)).detach().numpy()
     assert (predicted * reference).sum(axis=-1).mean() > 0.8
-
-
-@pytest.mark.parametrize("size", [(1, 1), (2, 9), (10, 40)])
-def test_ssim_of_tiny_images(size):
-    image = torch.rand(1, *size, 3)
-    assert losses.structural_similarity(image, image).item() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["l1", "l2", "log-l2", "fusion6", "fusion12"])

@@ -24,7 +24,7 @@ from nervcodec.formats import container
 from nervcodec.semantic import cache
 
 if TYPE_CHECKING:
-    from nervcodec.decoding import EmbeddingParts, NervVideo
+    from nervcodec.decoding import EmbeddingParts, OpenVideo
 
 _KIND, _FORM = "index", "embedding index 2"
 _LEVELS = 127
@@ -148,7 +148,7 @@ class EmbeddingIndex:
     segments: tuple[SegmentIndex, ...]
 
     @classmethod
-    def of(cls, video: NervVideo) -> EmbeddingIndex:
+    def of(cls, video: OpenVideo) -> EmbeddingIndex:
         """Compute the embeddings of every frame of an open container; no pixel is decoded.
 
         Raises:
@@ -264,8 +264,8 @@ def open_index(path: Path, device: str = "auto", precision: str = "auto") -> Emb
             return EmbeddingIndex.from_bytes(stored, path)
         except ValueError:
             stored = None  # a damaged entry is replaced below
-    from nervcodec.decoding import open_video
+    from nervcodec.decoding import OpenVideo
 
-    index = EmbeddingIndex.of(open_video(path, device, precision))
+    index = EmbeddingIndex.of(OpenVideo.at(path, device, precision))
     cache.store_bytes(_KIND, name, index.to_bytes())
     return index

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from nervcodec.decoding import NervVideo, open_video
+from nervcodec.decoding import OpenVideo
 from nervcodec.errors import ConfigError
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.names import shown, within
@@ -26,12 +26,12 @@ _STEM_BYTES = 80  # of a container's name in those of its clips
 _INK, _PAPER, _FAINT = (24, 24, 24), (255, 255, 255), (110, 110, 110)
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-Opener = Callable[[Path], NervVideo]
+Opener = Callable[[Path], OpenVideo]
 
 
 def opener(device: str = "auto", precision: str = "auto") -> Opener:
     """A function that opens containers and keeps the last few open."""
-    return lru_cache(maxsize=4)(lambda path: open_video(path, device, precision))
+    return lru_cache(maxsize=4)(lambda path: OpenVideo.at(path, device, precision))
 
 
 def best_frame(moment: Moment, open_file: Opener, width: int) -> Image.Image:

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""What ``import nervcodec`` offers beside ``encode`` and ``evaluate``: a container opened for decoding and search."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from nervcodec.decoding import OpenVideo
+from nervcodec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nervcodec.search.moments import Moment
+    from nervcodec.semantic.encoder import SemanticEncoder
+
+
+def open_video(path: str | os.PathLike[str], device: str = "auto", precision: str = "auto") -> NervVideo:
+    """Open a container for decoding and search.
+
+    Args:
+        path: a ``.nerv`` file.
+        device: ``auto``, ``cuda`` or ``cpu``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+
+    Raises:
+        ContainerError: no such file, damaged, or not a container.
+        ConfigError: the device is not there.
+    """
+    return NervVideo.at(path, device, precision)
+
+
+class NervVideo(OpenVideo):
+    """An open video that can be asked.
+
+    >>> video = nervcodec.open("kitchen.nerv")   # doctest: +SKIP
+    >>> video.search("sink")[0].start_s          # doctest: +SKIP
+    """
+
+    def search(
+        self, query: str, k: int = 10, encoder: SemanticEncoder | None = None, cut_off: bool = True
+    ) -> list[Moment]:
+        """Moments that match a text, best first; none where nothing does.
+
+        Args:
+            query: what to look for.
+            k: at most so many.
+            encoder: the one the container was made with, already loaded; None loads it.
+            cut_off: leave out what is not really there (see ``nervcodec.search.ask``).
+
+        Raises:
+            ContainerError: the container has no embeddings.
+            EncoderError: its encoder cannot be loaded here.
+            ConfigError: ``k`` is no whole number from 1 on.
+        """
+        from nervcodec.search.ask import answer
+        from nervcodec.search.index import EmbeddingIndex
+        from nervcodec.search.moments import find_moments
+        from nervcodec.search.query import Query, Term
+        from nervcodec.semantic.encoder import load
+        from nervcodec.settings import typed
+
+        if typed("k", int, k) < 1:
+            raise ConfigError("k must be 1 or more")
+        encoder = encoder or load(self.require_embeddings().encoder)
+        asked = answer(Query((Term(query),)), encoder, cut_off)
+        return find_moments([EmbeddingIndex.of(self)], lambda _: asked, int(k))

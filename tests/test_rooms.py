@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""Who may import whom, read from the source: a table of what each room may not import, and no circle of modules."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = {"nervcodec": ROOT / "nervcodec", "nervcodec.cli": ROOT / "cli", "nervcodec.formats": ROOT / "formats"}
+
+# By the beginning of a module's name: what it may not import, at the top of the file or inside a function. An import
+# for the type checker alone does not count, since it does not happen.
+MAY_NOT = {
+    "nervcodec.formats": ["torch", "nervcodec.", "but:nervcodec.formats", "but:nervcodec.errors"],
+    "nervcodec.errors": ["nervcodec."],
+    "nervcodec.events": ["nervcodec."],
+    "nervcodec.coordinates": ["torch", "nervcodec.", "but:nervcodec.indexing", "but:nervcodec.errors"],
+    "nervcodec.video": ["torch", "nervcodec.", "but:nervcodec.video", "but:nervcodec.formats", "but:nervcodec.errors"],
+    "nervcodec.network": ["nervcodec.video", "nervcodec.fitting", "nervcodec.semantic", "nervcodec.search"],
+    "nervcodec.semantic": ["nervcodec.video", "nervcodec.network", "nervcodec.fitting", "nervcodec.search"],
+    "nervcodec.networks": ["nervcodec.fitting", "nervcodec.semantic", "nervcodec.search"],
+    "nervcodec.decoding": ["nervcodec.fitting", "nervcodec.semantic", "nervcodec.search", "nervcodec.encoding"],
+    "nervcodec.fitting": ["nervcodec.video", "nervcodec.semantic", "nervcodec.search", "nervcodec.decoding"],
+    "nervcodec.search": ["nervcodec.fitting", "nervcodec.encoding", "nervcodec.evaluation", "nervcodec.api"],
+    "nervcodec.encoding": ["nervcodec.decoding", "nervcodec.search", "nervcodec.evaluation", "nervcodec.api"],
+    "nervcodec.": ["nervcodec.cli", "click", "rich"],
+}
+EXEMPT = {"nervcodec.cli", "nervcodec.__main__"}  # from the last row
+
+
+def modules() -> dict[str, Path]:
+    """Files by the module they are."""
+    found = {}
+    for package, folder in ROOMS.items():
+        for path in folder.rglob("*.py"):
+            name = ".".join([package, *path.relative_to(folder).with_suffix("").parts])
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+FILES = modules()
+
+
+def imports(path: Path) -> set[str]:
+    """Modules and names that a file imports when it runs."""
+    tree = ast.parse(path.read_text())
+    skipped = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            skipped |= {id(inner) for inner in ast.walk(node)}
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, "no relative imports"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def begins(name: str, with_: str) -> bool:
+    return name.startswith(with_) if with_.endswith(".") else name == with_ or name.startswith(f"{with_}.")
+
+
+@pytest.mark.parametrize("room", MAY_NOT)
+def test_rooms_import_only_what_they_may(room):
+    refused = [rule for rule in MAY_NOT[room] if not rule.startswith("but:")]
+    allowed = [rule.removeprefix("but:") for rule in MAY_NOT[room] if rule.startswith("but:")]
+    members = [name for name in FILES if begins(name, room)]
+    assert members
+    for name in members:
+        if room == "nervcodec." and any(begins(name, exempt) for exempt in EXEMPT):
+            continue
+        for target in imports(FILES[name]):
+            if any(begins(target, rule) for rule in refused):
+                assert any(begins(target, rule) for rule in allowed), f"{name} imports {target}"
+
+
+def test_there_is_no_circle():
+    """Imports inside functions count: what runs later is a circle all the same."""
+    graph = {name: {t for t in imports(path) if t in FILES and t != name} for name, path in FILES.items()}
+    for targets in graph.values():
+        targets.discard("nervcodec")  # the package itself, which resolves its names lazily
+    done, doing = set(), []
+
+    def visit(name: str) -> None:
+        assert name not in doing, " -> ".join([*doing[doing.index(name) :], name])
+        if name in done:
+            return
+        doing.append(name)
+        for target in sorted(graph[name]):
+            visit(target)
+        doing.pop()
+        done.add(name)
+
+    for name in sorted(graph):
+        if name != "nervcodec":
+            visit(name)
+
+
+def test_files_stay_short():
+    long = {
+        str(path.relative_to(ROOT)): count
+        for folder in (ROOT / "nervcodec", ROOT / "cli", ROOT / "formats", ROOT / "tests", ROOT / "benchmarks")
+        for path in folder.rglob("*.py")
+        if (count := len(path.read_text().splitlines())) > 400
+    }
+    assert set(long) <= {"nervcodec/encoding.py"}  # which waits for the encoder's split

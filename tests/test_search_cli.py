@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""What search prints, draws and refuses, by the real entry point."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+import nervcodec
+from nervcodec.video.source import scan
+
+
+def test_search_json(run, small_nerv):
+    result = run("search", "a bicycle", small_nerv, "--json", "-k", 3, "--min-score", -1)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert 1 <= len(found) <= 3
+    for row in found:
+        assert set(row) == {"score", "file", "start", "end", "frame", "patch", "box"}
+        assert row["file"] == str(small_nerv)
+        assert 0 <= row["start"] < row["end"] <= 2.0
+        assert len(row["patch"]) == 2
+        x, y, w, h = row["box"]
+        assert x + w <= 320
+        assert y + h <= 136
+
+
+def test_search_below_the_current_folder(run, small_nerv, tmp_path):
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    (deep / "one.nerv").write_bytes(small_nerv.read_bytes())
+    (tmp_path / "two.nerv").write_bytes(small_nerv.read_bytes())
+    (tmp_path / "broken.nerv").write_bytes(small_nerv.read_bytes()[:5000])
+    result = run("search", "sink", "--min-score", -1)
+    assert result.returncode == 0
+    assert {line.split("\t")[1] for line in result.stdout.splitlines()} == {"a/b/one.nerv", "two.nerv"}
+    assert result.stderr.count("broken.nerv") == 1
+    assert run("search", "sink", "two.nerv", "--min-score", 2).stdout == ""
+
+
+def test_search_without_a_container(run, tmp_path):
+    result = run("search", "sink")
+    assert result.returncode == 1
+    assert "no .nerv file below the current folder" in result.stderr
+    assert run("search", " ").returncode == 2
+
+
+def test_search_by_image_and_by_patch(run, small_nerv, tmp_path):
+    Image.fromarray(nervcodec.open(small_nerv)[30]).save(tmp_path / "like.png")
+    result = run("search", "--image", "like.png", small_nerv, "--json", "--per-patch", "-k", 4)
+    assert len(json.loads(result.stdout)) == 4
+    assert run("search", "--image", "none.png", small_nerv).returncode == 2
+    (tmp_path / "no.png").write_text("x")
+    result = run("search", "--image", "no.png", small_nerv)
+    assert result.returncode == 1
+    assert "no.png: is no image" in result.stderr
+
+
+def test_a_query_that_matches_nothing_says_so(run, small_nerv):
+    result = run("search", "a giraffe in a swimming pool", small_nerv)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    assert 'nothing matches "a giraffe in a swimming pool"' in result.stderr
+    assert json.loads(run("search", "a giraffe in a swimming pool", small_nerv, "--json").stdout) == []
+    assert run("search", "a giraffe in a swimming pool", small_nerv, "--min-score", -2, "-k", 2).stdout
+
+
+def test_queries_are_added_and_subtracted(run, small_nerv):
+    alone, both, less = (
+        json.loads(run("search", *words, small_nerv, "--json", "--per-patch", "-k", 400).stdout)
+        for words in (["a car"], ["a car", "+", "a bicycle"], ["a car", "-", "a bicycle"])
+    )
+    assert len(alone) == len(both) == len(less) == 400
+    order = [[(row["frame"], *row["patch"]) for row in rows] for rows in (alone, both, less)]
+    assert order[0] != order[1] != order[2]
+    assert run("search", "a car", "+").returncode == 2
+    cancelled = run("search", "a car", "-", "a car", small_nerv)
+    assert cancelled.returncode == 1
+    assert "cancel each other out" in cancelled.stderr
+
+
+def test_words_that_are_no_file_are_a_usage_error(run, small_nerv):
+    result = run("search", "a", "red", "car", small_nerv)
+    assert result.returncode == 2
+    assert "quotation marks" in result.stderr
+
+
+def test_search_draws_a_sheet_clips_and_a_preview(run, small_nerv, tmp_path):
+    arguments = ["search", "a bicycle", small_nerv, "--min-score", -1, "-k", 3]
+    result = run(*arguments, "--sheet", "sheet.png", "--clips", "clips", "--preview")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(run(*arguments, "--json").stdout)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 300 * len(found)
+        red = np.asarray(sheet.convert("RGB")).astype(int)
+    assert ((red[..., 0] > 200) & (red[..., 1] < 110)).sum() > 300  # outlines
+    clips = sorted((tmp_path / "clips").iterdir())
+    assert len(clips) == len(found)
+    for clip, row in zip(clips, found, strict=True):
+        assert scan(clip).frame_count == round((row["end"] - row["start"]) * 25)
+    assert result.stdout.count("▀") > 100
+    again = run(*arguments, "--sheet", "sheet.png")
+    assert again.returncode == 1
+    assert "--force" in again.stderr
+    assert run(*arguments, "--clips", "clips").returncode == 1
+    assert run(*arguments, "--sheet", "sheet.png", "--clips", "clips", "--force").returncode == 0
