@@ -65,7 +65,7 @@ class Reference:
         self.frames = torch.as_tensor(data.embedded_frames, dtype=torch.long)
         self._rows = torch.full((frame_count,), -1, dtype=torch.long)
         self._rows[self.frames] = torch.arange(len(reference))
-        self.of_frame: dict[int, Tensor] = dict(zip(self.frames.tolist(), reference, strict=True))
+        self.of_frame: dict[int, Tensor] = dict(zip(data.embedded_frames.tolist(), reference, strict=True))
         if data.held_out_embeddings is not None:
             assert data.held_out_embedded is not None
             extra = torch.from_numpy(data.held_out_embeddings).to(device)

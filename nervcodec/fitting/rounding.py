@@ -110,9 +110,10 @@ class FlatRounding(Rounding):
 
     def __init__(self, tensors: list[Tensor], coarseness: float, generator: torch.Generator):
         deviations = torch.stack([t.detach().square().mean().sqrt() for t in tensors])
-        sizes = torch.tensor([t.numel() for t in tensors], device=deviations.device)
-        super().__init__(deviations, int(sizes.sum()), coarseness, generator)
-        self.register_buffer("owner", torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes))
+        sizes = [t.numel() for t in tensors]
+        super().__init__(deviations, sum(sizes), coarseness, generator)
+        owner = torch.cat([torch.full((size,), number) for number, size in enumerate(sizes)])
+        self.register_buffer("owner", owner.to(deviations.device))
 
     def spread(self, per_step: Tensor, part: slice) -> Tensor:
         return per_step.index_select(0, self.owner[part])

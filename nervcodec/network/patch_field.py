@@ -55,7 +55,7 @@ class PatchField(Field):
         self.pixels = nn.Conv2d(widths[-1], 3, 3, padding=1)
         self.semantic = SemanticHead(widths[-1], config.semantic, (1, 1)) if config.semantic else None
 
-    def _coordinates(self, units: Tensor) -> list[tuple[float, float, float]]:
+    def places(self, units: Tensor) -> list[tuple[float, float, float]]:
         """``(B,)`` patch numbers, counted row by row through each frame, to their places in [0, 1]."""
         grid, rows = self.geometry.patches, []
         per_frame = grid.rows * grid.columns
@@ -66,8 +66,8 @@ class PatchField(Field):
         return rows
 
     def _trunk(self, coordinates: list[tuple[float, float, float]]) -> Tensor:
-        places = torch.tensor(coordinates, dtype=torch.float32, device=self.device)
-        encoded = positional_encoding(places, self.config.base, self.config.levels)
+        located = torch.tensor(coordinates, dtype=torch.float32, device=self.device)
+        encoded = positional_encoding(located, self.config.base, self.config.levels)
         x = F.gelu(self.stem(encoded))
         return self.blocks(x.view(-1, self.config.fc_dim, *self.config.fc_hw))
 
@@ -97,7 +97,7 @@ class PatchField(Field):
         return embeddings[frame_rows, patch][:, None]
 
     def forward(self, units: Tensor, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
-        features = self._trunk(self._coordinates(units))
+        features = self._trunk(self.places(units))
         centred = None
         if with_semantics:
             assert self.semantic is not None
@@ -142,7 +142,7 @@ class PatchField(Field):
         assert self.semantic is not None
         parts = []
         for patch in range(self.geometry.patch_rows * self.geometry.patch_columns):
-            features = self._trunk(self._coordinates(self._units(frames, patch))).float().mean(dim=(2, 3))
+            features = self._trunk(self.places(self._units(frames, patch))).float().mean(dim=(2, 3))
             parts.append(self.semantic.coefficients(features[:, None], frames))
         return torch.cat(parts, dim=1)
 

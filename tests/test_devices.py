@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT
+"""Nothing mixes up devices: every path of a network on fake CUDA tensors, where a CPU tensor that meets one raises.
+
+They need no GPU. The backward pass and generators on CUDA do not work with them, so those are not tried.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from nervcodec import sizing
+from nervcodec.fitting import losses, rounding
+from nervcodec.fitting.data import Reference, SegmentData
+from nervcodec.network.build import build, stands_alone
+from nervcodec.network.config import Geometry, PatchConfig, SemanticConfig
+from nervcodec.network.grid_field import semantic_head
+from nervcodec.network.patch_field import PatchField
+
+GEOMETRY = Geometry(6, 48, 64, 2, 4)
+CODES = (0, 2, 4)
+GRID = sizing.grid_config(GEOMETRY, 30_000, SemanticConfig(12, rank=4, code_frames=CODES), cuts=(3,))
+POOLED = sizing.grid_config(GEOMETRY, 30_000, SemanticConfig(12, rank=4, grid_channels=4, grid_times=4))
+PATCH = PatchConfig(
+    GEOMETRY, 1.25, 10, (3, 4), 8, (2, 2), 1.2, 6, SemanticConfig(12, hidden=8, rank=4, grid_channels=0, grid_times=1)
+)
+# Made before anything is fake, since the original method's network reads them.
+REAL_UNITS, REAL_FRAMES = torch.arange(3), torch.tensor([0, 5])
+NETWORKS = {"grid": GRID, "grid, pooled": POOLED, "pe": PATCH}
+
+
+@pytest.fixture(params=NETWORKS)
+def config(request):
+    return NETWORKS[request.param]
+
+
+@pytest.fixture
+def cuda():
+    """CUDA tensors that hold nothing; what follows from a configuration is made on the CPU and moved, as it is."""
+    shapes = ShapeEnv(allow_scalar_outputs=True, allow_dynamic_output_shape_ops=True)
+    with FakeTensorMode(allow_non_fake_inputs=True, shape_env=shapes):
+        yield "cuda"
+
+
+def on(device, config):
+    with torch.device(device):
+        return build(config)
+
+
+def test_a_mix_up_is_found(cuda):
+    field = on(cuda, GRID)
+    assert field.device.type == "cuda"
+    with pytest.raises(RuntimeError, match="device"):
+        field.pixels(torch.zeros(1, 4, 4, GRID.widths[-1]))
+
+
+def test_the_forward_pass_and_both_losses(cuda, config):
+    field = on(cuda, config)
+    frames = torch.zeros(GEOMETRY.frames, GEOMETRY.height, GEOMETRY.width, 3, dtype=torch.uint8, device=cuda)
+    targets = field.pack_targets(frames)
+    units = REAL_UNITS
+    rows = torch.zeros(3, dtype=torch.long, device=cuda)
+    pixels, centred = field(units, with_semantics=True)
+    wanted = targets.index_select(0, units.to(cuda)).to(pixels.dtype) / 255 - 0.5
+    assert pixels.device.type == centred.device.type == "cuda"
+    for name in ("log-l2", "l1", "fusion6"):
+        assert losses.PIXEL[name](pixels, wanted, field.unpack).device.type == "cuda"
+    reference = torch.zeros(3, 8, 12, device=cuda)
+    packed = field.pack_embeddings(reference, rows, units.to(cuda))
+    variance = reference.square().sum()
+    assert losses.semantic_loss(centred, packed, rows >= 0, variance).device.type == "cuda"
+    assert losses.cosine_loss(centred, packed, rows >= 0).device.type == "cuda"
+
+
+def test_rounding(cuda, config, monkeypatch):
+    monkeypatch.setattr(rounding.torch, "Generator", lambda _device: FakeGenerator())
+    field = on(cuda, config)
+    rounded = rounding.RoundedField(field, rounding.COARSE, 0)
+    assert all(p.device.type == "cuda" for p in rounded.parameters())
+    monkeypatch.setattr(rounding.torch, "rand", lambda shape, generator, device: torch.zeros(shape, device=device))
+    with torch.no_grad():
+        pixels, _ = rounded(REAL_UNITS, True)
+        assert pixels.device.type == rounded.bits_per_parameter().device.type == "cuda"
+
+
+class FakeGenerator:
+    """In place of CUDA's, which fake tensors do not know."""
+
+    def manual_seed(self, _seed):
+        return self
+
+
+def test_rendering_of_frames_patches_and_windows(cuda, config, monkeypatch):
+    monkeypatch.setattr(PatchField, "places", lambda _self, units: [(0.0, 0.5, 0.5)] * len(units))
+    field = on(cuda, config)
+    frames = REAL_FRAMES
+    with torch.no_grad():
+        assert field.render(frames).shape == (2, 48, 64, 3)
+        assert field.render_patch(frames, 1, 2).shape == (2, 24, 16, 3)
+        between = field.render_between(frames, 0.5, 1.5)
+    assert between.shape == (2, 24, 16, 3)
+    assert between.device.type == "cuda"
+
+
+def test_the_semantic_head(cuda, config, monkeypatch):
+    monkeypatch.setattr(PatchField, "places", lambda _self, units: [(0.0, 0.5, 0.5)] * len(units))
+    field = on(cuda, config)
+    coefficients = field.coefficients(REAL_FRAMES)
+    assert coefficients.shape == (2, 8, 4)
+    embeddings = field.semantic.embeddings(field.semantic.directions(coefficients))
+    assert embeddings.shape == (2, 8, 12)
+    assert embeddings.device.type == "cuda"
+
+
+def test_a_head_that_stands_alone(cuda):
+    """As search loads it: weights from a file, then the device."""
+    assert stands_alone(GRID)
+    with torch.device(cuda):
+        head = semantic_head(GRID)
+    coefficients = head.coefficients(None, REAL_FRAMES.to(cuda))
+    assert coefficients.shape == (2, 8, 4)
+    assert coefficients.device.type == "cuda"
+
+
+def test_reference_embeddings(cuda):
+    data = SegmentData(
+        np.zeros((6, 48, 64, 3), np.uint8), np.ones((3, 8, 12), np.float32), np.array(CODES), None,
+        np.ones((1, 8, 12), np.float32), np.array([3]),
+    )  # fmt: skip
+    reference = Reference(data, 6, is_raw=False, device=cuda)
+    assert reference.centred.device.type == reference.mean.device.type == "cuda"
+    assert reference.rows(torch.tensor([0, 1, 2])).device.type == "cpu"  # looked up before a batch is moved
+    assert {frame: vector.device.type for frame, vector in reference.of_frame.items()} == dict.fromkeys(
+        (0, 2, 3, 4), "cuda"
+    )
