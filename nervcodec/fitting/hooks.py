@@ -90,6 +90,7 @@ class ProgressHook(Hook):
 
     def ended(self, state: FitState, done: float) -> None:
         self._report(state, done)
+        self._observer.stage("Measuring")
 
     def _report(self, state: FitState, done: float) -> None:
         quality, elapsed_s = psnr_db(state.smoothed_mse), state.elapsed_s

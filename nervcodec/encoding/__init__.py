@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""Video in, ``.nerv`` out: plan -> segment task -> :func:`fit_segment` -> assemble.
+
+A task is plain data and its fit a pure function of it, so that segments may be fitted anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from nervcodec import options
+from nervcodec.encoding.assemble import EncodeReport, assemble
+from nervcodec.encoding.plan import Plan, make_plan
+from nervcodec.encoding.prepare import prepare
+from nervcodec.encoding.task import EncodedSegment, SegmentTask, fit_segment
+from nervcodec.errors import ConfigError
+from nervcodec.events import Observer
+from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
+from nervcodec.fitting.hooks import CheckpointHook, Hook, Hooks, ProgressHook
+from nervcodec.fitting.tensorboard import TensorBoardLog, require_tensorboard
+from nervcodec.formats.names import within
+from nervcodec.outputs import require_folder, require_free
+from nervcodec.video.probe import require_file
+from nervcodec.video.reader import read_frames, read_segment
+
+DEFAULT_SUFFIX = ".nerv"
+
+__all__ = ["EncodeReport", "EncodedSegment", "SegmentTask", "encode", "fit_segment"]
+
+
+def encode(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    observer: Observer | None = None,
+    force: bool = False,
+    **settings: object,
+) -> EncodeReport:
+    """Fit a network to a video and write it to a container.
+
+    Args:
+        path: a video file, or a folder of numbered PNG or JPEG frames.
+        out: the container; by default the source's name with ``.nerv``.
+        observer: told of progress; may ask to stop early, which keeps the best state so far.
+        force: overwrite an existing output.
+        **settings: fields of :class:`nervcodec.options.EncodeOptions` and its parts by name, such as ``time_s=180``,
+            ``encoder="none"``, ``crop=(640, 1280)``, and ``preset``.
+
+    Raises:
+        ConfigError: a setting is out of range, or the output exists.
+        VideoError: the source cannot be read.
+        EncoderError: the semantic encoder cannot be loaded.
+        DivergedError: the fit produced values that are not finite.
+        ContainerError: the output cannot be written.
+    """
+    wanted, observer = options.from_flat(**settings), observer or Observer()
+    source = Path(path)
+    require_file(source)
+    target = Path(out) if out is not None else _default_target(source)
+    _require_output(source, target, force)
+    if wanted.log_dir is not None:
+        require_folder(Path(wanted.log_dir))
+        require_tensorboard()
+    plan = make_plan(source, wanted, observer)
+    checkpoint = CheckpointFile(target, Checkpoint(_identity(plan)), observer.note)
+    if wanted.resume:
+        checkpoint.load()
+    done, embed_s = _fit_in_order(plan, checkpoint, observer)
+    report = assemble(plan, target, done, embed_s, observer)
+    checkpoint.remove()
+    return report
+
+
+def _fit_in_order(plan: Plan, checkpoint: CheckpointFile, observer: Observer) -> tuple[list[EncodedSegment], float]:
+    """Fit one segment after the other; returns those that are done, and the seconds that embeddings took."""
+    done = [EncodedSegment.from_facts(facts) for facts in checkpoint.current.finished]
+    first, embed_s = sum(segment.segment.frame_count for segment in done), 0.0
+    frames = read_frames(plan.info, plan.wanted.source)
+    for _ in range(first):
+        next(frames)
+    for index in range(len(done), len(plan.lengths)):
+        pixels = read_segment(frames, plan.lengths[index])
+        task, seconds = prepare(plan, pixels, first, index, observer)
+        embed_s += seconds
+        observer.stage("Fitting")
+        hooks = Hooks([_progress(task, observer), *_log(plan, index), CheckpointHook(checkpoint)])
+        segment = fit_segment(task, hooks, checkpoint.current.trainer)
+        if segment is None:
+            break  # stopped before this segment was begun; those before it are whole
+        if segment.fell_back:
+            plan = plan.on_cpu()
+        done.append(segment)
+        checkpoint.finish_segment(segment.to_facts())
+        first += len(pixels)
+        if not segment.complete:
+            break
+    frames.close()
+    return done, embed_s
+
+
+def _progress(task: SegmentTask, observer: Observer) -> Hook:
+    return ProgressHook(observer, task.index, task.count, task.expected_bpp)
+
+
+def _log(plan: Plan, index: int) -> list[Hook]:
+    if plan.wanted.log_dir is None:
+        return []
+    folder = Path(plan.wanted.log_dir)
+    return [TensorBoardLog(folder if len(plan.lengths) == 1 else folder / f"segment_{index}")]
+
+
+def _identity(plan: Plan) -> str:
+    """What an encode that is resumed must have in common with this one."""
+    source, wanted = plan.source, replace(plan.wanted, resume=False, log_dir=None)
+    return identity(wanted, source.resolve(), plan.info.file_bytes, plan.info.frame_count, _modified(source))
+
+
+def _modified(source: Path) -> float:
+    """When the source was last changed, in seconds; of a folder of frames, the latest of its files."""
+    files = list(source.iterdir()) if source.is_dir() else [source]
+    return max(file.stat().st_mtime for file in files)
+
+
+def _default_target(source: Path) -> Path:
+    """Beside the source, with its name and ``.nerv``."""
+    place = source if source.name not in ("", "..") else source.resolve()
+    return place.with_name(within(place.name if os.path.isdir(place) else place.stem, DEFAULT_SUFFIX))
+
+
+def _require_output(source: Path, target: Path, force: bool) -> None:
+    """Refuse, before any work, an output that cannot or must not be written.
+
+    Raises:
+        ConfigError: it exists, is the source itself, or its folder is not there.
+    """
+    if os.path.exists(target) and os.path.exists(source) and target.samefile(source):
+        raise ConfigError(f"{target}: input and output are the same file")
+    require_free(target, force)

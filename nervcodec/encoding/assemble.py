@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""From fitted segments to a file, and what is to be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from nervcodec import __version__, metrics
+from nervcodec.encoding.plan import Plan
+from nervcodec.encoding.task import EncodedSegment
+from nervcodec.events import Observer
+from nervcodec.formats import container
+from nervcodec.formats.header import (
+    AUDIO,
+    FRAME_TIMES,
+    FitRecord,
+    Header,
+    SemanticFacts,
+    StoredTensor,
+    VideoFacts,
+)
+from nervcodec.formats.names import recorded
+from nervcodec.formats.quantization import STREAM, TensorCode
+from nervcodec.split import FITTED, HELD_OUT
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """What an encode gave.
+
+    Attributes:
+        path: the container.
+        size_bytes: of the container.
+        source_bytes: of the source file.
+        rate_bpp: bits per pixel, the whole container counted.
+        psnr_db: mean over the fitted frames after quantisation, decoded from the stored integers.
+        held_out_psnr_db: the same over the frames that were held out from the fit; None where none were.
+        parameters: of all networks.
+        frames: in the container.
+        steps: optimiser steps.
+        embed_s, fit_s: seconds.
+        complete: False where the fit was stopped early.
+    """
+
+    path: Path
+    size_bytes: int
+    source_bytes: int
+    rate_bpp: float
+    psnr_db: float
+    held_out_psnr_db: float | None
+    parameters: int
+    frames: int
+    steps: int
+    embed_s: float
+    fit_s: float
+    complete: bool
+
+
+def assemble(
+    plan: Plan, target: Path, done: Sequence[EncodedSegment], embed_s: float, observer: Observer
+) -> EncodeReport:
+    """Write the container of some segments, the first ones of a plan.
+
+    Args:
+        plan: of the encode.
+        target: the container.
+        done: at least one segment, in order.
+        embed_s: seconds that reference embeddings took.
+        observer: told where the result is not what was asked for.
+
+    Raises:
+        ContainerError: the file cannot be written.
+    """
+    info, wanted = plan.info, plan.wanted
+    frames = sum(d.segment.frame_count for d in done)
+    complete = frames == info.frame_count and done[-1].complete
+    per_frame = np.concatenate([d.psnr_db for d in done])
+    roles = np.array(wanted.split.roles(0, frames) if wanted.split else [FITTED] * frames)
+    psnr_db = float(per_frame[roles == FITTED].mean())
+    held_out = per_frame[roles == HELD_OUT]
+    fit_s, steps = sum(d.elapsed_s for d in done), sum(d.steps for d in done)
+    aim = wanted.fit.psnr_db
+    if aim is not None and complete and psnr_db < aim:
+        observer.note(f"the fit ended at {psnr_db:.2f} dB of the {aim:g} asked for; give it more --time")
+    fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(sum(d.entropy_bytes for d in done)))
+    size = _written(plan, target, done, fit)
+    if size > info.file_bytes:
+        observer.note(f"{target.name} is larger than its source ({size:,} bytes, {info.file_bytes:,})")
+    return EncodeReport(
+        path=target,
+        size_bytes=size,
+        source_bytes=info.file_bytes,
+        rate_bpp=metrics.rate_bpp(size, frames, info.height, info.width),
+        psnr_db=psnr_db,
+        held_out_psnr_db=float(held_out.mean()) if len(held_out) else None,
+        parameters=sum(d.parameters for d in done),
+        frames=frames,
+        steps=steps,
+        embed_s=embed_s,
+        fit_s=fit_s,
+        complete=complete,
+    )
+
+
+def _written(plan: Plan, target: Path, done: Sequence[EncodedSegment], fit: FitRecord) -> int:
+    """Write header and arrays; returns the bytes of the file."""
+    info, encoder, split = plan.info, plan.encoder, plan.wanted.split
+    frames = sum(d.segment.frame_count for d in done)
+    arrays = {d.segment.prefix + "weights": d.stream for d in done}
+    tensors = {name: StoredTensor(container.checksum(a), TensorCode(STREAM)) for name, a in arrays.items()}
+    if info.variable_frame_rate:
+        times = info.times_s[:frames].astype("<f8")
+        arrays[FRAME_TIMES] = times
+        tensors[FRAME_TIMES] = StoredTensor(container.checksum(times))
+    if plan.audio:
+        arrays[AUDIO] = np.frombuffer(plan.audio, np.uint8)
+        tensors[AUDIO] = StoredTensor(container.checksum(arrays[AUDIO]))
+    semantic = None
+    if encoder is not None:
+        sampled = sum(len(d.segment.embedded_frames) for d in done) / frames * float(info.frame_rate)
+        semantic = SemanticFacts(encoder.name, encoder.dimension, round(sampled, 4))
+    header = Header(
+        video=_facts(plan, frames),
+        patch_grid=(plan.grid.rows, plan.grid.columns),
+        segments=tuple(d.segment for d in done),
+        tensors=tensors,
+        fit=fit,
+        tool=f"nervcodec {__version__}",
+        semantic=semantic,
+        split=(split.fitted, split.train, split.total) if split else None,
+    )
+    return container.write(target, header, arrays)
+
+
+def _facts(plan: Plan, frames: int) -> VideoFacts:
+    info, wanted = plan.info, plan.wanted.source
+    imposed = info.input.frame_rate
+    duration = info.duration_s if frames == info.frame_count else float(info.times_s[frames])
+    aspect = Fraction(info.sample_aspect_ratio)
+    return VideoFacts(
+        width=info.width,
+        height=info.height,
+        frame_rate=(info.frame_rate.numerator, info.frame_rate.denominator),
+        frame_count=frames,
+        duration_s=round(duration, 6),
+        source_name=recorded(plan.source.resolve().name),
+        sample_aspect_ratio=(aspect.numerator, aspect.denominator),
+        source_bytes=info.file_bytes,
+        source_start_s=wanted.start_s,
+        source_duration_s=wanted.duration_s,
+        crop=wanted.crop,
+        variable_frame_rate=info.variable_frame_rate,
+        first_frame_s=round(info.first_frame_s, 6) if plan.audio else 0.0,
+        source_stream=wanted.stream,
+        source_frame_rate=imposed.as_integer_ratio() if imposed and not info.images else None,
+    )

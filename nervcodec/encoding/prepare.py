@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""From a plan and the pixels of a segment to its task: which frames are fitted and embedded, and by what network."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from nervcodec import sizing
+from nervcodec.encoding.plan import Plan
+from nervcodec.encoding.task import SegmentTask
+from nervcodec.errors import ConfigError
+from nervcodec.events import Observer
+from nervcodec.fitting.data import SegmentData
+from nervcodec.fitting.look import evenly
+from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED
+from nervcodec.formats import bitstream
+from nervcodec.network.build import parameter_count
+from nervcodec.semantic.patches import embed_patches, sampled_frames
+from nervcodec.split import FITTED
+from nervcodec.video.shots import find_cuts, find_pace, persistence
+
+
+def prepare(plan: Plan, pixels: np.ndarray, first: int, index: int, observer: Observer) -> tuple[SegmentTask, float]:
+    """The task of one segment, and the seconds that its reference embeddings took.
+
+    Args:
+        plan: of the encode.
+        pixels: ``(N, H, W, 3)`` uint8.
+        first: number of its first frame.
+        index: which segment, from 0.
+        observer: told of the embedding.
+
+    Raises:
+        ConfigError: nothing to fit, or a size that is too small.
+    """
+    wanted, encoder, count = plan.wanted, plan.encoder, len(plan.lengths)
+    split = wanted.split
+    fitted = np.array(split.roles(first, len(pixels))) == FITTED if split else np.ones(len(pixels), bool)
+    if not fitted.any():
+        raise ConfigError(f"the split leaves no frame to fit in the segment that starts at frame {first}")
+    embedded = np.empty(0, np.int64)
+    if encoder is not None:
+        rate = float(plan.info.frame_rate) * fitted.mean()
+        embedded = np.flatnonzero(fitted)[sampled_frames(fitted.sum(), rate, wanted.semantic_fps)]
+    geometry = plan.geometry(len(pixels))
+    goal = plan.size_goal(len(pixels), len(embedded))  # refuses a size that is too small before any work
+    start = time.perf_counter()
+    shown = _held_out_to_show(plan, fitted)
+    similar = _embedded(plan, pixels[shown], observer) if len(shown) else None
+    data = SegmentData(pixels, _embedded(plan, pixels[embedded], observer), embedded, fitted, similar, shown)
+    embed_s = time.perf_counter() - start if encoder is not None else 0.0
+    cuts = find_cuts(pixels)
+    fit = wanted.fit.limited(len(pixels) / plan.info.frame_count, count)
+    config = sizing.network_config(
+        wanted.network,
+        geometry,
+        goal,
+        None if encoder is None else encoder.dimension,
+        embedded.tolist(),
+        int(fitted.sum()),
+        cuts,
+        sizing.expected_passes(geometry, fit, int(fitted.sum()), plan.hardware.device),
+        find_pace(pixels),
+        persistence(pixels, cuts),
+    )
+    parameters = parameter_count(config)
+    if goal is not None and parameters > bitstream.most_values(int(goal.limit_bytes)):
+        raise ConfigError(f"{parameters:,} parameters are too many for {goal.limit_bytes:,.0f} bytes")
+    return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, wanted.precision), embed_s
+
+
+def _held_out_to_show(plan: Plan, fitted: np.ndarray) -> np.ndarray:
+    """Held-out frames whose similarity the log shows, by number."""
+    if plan.wanted.log_dir is None or plan.encoder is None or fitted.all():
+        return np.empty(0, np.int64)
+    return np.array(evenly(np.flatnonzero(~fitted), HELD_OUT_EMBEDDED), np.int64)
+
+
+def _embedded(plan: Plan, frames: np.ndarray, observer: Observer) -> np.ndarray | None:
+    """Reference embeddings of every patch of some frames, where an encoder was chosen."""
+    return None if plan.encoder is None else embed_patches(frames, plan.grid, plan.encoder, observer)
