@@ -100,7 +100,8 @@ def search(
 def _containers(paths: list[str]) -> list[Path]:
     """The files named, and all containers below the folders named; below the current folder without any.
 
-    A file that is reached in several ways counts once, under the first name it has.
+    A file that is reached in several ways (links of either kind, spellings) counts once, under the first name it has;
+    below a folder its own name goes before those of symbolic links.
 
     Raises:
         ContainerError: there is no container.
@@ -108,13 +109,14 @@ def _containers(paths: list[str]) -> list[Path]:
     from nervcodec.errors import ContainerError
     from nervcodec.formats.names import shortened
 
-    files: dict[str, Path] = {}
+    files: dict[tuple[int, int], Path] = {}
     for path in paths or (".",):
         if not os.path.exists(path):
             what = shortened(path)
             raise click.UsageError(f"'{what}' does not exist; a query of several words needs quotation marks")
         for file in _below(path) if os.path.isdir(path) else [Path(path)]:
-            files.setdefault(os.path.realpath(file), file)
+            facts = os.stat(file)
+            files.setdefault((facts.st_dev, facts.st_ino), file)
     if not files:
         where = ", ".join(paths) or "the current folder"
         raise ContainerError(f"no .nerv file below {where}")
@@ -127,7 +129,7 @@ def _below(folder: str) -> list[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in names if name.endswith(".nerv") and not name.startswith(".")]
-    return sorted(file for file in found if os.path.isfile(file))
+    return sorted((file for file in found if os.path.isfile(file)), key=lambda file: (os.path.islink(file), file))
 
 
 def _indexes(

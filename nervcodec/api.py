@@ -50,7 +50,7 @@ class NervVideo(OpenVideo):
         Raises:
             ContainerError: the container has no embeddings.
             EncoderError: its encoder cannot be loaded here.
-            ConfigError: ``k`` is no whole number from 1 on.
+            ConfigError: the query is no text or empty, or ``k`` no whole number from 1 on.
         """
         from nervcodec.search.ask import answer
         from nervcodec.search.index import EmbeddingIndex
@@ -59,6 +59,8 @@ class NervVideo(OpenVideo):
         from nervcodec.semantic.encoder import load
         from nervcodec.settings import typed
 
+        if not typed("query", str, query).strip():
+            raise ConfigError("the query is empty")
         if typed("k", int, k) < 1:
             raise ConfigError("k must be 1 or more")
         encoder = encoder or load(self.require_embeddings().encoder)

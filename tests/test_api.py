@@ -258,3 +258,9 @@ def test_paths_are_texts_or_paths(carphone, tmp_path):
     for wrong in ({"dump_images": str(out)}, {"against": "h263"}, {"against": ["x264", "h263"]}):
         with pytest.raises(ConfigError, match="is a file|unknown codec 'h263'"):
             nervcodec.evaluate(out, carphone, **wrong)
+
+
+@pytest.mark.parametrize(("query", "k"), [("", 1), ("  ", 1), (3, 1), ("a", 0), ("a", 1.5), ("a", True)])
+def test_what_cannot_be_searched_for(query, k):
+    with pytest.raises(ConfigError):
+        nervcodec.open(GOLDEN / "version2_pe.nerv").search(query, k)

@@ -72,10 +72,10 @@ def test_checkpoints_are_a_minute_apart(tmp_path):
     for second in range(0, 200, 10):
         now[0] = float(second)
         saved.append(file.save_if_due(lambda: {"steps": second}))  # noqa: B023 - called at once
-    assert [i * 10 for i, done in enumerate(saved) if done] == [60, 120, 180]
+    assert [i * 10 for i, done in enumerate(saved) if done] == [10, 70, 130, 190]
     back = CheckpointFile(tmp_path / "a.nerv", Checkpoint("x"), notes.append)
     back.load()
-    assert back.current.trainer == {"steps": 180}
+    assert back.current.trainer == {"steps": 190}
     with pytest.raises(ConfigError, match="another source or other options"):
         CheckpointFile(tmp_path / "a.nerv", Checkpoint("y"), notes.append).load()
     file.path.write_bytes(b"junk")
@@ -96,7 +96,7 @@ def test_a_full_disk_does_not_end_the_fit(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    for now[0] in (61.0, 122.0):
+    for now[0] in (11.0, 72.0):
         assert not file.save_if_due(dict)
     assert len(notes) == 1
     assert "No space left on device" in notes[0]
@@ -107,7 +107,7 @@ CHILD = """
 import sys
 import nervcodec
 from nervcodec.fitting import checkpoint
-checkpoint.EVERY_S = 0.3
+checkpoint.EVERY_S = checkpoint.FIRST_S = 0.3
 nervcodec.encode(sys.argv[1], sys.argv[2], duration_s=1.0, segment="0.5s", epochs=120, encoder="none", precision="fp32")
 """
 

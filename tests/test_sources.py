@@ -72,6 +72,17 @@ def test_a_cover_is_no_video(suffix, codec, tmp_path, ffmpeg):
         scan(path)
 
 
+def test_what_holds_no_picture_that_moves(tmp_path, ffmpeg):
+    subtitles = tmp_path / "a.srt"
+    subtitles.write_text("1\n00:00:01,000 --> 00:00:02,000\nhello\n")
+    ffmpeg(*moving(1, 1, "64x64"), "-frames:v", "1", tmp_path / "cover.jpg")
+    attached = ["-attach", tmp_path / "cover.jpg", "-metadata:s:t", "mimetype=image/jpeg"]
+    ffmpeg("-i", subtitles, *attached, tmp_path / "cover.mkv")
+    for path in (subtitles, tmp_path / "cover.mkv"):
+        with pytest.raises(VideoError, match="has no video stream"):
+            scan(path)
+
+
 def test_a_cover_beside_a_video_is_passed_over(base, tmp_path, ffmpeg):
     ffmpeg(*moving(1, 1, "640x640"), "-frames:v", "1", tmp_path / "cover.png")
     path = tmp_path / "film.mp4"
@@ -212,6 +223,13 @@ def test_a_size_that_changes_in_the_middle(tmp_path, ffmpeg):
 
 
 # ------------------------------------------------------------------ what is no file
+
+
+def test_frames_that_are_pipes_are_refused(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    os.mkfifo(tmp_path / "2.png")
+    with pytest.raises(VideoError, match=r"2\.png: is no file"):
+        scan(tmp_path)
 
 
 def test_pipes_and_devices_are_refused_at_once(base, tmp_path, run):

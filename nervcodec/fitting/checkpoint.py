@@ -18,7 +18,7 @@ from nervcodec.formats.atomic import replacing
 from nervcodec.formats.names import within
 
 SUFFIX = ".resume"
-EVERY_S = 60.0  # at most one checkpoint in so long
+EVERY_S, FIRST_S = 60.0, 10.0  # at most one checkpoint in so long, the first after less
 
 
 def identity(*parts: object) -> str:
@@ -42,7 +42,7 @@ class Checkpoint:
 
 
 class CheckpointFile:
-    """The checkpoint beside an output, written whole or not at all, at most once a minute.
+    """The checkpoint beside an output, written whole or not at all: after ten seconds, then once a minute at most.
 
     Args:
         target: the output; the checkpoint has its name, shortened where need be, with ``.resume`` added.
@@ -59,7 +59,7 @@ class CheckpointFile:
         clock: Callable[[], float] = time.monotonic,
     ):
         self.path = target.with_name(within(target.name, SUFFIX))
-        self.current, self._warn, self._clock, self._last = current, warn, clock, clock()
+        self.current, self._warn, self._clock, self._last = current, warn, clock, clock() - EVERY_S + FIRST_S
         self._warned = False
 
     def load(self) -> None:

@@ -30,6 +30,8 @@ def numbered_images(
         VideoError: no such image, PNG and JPEG mixed, a number twice or missing, or none in the range of time.
     """
     images = [p for p in folder.iterdir() if p.suffix.lower() in _DECODERS and not p.name.startswith(".")]
+    if no_file := next((p for p in images if not p.is_file()), None):
+        raise VideoError(f"{no_file}: is no file; frames are read more than once and must be files")
     if not images:
         raise VideoError(f"{folder}: no PNG or JPEG frames in this folder")
     if len({decoder_of(p) for p in images}) > 1:

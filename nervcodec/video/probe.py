@@ -178,15 +178,30 @@ def stream_duration(chosen: Input) -> float | None:
 
 
 def _streams(path: Path) -> tuple[tuple[Stream, ...], bool]:
-    """Video streams and sound of a file, and whether there is sound."""
-    head = ["-i", f"file:{path}", "-map", "0:V?"]
-    tail = ["-c", "copy", "-t", "0", "-f", "framecrc", "-"]
-    with ffmpeg.Process([*head, "-map", "0:a?", *tail], read=True) as process:
+    """Video streams and sound of a file, and whether there is sound.
+
+    Raises:
+        VideoError: ffmpeg cannot open it.
+    """
+    streams, _ = _listed(path, ["-map", "0:V", "-map", "0:a?"])
+    if streams:
+        return streams, any(s.kind == "audio" for s in streams)
+    streams, _ = _listed(path, ["-map", "0:V"])
+    if streams:  # sound that ffmpeg cannot describe is no reason to refuse the picture
+        return streams, True
+    # What opens and holds something else (sound, a cover, subtitles) has no video; what does not open is damaged.
+    others, reason = _listed(path, ["-map", "0"])
+    if not others:
+        raise VideoError(f"{path}: no frame could be read ({reason})")
+    return (), False
+
+
+def _listed(path: Path, choice: list[str]) -> tuple[tuple[Stream, ...], str]:
+    """Streams of a file that a choice describes, none where it fails, and what ffmpeg complained of."""
+    arguments = ["-i", f"file:{path}", *choice, "-c", "copy", "-t", "0", "-f", "framecrc", "-"]
+    with ffmpeg.Process(arguments, read=True) as process:
         streams = parse_streams(process.read(-1).decode("utf-8", "replace"))
-        if not process.wait():
-            return streams, any(s.kind == "audio" for s in streams)
-    # Sound that ffmpeg cannot describe is no reason to refuse the picture.
-    return parse_streams(ffmpeg.run([*head, *tail], f"{path}: no frame could be read").decode("utf-8", "replace")), True
+        return (() if process.wait() else streams), process.complaint()
 
 
 def _first(opening: list[str], path: Path) -> Stream:
