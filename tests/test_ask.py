@@ -74,6 +74,7 @@ def test_every_shipped_word_is_about_a_class():
     assert not people[class_names().index("valley")]
 
 
+@pytest.mark.slow
 def test_clothes_tell_of_people_and_a_meadow_does_not(offline):
     man = blend(offline, suit=0.4, Windsor_tie=0.3, academic_gown=0.2, oboe=0.1)
     meadow = blend(offline, hay=0.3, valley=0.3, cardoon=0.2, green_mamba=0.2)

@@ -28,6 +28,7 @@ def packets(path, *arguments):
     return [(int(r[2]) * numerator / denominator, int(r[4]), r[5].strip()) for r in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_packets_come_back_unchanged(bunny, tmp_path, suffix, run):
     out = tmp_path / "a.nerv"
@@ -41,6 +42,7 @@ def test_packets_come_back_unchanged(bunny, tmp_path, suffix, run):
     assert sum(data["bytes_by_part"].values()) == data["bytes"]
 
 
+@pytest.mark.slow
 def test_a_range_keeps_its_own_sound_in_time(bunny, tmp_path, run):
     out = tmp_path / "a.nerv"
     nervcodec.encode(bunny, out, start_s=1.5, duration_s=2.0, **SMALL)
@@ -72,6 +74,7 @@ def test_sound_is_left_out_where_asked_or_absent(bunny, bikes, tmp_path):
         nervcodec.encode(bunny, tmp_path / "c.nerv", audio="mp3", **SMALL)
 
 
+@pytest.mark.slow
 def test_sound_counts_toward_a_size(bunny, tmp_path):
     with pytest.raises(ConfigError, match="for its sound"):
         nervcodec.encode(bunny, tmp_path / "a.nerv", size_bytes=150_000, **SMALL)

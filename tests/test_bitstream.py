@@ -38,6 +38,7 @@ def entropy_bytes(values: np.ndarray) -> float:
     return float(-(counts * np.log2(counts / counts.sum())).sum()) / 8
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.text("abc.01", min_size=1, max_size=9), integers, min_size=1, max_size=4), st.data())
 def test_what_goes_in_comes_out(arrays, data):
@@ -149,6 +150,7 @@ print(hashlib.sha256(b"".join(weights[name].tobytes() for name in sorted(weights
 """
 
 
+@pytest.mark.slow
 def test_decoding_is_the_same_with_torch_or_without_and_with_any_threads(small_nerv):
     import os
 

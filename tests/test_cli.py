@@ -40,6 +40,7 @@ def test_help_names_all_commands(run):
     assert all(f"\n  {command} " in text for command in COMMANDS)
 
 
+@pytest.mark.slow
 def test_encode_says_what_it_did(run, carphone, tmp_path):
     result = run("encode", carphone, "-o", "a.nerv", "--preset", "debug", "--duration", "1s", "--encoder", "none")
     assert result.returncode == 0, result.stderr
@@ -58,6 +59,7 @@ def test_encode_says_what_it_did(run, carphone, tmp_path):
     assert data["complete"] is True
 
 
+@pytest.mark.slow
 def test_encode_options_reach_the_network(run, carphone, tmp_path):
     result = run(
         "encode", carphone, "-o", "a.nerv", "--embed", "pe_1.25_10", "--fc-dim", 8, "--fc-hw", "3_4", "--strides",
@@ -97,6 +99,7 @@ def test_wrong_usage_is_status_2(run, carphone, arguments, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_errors_are_one_line_without_a_traceback(run, tmp_path):
     (tmp_path / "a.mp4").write_text("not a video")
     result = run("encode", "a.mp4")
@@ -109,6 +112,7 @@ def test_errors_are_one_line_without_a_traceback(run, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
+@pytest.mark.slow
 def test_an_encoder_that_cannot_be_had_fails_fast(run, carphone):
     start = time.monotonic()
     result = run("encode", carphone, "--encoder", "openclip:ViT-B-32/laion2b_s34b_b79k")
@@ -117,6 +121,7 @@ def test_an_encoder_that_cannot_be_had_fails_fast(run, carphone):
     assert time.monotonic() - start < 60  # it retries nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_writes_the_best_state_so_far(carphone, tmp_path, name):
     command = [Path(sys.executable).with_name("nervcodec"), "encode", carphone, "-o", "a.nerv", "--time", "10m"]
@@ -151,6 +156,7 @@ def test_an_interrupt_while_reading_leaves_nothing(bunny, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_debug_run_takes_seconds(run, carphone, tmp_path):
     for preset, *smaller in (("default",), ("comparable", "--fc-dim", 8)):
         result = run(
@@ -165,6 +171,7 @@ def test_a_debug_run_takes_seconds(run, carphone, tmp_path):
         assert run("verify", f"{preset}.nerv").returncode == 0
 
 
+@pytest.mark.slow
 def test_encode_stops_at_a_quality(run, carphone):
     result = run("encode", carphone, "-o", "a.nerv", "--psnr", 24, "--time", "60s", "--duration", "1s", "--json", *NONE)
     assert result.returncode == 0, result.stderr
@@ -177,6 +184,7 @@ def test_encode_stops_at_a_quality(run, carphone):
     assert "dB of the 60 asked for" in far.stderr
 
 
+@pytest.mark.slow
 def test_presets(run):
     data = json.loads(run("presets", "--json").stdout)
     assert {"default", "comparable", "balanced", "fast", "full", "hq"} <= set(data)
@@ -204,6 +212,7 @@ def test_info_adds_up_and_needs_no_torch(run, small_nerv, tmp_path):
         assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_verify(run, small_nerv, tmp_path):
     assert run("verify", small_nerv).returncode == 0
     blob = bytearray(small_nerv.read_bytes())

@@ -184,6 +184,7 @@ def test_a_single_pixel_and_a_single_frame(tmp_path, ffmpeg):
     assert np.abs(video[0].astype(int) - [[[254, 0, 0]]]).max() <= 12
 
 
+@pytest.mark.slow
 def test_the_original_method_end_to_end(carphone, tmp_path):
     out = tmp_path / "pe.nerv"
     settings = {"embed": "pe_1.25_20", "fc_hw": (3, 4), "fc_dim": 24, "strides": (3, 2, 2), "reduce": 1.5}

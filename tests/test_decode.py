@@ -27,6 +27,7 @@ def street(bikes, tmp_path, ffmpeg):
     return source
 
 
+@pytest.mark.slow
 def test_the_source_is_never_written_over(street, run):
     before = street.read_bytes()
     result = run("decode", "Kitchen.nerv")
@@ -57,6 +58,7 @@ def test_nor_is_a_folder_of_frames(run, tmp_path, bikes, ffmpeg):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "suffix", "encoder"),
     [("pcm_mulaw", ".mp4", "aac"), ("aac", ".webm", "libopus"), ("libopus", ".mov", "aac"), ("aac", ".mp4", "copy")],
@@ -85,6 +87,7 @@ def test_surround_sound_goes_into_webm(bunny, run, tmp_path):
     assert scan(tmp_path / "a.webm").has_audio
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_and_a_full_device(street, tmp_path):
     piped = f"set -o pipefail; {NERV} decode -q Kitchen.nerv -o - | head -c 1000 | wc -c"
     result = subprocess.run(["bash", "-c", piped], cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -96,6 +99,7 @@ def test_a_reader_that_goes_away_and_a_full_device(street, tmp_path):
     assert result.stderr == "nervcodec: standard output: cannot be written (No space left on device)\n"
 
 
+@pytest.mark.slow
 def test_a_held_frame_is_as_long_as_its_sound(tmp_path, run, ffmpeg):
     """A recording of a screen: three seconds of change, then one frame for two seconds."""
     path = tmp_path / "screen.mp4"

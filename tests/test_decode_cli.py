@@ -8,6 +8,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
+import pytest
 from click.testing import CliRunner
 from PIL import Image
 
@@ -16,6 +17,7 @@ from nervcodec.cli.main import cli
 from nervcodec.video.source import scan
 
 
+@pytest.mark.slow
 def test_decode_to_video(run, small_nerv, tmp_path):
     result = run("decode", small_nerv, "-o", "a.mp4")
     assert result.returncode == 0, result.stderr
@@ -25,6 +27,7 @@ def test_decode_to_video(run, small_nerv, tmp_path):
     assert run("decode", small_nerv, "-o", "a.mp4", "--force", "--crf", 40).returncode == 0
 
 
+@pytest.mark.slow
 def test_default_outputs_stand_beside_the_container(run, small_nerv, tmp_path):
     copy = tmp_path / "street.nerv"
     copy.write_bytes(small_nerv.read_bytes())
@@ -34,6 +37,7 @@ def test_default_outputs_stand_beside_the_container(run, small_nerv, tmp_path):
     assert len(list((tmp_path / "street_frames").iterdir())) == 50
 
 
+@pytest.mark.slow
 def test_decode_some_frames(run, small_nerv, tmp_path):
     assert run("decode", small_nerv, "--frames", "10:20", "-o", "out/").returncode == 0
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
@@ -49,6 +53,7 @@ def test_decode_some_frames(run, small_nerv, tmp_path):
     assert not (tmp_path / "bad").exists()
 
 
+@pytest.mark.slow
 def test_decode_a_patch_at_half_size(run, small_nerv, tmp_path):
     assert run("decode", small_nerv, "--frames", "3", "--patch", "1,2", "--scale", 0.5, "-o", "p").returncode == 0
     with Image.open(tmp_path / "p" / "frame_00003.png") as image:

@@ -14,6 +14,7 @@ from PIL import Image
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
+@pytest.mark.slow
 def test_eval_against_other_codecs(run, small_nerv, bikes, tmp_path):
     (tmp_path / "own.txt").write_text("a car\n\na wheel\n")
     result = run("eval", small_nerv, bikes, "--json", "--against", "x264", "--plot", "rd.png", "--queries", "own.txt")
@@ -51,6 +52,7 @@ class Page(HTMLParser):
         self.text += data
 
 
+@pytest.mark.slow
 def test_eval_writes_one_page_that_needs_no_network(run, small_nerv, bikes, tmp_path):
     result = run("eval", small_nerv, bikes, "--report", "r.html")
     assert result.returncode == 0, result.stderr
@@ -90,6 +92,7 @@ def test_a_browser_shows_the_page_with_its_pictures(run, small_nerv, bikes, tmp_
     assert len(colours) > 1000  # photographs, not broken pictures
 
 
+@pytest.mark.slow
 def test_eval_json(run, small_nerv, bikes, tmp_path):
     result = run(
         "eval", small_nerv, bikes, "--json", "--per-frame", "t.csv", "--per-patch", "p.csv", "--dump-images", "pairs"

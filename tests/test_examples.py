@@ -3,9 +3,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+@pytest.mark.slow
 def test_python_api(bikes, tmp_path):
     command = [sys.executable, str(EXAMPLES / "python_api.py"), str(bikes), "street.nerv"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)

@@ -148,6 +148,7 @@ def test_muon_agrees_with_torchs():
         Muon([torch.nn.Parameter(torch.zeros(3))])
 
 
+@pytest.mark.slow
 def test_the_original_cosine_loss():
     a, b = torch.eye(4)[None, :2], torch.eye(4)[None, 1:3]
     labelled = torch.tensor([True])
@@ -161,6 +162,7 @@ def test_the_original_cosine_loss():
     assert (predicted * reference).sum(axis=-1).mean() > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["l1", "l2", "log-l2", "fusion6", "fusion12"])
 def test_every_kind_of_loss_fits(loss):
     recorder = Recorder()
@@ -171,6 +173,7 @@ def test_every_kind_of_loss_fits(loss):
     assert recorder.events[-1].fraction == 1.0
 
 
+@pytest.mark.slow
 def test_adam_on_everything_fits_too():
     recorder = Recorder()
     fitted(FitConfig(epochs=400, optimizer="adam", lr=0.01), recorder)
@@ -199,6 +202,7 @@ def test_a_warm_up_of_1_and_more_counts_epochs():
     assert seen == [False, False, False, False, True, True]
 
 
+@pytest.mark.slow
 def test_the_semantic_head_learns():
     reference = random_embeddings()
     t, _ = fitted(FitConfig(epochs=150, batch_size=4, pixel_warmup=0.1), embeddings=reference, semantic=True)
@@ -218,6 +222,7 @@ def test_the_same_seed_gives_the_same_weights():
     assert torch.equal(weights(), weights())
 
 
+@pytest.mark.slow
 def test_an_early_stop_keeps_what_there_is():
     recorder = Recorder(stop_after=300)
     t, result = fitted(FitConfig(epochs=600), recorder)
@@ -277,6 +282,7 @@ class Spoiler(Notes):
                 state.field.pixels.project.weight[0] = self.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [150, 350])  # before and after rounding begins
 @pytest.mark.parametrize("value", [math.nan, 1e4])
 def test_a_fit_that_goes_astray_comes_back(at, value):

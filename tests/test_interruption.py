@@ -42,6 +42,7 @@ def moments(seed: int, count: int) -> list[tuple[float, signal.Signals]]:
     return [(rng.uniform(0.5, LONGEST_S), rng.choice(kinds)) for _ in range(count)]
 
 
+@pytest.mark.slow
 def test_encode_killed_at_random_moments(carphone, tmp_path):
     out = tmp_path / "a.nerv"
     whole = 0
@@ -64,6 +65,7 @@ def test_encode_killed_at_random_moments(carphone, tmp_path):
     assert whole >= 1
 
 
+@pytest.mark.slow
 def test_decode_killed_at_random_moments(small_nerv, tmp_path):
     for turn, (seconds, number) in enumerate(moments(2, 10)):
         folder = tmp_path / str(turn)
@@ -78,6 +80,7 @@ def test_decode_killed_at_random_moments(small_nerv, tmp_path):
                 assert opened.size == (320, 136)
 
 
+@pytest.mark.slow
 def test_search_killed_at_random_moments(small_nerv, tmp_path):
     env = {**os.environ, "NERVCODEC_CACHE": str(tmp_path / "cache")}
     for seconds, number in moments(3, 8):
@@ -89,6 +92,7 @@ def test_search_killed_at_random_moments(small_nerv, tmp_path):
     assert json.loads(found)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
 @pytest.mark.parametrize("command", ["encode", "decode", "frames", "sheet"])
 def test_a_disk_that_is_full(command, small_nerv, carphone, tmp_path):
@@ -113,6 +117,7 @@ def test_a_disk_that_is_full(command, small_nerv, carphone, tmp_path):
     assert left == []
 
 
+@pytest.mark.slow
 def test_twenty_at_once(small_nerv, tmp_path):
     env = {**os.environ, "NERVCODEC_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     searches = [
@@ -132,6 +137,7 @@ def test_twenty_at_once(small_nerv, tmp_path):
     assert len(images) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
 def test_two_thousand_containers_some_damaged(small_nerv, tmp_path):
     """One pass over a folder; every damaged file is named; memory stays below 1 GB."""

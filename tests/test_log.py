@@ -45,6 +45,7 @@ def logged(tmp_path_factory):
     return read(folder)
 
 
+@pytest.mark.slow
 def test_at_least_forty_scalars_of_every_kind(logged):
     tags = logged.Tags()["scalars"]
     assert len(tags) >= 40
@@ -92,6 +93,7 @@ def test_every_tag_is_documented(logged):
         assert any(re.fullmatch(pattern, tag) for pattern in documented), tag
 
 
+@pytest.mark.slow
 def test_held_out_similarity_of_an_encode(carphone, tmp_path):
     folder = tmp_path / "log"
     nervcodec.encode(
@@ -101,6 +103,7 @@ def test_held_out_similarity_of_an_encode(carphone, tmp_path):
     assert 0.5 < values[-1] < 1
 
 
+@pytest.mark.slow
 def test_logging_takes_little_of_the_fit(carphone, tmp_path):
     report = nervcodec.encode(
         carphone, tmp_path / "a.nerv", time_s=4.0, duration_s=1.0, segment="0.5s", encoder="none",

@@ -85,6 +85,7 @@ def test_what_is_derived_from_a_long_name_can_be_written(stem, tmp_path):
     (tmp_path / name).write_text("x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", ["a" * 246, "映" * 82], ids=["letters", "CJK"])
 def test_long_names_are_encoded(run, carphone, tmp_path, stem):
     shutil.copy(carphone, tmp_path / f"{stem}.mp4")
@@ -125,6 +126,7 @@ def test_inputs_with_impossible_names_are_one_error(run, command):
     assert max(map(len, result.stderr.splitlines())) <= 520
 
 
+@pytest.mark.slow
 def test_an_original_that_a_stranger_named(run, tmp_path):
     opened = container.read(GOLDEN)
     for name in ("n" * 1000, "", ".."):
@@ -139,6 +141,7 @@ def test_an_original_that_a_stranger_named(run, tmp_path):
 # ------------------------------------------------------------------ odd names
 
 
+@pytest.mark.slow
 def test_odd_names_in_every_command(run, tmp_path):
     shutil.copy(GOLDEN, tmp_path / ODD)
     verified = run("verify", ODD, **STRICT)
@@ -163,6 +166,7 @@ def test_odd_names_in_every_command(run, tmp_path):
         assert broken.stderr.startswith(f"nervcodec: {ODD_SHOWN}: damaged")
 
 
+@pytest.mark.slow
 def test_odd_names_are_encoded_and_reported(run, carphone, tmp_path):
     name = os.fsdecode(b"x\xff\ny.mp4")
     shutil.copy(carphone, tmp_path / name)
@@ -178,6 +182,7 @@ def test_odd_names_are_encoded_and_reported(run, carphone, tmp_path):
     assert again.stderr == "nervcodec: x\\xff\\ny.nerv: exists already; use --force to overwrite it\n"
 
 
+@pytest.mark.slow
 def test_json_keeps_letters_where_they_can_be_printed(run, tmp_path):
     shutil.copy(GOLDEN, tmp_path / "映é.nerv")
     words = ["search", "a man", "--json", "--min-score", -2, "-k", 1]

@@ -42,6 +42,7 @@ def test_a_full_device_is_one_line(name, tmp_path):
     assert remarks == ["nervcodec: standard output: cannot be written (No space left on device)"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="no device here that is always full")
 def test_a_full_device_after_a_fit(carphone, tmp_path):
     arguments = ["encode", carphone, "-o", "a.nerv", "--duration", "0.2s", "--epochs", 1, "--encoder", "none", "--json"]
@@ -63,6 +64,7 @@ def test_a_closed_pipe_is_silent(name, tmp_path):
     assert result.returncode == (1 if name == "version" else 141)  # click's own status before any command
 
 
+@pytest.mark.slow
 def test_nobody_has_to_read_progress(carphone, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
@@ -81,6 +83,7 @@ def test_closed_streams_are_not_taken_by_files(tmp_path):
         assert result.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_terminal_without_blocks_gets_plain_signs(tmp_path):
     for encoding, wanted, other in (("ascii:strict", "#", "█"), ("utf-8:strict", "█", "#")):
         ours, theirs = pty.openpty()
@@ -100,6 +103,7 @@ def test_a_terminal_without_blocks_gets_plain_signs(tmp_path):
 # ------------------------------------------------------------------ echo
 
 
+@pytest.mark.slow
 def test_a_query_is_cut_where_it_is_shown(run):
     result = run("search", "word " * 3000, GOLDEN, "--min-score", 2)
     assert result.returncode == 0

@@ -71,6 +71,7 @@ def test_what_the_coder_makes_of_the_weights_is_asked_while_it_is_near_the_limit
     assert control.weight == pytest.approx(price, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_fit_keeps_to_its_limit(fitted, carphone):
     field, steps, _ = fitted
     limit = 0.6 * coded(field, steps).size
@@ -109,6 +110,7 @@ def test_a_size_to_be_reached_lowers_the_price(fitted):
     assert control.weight < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("--size", "40KB"), ("--bpp", "0.12")])
 def test_encode_lands_within_five_percent_below_the_size_asked_for(run, carphone, tmp_path, arguments):
     out = tmp_path / "a.nerv"
@@ -119,6 +121,7 @@ def test_encode_lands_within_five_percent_below_the_size_asked_for(run, carphone
     assert 0.95 * wanted < out.stat().st_size <= wanted
 
 
+@pytest.mark.slow
 def test_sizes_that_cannot_be_are_refused(run, carphone, tmp_path):
     for arguments in (["--size", "2KB"], ["--bpp", "0.001"], ["--size", "40KB", "--bpp", "0.1"]):
         result = run("encode", carphone, "-o", tmp_path / "a.nerv", "--encoder", "none", *arguments)

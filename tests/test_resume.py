@@ -112,6 +112,7 @@ nervcodec.encode(sys.argv[1], sys.argv[2], duration_s=1.0, segment="0.5s", epoch
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(carphone, tmp_path):
     options = {"duration_s": 1.0, "segment": "0.5s", "epochs": 120, "encoder": "none", "precision": "fp32"}
     whole = nervcodec.encode(carphone, tmp_path / "whole.nerv", **options)

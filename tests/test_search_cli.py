@@ -4,6 +4,7 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import nervcodec
@@ -25,6 +26,7 @@ def test_search_json(run, small_nerv):
         assert y + h <= 136
 
 
+@pytest.mark.slow
 def test_search_below_the_current_folder(run, small_nerv, tmp_path):
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
@@ -45,6 +47,7 @@ def test_search_without_a_container(run, tmp_path):
     assert run("search", " ").returncode == 2
 
 
+@pytest.mark.slow
 def test_search_by_image_and_by_patch(run, small_nerv, tmp_path):
     Image.fromarray(nervcodec.open(small_nerv)[30]).save(tmp_path / "like.png")
     result = run("search", "--image", "like.png", small_nerv, "--json", "--per-patch", "-k", 4)
@@ -56,6 +59,7 @@ def test_search_by_image_and_by_patch(run, small_nerv, tmp_path):
     assert "no.png: is no image" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_query_that_matches_nothing_says_so(run, small_nerv):
     result = run("search", "a giraffe in a swimming pool", small_nerv)
     assert result.returncode == 0, result.stderr
@@ -65,6 +69,7 @@ def test_a_query_that_matches_nothing_says_so(run, small_nerv):
     assert run("search", "a giraffe in a swimming pool", small_nerv, "--min-score", -2, "-k", 2).stdout
 
 
+@pytest.mark.slow
 def test_queries_are_added_and_subtracted(run, small_nerv):
     alone, both, less = (
         json.loads(run("search", *words, small_nerv, "--json", "--per-patch", "-k", 400).stdout)
@@ -85,6 +90,7 @@ def test_words_that_are_no_file_are_a_usage_error(run, small_nerv):
     assert "quotation marks" in result.stderr
 
 
+@pytest.mark.slow
 def test_search_draws_a_sheet_clips_and_a_preview(run, small_nerv, tmp_path):
     arguments = ["search", "a bicycle", small_nerv, "--min-score", -1, "-k", 3]
     result = run(*arguments, "--sheet", "sheet.png", "--clips", "clips", "--preview")

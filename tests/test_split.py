@@ -44,6 +44,7 @@ def test_what_is_no_split_is_refused(text):
         parse_split(text)
 
 
+@pytest.mark.slow
 def test_held_out_frames_are_not_fitted_and_are_told_apart(run, carphone, tmp_path):
     out = tmp_path / "split.nerv"
     arguments = ["--epochs", "2", "--encoder", "offline", "--duration", "1s", "--split", "6_6_10", "--json"]
