@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from nervcodec.decoding import OpenVideo
@@ -12,21 +11,6 @@ from nervcodec.errors import ConfigError
 if TYPE_CHECKING:
     from nervcodec.search.moments import Moment
     from nervcodec.semantic.encoder import SemanticEncoder
-
-
-def open_video(path: str | os.PathLike[str], device: str = "auto", precision: str = "auto") -> NervVideo:
-    """Open a container for decoding and search.
-
-    Args:
-        path: a ``.nerv`` file.
-        device: ``auto``, ``cuda`` or ``cpu``.
-        precision: ``auto``, ``fp32`` or ``bf16``.
-
-    Raises:
-        ContainerError: no such file, damaged, or not a container.
-        ConfigError: the device is not there.
-    """
-    return NervVideo.at(path, device, precision)
 
 
 class NervVideo(OpenVideo):
@@ -66,3 +50,6 @@ class NervVideo(OpenVideo):
         encoder = encoder or load(self.require_embeddings().encoder)
         asked = answer(Query((Term(query),)), encoder, cut_off)
         return find_moments([EmbeddingIndex.of(self)], lambda _: asked, int(k))
+
+
+open_video = NervVideo.at
