@@ -18,8 +18,8 @@ def presets(as_json: bool) -> None:
     """List the presets of encode, with what they set and how many parameters their networks have."""
     from nervcodec.cli.output import remark
     from nervcodec.cli.render import print_json, print_table
-    from nervcodec.network.build import parameter_count
     from nervcodec.network.config import Geometry
+    from nervcodec.network.shapes import parameter_count
     from nervcodec.options import PRESETS, from_flat
     from nervcodec.sizing import network_config
 

@@ -10,8 +10,15 @@ import sys
 from dataclasses import dataclass
 
 from nervcodec.errors import ConfigError
+from nervcodec.settings import Setting
 
-DEVICES, PRECISIONS = ("auto", "cuda", "cpu"), ("auto", "fp32", "bf16")
+DEVICE = Setting(
+    "auto", "Where networks run; auto takes a GPU where there is one.", "Run", choices=("auto", "cuda", "cpu")
+)
+PRECISION = Setting(
+    "auto", "What they compute in; auto takes bf16 where the hardware multiplies it.", "Run",
+    choices=("auto", "fp32", "bf16"),
+)  # fmt: skip
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # glibc's mallopt(3)
 
 
@@ -68,9 +75,7 @@ def choose(device: str = "auto", precision: str = "auto") -> Hardware:
     Raises:
         ConfigError: an unknown name, or CUDA is asked for and torch sees none.
     """
-    for what, name, known in (("device", device, DEVICES), ("precision", precision, PRECISIONS)):
-        if name not in known:
-            raise ConfigError(f"unknown {what} {name!r:.60}; there are {', '.join(known)}")
+    device, precision = DEVICE.settled("device", device), PRECISION.settled("precision", precision)
     keep_memory()
     import torch
 

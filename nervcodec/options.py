@@ -1,51 +1,96 @@
 # SPDX-License-Identifier: MIT
-"""Everything ``encode`` can be told, and the presets. Standard library only."""
+"""Everything ``encode`` can be told, and the presets. Standard library only.
+
+A setting is a field of one of the dataclasses in :data:`GROUPS`, whose :class:`Setting` says all there is to say of it.
+"""
 
 from __future__ import annotations
 
 import re
-import typing
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from typing import Any
 
+from nervcodec.device import DEVICE, PRECISION
 from nervcodec.errors import ConfigError
-from nervcodec.fitting.config import FitConfig
-from nervcodec.formats.header import MAX_TEXT
-from nervcodec.ranges import parse_duration, parse_pair, parse_scale, parse_size
-from nervcodec.settings import typed
+from nervcodec.fitting.config import GOAL, FitConfig
+from nervcodec.ranges import parse_duration, parse_pair, parse_size, parse_strides
+from nervcodec.semantic.names import AUTO, FORMS
+from nervcodec.settings import Setting, converted, owners, settings_of, settle
 from nervcodec.split import FrameSplit, parse_split
-from nervcodec.video.source import SourceOptions
+from nervcodec.video.options import SECTION as SOURCE
+from nervcodec.video.options import SourceOptions
+
+NETWORK, SEARCH, RUN = "Network", "Search", "Run"
+SECTIONS = (GOAL, SOURCE, NETWORK, "Fit", SEARCH, RUN)  # in the order they are shown in
+
+
+def parse_positional_encoding(text: str) -> tuple[float, int]:
+    """(base, levels) of ``pe_BASE_LEVELS``.
+
+    Raises:
+        ConfigError: not such a text.
+    """
+    match = re.fullmatch(r"pe_(\d+(?:\.\d+)?)_(\d{1,3})", text)
+    if not match:
+        raise ConfigError(f"unknown positional encoding {text!r:.60}; write grid or pe_1.25_80")
+    return float(match.group(1)), int(match.group(2))
+
+
+def _check_embed(text: str) -> None:
+    if text != NetworkOptions.embed:
+        parse_positional_encoding(text)
+
+
+def _check_countable(count: float) -> None:
+    if count >= 1e15:
+        raise ConfigError(f"{count:g} is more than nervcodec can count")
+
+
+def _check_recordable(encoder: str) -> None:
+    from nervcodec.formats.header import MAX_TEXT
+
+    if len(encoder) > MAX_TEXT or not encoder.isprintable():
+        raise ConfigError(f"a container cannot record an encoder of this name: {encoder!r:.60}")
+
+
+def _check_segment(text: str) -> None:
+    if text != "none" and not re.fullmatch(r"\d{1,9}f", text):
+        parse_duration(text)
 
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """The network's shape.
+    """The network's shape: our own, ``grid``, or the original method's, ``pe``."""
 
-    Attributes:
-        embed: ``grid``, or ``pe_BASE_LEVELS`` for the original method.
-        parameters: about how many the grid network gets; None: chosen from the video.
-        fc_hw, fc_dim, strides, reduce, lower_width: of the original method's network.
-    """
-
-    embed: str = "grid"
-    parameters: int | None = None
-    fc_hw: tuple[int, int] = (9, 16)
-    fc_dim: int = 192
-    strides: tuple[int, ...] = (5, 3, 2, 2, 2)
-    reduce: float = 1.2
-    lower_width: int = 32
+    embed: str = Setting(
+        "grid", "Kind of network: feature grids, or the original method's positional encoding.", NETWORK,
+        forms=("grid", "pe_BASE_LEVELS (such as pe_1.25_80)"), check=_check_embed, metavar="NAME",
+    ).field()  # fmt: skip
+    parameters: int | None = Setting(
+        None, "About how many parameters the network gets.", NETWORK, unset="chosen from the video",
+        least=1, metavar="N", network="grid",
+    ).field()  # fmt: skip
+    fc_hw: tuple[int, int] = Setting(
+        (9, 16), "Height and width of the stem's output.", NETWORK,
+        least=1, parse=parse_pair, metavar="H_W", network="pe",
+    ).field()  # fmt: skip
+    fc_dim: int = Setting(192, "Channels of the stem.", NETWORK, least=1, metavar="N", network="pe").field()
+    strides: tuple[int, ...] = Setting(
+        (5, 3, 2, 2, 2), "Upscaling of each block.", NETWORK,
+        least=1, parse=parse_strides, joint=",", metavar="LIST", network="pe",
+    ).field()  # fmt: skip
+    reduce: float = Setting(
+        1.2, "Channels shrink by this factor at every block.", NETWORK, least=1, metavar="X", network="pe"
+    ).field()
+    lower_width: int = Setting(32, "But never below this.", NETWORK, least=1, metavar="N", network="pe").field()
 
     def __post_init__(self) -> None:
-        if self.embed != "grid":
-            self.positional_encoding  # noqa: B018 - raises when it is neither
+        settle(self)
 
     @property
     def positional_encoding(self) -> tuple[float, int]:
-        """(base, levels) of ``pe_BASE_LEVELS``."""
-        match = re.fullmatch(r"pe_(\d+(?:\.\d+)?)_(\d{1,3})", self.embed)
-        if not match:
-            raise ConfigError(f"unknown positional encoding {self.embed!r}; write grid or pe_1.25_80")
-        return float(match.group(1)), int(match.group(2))
+        """(base, levels), where it is not ``grid``."""
+        return parse_positional_encoding(self.embed)
 
 
 @dataclass(frozen=True)
@@ -54,51 +99,52 @@ class EncodeOptions:
 
     Attributes:
         source: which frames and pixels.
-        patches: rows and columns of the patch grid.
         network: its shape.
         fit: how it is fitted; its time is for the whole video and shared among segments by their length.
-        encoder: ``auto``, ``offline``, ``none`` or ``openclip:...``.
-        semantic_fps: frames a second that get reference embeddings.
-        split: which frames are held out from the fit; None: none. A text such as ``6_6_10`` is parsed.
-        size_bytes: of the whole container, to be reached from below; None: less than the source has.
-        bpp: the same in bits per pixel; at most one of the two.
-        segment: longest segment, ``10s``, ``250f`` or ``none``.
-        audio: ``copy`` keeps the source's audio packets as they are, ``none`` leaves them out.
-        resume: go on from the checkpoint that an encode with the same source and options left when it was killed.
-        log_dir: a folder for TensorBoard's event files; None: no log.
-        device, precision: ``auto`` or as :func:`nervcodec.device.choose`.
     """
 
     source: SourceOptions = field(default_factory=SourceOptions)
-    patches: tuple[int, int] = (2, 4)
+    patches: tuple[int, int] = Setting(
+        (2, 4), "Rows and columns of patches.", SEARCH, least=1, parse=parse_pair, joint="x", metavar="RxC"
+    ).field()
     network: NetworkOptions = field(default_factory=NetworkOptions)
     fit: FitConfig = field(default_factory=FitConfig)
-    encoder: str = "auto"
-    semantic_fps: float = 5.0
-    split: FrameSplit | None = None
-    size_bytes: float | None = None
-    bpp: float | None = None
-    segment: str = "10s"
-    audio: str = "copy"
-    resume: bool = False
-    log_dir: str | None = None
-    device: str = "auto"
-    precision: str = "auto"
+    encoder: str = Setting(
+        AUTO, "What makes the embeddings that search ranks by.", SEARCH,
+        forms=FORMS, check=_check_recordable, metavar="NAME",
+    ).field()  # fmt: skip
+    semantic_fps: float = Setting(
+        5.0, "Frames a second that get embeddings.", SEARCH, above=0, most=1000, metavar="X"
+    ).field()
+    split: FrameSplit | None = Setting(
+        None, "Hold frames out from the fit: 6_6_10 fits 6 of every 10.", SOURCE, unset="all are fitted",
+        parse=parse_split, metavar="A_B_C",
+    ).field()  # fmt: skip
+    size_bytes: float | None = Setting(
+        None, "Size of the whole container, such as 400KB, reached from below.", GOAL, unset="under INPUT's",
+        above=0, check=_check_countable, parse=parse_size, flag="size", metavar="SIZE",
+    ).field()  # fmt: skip
+    bpp: float | None = Setting(
+        None, "Or its size in bits per pixel.", GOAL, above=0, check=_check_countable, metavar="X"
+    ).field()
+    segment: str = Setting(
+        "10s", "Longest stretch one network is fitted to.", SOURCE,
+        forms=("10s", "250f", "none"), check=_check_segment, metavar="LENGTH",
+    ).field()  # fmt: skip
+    audio: str = Setting(
+        "copy", "Keep the source's sound as it is, or leave it out.", SOURCE, choices=("copy", "none")
+    ).field()
+    resume: bool = Setting(False, "Go on where an encode with the same options was killed.", RUN).field()
+    log_dir: str | None = Setting(
+        None, "Write the fit's course for TensorBoard into this folder.", RUN, metavar="DIR"
+    ).field()
+    device: str = DEVICE.field()
+    precision: str = PRECISION.field()
 
     def __post_init__(self) -> None:
-        if not 0 < self.semantic_fps <= 1000:
-            raise ConfigError("--semantic-fps must be above 0 and at most 1000")
+        settle(self)
         if self.size_bytes is not None and self.bpp is not None:
             raise ConfigError("choose at most one of --size and --bpp")
-        for name, value in (("--size", self.size_bytes), ("--bpp", self.bpp)):
-            if value is not None and not 0 < value < 1e15:
-                raise ConfigError(f"{name} must be above 0")
-        if self.audio not in ("copy", "none"):
-            raise ConfigError(f"unknown audio {self.audio!r}; there are copy and none")
-        if len(self.encoder) > MAX_TEXT or not self.encoder.isprintable():
-            raise ConfigError(f"a container cannot record an encoder of this name: {self.encoder!r:.60}")
-        if isinstance(self.split, str):
-            object.__setattr__(self, "split", parse_split(self.split))
 
 
 # The original dual-head method, as its authors ran it: nothing of ours in the fit.
@@ -155,61 +201,44 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 
-_OF_PATCH_NETWORKS = ("fc_hw", "fc_dim", "strides", "reduce", "lower_width")
-_OF_GRID_NETWORKS = ("parameters",)
+@dataclass(frozen=True)
+class Shortcuts:
+    """What stands for several settings at once."""
+
+    preset: str = Setting(
+        "default", "A set of defaults, which other options override; nervcodec presets lists them.", GOAL,
+        choices=tuple(PRESETS), metavar="NAME",
+    ).field()  # fmt: skip
+    debug_run: bool = Setting(False, "A handful of batches and a container, to see whether all works.", RUN).field()
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
-def _refuse_without_effect(given: set[str], embed: str) -> None:
-    """Options of the other kind of network.
+# What debug_run sets, whatever the preset: a handful of batches of a quarter of a second, and one evaluation.
+DEBUG_RUN: dict[str, object] = {"duration_s": 0.25, "epochs": 1, "time_s": 10.0, "eval_every": 1}
+
+GROUPS: tuple[type, ...] = (Shortcuts, SourceOptions, NetworkOptions, FitConfig, EncodeOptions)
+OWNERS = owners(*GROUPS)
+
+
+def _of(group: type, values: dict[str, object]) -> dict[str, Any]:
+    """Those values that are settings of a group, as it wants them."""
+    return {name: converted(group, name, value) for name, value in values.items() if OWNERS[name] is group}
+
+
+def _refuse_without_effect(given: dict[str, object], network: NetworkOptions) -> None:
+    """Settings of the other kind of network.
 
     Raises:
         ConfigError: there is one.
     """
-    grid = embed == NetworkOptions.embed
-    for name in _OF_PATCH_NETWORKS if grid else _OF_GRID_NETWORKS:
-        if name in given:
-            fitting = "--embed pe_1.25_80" if grid else "--embed grid"
-            raise ConfigError(f"--{name.replace('_', '-')} has no effect with --embed {embed}; it is for {fitting}")
-
-
-# What --debug-run sets, whatever the preset: a handful of batches of a quarter of a second, and one evaluation.
-DEBUG_RUN: dict[str, object] = {"duration_s": 0.25, "epochs": 1, "time_s": 10.0, "eval_every": 1}
-
-
-# Parts of EncodeOptions whose settings are given without nesting.
-_PARTS: dict[str, type] = {"source": SourceOptions, "network": NetworkOptions, "fit": FitConfig}
-
-# What may be given as a text, as the command line has it.
-_AS_TEXT: dict[str, Callable[[str], object]] = {
-    **dict.fromkeys(("time_s", "start_s", "duration_s"), parse_duration),
-    **dict.fromkeys(("patches", "crop", "fc_hw"), parse_pair),
-    "size_bytes": parse_size,
-    "scale": parse_scale,
-    "split": parse_split,
-}
-_LEAST = dict.fromkeys(("patches", "crop", "fc_hw", "fc_dim", "strides", "lower_width", "parameters", "reduce"), 1)
-_LEAST.update(start_s=0, seed=0)
-_ABOVE_0 = ("duration_s", "scale", "frame_rate")
-
-
-def _checked(name: str, kind: type, value: object) -> object:
-    """The value of a setting as the class ``kind`` wants it.
-
-    Raises:
-        ConfigError: of a wrong type, or too small.
-    """
-    if isinstance(value, str) and name in _AS_TEXT:
-        try:
-            value = _AS_TEXT[name](value)
-        except ConfigError as error:
-            raise ConfigError(f"{name}: {error}") from None
-    value = typed(name, typing.get_type_hints(kind)[name], value)
-    numbers = value if isinstance(value, tuple) else (value,)
-    if name in _LEAST and min(numbers) < _LEAST[name]:
-        raise ConfigError(f"{name} must be {_LEAST[name]} or more, not {value}")
-    if name in _ABOVE_0 and min(numbers) <= 0:
-        raise ConfigError(f"{name} must be above 0, not {value}")
-    return value
+    kind = "grid" if network.embed == NetworkOptions.embed else "pe"
+    for name, said in settings_of(NetworkOptions).items():
+        if name in given and said.network not in ("", kind):
+            fitting = "--embed pe_1.25_80" if said.network == "pe" else "--embed grid"
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} has no effect with --embed {network.embed}; it is for {fitting}")
 
 
 def from_flat(**values: object) -> EncodeOptions:
@@ -221,18 +250,12 @@ def from_flat(**values: object) -> EncodeOptions:
     Raises:
         ConfigError: an unknown name or preset, or a value out of range.
     """
-    preset = values.pop("preset", None) or "default"
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise ConfigError(f"unknown preset {preset!r:.60}; there are {', '.join(PRESETS)}")
-    given = {name for name, value in values.items() if value is not None}
-    debug = DEBUG_RUN if typed("debug_run", bool, values.pop("debug_run", None) or False) else {}
-    merged = {**PRESETS[preset], **{k: v for k, v in values.items() if v is not None}, **debug}
-    parts: dict[type, dict[str, object]] = {}
-    for kind in (SourceOptions, NetworkOptions, FitConfig, EncodeOptions):
-        own = {f.name for f in fields(kind)} - set(_PARTS)
-        parts[kind] = {name: _checked(name, kind, merged.pop(name)) for name in list(merged) if name in own}
-    if merged:
-        raise ConfigError(f"unknown option {min(merged)!r}")
-    _refuse_without_effect(given, str(parts[NetworkOptions].get("embed", NetworkOptions.embed)))
-    built = {name: kind(**parts[kind]) for name, kind in _PARTS.items()}
-    return EncodeOptions(**built, **parts[EncodeOptions])  # type: ignore[arg-type]
+    given = {name: value for name, value in values.items() if value is not None}
+    if unknown := given.keys() - OWNERS.keys():
+        raise ConfigError(f"unknown option {min(unknown)!r}")
+    shortcuts = Shortcuts(**_of(Shortcuts, given))
+    merged = {**PRESETS[shortcuts.preset], **given, **(DEBUG_RUN if shortcuts.debug_run else {})}
+    network = NetworkOptions(**_of(NetworkOptions, merged))
+    _refuse_without_effect(given, network)
+    source, fit = SourceOptions(**_of(SourceOptions, merged)), FitConfig(**_of(FitConfig, merged))
+    return EncodeOptions(source, network=network, fit=fit, **_of(EncodeOptions, merged))

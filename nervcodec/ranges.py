@@ -6,6 +6,7 @@ from __future__ import annotations
 import bisect
 import math
 import re
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from nervcodec.errors import ConfigError
@@ -81,6 +82,28 @@ def parse_scale(text: str) -> tuple[int, int] | float:
         return parse_pair(text, "x")
     except ConfigError:
         raise ConfigError(f"{text!r} is not a scale; write 1280x720 or 0.5") from None
+
+
+def parse_strides(text: str) -> tuple[int, ...]:
+    """Whole numbers, as in ``5,3,2,2,2`` or ``5_3_2``.
+
+    Raises:
+        ConfigError: not such a text.
+    """
+    if not re.fullmatch(r"\d{1,2}([,_]\d{1,2})*", text):
+        raise ConfigError(f"{text!r} is not a list of strides such as 5,3,2,2,2")
+    return tuple(int(part) for part in re.split("[,_]", text))
+
+
+def parse_rate(text: str) -> Fraction:
+    """Frames a second, as in ``25``, ``29.97`` or ``30000/1001``.
+
+    Raises:
+        ConfigError: not such a text, or not above 0.
+    """
+    if not re.fullmatch(r"\d{1,6}(/\d{1,6}|\.\d{1,6})?", text) or text.endswith("/0") or not (rate := Fraction(text)):
+        raise ConfigError(f"{text!r} is not a frame rate such as 25 or 30000/1001")
+    return rate
 
 
 def parse_frames(text: str | None, times_s: SupportsLenAndGetItem[float], end_s: float) -> range:

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""How large a network a segment gets, and where its parameters go."""
+"""How large a network a segment gets, and where its parameters go. No torch: configurations are counted, not built."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nervcodec.errors import ConfigError
-from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.rate_control import SizeGoal
-from nervcodec.network.build import parameter_count
+from nervcodec.fitting.config import FitConfig, SizeGoal
 from nervcodec.network.config import Geometry, GridConfig, GridShape, NetworkConfig, PatchConfig, SemanticConfig
+from nervcodec.network.shapes import parameter_count
 from nervcodec.options import NetworkOptions
 
 # Parameters of a network by default: a share of the pixels it stands for plus what any decoder needs.
@@ -53,6 +52,29 @@ _LEAST_PER_PIXEL = 0.024  # parameters of the whole network: with fewer, the qui
 _FEWEST_TIMES = 2
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a segment before its fit, and of the fit.
+
+    Attributes:
+        fitted: frames that are fitted, where not all are. No grid gets more positions in time than that, since those
+            between two fitted frames would be fitted to nothing.
+        cuts: first frames of the shots after the first.
+        pace: how much time passes for the grids from each frame to the next; empty: the same everywhere.
+        persistence: how much of the video stays, see :func:`nervcodec.video.shots.persistence`.
+        passes: how many times the fit will see every frame, about.
+    """
+
+    fitted: int | None = None
+    cuts: tuple[int, ...] = ()
+    pace: tuple[int, ...] = ()
+    persistence: float = 0.0
+    passes: float = 0.0
+
+
+NOTHING_KNOWN = Outlook()
+
+
 def parameter_budget(geometry: Geometry, goal: SizeGoal | None, detailed: bool = False) -> int:
     """Parameters a segment may have.
 
@@ -93,11 +115,7 @@ def network_config(
     goal: SizeGoal | None = None,
     dimension: int | None = None,
     embedded: Sequence[int] = (),
-    fitted: int | None = None,
-    cuts: tuple[int, ...] = (),
-    passes: float = 0.0,
-    pace: tuple[int, ...] = (),
-    persistence: float = 0.0,
+    outlook: Outlook = NOTHING_KNOWN,
 ) -> NetworkConfig:
     """The network for a segment, of the kind and size that was chosen.
 
@@ -107,8 +125,7 @@ def network_config(
         goal: what its stored form should take, or None.
         dimension: numbers in an embedding; None for pixels only.
         embedded: frames whose embeddings are known.
-        fitted, cuts, passes, pace: as for :func:`grid_config`.
-        persistence: of the video, see :func:`nervcodec.video.shots.persistence`.
+        outlook: what else is known.
 
     Raises:
         ConfigError: the chosen numbers do not make a network.
@@ -117,9 +134,9 @@ def network_config(
         vectors = len(embedded) * geometry.patch_rows * geometry.patch_columns
         semantic = None if dimension is None else semantic_config(dimension, embedded, vectors)
         with_details = chosen.parameters or parameter_budget(geometry, goal, detailed=True)
-        detailed = _suits_details(geometry, with_details, passes, persistence)
+        detailed = _suits_details(geometry, with_details, outlook)
         budget = with_details if detailed else chosen.parameters or parameter_budget(geometry, goal)
-        return grid_config(geometry, budget, semantic, fitted, cuts, passes, pace, detailed)
+        return grid_config(geometry, budget, semantic, outlook, detailed)
     base, levels = chosen.positional_encoding
     semantic = None if dimension is None else original_semantic_config(dimension)
     shape = (chosen.fc_hw, chosen.fc_dim, chosen.strides, chosen.reduce, chosen.lower_width)
@@ -133,10 +150,7 @@ def grid_config(
     geometry: Geometry,
     budget: int,
     semantic: SemanticConfig | None,
-    fitted: int | None = None,
-    cuts: tuple[int, ...] = (),
-    passes: float = 0.0,
-    pace: tuple[int, ...] = (),
+    outlook: Outlook = NOTHING_KNOWN,
     detailed: bool = False,
 ) -> GridConfig:
     """The ``grid`` network for a segment with about ``budget`` parameters, semantic head included.
@@ -145,23 +159,19 @@ def grid_config(
         geometry: of the segment.
         budget: parameters.
         semantic: the second head, or None.
-        fitted: frames that are fitted, where not all are. No grid gets more positions in time than that, since those
-            between two fitted frames would be fitted to nothing.
-        cuts: first frames of the shots after the first.
-        passes: how many times the fit will see every frame, about.
-        pace: how much time passes for the grids from each frame to the next.
+        outlook: what else is known.
         detailed: give the finest scale a grid that changes.
 
     The decoder is the largest that suits the passes and leaves most parameters to the grids; the grids' resolution
     in time then takes up what is left.
     """
     layout = _DETAILED if detailed else _QUICK
-    moments, shots = fitted if fitted is not None else geometry.frames, len(cuts) + 1
+    moments, shots = geometry.frames if outlook.fitted is None else outlook.fitted, len(outlook.cuts) + 1
     for widths, depths, expansions, share, least_passes in _DECODERS:
-        if passes < least_passes:
+        if outlook.passes < least_passes:
             continue
         few = _grids(layout, geometry, 0.0, moments, shots)
-        smallest = GridConfig(geometry, few, widths, depths, expansions, semantic, cuts, pace)
+        smallest = GridConfig(geometry, few, widths, depths, expansions, semantic, outlook.cuts, outlook.pace)
         decoder = parameter_count(smallest) - sum(g.size for g in few)
         if decoder <= share * budget:
             break
@@ -173,10 +183,10 @@ def grid_config(
     return replace(smallest, grids=_grids(layout, geometry, low, moments, shots))
 
 
-def _suits_details(geometry: Geometry, budget: int, passes: float, persistence: float) -> bool:
+def _suits_details(geometry: Geometry, budget: int, outlook: Outlook) -> bool:
     """Whether details that change are worth parameters of their own, of a budget that counts on them."""
     enough = budget >= _LEAST_PER_PIXEL * geometry.frames * geometry.height * geometry.width
-    return enough and passes >= _LONG_PASSES and persistence >= _LASTING
+    return enough and outlook.passes >= _LONG_PASSES and outlook.persistence >= _LASTING
 
 
 def _grids(layout: _Layout, geometry: Geometry, density: float, moments: int, shots: int) -> tuple[GridShape, ...]:

@@ -266,7 +266,7 @@ def test_the_same_seed_gives_the_same_file(carphone, tmp_path):
         ({"embed": "hash"}, "unknown positional encoding"),
         ({"time_s": -1}, "above 0"),
         ({"segment": "0f"}, "shorter than a frame"),
-        ({"semantic_fps": 0}, "semantic-fps"),
+        ({"semantic_fps": 0}, "semantic_fps must be above 0"),
         ({"embed": "pe_1.25_80", "strides": (16,) * 8}, "16 million pixels"),
     ],
 )

@@ -17,7 +17,13 @@ def modules_after(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "code",
-    ["import nervcodec", "import nervcodec.formats.container", "import nervcodec.cli.main", "import nervcodec.options"],
+    [
+        "import nervcodec",
+        "import nervcodec.formats.container",
+        "import nervcodec.cli.main",
+        "import nervcodec.options",
+        "import nervcodec.sizing",
+    ],
 )
 def test_light_modules_stay_light(code):
     assert not modules_after(code) & {"torch", "open_clip", "transformers", "torchvision"}

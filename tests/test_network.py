@@ -230,7 +230,9 @@ def test_long_fits_of_what_lasts_get_details_that_change():
 
     def finest(passes, persistence, parameters=None):
         chosen = NetworkOptions(parameters=parameters)
-        config = sizing.network_config(chosen, geometry, goal, passes=passes, persistence=persistence)
+        config = sizing.network_config(
+            chosen, geometry, goal, outlook=sizing.Outlook(passes=passes, persistence=persistence)
+        )
         assert parameter_count(config) <= (parameters or 4_000_000)
         return [grid.times for grid in config.grids if grid.stage == 2]
 
@@ -320,7 +322,7 @@ def test_a_timeline_holds_for_any_shots(times, lengths, paced, random):
 
 def test_cuts_outside_the_segment_are_refused():
     geometry = Geometry(10, 32, 48, 1, 1)
-    config = sizing.grid_config(geometry, 50_000, None, cuts=(4,))
+    config = sizing.grid_config(geometry, 50_000, None, outlook=sizing.Outlook(cuts=(4,)))
     assert network_from_json(network_to_json(config)).cuts == (4,)
     for cuts in ([0], [10], [5, 5], [6, 4]):
         with pytest.raises(ContainerError, match="cuts"):

@@ -77,7 +77,7 @@ def test_the_fit_never_sees_a_held_out_frame(carphone):
     from nervcodec.fitting.state import FitState
     from nervcodec.network.build import build, to_arrays
     from nervcodec.network.config import Geometry
-    from nervcodec.sizing import grid_config
+    from nervcodec.sizing import Outlook, grid_config
 
     geometry = Geometry(10, 32, 48, 1, 2)
     fitted = np.array(parse_split("6_6_10").roles(0, 10)) == FITTED
@@ -86,7 +86,7 @@ def test_the_fit_never_sees_a_held_out_frame(carphone):
     weights = []
     for pixels in (frames, other):
         torch.manual_seed(0)
-        field = build(grid_config(geometry, 30_000, None, int(fitted.sum())))
+        field = build(grid_config(geometry, 30_000, None, Outlook(int(fitted.sum()))))
         data = SegmentData(pixels, fitted=fitted)
         result = Loop(FitState(field, data, FitConfig(epochs=3), choose("cpu", "fp32"))).run()
         assert result.steps == 3  # six frames are one batch

@@ -12,11 +12,12 @@ from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.task import SegmentTask
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
+from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.data import SegmentData
 from nervcodec.fitting.look import evenly
 from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED
 from nervcodec.formats import bitstream
-from nervcodec.network.build import parameter_count
+from nervcodec.network.shapes import parameter_count
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED
 from nervcodec.video.shots import find_cuts, find_pace, persistence
@@ -51,7 +52,6 @@ def prepare(plan: Plan, pixels: np.ndarray, first: int, index: int, observer: Ob
     similar = _embedded(plan, pixels[shown], observer) if len(shown) else None
     data = SegmentData(pixels, _embedded(plan, pixels[embedded], observer), embedded, fitted, similar, shown)
     embed_s = time.perf_counter() - start if encoder is not None else 0.0
-    cuts = find_cuts(pixels)
     fit = wanted.fit.limited(len(pixels) / plan.info.frame_count, count)
     config = sizing.network_config(
         wanted.network,
@@ -59,16 +59,19 @@ def prepare(plan: Plan, pixels: np.ndarray, first: int, index: int, observer: Ob
         goal,
         None if encoder is None else encoder.dimension,
         embedded.tolist(),
-        int(fitted.sum()),
-        cuts,
-        sizing.expected_passes(geometry, fit, int(fitted.sum()), plan.hardware.device),
-        find_pace(pixels),
-        persistence(pixels, cuts),
+        _outlook(plan, pixels, int(fitted.sum()), fit),
     )
     parameters = parameter_count(config)
     if goal is not None and parameters > bitstream.most_values(int(goal.limit_bytes)):
         raise ConfigError(f"{parameters:,} parameters are too many for {goal.limit_bytes:,.0f} bytes")
     return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, wanted.precision), embed_s
+
+
+def _outlook(plan: Plan, pixels: np.ndarray, fitted: int, fit: FitConfig) -> sizing.Outlook:
+    """What a segment's frames, so many of them fitted, and its fit let expect."""
+    cuts = find_cuts(pixels)
+    passes = sizing.expected_passes(plan.geometry(len(pixels)), fit, fitted, plan.hardware.device)
+    return sizing.Outlook(fitted, cuts, find_pace(pixels), persistence(pixels, cuts), passes)
 
 
 def _held_out_to_show(plan: Plan, fitted: np.ndarray) -> np.ndarray:

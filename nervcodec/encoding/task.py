@@ -21,9 +21,10 @@ from nervcodec.fitting.state import FitState
 from nervcodec.formats import bitstream
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import Segment
-from nervcodec.network.build import build, from_arrays, parameter_count
+from nervcodec.network.build import build, from_arrays
 from nervcodec.network.config import NetworkConfig, network_to_json
 from nervcodec.network.field import Field
+from nervcodec.network.shapes import parameter_count
 
 
 @dataclass(frozen=True)

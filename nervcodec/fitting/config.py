@@ -3,55 +3,102 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
-from nervcodec.errors import ConfigError
+from nervcodec.fitting.schedule import parse_schedule
+from nervcodec.ranges import parse_duration
+from nervcodec.settings import Setting, settle
 
-PIXEL_LOSSES = ("l1", "l2", "log-l2", "ssim", *(f"fusion{number}" for number in range(1, 13)))
-SEMANTIC_LOSSES = ("centred", "cosine")
-OPTIMIZERS = ("muon", "adam")
+# Weights of the parts of each fused loss; "ms-ssim" is a part only. As HNeRV numbers them (Chen et al. 2023,
+# arXiv:2304.02633).
+FUSIONS: dict[str, tuple[tuple[float, str], ...]] = {
+    "fusion1": ((0.3, "l2"), (0.7, "ssim")),
+    "fusion2": ((0.3, "l1"), (0.7, "ssim")),
+    "fusion3": ((0.5, "l2"), (0.5, "ssim")),
+    "fusion4": ((0.5, "l1"), (0.5, "ssim")),
+    "fusion5": ((0.7, "l2"), (0.3, "ssim")),
+    "fusion6": ((0.7, "l1"), (0.3, "ssim")),
+    "fusion7": ((0.7, "l2"), (0.3, "l1")),
+    "fusion8": ((0.5, "l2"), (0.5, "l1")),
+    "fusion9": ((0.9, "l1"), (0.1, "ssim")),
+    "fusion10": ((0.7, "l1"), (0.3, "ms-ssim")),
+    "fusion11": ((0.9, "l1"), (0.1, "ms-ssim")),
+    "fusion12": ((0.8, "l1"), (0.2, "ms-ssim")),
+}
+PIXEL_LOSSES = ("l1", "l2", "log-l2", "ssim", *FUSIONS)
+MUON, ADAM = "muon", "adam"
+MUON_LR, ADAM_LR = 0.02, 0.001
 DEFAULT_TIME_S = 180.0  # of fitting per segment
+GOAL, SECTION = "Goal", "Fit"
+
+
+@dataclass(frozen=True)
+class SizeGoal:
+    """What the stored weights of a segment should take.
+
+    Attributes:
+        limit_bytes: the most.
+        reach: come close to it, too: spend what there is.
+    """
+
+    limit_bytes: float
+    reach: bool = False
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Settings of the fit of one segment.
+    """Settings of the fit of one segment. Where neither time nor epochs are given, ``DEFAULT_TIME_S``."""
 
-    Attributes:
-        time_s: seconds of fitting; the schedule ends there. None: no limit in time.
-        epochs: passes over the segment; None: no limit in passes. Where neither is given, ``DEFAULT_TIME_S``.
-        psnr_db: end as soon as the quantised network's mean PSNR over the fitted frames reaches this; None: do not.
-        loss: pixel loss, one of ``PIXEL_LOSSES``.
-        semantic_loss: ``centred``, direction and length less the video's mean, or ``cosine``, the original method's.
-        semantic_weight: lambda, weight of the semantic loss; 0 fits pixels only.
-        pixel_warmup: fraction of the fit (below 1) or epochs (1 and above) that fit pixels only.
-        optimizer: ``muon`` (matrices by Muon, all else by Adam), ``adam``, or None for the network's own.
-        lr: learning rate; None for the optimiser's own, which for Muon falls with the steps the fit will have. With
-            Muon, grids get the same, all else 0.15 times it.
-        lr_type: schedule, see :mod:`nervcodec.fitting.schedule`.
-        rounding_share: the last part of the fit, in which weights are rounded as they will be stored; 0 for none.
-        rate_weight: weight, in that part, of the mean rate of a weight in bits.
-        batch_size: units in a batch (frames for ``grid``, patches for ``pe``); None for the network's own.
-        eval_every: epochs between evaluations during the fit; None: none.
-        seed: of weights and batches.
-    """
-
-    time_s: float | None = None
-    epochs: int | None = None
-    psnr_db: float | None = None
-    loss: str = "log-l2"
-    semantic_loss: str = "centred"
-    semantic_weight: float = 0.55
-    pixel_warmup: float = 0.15
-    optimizer: str | None = None
-    lr: float | None = None
-    lr_type: str = "linear_0.03_1_0"
-    rounding_share: float = 0.65
-    rate_weight: float = 0.1
-    batch_size: int | None = None
-    eval_every: int | None = None
-    seed: int = 0
+    time_s: float | None = Setting(
+        None, "Fit for so long (90s, 5m, 1h); the schedule is planned to end there.", GOAL,
+        unset=f"{DEFAULT_TIME_S / 60:g}m for every segment", above=0, parse=parse_duration, flag="time", metavar="TIME",
+    ).field()  # fmt: skip
+    epochs: int | None = Setting(None, "Or fit for so many passes over the video.", GOAL, least=1, metavar="N").field()
+    psnr_db: float | None = Setting(
+        None, "Stop once the file would have this many dB over the fitted frames.", GOAL,
+        above=0, below=100, flag="psnr", metavar="DB",
+    ).field()  # fmt: skip
+    loss: str = Setting("log-l2", "Pixel loss.", SECTION, choices=PIXEL_LOSSES, metavar="NAME").field()
+    semantic_loss: str = Setting(
+        "centred", "Compare embeddings less the video's mean (centred), or raw ones, as the original method (cosine).",
+        SECTION, choices=("centred", "cosine"),
+    ).field()  # fmt: skip
+    semantic_weight: float = Setting(
+        0.55, "Weight of the semantic loss; 0 fits pixels only.", SECTION, least=0, metavar="X"
+    ).field()
+    pixel_warmup: float = Setting(
+        0.15, "Fit pixels only for this fraction of the fit, or for so many epochs where it is 1 or more.", SECTION,
+        least=0, metavar="X",
+    ).field()  # fmt: skip
+    optimizer: str | None = Setting(
+        None, "What fits: muon takes matrices and leaves all else to adam.", SECTION,
+        unset=f"{MUON} for grid, {ADAM} for pe", choices=(MUON, ADAM),
+    ).field()  # fmt: skip
+    lr: float | None = Setting(  # with Muon, grids get the same, all else 0.15 times it
+        None, "Learning rate.", SECTION, above=0, metavar="X",
+        unset=f"{MUON_LR:g} with {MUON}, lower for a fit of many steps; {ADAM_LR:g} with {ADAM}",
+    ).field()  # fmt: skip
+    lr_type: str = Setting(
+        "linear_0.03_1_0", "Schedule of the learning rate.", SECTION,
+        forms=("cosine_WARMUP_FROM_TO", "linear_WARMUP_FROM_TO", "step_INTERVAL_RATIO", "constant"),
+        check=parse_schedule, metavar="NAME",
+    ).field()  # fmt: skip
+    rounding_share: float = Setting(
+        0.65, "The last part of the fit, in which weights are rounded as they will be stored; 0 for none.", SECTION,
+        least=0, most=1, flag="",
+    ).field()  # fmt: skip
+    rate_weight: float = Setting(
+        0.1, "Price of a bit in that part of the fit that rounds: more makes the file smaller.", SECTION,
+        least=0, metavar="X",
+    ).field()  # fmt: skip
+    batch_size: int | None = Setting(
+        None, "Frames (grid) or patches (pe) in a batch.", SECTION, unset="as suits the size of a frame",
+        least=1, metavar="N",
+    ).field()  # fmt: skip
+    eval_every: int | None = Setting(
+        None, "Measure some frames every N epochs.", SECTION, unset="never", least=1, metavar="N"
+    ).field()
+    seed: int = Setting(0, "Of weights and batches.", SECTION, least=0, metavar="N").field()
 
     def limited(self, share: float, segment_count: int) -> FitConfig:
         """The same for one segment: its share of the whole time, or the default time where no end is set."""
@@ -60,33 +107,4 @@ class FitConfig:
         return self if self.epochs is not None else replace(self, time_s=DEFAULT_TIME_S * segment_count * share)
 
     def __post_init__(self) -> None:
-        from nervcodec.fitting.schedule import parse_schedule
-
-        if self.time_s is not None and not (math.isfinite(self.time_s) and self.time_s > 0):
-            raise ConfigError("the time of the fit must be above 0 seconds")
-        if self.epochs is not None and self.epochs < 1:
-            raise ConfigError("the number of epochs must be 1 or more")
-        if self.psnr_db is not None and not 0 < self.psnr_db < 100:
-            raise ConfigError("the PSNR to reach must be above 0 and below 100 dB")
-        object.__setattr__(self, "loss", self.loss.lower())
-        if self.semantic_loss not in SEMANTIC_LOSSES:
-            raise ConfigError(f"unknown semantic loss {self.semantic_loss!r}; there are {', '.join(SEMANTIC_LOSSES)}")
-        if self.loss not in PIXEL_LOSSES:
-            raise ConfigError(f"unknown loss {self.loss!r}; there are {', '.join(PIXEL_LOSSES)}")
-        if self.optimizer is not None and self.optimizer not in OPTIMIZERS:
-            raise ConfigError(f"unknown optimizer {self.optimizer!r}; there are {', '.join(OPTIMIZERS)}")
-        if not (math.isfinite(self.semantic_weight) and self.semantic_weight >= 0):
-            raise ConfigError("the semantic weight must be 0 or more")
-        if not (math.isfinite(self.pixel_warmup) and self.pixel_warmup >= 0):
-            raise ConfigError("the pixel warm-up must be 0 or more")
-        if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
-            raise ConfigError("the learning rate must be above 0")
-        if not 0 <= self.rounding_share <= 1:
-            raise ConfigError("the rounding share must be from 0 to 1")
-        if not (math.isfinite(self.rate_weight) and self.rate_weight >= 0):
-            raise ConfigError("the rate weight must be 0 or more")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ConfigError("the batch size must be 1 or more")
-        if self.eval_every is not None and self.eval_every < 1:
-            raise ConfigError("epochs between evaluations must be 1 or more")
-        parse_schedule(self.lr_type)
+        settle(self)

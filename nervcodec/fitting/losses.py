@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nervcodec.errors import ConfigError
+from nervcodec.fitting.config import FUSIONS, PIXEL_LOSSES
 from nervcodec.metrics import ms_ssim_of, ssim_of
 
 _FLATTEN = 1e-5  # squared error of 50 dB
@@ -92,24 +93,10 @@ def _sum(*parts: tuple[float, PixelLoss]) -> PixelLoss:
     return fused
 
 
-# The fusions as HNeRV numbers them (Chen et al. 2023, arXiv:2304.02633), with weights.
+_PARTS: dict[str, PixelLoss] = {"l1": l1, "l2": l2, "log-l2": log_l2, "ssim": ssim_loss, "ms-ssim": ms_ssim_loss}
 PIXEL: dict[str, PixelLoss] = {
-    "l1": l1,
-    "l2": l2,
-    "log-l2": log_l2,
-    "ssim": ssim_loss,
-    "fusion1": _sum((0.3, l2), (0.7, ssim_loss)),
-    "fusion2": _sum((0.3, l1), (0.7, ssim_loss)),
-    "fusion3": _sum((0.5, l2), (0.5, ssim_loss)),
-    "fusion4": _sum((0.5, l1), (0.5, ssim_loss)),
-    "fusion5": _sum((0.7, l2), (0.3, ssim_loss)),
-    "fusion6": _sum((0.7, l1), (0.3, ssim_loss)),
-    "fusion7": _sum((0.7, l2), (0.3, l1)),
-    "fusion8": _sum((0.5, l2), (0.5, l1)),
-    "fusion9": _sum((0.9, l1), (0.1, ssim_loss)),
-    "fusion10": _sum((0.7, l1), (0.3, ms_ssim_loss)),
-    "fusion11": _sum((0.9, l1), (0.1, ms_ssim_loss)),
-    "fusion12": _sum((0.8, l1), (0.2, ms_ssim_loss)),
+    name: _sum(*((weight, _PARTS[part]) for weight, part in FUSIONS[name])) if name in FUSIONS else _PARTS[name]
+    for name in PIXEL_LOSSES
 }
 
 

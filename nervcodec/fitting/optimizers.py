@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from nervcodec.errors import ConfigError
+from nervcodec.fitting.config import ADAM, ADAM_LR, MUON_LR
 from nervcodec.fitting.muon import Muon
 from nervcodec.network.field import Field
 
-MUON, ADAM = "muon", "adam"
-MUON_LR, ADAM_LR = 0.02, 0.001
 _GRID_LR, _OTHER_LR, _STEP_LR = 1.0, 0.15, 1.0  # times Muon's
 _USUAL_STEPS, _LENGTH_POWER = 1500, 0.25  # of a fit that Muon's rate suits; how the rate falls with more
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from nervcodec.fitting.config import SizeGoal
 from nervcodec.formats import bitstream
 from nervcodec.formats.bitstream import round_to_steps
 from nervcodec.network.build import to_arrays
@@ -26,19 +26,6 @@ _TRIES = 6
 _COARSEST = 64.0
 _FINEST = 1 / 16
 _NEAR = 0.955  # a size that is aimed at is reached between this part of it and the whole
-
-
-@dataclass(frozen=True)
-class SizeGoal:
-    """What the stored weights of a segment should take.
-
-    Attributes:
-        limit_bytes: the most.
-        reach: come close to it, too: spend what there is.
-    """
-
-    limit_bytes: float
-    reach: bool = False
 
 
 class RateControl:

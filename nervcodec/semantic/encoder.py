@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from nervcodec.errors import EncoderError
+from nervcodec.semantic.names import AUTO, DEFAULT_OPENCLIP, FORMS, NONE, OFFLINE, OPENCLIP
 
 if TYPE_CHECKING:
     from nervcodec.semantic.classes import Blends
-
-DEFAULT_OPENCLIP = "openclip:ViT-B-32/laion2b_s34b_b79k"
-OFFLINE = "offline"
 
 
 class SemanticEncoder(Protocol):
@@ -73,11 +71,11 @@ def load(name: str, device: str = "cpu") -> SemanticEncoder:
         from nervcodec.semantic.offline import OfflineEncoder
 
         return OfflineEncoder(device)
-    if name.startswith("openclip:"):
+    if name.startswith(OPENCLIP):
         from nervcodec.semantic.openclip import OpenClipEncoder
 
         return OpenClipEncoder(name, device)
-    raise EncoderError(f"unknown encoder {name!r}; there are auto, offline, none and openclip:MODEL/PRETRAINED")
+    raise EncoderError(f"unknown encoder {name!r}; there are {', '.join(FORMS)}")
 
 
 def resolve(choice: str, device: str = "cpu", warn: Callable[[str], None] | None = None) -> SemanticEncoder | None:
@@ -88,9 +86,9 @@ def resolve(choice: str, device: str = "cpu", warn: Callable[[str], None] | None
     Raises:
         EncoderError: as :func:`load`; for ``auto``, when neither can be had, naming the remedies.
     """
-    if choice == "none":
+    if choice == NONE:
         return None
-    if choice != "auto":
+    if choice != AUTO:
         return load(choice, device)
     try:
         return load(DEFAULT_OPENCLIP, device)

@@ -10,8 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from nervcodec.errors import VideoError
+from nervcodec.video.options import DEFAULT_RATE
 
-DEFAULT_RATE = Fraction(25)  # ffmpeg's own default for image sequences
 _DECODERS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
 _NUMBER = re.compile(r"(\d+)\D*$")
 

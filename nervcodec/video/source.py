@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What to read and what was found: the options of a source, and the facts a first pass establishes.
+"""What was found in a source: the facts that a first pass establishes.
 
 ``scan`` decodes the source once and keeps no pixel, only what ffmpeg's ``framecrc`` muxer says of every frame. That is
 the one way to know the exact number of frames and the time of each: containers lie about both.
@@ -16,30 +16,10 @@ import numpy as np
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
 from nervcodec.video import ffmpeg, folder, timing
+from nervcodec.video.options import SourceOptions
 from nervcodec.video.probe import Input, Probed, probe, require_file, stated_duration, stream_duration
 
 _AHEAD = 20  # frames that ffmpeg's decoder may be ahead of what it gives
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """Which frames and which pixels of a source are wanted.
-
-    Attributes:
-        start_s: skip frames shown before this time, in seconds.
-        duration_s: keep this many seconds; None keeps all.
-        crop: (height, width) of a window cut from the middle, before scaling.
-        scale: (width, height) in pixels, or a factor, or None.
-        frame_rate: for a folder of frames, or a stream that states none.
-        stream: number of the video stream, from 0; None takes what a player does.
-    """
-
-    start_s: float = 0.0
-    duration_s: float | None = None
-    crop: tuple[int, int] | None = None
-    scale: tuple[int, int] | float | None = None
-    frame_rate: Fraction | None = None
-    stream: int | None = None
 
 
 @dataclass(frozen=True)

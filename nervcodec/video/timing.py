@@ -8,8 +8,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from nervcodec.video.options import DEFAULT_RATE
+
 NO_STAMP = -(1 << 62)  # below any that means something
-_ASSUMED_RATE = Fraction(25)
 _FINEST = 1001  # largest denominator of a rate or of a gap in seconds
 _HELD = 1.5  # gaps that a last frame is shown for at the least to be a held one
 
@@ -56,14 +57,14 @@ def read(stamps: np.ndarray | None, count: int, time_base: Fraction, nominal: Fr
     """
     ticks = None if stamps is None or (np.diff(stamps) < 0).any() else stamps - stamps[0]
     if ticks is None:
-        return _evenly(count, nominal or _ASSUMED_RATE)
+        return _evenly(count, nominal or DEFAULT_RATE)
     times = ticks * float(time_base)
     for rate in (nominal, _mean_rate(times)):
         if rate is not None and _is_even(times, rate, float(time_base)):
             return _evenly(count, rate)
     gaps = np.diff(times)
     gaps = gaps[gaps > 0]
-    rate = _rate_of_gap(float(np.median(gaps))) if len(gaps) else nominal or _ASSUMED_RATE
+    rate = _rate_of_gap(float(np.median(gaps))) if len(gaps) else nominal or DEFAULT_RATE
     return Timing(times, rate, True, float(times[-1] + 1 / rate))
 
 

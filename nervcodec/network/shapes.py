@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Which parameters a network has and of what shapes, from its configuration alone. Standard library only.
+
+Names and shapes are those of ``build(config).named_parameters()``.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nervcodec.network.config import STAGES, GridConfig, NetworkConfig, PatchConfig, SemanticConfig
+
+Shapes = dict[str, tuple[int, ...]]
+
+_RGB, _SHUFFLED = 3, 2  # channels of a pixel, and by how much a stage is finer than the one before it
+_PACKED = 4  # pixels across and down that one position of the finest stage becomes
+_KERNEL = (3, 3)
+_COORDINATES, _WAVES = 3, 2  # of a patch; sine and cosine
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """Parameters of a network."""
+    return sum(map(math.prod, parameter_shapes(config).values()))
+
+
+def parameter_shapes(config: NetworkConfig) -> Shapes:
+    """Shapes of all parameters of a network, by name."""
+    return _of_grid_network(config) if isinstance(config, GridConfig) else _of_patch_network(config)
+
+
+def _of_grid_network(config: GridConfig) -> Shapes:
+    widths, geometry = config.widths, config.geometry
+    shapes: Shapes = {f"grids.{i}.values": (g.times, g.channels, g.rows, g.columns) for i, g in enumerate(config.grids)}
+    for stage, width in enumerate(widths):
+        channels = sum(g.channels for g in config.grids if g.stage == stage)
+        shapes |= _layer(f"enter.{stage}", (width, channels), bias=stage == 0)
+        for block in range(config.depths[stage]):
+            name, wide = f"stages.{stage}.{block}", width * config.expansions[stage]
+            shapes |= _layer(f"{name}.spatial", (width, 1, *_KERNEL))
+            shapes |= _layer(f"{name}.widen", (wide, width), bias=False)
+            shapes |= _layer(f"{name}.narrow", (width, wide), bias=False)
+    for stage in range(STAGES - 1):
+        shapes |= _layer(f"raise_.{stage}", (_SHUFFLED**2 * widths[stage + 1], widths[stage]))
+    shapes |= _layer("pixels.project", (_RGB * _PACKED**2, widths[-1]))
+    return shapes | _of_head(widths[0], config.semantic, (geometry.patch_rows, geometry.patch_columns))
+
+
+def _of_patch_network(config: PatchConfig) -> Shapes:
+    widths = [config.fc_dim, *config.widths]
+    shapes = _layer("stem", (config.fc_dim * math.prod(config.fc_hw), _COORDINATES * _WAVES * config.levels))
+    for block, stride in enumerate(config.strides):
+        shapes |= _layer(f"blocks.{block}.convolution", (widths[block + 1] * stride**2, widths[block], *_KERNEL))
+    shapes |= _layer("pixels", (_RGB, widths[-1], *_KERNEL))
+    return shapes | _of_head(widths[-1], config.semantic, (1, 1))
+
+
+def _of_head(features: int, head: SemanticConfig | None, patches: tuple[int, int]) -> Shapes:
+    """Of the semantic head: ``patches`` are rows and columns that it tells apart."""
+    if head is None:
+        return {}
+    shapes: Shapes = {"mean": (head.dimension,)}
+    if head.grid_channels:
+        shapes["grid"] = (head.grid_times, math.prod(patches), head.grid_channels)
+    if head.code_frames:
+        shapes |= {"codes": (len(head.code_frames), head.rank, *patches), "gain": (head.rank,)}
+    else:
+        shapes |= _layer("hidden", (head.hidden, features + head.grid_channels))
+        shapes |= _layer("reduce", (head.rank, head.hidden))
+    shapes |= _layer("directions", (head.dimension, head.rank), bias=False)
+    return {f"semantic.{name}": shape for name, shape in shapes.items()}
+
+
+def _layer(name: str, weight: tuple[int, ...], bias: bool = True) -> Shapes:
+    """A matrix or kernel ``(outputs, ...)``, with a constant for each output or without."""
+    shapes: Shapes = {f"{name}.weight": weight}
+    return shapes | {f"{name}.bias": weight[:1]} if bias else shapes
