@@ -82,7 +82,9 @@ class NetworkOptions:
     reduce: float = Setting(
         1.2, "Channels shrink by this factor at every block.", NETWORK, least=1, metavar="X", network="pe"
     ).field()
-    lower_width: int = Setting(32, "But never below this.", NETWORK, least=1, metavar="N", network="pe").field()
+    lower_width: int = Setting(
+        32, "Channels never fall below this.", NETWORK, least=1, metavar="N", network="pe"
+    ).field()
 
     def __post_init__(self) -> None:
         settle(self)

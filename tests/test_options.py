@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""Each option is stated once: the command line, the presets and the documentation are held to that statement."""
+
+import re
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import option_tables
+import pytest
+from click.testing import CliRunner
+
+from nervcodec.cli.main import cli
+from nervcodec.errors import ConfigError
+from nervcodec.fitting.config import FitConfig
+from nervcodec.options import DEBUG_RUN, GROUPS, OWNERS, PRESETS, SECTIONS, NetworkOptions, from_flat
+from nervcodec.settings import Setting, converted, listed, owners, settings_of
+from nervcodec.video.options import SourceOptions
+
+GOLDEN = Path(__file__).parent / "golden" / "version2_pe.nerv"
+SAID = {name: said for group in GROUPS for name, said in settings_of(group).items()}
+SHOWN = {name: said for name, said in SAID.items() if said.flag != ""}
+OPTIONS = [param for param in cli.commands["encode"].params if isinstance(param, click.Option)]
+OTHERS = {"output", "force", "as_json", "quiet", "verbose", "debug"}  # what to do with the result
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+# ------------------------------------------------------------------ the command line
+
+
+def test_every_setting_is_one_option_and_every_option_a_setting():
+    assert sorted(option.name for option in OPTIONS) == sorted([*SHOWN, *OTHERS])
+    flags = [flag for option in OPTIONS for flag in (*option.opts, *option.secondary_opts)]
+    assert len(flags) == len(set(flags))
+    assert SAID.keys() - SHOWN.keys() == {"rounding_share"}
+    assert {said.section for said in SAID.values()} == set(SECTIONS)
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """What ``--help`` says of each option, by its flag."""
+    text = CliRunner().invoke(cli, ["encode", "--help"]).output
+    parts = re.split(r"^  (--[a-z-]+)\b", text, flags=re.M)
+    return dict(zip(parts[1::2], map(words, parts[2::2]), strict=True))
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_help_has_what_the_setting_says(name, shown):
+    said = SHOWN[name]
+    line = shown[f"--{said.flag or name.replace('_', '-')}"]
+    assert words(said.help)[1:] in line
+    if said.without:
+        assert f"Default: {said.without}." in line
+    for choice in said.choices if len(said.choices) <= 3 else (*said.choices[:3], said.choices[-1]):
+        assert choice in line
+    for form in said.forms:
+        assert form in line
+    for sign, bound in ((">=", said.least), ("<=", said.most), ("<", said.below)):
+        if bound is not None and said.parse is None:
+            assert f"{sign}{bound:g}" in line
+    if said.above is not None and said.parse is None:
+        assert f"x>{said.above:g}" in line or f"{said.above:g}<x" in line
+    assert not said.network or f" {said.network}: " in line
+
+
+def test_nothing_is_given_unless_it_is(monkeypatch):
+    """Defaults are the dataclasses' own, or a preset's would never count."""
+    given = {}
+    monkeypatch.setattr("nervcodec.encoding.encode", lambda *_, **settings: given.update(settings) or 1 / 0)
+    CliRunner().invoke(cli, ["encode", str(GOLDEN)])
+    assert {name for name, value in given.items() if value is not None} == {"observer", "force"}
+    given.clear()
+    CliRunner().invoke(cli, ["encode", str(GOLDEN), "--loss", "FUSION6", "--patches", "1x2", "--resume"])
+    found = {name: value for name, value in given.items() if value not in (None, False)}
+    assert (found["loss"], found["patches"], found["resume"]) == ("fusion6", (1, 2), True)
+
+
+def wrong_texts():
+    for name, said in SHOWN.items():
+        flag, texts = f"--{said.flag or name.replace('_', '-')}", []
+        hint = typing.get_type_hints(OWNERS[name])[name]
+        if said.choices or said.parse or (said.check and said.forms and name != "encoder") or hint in (int, float):
+            texts.append("nonsense")
+        texts += [str(said.above)] if said.above is not None else []
+        texts += [str(said.least - 1)] if said.least is not None and said.joint == "_" and said.parse is None else []
+        texts += [str(bound + 1) for bound in (said.most, said.below) if bound is not None]
+        yield from ((flag, text) for text in texts)
+
+
+@pytest.mark.parametrize(("flag", "text"), wrong_texts())
+def test_a_wrong_value_is_wrong_usage_and_names_its_option(flag, text):
+    result = CliRunner().invoke(cli, ["encode", str(GOLDEN), f"{flag}={text}"])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{flag}'" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "search", "eval"])
+def test_device_and_precision_are_the_same_everywhere(command):
+    context = click.Context(cli.commands[command])
+    params = {param.name: param for param in cli.commands[command].params}
+    for name in ("device", "precision"):
+        assert params[name].type.choices == SAID[name].choices
+        assert params[name].get_default(context) == (None if command == "encode" else SAID[name].default)
+
+
+# ------------------------------------------------------------------ what is said
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_default_is_a_value_that_can_be_given(name):
+    said = SAID[name]
+    if said.default is not None:
+        assert said.settled(name, converted(OWNERS[name], name, said.default)) == said.default
+    if said.parse is not None and said.default is not None:
+        assert said.parse(said.as_text(said.default)) == said.default
+    assert said.help.endswith(".")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_set_what_there_is_to_values_it_takes(preset):
+    for name, value in (*PRESETS[preset].items(), *DEBUG_RUN.items()):
+        SAID[name].settled(name, converted(OWNERS[name], name, value))
+    wanted = from_flat(preset=preset)
+    for name, value in PRESETS[preset].items():
+        part = {SourceOptions: wanted.source, NetworkOptions: wanted.network, FitConfig: wanted.fit}
+        assert getattr(part.get(OWNERS[name], wanted), name) == converted(OWNERS[name], name, value)
+
+
+def test_what_is_given_goes_before_a_preset_and_a_debug_run_before_all():
+    wanted = from_flat(preset="comparable", loss="l1", epochs=7)
+    assert (wanted.fit.loss, wanted.fit.epochs, wanted.fit.lr) == ("l1", 7, 0.001)
+    assert from_flat(epochs=7, debug_run=True).fit.epochs == DEBUG_RUN["epochs"]
+
+
+def test_a_name_of_two_groups_is_refused():
+    @dataclass(frozen=True)
+    class Other:
+        seed: int = Setting(0, "Of something else.").field()
+
+    with pytest.raises(TypeError, match="seed is a setting of both FitConfig and Other"):
+        owners(*GROUPS, Other)
+    assert owners(Other) == {"seed": Other}
+
+
+@pytest.mark.parametrize(
+    ("facts", "inside", "outside"),
+    [
+        ({"above": 0}, [0.1, 5, (1, 2)], [0, -1, (1, 0), float("nan"), float("inf")]),
+        ({"least": 1}, [1, 9], [0, 0.9, float("nan"), float("inf")]),
+        ({"above": 0, "below": 100}, [0.1, 99.9], [0, 100, float("nan")]),
+        ({"least": 0, "most": 1}, [0, 1], [-0.1, 1.1, float("nan")]),
+        ({"choices": ("one", "two")}, ["one", "TWO"], ["three", "", None, 1, ["one"]]),
+    ],
+    ids=str,
+)
+def test_bounds_and_choices(facts, inside, outside):
+    said = Setting(1, "A number.", **facts)
+    for value in inside:
+        assert said.settled("it", value) == (value.lower() if isinstance(value, str) else value)
+    for value in outside:
+        with pytest.raises(ConfigError, match="^it must be|^unknown it"):
+            said.settled("it", value)
+
+
+def test_settings_of_the_other_network_are_refused():
+    of_one = {name: said.network for name, said in settings_of(NetworkOptions).items() if said.network}
+    assert set(of_one.values()) == {"grid", "pe"}
+    for name, network in of_one.items():
+        value = SAID[name].default or 1
+        embed = {"grid": "grid", "pe": "pe_1.25_80"}
+        assert from_flat(embed=embed[network], **{name: value})
+        (other,) = embed.keys() - {network}
+        with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} has no effect with --embed {embed[other]}"):
+            from_flat(embed=embed[other], **{name: value})
+
+
+def test_numbered_names_are_listed_from_the_first_to_the_last():
+    assert listed(["l1", "l2", "log-l2", "fusion1", "fusion2", "fusion3"]) == "l1, l2, log-l2, fusion1 to fusion3"
+    assert listed(["a9", "a10", "a11", "b12", "a12"]) == "a9 to a11, b12, a12"
+    assert listed([]) == ""
+
+
+# ------------------------------------------------------------------ the documentation
+
+
+def test_the_documents_tables_are_up_to_date():
+    text = option_tables.DOCUMENT.read_text()
+    assert option_tables.written(text) == text, "run python tests/option_tables.py"
+    assert all(f"`{name}`" in text for name in SAID)
