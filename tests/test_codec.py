@@ -13,6 +13,7 @@ from nervcodec.events import Observer
 from nervcodec.formats import bitstream, container
 from nervcodec.metrics import psnr_db
 from nervcodec.network.grid_field import GridField
+from nervcodec.network.inputs import Inputs
 from nervcodec.video.reader import read_frames
 from nervcodec.video.source import SourceOptions, scan
 
@@ -71,9 +72,9 @@ def test_only_the_frames_asked_for_are_decoded(small_nerv, monkeypatch):
     rendered = []
     original = GridField.render
 
-    def recorded(self, frames):
-        rendered.append(frames.tolist())
-        return original(self, frames)
+    def recorded(self, inputs):
+        rendered.append(inputs.frames.tolist())
+        return original(self, inputs)
 
     monkeypatch.setattr(GridField, "render", recorded)
     video = nervcodec.open(small_nerv)
@@ -89,18 +90,18 @@ def test_precision_makes_little_difference(small_nerv, video):
 
 def test_search_decodes_the_semantic_head_alone(small_nerv, monkeypatch):
     video = nervcodec.open(small_nerv, device="cpu")
-    whole = [video._field(n) for n in range(2)]
+    whole = [video.network(n) for n in range(2)]
 
-    def refuse(self, index):
+    def refuse(*_arguments):
         raise AssertionError("the whole network was decoded")
 
-    monkeypatch.setattr(nervcodec.networks.Networks, "_load", refuse)
+    monkeypatch.setattr("nervcodec.decoding.networks.from_arrays", refuse)
     fresh = nervcodec.open(small_nerv, device="cpu")
     frames = torch.arange(25)
     for number, parts in enumerate(fresh.embedding_parts()):
         weight = parts.weight[:, None, None]
         found = parts.coefficients[parts.before] * (1 - weight) + parts.coefficients[parts.after] * weight
-        assert np.allclose(found, whole[number].coefficients(frames).numpy(), atol=1e-5)
+        assert np.allclose(found, whole[number].coefficients(Inputs(frames)).numpy(), atol=1e-5)
     names = [line.name for line in bitstream.read_table(container.read(small_nerv).arrays["0/weights"])[0]]
     semantic = [name.startswith("semantic.") for name in names]
     assert semantic == sorted(semantic, reverse=True)  # it comes first

@@ -19,11 +19,10 @@ MAY_NOT = {
     "nervcodec.video": ["torch", "nervcodec.", "but:nervcodec.video", "but:nervcodec.formats", "but:nervcodec.errors"],
     "nervcodec.network": ["nervcodec.video", "nervcodec.fitting", "nervcodec.semantic", "nervcodec.search"],
     "nervcodec.semantic": ["nervcodec.video", "nervcodec.network", "nervcodec.fitting", "nervcodec.search"],
-    "nervcodec.networks": ["nervcodec.fitting", "nervcodec.semantic", "nervcodec.search"],
     "nervcodec.decoding": ["nervcodec.fitting", "nervcodec.semantic", "nervcodec.search", "nervcodec.encoding"],
     "nervcodec.fitting": ["nervcodec.video", "nervcodec.semantic", "nervcodec.search", "nervcodec.decoding"],
     "nervcodec.search": ["nervcodec.fitting", "nervcodec.encoding", "nervcodec.evaluation", "nervcodec.api"],
-    "nervcodec.encoding": ["nervcodec.decoding", "nervcodec.search", "nervcodec.evaluation", "nervcodec.api"],
+    "nervcodec.encoding": ["nervcodec.search", "nervcodec.evaluation", "nervcodec.api"],
     "nervcodec.": ["nervcodec.cli", "click", "rich"],
 }
 EXEMPT = {"nervcodec.cli", "nervcodec.__main__"}  # from the last row

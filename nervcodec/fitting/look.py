@@ -59,12 +59,11 @@ def predict(state: FitState, frame: int) -> tuple[Tensor, Tensor, Tensor | None]
         Images ``(units, h, w, 3)`` float32 about [0, 1] and what they should be: one of the whole frame, or one a
         patch; and centred embeddings ``(P, D)`` or None.
     """
-    units = torch.nonzero(state.field.unit_frames(torch.arange(state.field.unit_count)) == frame)[:, 0]
-    units = units.to(state.hardware.device)
+    units = torch.nonzero(state.units.frames(torch.arange(state.units.count)) == frame)[:, 0]
     with_semantics = state.field.semantic is not None
     with state.hardware.autocast():
-        packed, centred = (state.rounded or state.field)(units, with_semantics)
-    target = state.targets.index_select(0, units).float() / 255 - 0.5
+        packed, centred = (state.rounded or state.field)(state.units.inputs(units), with_semantics)
+    target = state.targets.index_select(0, units.to(state.hardware.device)).float() / 255 - 0.5
     centred = None if centred is None else centred.float().flatten(0, 1)
     return state.field.unpack(packed).clamp(0, 1), state.field.unpack(target), centred
 

@@ -3,39 +3,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
+import weakref
 
-import numpy as np
-
+from nervcodec.decoding.pool import Pool
 from nervcodec.device import Hardware
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import Segment
 from nervcodec.network.build import SEMANTIC, check_shapes, from_arrays, head_from_arrays, stands_alone
-from nervcodec.network.config import network_from_json
+from nervcodec.network.config import NetworkConfig, network_from_json
 from nervcodec.network.field import Field
 from nervcodec.network.heads import SemanticHead
-
-OPEN_SEGMENTS = 2  # networks kept ready
-
-
-class EmbeddingParts(NamedTuple):
-    """Embeddings of a segment: coefficients x basis + mean, interpolated in time and then brought to length 1.
-
-    Attributes:
-        coefficients: ``(e, rows * columns, r)`` float32 of the entries that were stored.
-        basis, mean: ``(r, D)`` and ``(D,)`` float32.
-        before, after: ``(n,)`` int64, the entries on both sides of each frame.
-        weight: ``(n,)`` float32, of the entry after it.
-    """
-
-    coefficients: np.ndarray
-    basis: np.ndarray
-    mean: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    weight: np.ndarray
 
 
 class Networks:
@@ -44,28 +22,35 @@ class Networks:
     Args:
         opened: a container.
         hardware: device and precision.
-
-    Attributes:
-        field: a function from a segment's number to its network.
-        head: ... to its semantic head; the rest of the network is not decoded where that stands alone.
+        pool: keeps them.
 
     Raises:
         ContainerError: its tensors do not fit its networks.
     """
 
-    def __init__(self, opened: Container, hardware: Hardware):
-        self.path, self.header, self.hardware = opened.path, opened.header, hardware
+    def __init__(self, opened: Container, hardware: Hardware, pool: Pool):
+        self.path, self.header, self.hardware, self.pool = opened.path, opened.header, hardware, pool
         self._container: Container | None = opened
-        self.field = lru_cache(maxsize=OPEN_SEGMENTS)(self._load)
-        self.head = lru_cache(maxsize=OPEN_SEGMENTS)(self._load_head)
-        for segment in self.header.segments:
-            self._check(segment)
+        self._owner = object()  # of its networks in the pool
+        self._let_go = weakref.finalize(self, pool.drop, self._owner)
+        self._configs = [self._checked(segment) for segment in self.header.segments]
+
+    def field(self, index: int) -> Field:
+        """The network of a segment."""
+        return self.pool.get(self._owner, index, lambda: self._load(index))
+
+    def head(self, index: int) -> SemanticHead:
+        """The semantic head of a segment; the rest of the network is not decoded where that stands alone."""
+        if not stands_alone(self._configs[index]):
+            head = self.field(index).semantic
+            assert head is not None
+            return head
+        return self.pool.get(self._owner, (SEMANTIC, index), lambda: self._load_head(index))
 
     def close(self) -> None:
-        """Let go of the file's contents."""
+        """Let go of the file's contents and of its networks."""
         self._container = None
-        self.field.cache_clear()
-        self.head.cache_clear()
+        self._let_go()
 
     @property
     def closed(self) -> bool:
@@ -82,7 +67,8 @@ class Networks:
             raise ContainerError(f"{self.path}: is closed; open it again with nervcodec.open")
         return self._container
 
-    def _check(self, segment: Segment) -> None:
+    def _checked(self, segment: Segment) -> NetworkConfig:
+        """The configuration of a segment's network, once its stored tensors have the shapes it implies."""
         video = self.header.video
         try:
             config = network_from_json(segment.network)
@@ -96,23 +82,18 @@ class Networks:
                 raise ContainerError("the network's semantic head is not what the header says")
             stored = self.contents().stored(segment.prefix)
             check_shapes(config, {name: shape for name, (shape, _) in stored.items()})
+            return config
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
 
     def _load(self, index: int) -> Field:
         segment = self.header.segments[index]
         try:
-            field = from_arrays(network_from_json(segment.network), self.contents().weights(segment.prefix))
+            field = from_arrays(self._configs[index], self.contents().weights(segment.prefix))
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
         return field.to(self.hardware.device)
 
     def _load_head(self, index: int) -> SemanticHead:
-        segment = self.header.segments[index]
-        config = network_from_json(segment.network)
-        if not stands_alone(config):
-            head = self.field(index).semantic
-            assert head is not None
-            return head
-        weights = self.contents().weights(segment.prefix, SEMANTIC)
-        return head_from_arrays(config, weights).to(self.hardware.device)
+        weights = self.contents().weights(self.header.segments[index].prefix, SEMANTIC)
+        return head_from_arrays(self._configs[index], weights).to(self.hardware.device)
