@@ -18,8 +18,8 @@ from torch import Tensor
 
 from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, choose
-from nervcodec.errors import ConfigError, ContainerError
-from nervcodec.formats import container
+from nervcodec.errors import ConfigError, ContainerError, NervError
+from nervcodec.formats.container import Container
 from nervcodec.formats.header import Header, SemanticFacts
 from nervcodec.indexing import position, positions
 from nervcodec.network.build import parameter_count
@@ -63,10 +63,11 @@ class OpenVideo(Sequence[np.ndarray]):
         hardware: device and precision.
 
     Raises:
-        ContainerError: its tensors do not fit its networks.
+        ContainerError: its networks do not fit its video. Whatever decodes raises it too, where what it needs of the
+            file is damaged or does not fit.
     """
 
-    def __init__(self, opened: container.Container, hardware: Hardware):
+    def __init__(self, opened: Container, hardware: Hardware):
         self.path, self.header, self.hardware = opened.path, opened.header, hardware
         self._absolute = os.path.abspath(opened.path)
         self._networks = Networks(opened, hardware)
@@ -84,13 +85,18 @@ class OpenVideo(Sequence[np.ndarray]):
             precision: ``auto``, ``fp32`` or ``bf16``.
 
         Raises:
-            ContainerError: no such file, damaged, or not a container.
+            ContainerError: no such file, not a container, or its header is damaged; the rest is read when it is used.
             ConfigError: the device is not there.
         """
-        return cls(container.read(Path(path)), choose(device, precision))
+        opened = Container.at(Path(path))
+        try:
+            return cls(opened, choose(device, precision))
+        except NervError:
+            opened.close()
+            raise
 
     def close(self) -> None:
-        """Let go of the weights; what the header says stays."""
+        """Let go of the file and the weights; what the header says stays."""
         self._networks.close()
 
     def __enter__(self: Video) -> Video:

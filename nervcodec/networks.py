@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The networks of an open container: checked when it is opened, built when they are needed, let go of at the end."""
+"""The networks of an open container: read and built when they are needed, let go of at the end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Networks:
         head: ... to its semantic head; the rest of the network is not decoded where that stands alone.
 
     Raises:
-        ContainerError: its tensors do not fit its networks.
+        ContainerError: its networks do not fit its video; the functions raise it where tensors are damaged or do not
+            fit their network.
     """
 
     def __init__(self, opened: Container, hardware: Hardware):
@@ -62,7 +63,9 @@ class Networks:
             self._check(segment)
 
     def close(self) -> None:
-        """Let go of the file's contents."""
+        """Let go of the file and of what was made of it."""
+        if self._container is not None:
+            self._container.close()
         self._container = None
         self.field.cache_clear()
         self.head.cache_clear()
@@ -73,7 +76,7 @@ class Networks:
         return self._container is None
 
     def contents(self) -> Container:
-        """What was read from the file.
+        """The open file.
 
         Raises:
             ContainerError: it was let go of.
@@ -94,18 +97,22 @@ class Networks:
             own, stated = ((None if s is None else s.dimension) for s in (config.semantic, self.header.semantic))
             if own != stated:
                 raise ContainerError("the network's semantic head is not what the header says")
-            stored = self.contents().stored(segment.prefix)
-            check_shapes(config, {name: shape for name, (shape, _) in stored.items()})
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
 
-    def _load(self, index: int) -> Field:
-        segment = self.header.segments[index]
+    def _weights(self, segment: Segment, beginning: str = "") -> dict[str, np.ndarray]:
+        """A segment's weights, decoded once their shapes are known to be those of its network."""
+        stored = self.contents().network(segment.prefix)
+        shapes = {name: shape for name, (shape, _) in stored.table().items()}
         try:
-            field = from_arrays(network_from_json(segment.network), self.contents().weights(segment.prefix))
+            check_shapes(network_from_json(segment.network), shapes)
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
-        return field.to(self.hardware.device)
+        return stored.decode(beginning)
+
+    def _load(self, index: int) -> Field:
+        segment = self.header.segments[index]
+        return from_arrays(network_from_json(segment.network), self._weights(segment)).to(self.hardware.device)
 
     def _load_head(self, index: int) -> SemanticHead:
         segment = self.header.segments[index]
@@ -114,5 +121,4 @@ class Networks:
             head = self.field(index).semantic
             assert head is not None
             return head
-        weights = self.contents().weights(segment.prefix, SEMANTIC)
-        return head_from_arrays(config, weights).to(self.hardware.device)
+        return head_from_arrays(config, self._weights(segment, SEMANTIC)).to(self.hardware.device)

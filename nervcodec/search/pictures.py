@@ -12,8 +12,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from nervcodec.decoding import OpenVideo
-from nervcodec.errors import ConfigError
-from nervcodec.formats.atomic import replacing
+from nervcodec.errors import ConfigError, explained
+from nervcodec.formats.atomic import writing
 from nervcodec.formats.names import shown, within
 from nervcodec.outputs import require_free
 from nervcodec.search.moments import Moment
@@ -30,7 +30,7 @@ Opener = Callable[[Path], OpenVideo]
 
 
 def opener(device: str = "auto", precision: str = "auto") -> Opener:
-    """A function that opens containers and keeps the last few open."""
+    """A function that opens containers and keeps the last few open; others close once nobody draws from them."""
     return lru_cache(maxsize=4)(lambda path: OpenVideo.at(path, device, precision))
 
 
@@ -97,11 +97,8 @@ def write_image(image: Image.Image, path: Path) -> None:
     Raises:
         ConfigError: the format is unknown or the place cannot be written.
     """
-    try:
-        with replacing(path) as temporary:
-            image.save(temporary, format=Image.registered_extensions().get(path.suffix.lower(), "PNG"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+    with writing(path, ConfigError, ValueError) as temporary:  # a ValueError for what a format does not hold
+        image.save(temporary, format=Image.registered_extensions().get(path.suffix.lower(), "PNG"))
 
 
 def write_clips(moments: Sequence[Moment], folder: Path, open_file: Opener, force: bool = False) -> Iterator[Path]:
@@ -114,10 +111,8 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_file: Opener, forc
         ConfigError: a file is there already and ``force`` is not given, or the folder cannot be made.
         VideoError: a clip cannot be written.
     """
-    try:
+    with explained(f"{folder}: cannot be made", ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made: {error.strerror or error}") from None
     targets = [folder / _clip_name(rank, moment) for rank, moment in enumerate(moments, 1)]
     for target in targets:
         require_free(target, force)
