@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -95,9 +96,9 @@ def decode(
     if target is not None and not as_images:
         require_free(target, force)
     suffix = "" if as_images or target is None else target.suffix
-    with observer(quiet) as progress:
+    with observer(quiet) as progress, contextlib.ExitStack() as opened:
         progress.stage("Opening")
-        video = OpenVideo.at(source, device, precision)
+        video = opened.enter_context(OpenVideo.at(source, device, precision))
         try:
             numbers = parse_frames(frames, video.frame_times_s, video.header.video.duration_s)
             if patch is not None:

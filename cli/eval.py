@@ -60,13 +60,13 @@ def evaluate(
 
     ORIGINAL is looked for beside FILE under the name in the container where it is not given.
     """
-    from nervcodec.cli.info import bytes_by_part
     from nervcodec.cli.progress import observer
     from nervcodec.cli.render import human_bytes, print_json, print_pairs
     from nervcodec.errors import ConfigError
     from nervcodec.evaluation import evaluate as run
-    from nervcodec.formats.atomic import replacing
-    from nervcodec.formats.container import read, read_header
+    from nervcodec.formats.atomic import writing
+    from nervcodec.formats.container import Container, read_header
+    from nervcodec.network.parts import bytes_by_part, weights_by_part
     from nervcodec.outputs import require_folder, require_free
     from nervcodec.plots import rate_distortion, require_matplotlib
     from nervcodec.report import write_report
@@ -98,17 +98,15 @@ def evaluate(
         )  # fmt: skip
     for table, text in ((per_frame, report.per_frame_csv), (per_patch, report.per_patch_csv)):
         if table:
-            try:
-                with replacing(Path(table)) as temporary:
-                    temporary.write_text(text())
-            except OSError as error:
-                raise ConfigError(f"{table}: cannot be written: {error.strerror or error}") from None
+            with writing(Path(table), ConfigError) as temporary:
+                temporary.write_text(text())
     if drawing is not None:
         curves = {c[0].codec: [(p.size_bytes, p.quality.psnr_db) for p in c] for c in report.against}
         curves = {"nervcodec": [(report.size_bytes, report.psnr_db)], **curves}
         rate_distortion(curves, f"{Path(original).name}, {len(report.per_frame)} frames", drawing)
     if page:
-        parts = bytes_by_part(report.size_bytes, read(Path(file)))
+        with Container.at(Path(file)) as opened:
+            parts = bytes_by_part(opened, weights_by_part(opened))
         write_report(file, original, report, parts, page, device, precision)
     if as_json:
         print_json(report.to_json())

@@ -212,18 +212,18 @@ def _pictures(
     from nervcodec.cli.render import timecode
     from nervcodec.search import pictures
 
-    open_file = pictures.opener(device, precision)
     captions = [
         (f"{m.score:.3f}   {timecode(m.start_s)} - {timecode(m.end_s)}", f"{m.file.name}, frame {m.frame}")
         for m in found
     ]
-    if preview:
-        for moment, lines in zip(found, captions, strict=True):
-            say("  ".join(lines))
-            show(pictures.best_frame(moment, open_file, _PREVIEW_WIDTH))
-    if sheet:
-        image = pictures.contact_sheet(found, str(query), captions, open_file)
-        pictures.write_image(image, Path(sheet))
-    if clips:
-        for written in pictures.write_clips(found, Path(clips), open_file, force):
-            remark(f"wrote {written}")
+    with pictures.Opener(device, precision) as open_file:
+        if preview:
+            for moment, lines in zip(found, captions, strict=True):
+                say("  ".join(lines))
+                show(pictures.best_frame(moment, open_file, _PREVIEW_WIDTH))
+        if sheet:
+            image = pictures.contact_sheet(found, str(query), captions, open_file)
+            pictures.write_image(image, Path(sheet))
+        if clips:
+            for written in pictures.write_clips(found, Path(clips), open_file, force):
+                remark(f"wrote {written}")

@@ -212,12 +212,26 @@ def evaluate(
     if images is not None:
         require_folder(images)
     against = parse_codecs(",".join([against] if isinstance(against, str) else against)) if against else ()
-    queries = [queries] if isinstance(queries, str) else queries
-    video = OpenVideo.at(path, device, precision)
+    texts = fidelity.shipped_queries() if queries is None else [queries] if isinstance(queries, str) else queries
+    with OpenVideo.at(path, device, precision) as video:
+        return _compared(video, original, observer, images, retrieval, against, texts, per_patch)
+
+
+def _compared(
+    video: OpenVideo,
+    original: Path,
+    observer: Observer,
+    images: Path | None,
+    retrieval: bool,
+    against: Sequence[str],
+    queries: Sequence[str],
+    per_patch: bool,
+) -> EvalReport:
+    """See :func:`evaluate`."""
     info, options = open_original(video, original)
     if against and info.frame_count != len(video):
         raise VideoError(
-            f"{path.name} holds {len(video)} of {info.frame_count} frames, which other codecs would encode"
+            f"{video.path.name} holds {len(video)} of {info.frame_count} frames, which other codecs would encode"
         )
     facts = video.header.video
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
@@ -251,15 +265,14 @@ def evaluate(
             observer.advance()
         if vmaf is not None:
             score = vmaf.score()
-    texts = queries if queries is not None else fidelity.shipped_queries()
-    found, cosines = _fidelity(video, kept, judged, texts, observer) if wanted else ({}, {})
+    found, cosines = _fidelity(video, kept, judged, queries, observer) if wanted else ({}, {})
     rows = [r._replace(cosine=float(cosines[r.frame].mean())) if r.frame in cosines else r for r in rows]
     patches = [
         p._replace(cosine=float(cosines[p.frame][p.row * video.grid.columns + p.column])) if p.frame in cosines else p
         for p in patches
     ]
     means = _means(rows)
-    size = path.stat().st_size
+    size = video.path.stat().st_size
     return EvalReport(
         psnr_db=float(np.mean([row.psnr_db for row in rows])),
         ssim=float(np.mean([row.ssim for row in rows])),

@@ -17,8 +17,8 @@ from nervcodec.decoding.networks import Networks
 from nervcodec.decoding.pool import SHARED, Pool
 from nervcodec.decoding.runs import runs
 from nervcodec.device import Hardware, choose
-from nervcodec.errors import ContainerError
-from nervcodec.formats import container
+from nervcodec.errors import ContainerError, NervError
+from nervcodec.formats.container import Container
 from nervcodec.formats.header import Header, SemanticFacts
 from nervcodec.indexing import position, positions
 from nervcodec.network.field import Field
@@ -41,12 +41,13 @@ class OpenFile:
         hardware: device and precision.
 
     Raises:
-        ContainerError: its tensors do not fit its networks.
+        ContainerError: its networks do not fit its video. Whatever decodes raises it too, where what it needs of the
+            file is damaged or does not fit.
     """
 
     header: Header
 
-    def __init__(self, opened: container.Container, hardware: Hardware, pool: Pool = SHARED):
+    def __init__(self, opened: Container, hardware: Hardware, pool: Pool = SHARED):
         self.path, self.header, self.hardware = opened.path, opened.header, hardware
         self._absolute = os.path.abspath(opened.path)
         self._networks = Networks(opened, hardware, pool)
@@ -70,13 +71,18 @@ class OpenFile:
             pool: keeps its networks; by default the one that all open files share.
 
         Raises:
-            ContainerError: no such file, damaged, or not a container.
+            ContainerError: no such file, not a container, or its header is damaged; the rest is read when it is used.
             ConfigError: the device is not there.
         """
-        return cls(container.read(Path(path)), choose(device, precision), pool)
+        opened = Container.at(Path(path))
+        try:
+            return cls(opened, choose(device, precision), pool)
+        except NervError:
+            opened.close()
+            raise
 
     def close(self) -> None:
-        """Let go of the weights; what the header says stays."""
+        """Let go of the file and the weights; what the header says stays."""
         self._networks.close()
 
     def __enter__(self: File) -> File:

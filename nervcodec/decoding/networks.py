@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The networks of an open container: checked when it is opened, built when they are needed, let go of at the end."""
+"""The networks of an open container: read and built when they are needed, let go of at the end."""
 
 from __future__ import annotations
 
 import weakref
+
+import numpy as np
 
 from nervcodec.decoding.pool import Pool
 from nervcodec.device import Hardware
@@ -25,7 +27,8 @@ class Networks:
         pool: keeps them.
 
     Raises:
-        ContainerError: its tensors do not fit its networks.
+        ContainerError: its networks do not fit its video; the functions raise it where tensors are damaged or do not
+            fit their network.
     """
 
     def __init__(self, opened: Container, hardware: Hardware, pool: Pool):
@@ -48,7 +51,9 @@ class Networks:
         return self.pool.get(self._owner, (SEMANTIC, index), lambda: self._load_head(index))
 
     def close(self) -> None:
-        """Let go of the file's contents and of its networks."""
+        """Let go of the file and of its networks."""
+        if self._container is not None:
+            self._container.close()
         self._container = None
         self._let_go()
 
@@ -58,7 +63,7 @@ class Networks:
         return self._container is None
 
     def contents(self) -> Container:
-        """What was read from the file.
+        """The open file.
 
         Raises:
             ContainerError: it was let go of.
@@ -68,7 +73,7 @@ class Networks:
         return self._container
 
     def _checked(self, segment: Segment) -> NetworkConfig:
-        """The configuration of a segment's network, once its stored tensors have the shapes it implies."""
+        """The configuration of a segment's network, once it fits the video."""
         video = self.header.video
         try:
             config = network_from_json(segment.network)
@@ -80,20 +85,22 @@ class Networks:
             own, stated = ((None if s is None else s.dimension) for s in (config.semantic, self.header.semantic))
             if own != stated:
                 raise ContainerError("the network's semantic head is not what the header says")
-            stored = self.contents().stored(segment.prefix)
-            check_shapes(config, {name: shape for name, (shape, _) in stored.items()})
             return config
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
 
-    def _load(self, index: int) -> Field:
-        segment = self.header.segments[index]
+    def _weights(self, index: int, beginning: str = "") -> dict[str, np.ndarray]:
+        """A segment's weights, decoded once their shapes are known to be those of its network."""
+        stored = self.contents().network(self.header.segments[index].prefix)
+        shapes = {name: shape for name, (shape, _) in stored.table().items()}
         try:
-            field = from_arrays(self._configs[index], self.contents().weights(segment.prefix))
+            check_shapes(self._configs[index], shapes)
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
-        return field.to(self.hardware.device)
+        return stored.decode(beginning)
+
+    def _load(self, index: int) -> Field:
+        return from_arrays(self._configs[index], self._weights(index)).to(self.hardware.device)
 
     def _load_head(self, index: int) -> SemanticHead:
-        weights = self.contents().weights(self.header.segments[index].prefix, SEMANTIC)
-        return head_from_arrays(self._configs[index], weights).to(self.hardware.device)
+        return head_from_arrays(self._configs[index], self._weights(index, SEMANTIC)).to(self.hardware.device)

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from nervcodec.fitting.facts import psnr_db
 from nervcodec.fitting.state import FitState
-
-PARTS = ("grids", "decoder", "rgb_head", "semantic_head")
-_OWNERS = {"grids": "grids", "pixels": "rgb_head", "semantic": "semantic_head"}
+from nervcodec.network.parts import PARTS, part_of
 
 
 @dataclass(frozen=True)
@@ -83,12 +81,16 @@ def evenly(frames: np.ndarray, count: int) -> list[int]:
 
 
 def by_part(field: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Learned parameters by what they are for, see :data:`PARTS`."""
-    parts: dict[str, list[nn.Parameter]] = {part: [] for part in PARTS}
+    """Learned parameters by what they are for: a part's name as tags write it, ``rgb_head`` for "RGB head"."""
+    parts: dict[str, list[nn.Parameter]] = {_tag(part): [] for part in PARTS}
     for name, parameter in field.named_parameters():
         if parameter.requires_grad:
-            parts[_OWNERS.get(name.split(".")[0], "decoder")].append(parameter)
+            parts[_tag(part_of(name))].append(parameter)
     return {part: members for part, members in parts.items() if members}
+
+
+def _tag(part: str) -> str:
+    return part.lower().replace(" ", "_")
 
 
 def gradient_norms(field: nn.Module) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nervcodec.errors import ConfigError
+from nervcodec.errors import ConfigError, explained
 from nervcodec.fitting import look
 from nervcodec.fitting.facts import StepFacts, psnr_db
 from nervcodec.fitting.hooks import Hook
@@ -53,11 +53,9 @@ class TensorBoardLog(Hook):
         require_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
-        try:
+        with explained(f"{folder}: cannot be written", ConfigError):
             folder.mkdir(parents=True, exist_ok=True)
             self.writer = SummaryWriter(str(folder))
-        except OSError as error:
-            raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}") from None
         self._share, self._spent_s, self._look_s, self._clock = share, 0.0, _LOOK_S, clock
         self._started = False
 
