@@ -24,6 +24,7 @@ from machine import print_rows, save
 from peers import COMPARABLE, FULL_FRAME_NERV
 
 import nervcodec
+from nervcodec.fitting.units import units_of
 from nervcodec.network.build import build
 from nervcodec.network.config import network_from_json
 from nervcodec.ranges import parse_duration
@@ -76,8 +77,9 @@ def units_and_batch(path: Path, options: dict[str, object]) -> tuple[int, int]:
     video = nervcodec.open(path)
     field = build(network_from_json(video.header.segments[0].network))
     roles = parse_split(SPLIT).roles(0, len(video))
-    units = sum(roles[frame] == FITTED for frame in field.unit_frames(torch.arange(field.unit_count)).tolist())
-    return units, int(options.get("batch_size") or field.default_batch_size)  # type: ignore[call-overload]
+    shown = units_of(field)
+    units = sum(roles[frame] == FITTED for frame in shown.frames(torch.arange(shown.count)).tolist())
+    return units, int(options.get("batch_size") or shown.usual_batch)  # type: ignore[call-overload]
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ from end_to_end import clip
 from machine import print_rows, save
 
 import nervcodec
+from nervcodec.decoding.pixels import rendered_there
+from nervcodec.network.inputs import Inputs
 
 BUDGETS_S = (30, 240)
 
@@ -52,13 +54,11 @@ def fits(folder: Path) -> list[dict]:
 def decoding(path: Path) -> list[dict]:
     """Rows for decoding speed and for agreement with the CPU."""
     video = nervcodec.open(path, device="cuda")
-    field = video._field(0)
     batch, rounds = 8, 40
 
     def render(start: int) -> torch.Tensor:
         frames = (torch.arange(batch) + start) % len(video)
-        with torch.inference_mode(), video.hardware.autocast():
-            return field.render(frames).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+        return rendered_there(video.network(0), Inputs(frames), video.hardware)
 
     render(0)
     torch.cuda.synchronize()

@@ -25,7 +25,8 @@ from end_to_end import clip
 from machine import print_rows, save
 
 import nervcodec
-from nervcodec.formats import container
+from nervcodec.formats.container import Container
+from nervcodec.formats.writer import Writer
 from nervcodec.search.index import open_index
 from nervcodec.search.moments import find_moments
 from nervcodec.semantic.encoder import load
@@ -35,12 +36,16 @@ _DAMAGED_EVERY = 100
 
 def fill(folder: Path, source: Path, count: int) -> None:
     """Write ``count`` copies under different headers, one in a hundred cut short."""
-    opened = container.read(source)
+    with Container.at(source) as opened:
+        header, arrays = opened.header, {name: opened.array(name) for name in opened.header.tensors}
     for number in range(count):
-        header = replace(opened.header, video=replace(opened.header.video, source_name=f"clip {number:05d}.mp4"))
-        blob = container.serialize(header, opened.arrays)
-        cut = len(blob) // 2 if number % _DAMAGED_EVERY == _DAMAGED_EVERY - 1 else len(blob)
-        (folder / f"clip_{number:05d}.nerv").write_bytes(blob[:cut])
+        target = folder / f"clip_{number:05d}.nerv"
+        with Writer(target) as writer:
+            for name, array in arrays.items():
+                writer.add(name, array, header.tensors[name].code)
+            size = writer.finish(replace(header, video=replace(header.video, source_name=f"clip {number:05d}.mp4")))
+        if number % _DAMAGED_EVERY == _DAMAGED_EVERY - 1:
+            os.truncate(target, size // 2)
 
 
 def command(folder: Path, query: str) -> dict:

@@ -23,12 +23,13 @@ from machine import print_rows, save
 from scipy.cluster.vq import kmeans2
 
 import nervcodec
-from nervcodec.cli.info import by_part
 from nervcodec.coordinates import PatchGrid
 from nervcodec.device import choose
 from nervcodec.events import Observer
-from nervcodec.formats import bitstream, container
+from nervcodec.formats import bitstream
 from nervcodec.formats.bitstream import RoundedTensor, round_to_steps
+from nervcodec.formats.container import Container
+from nervcodec.network.parts import SEMANTIC_HEAD, weights_by_part
 from nervcodec.network.timeline import Timeline
 from nervcodec.options import PRESETS
 from nervcodec.ranges import parse_duration
@@ -93,7 +94,9 @@ def encoded(label: str, source: Path, folder: Path, seconds: float, **options: o
     out = folder / "a.nerv"
     nervcodec.encode(source, out, encoder="offline", time_s=seconds, semantic_fps=FPS, force=True, **options)
     judged = nervcodec.evaluate(out, source)
-    row = agreement(label, judged.fidelity["train"], by_part(container.read(out))["semantic head"].bytes)
+    with Container.at(out) as opened:
+        size = weights_by_part(opened)[SEMANTIC_HEAD].bytes
+    row = agreement(label, judged.fidelity["train"], size)
     row["psnr_db"] = round(judged.psnr_db, 2)
     if "val" in judged.fidelity:
         held_out = agreement("", judged.fidelity["val"], 0)

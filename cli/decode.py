@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,6 +36,23 @@ def _patch(text: str) -> tuple[int, int]:
     if not match:
         raise ConfigError(f"{text!r} is not a patch; write row,column such as 0,3 (both from 0)")
     return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The command's arguments; paths as they were given."""
+
+    file: str
+    output: str | None
+    frames: str | None
+    patch: tuple[int, int] | None
+    scale: float
+    crf: int
+    audio: str
+    device: str
+    precision: str
+    force: bool
+    quiet: bool
 
 
 @click.command(epilog="Example: nervcodec decode kitchen.nerv --frames 100:110 -o frames/")
@@ -65,68 +84,76 @@ def _patch(text: str) -> tuple[int, int]:
 @options.force
 @options.quiet
 @options.debug
-def decode(
-    file: str,
-    output: str | None,
-    frames: str | None,
-    patch: tuple[int, int] | None,
-    scale: float,
-    crf: int,
-    audio: str,
-    device: str,
-    precision: str,
-    force: bool,
-    quiet: bool,
-) -> None:
+def decode(**given: Any) -> None:
     """Rebuild frames from a .nerv container: a video, PNG images, or y4m on stdout."""
     from nervcodec.cli.progress import observer
     from nervcodec.decoding import OpenVideo
     from nervcodec.outputs import require_free
+
+    wanted = _Wanted(**given)
+    target, as_images = _target(wanted)
+    if target is not None and not as_images:
+        require_free(target, wanted.force)
+    with observer(wanted.quiet) as progress, contextlib.ExitStack() as opened:
+        progress.stage("Opening")
+        video = opened.enter_context(OpenVideo.at(wanted.file, wanted.device, wanted.precision))
+        numbers = _numbers(video, wanted)
+        if wanted.patch is None:  # a patch alone takes a fraction of what is counted for whole frames
+            _state_needs(video, len(numbers), wanted.scale, progress)
+        if as_images:
+            assert target is not None
+            _write_images(video, target, numbers, wanted, progress)
+        else:
+            _write_video(video, target, numbers, wanted, progress)
+    if target is not None and not wanted.quiet:
+        say(f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames")
+
+
+def _target(wanted: _Wanted) -> tuple[Path | None, bool]:
+    """Where to (None for stdout), and whether it is a folder for images."""
+    as_images = wanted.frames is not None
+    if wanted.output == "-" and not as_images:
+        return None, False
+    if wanted.output is None:
+        return _default_target(Path(wanted.file), as_images), as_images
+    return Path(wanted.output), _is_folder(wanted.output, as_images)
+
+
+def _numbers(video: OpenVideo, wanted: _Wanted) -> range:
+    """The frames asked for; a range or patch that makes no sense is wrong usage."""
     from nervcodec.ranges import parse_frames
+
+    try:
+        if wanted.patch is not None:
+            video.grid.box(*wanted.patch)
+        return parse_frames(wanted.frames, video.frame_times_s, video.header.video.duration_s)
+    except (ConfigError, IndexError) as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _write_images(video: OpenVideo, folder: Path, numbers: range, wanted: _Wanted, progress: Observer) -> None:
+    from nervcodec.video.writer import write_pngs
+
+    _check_images(folder, numbers, len(video), wanted.force)
+    pixels = _counted(video, numbers, wanted, progress)
+    write_pngs(folder, zip(numbers, pixels, strict=True), _digits(len(video)))
+
+
+def _write_video(video: OpenVideo, target: Path | None, numbers: range, wanted: _Wanted, progress: Observer) -> None:
     from nervcodec.video import writer
 
-    source = Path(file)
-    if output == "-" and frames is None:
-        target, as_images = None, False
-    elif output is None:
-        target, as_images = _default_target(source, frames is not None), frames is not None
+    sound = video.sound() if wanted.audio == "copy" and target is not None else None
+    if sound is not None and target is not None:
+        sound = _fitting(sound, target.suffix, progress)
+    if video.header.video.variable_frame_rate and not wanted.quiet:
+        name = Path(wanted.file).name
+        progress.note(f"{name}: variable frame rate; frames are repeated to keep their times")
+    width, height = _size(video, wanted)
+    shown, rate = video.at_constant_rate(_counted(video, numbers, wanted, progress)), video.frame_rate
+    if target is None:
+        writer.write_y4m(sys.stdout.buffer, shown, width, height, rate, _aspect(video))
     else:
-        target, as_images = Path(output), _is_folder(output, frames is not None)
-    if target is not None and not as_images:
-        require_free(target, force)
-    suffix = "" if as_images or target is None else target.suffix
-    with observer(quiet) as progress:
-        progress.stage("Opening")
-        video = OpenVideo.at(source, device, precision)
-        try:
-            numbers = parse_frames(frames, video.frame_times_s, video.header.video.duration_s)
-            if patch is not None:
-                video.grid.box(*patch)
-        except (ConfigError, IndexError) as error:
-            raise click.UsageError(str(error)) from None
-        if as_images:
-            assert target is not None
-            _check_images(target, numbers, len(video), force)
-        if patch is None:  # a patch alone takes a fraction of what is counted for whole frames
-            _state_needs(video, len(numbers), scale, progress)
-        sound = video.sound() if audio == "copy" and suffix else None
-        if sound is not None:
-            sound = _fitting(sound, suffix, progress)
-        pixels = _counted(video, numbers, patch, scale, progress)
-        if as_images:
-            assert target is not None
-            writer.write_pngs(target, zip(numbers, pixels, strict=True), _digits(len(video)))
-        else:
-            if video.header.video.variable_frame_rate and not quiet:
-                progress.note(f"{source.name}: variable frame rate; frames are repeated to keep their times")
-            width, height = _size(video, patch, scale)
-            shown, rate, aspect = video.at_constant_rate(pixels), video.frame_rate, _aspect(video)
-            if target is None:
-                writer.write_y4m(sys.stdout.buffer, shown, width, height, rate, aspect)
-            else:
-                writer.write_video(target, shown, width, height, rate, aspect, crf, sound)
-    if target is not None and not quiet:
-        say(f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames")
+        writer.write_video(target, shown, width, height, rate, _aspect(video), wanted.crf, sound)
 
 
 def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
@@ -160,11 +187,10 @@ def _state_needs(video: OpenVideo, count: int, scale: float, progress: Observer)
         progress.note(f"{count:,} frames of {size}{scaled}: about {memory} of memory, {pixels} before compression")
 
 
-def _counted(
-    video: OpenVideo, numbers: range, patch: tuple[int, int] | None, scale: float, progress: Observer
-) -> Iterator[np.ndarray]:
+def _counted(video: OpenVideo, numbers: range, wanted: _Wanted, progress: Observer) -> Iterator[np.ndarray]:
     """The frames (or patches) asked for, telling the observer of each."""
     progress.stage("Decoding", len(numbers))
+    patch, scale = wanted.patch, wanted.scale
     chosen = video.frames(numbers, scale) if patch is None else video.patches(numbers, *patch, scale)
     for frame in chosen:
         yield frame
@@ -177,12 +203,12 @@ def _aspect(video: OpenVideo) -> Fraction:
     return Fraction(*video.header.video.sample_aspect_ratio)
 
 
-def _size(video: OpenVideo, patch: tuple[int, int] | None, scale: float) -> tuple[int, int]:
+def _size(video: OpenVideo, wanted: _Wanted) -> tuple[int, int]:
     """(width, height) of the frames written."""
     width, height = video.header.video.width, video.header.video.height
-    if patch is not None:
-        _, _, width, height = video.grid.box(*patch)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    if wanted.patch is not None:
+        _, _, width, height = video.grid.box(*wanted.patch)
+    return max(1, round(width * wanted.scale)), max(1, round(height * wanted.scale))
 
 
 def _default_target(source: Path, images: bool) -> Path:

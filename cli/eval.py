@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nervcodec.cli import options
+
+if TYPE_CHECKING:
+    from nervcodec.evaluation import EvalReport
 
 
 def _codecs(text: str) -> list[str]:
@@ -18,6 +23,26 @@ def _codecs(text: str) -> list[str]:
 
 
 CODECS = options.Parsed("LIST", _codecs)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The command's arguments; paths as they were given."""
+
+    file: str
+    original: str | None
+    per_frame: str | None
+    per_patch: str | None
+    dump_images: str | None
+    against: list[str] | None
+    plot: str | None
+    page: str | None
+    queries: str | None
+    device: str
+    precision: str
+    force: bool
+    as_json: bool
+    quiet: bool
 
 
 @click.command("eval", epilog="Example: nervcodec eval kitchen.nerv Kitchen.mp4 --json")
@@ -40,79 +65,89 @@ CODECS = options.Parsed("LIST", _codecs)
 @options.as_json
 @options.quiet
 @options.debug
-def evaluate(
-    file: str,
-    original: str | None,
-    per_frame: str | None,
-    per_patch: str | None,
-    dump_images: str | None,
-    against: list[str] | None,
-    plot: str | None,
-    page: str | None,
-    queries: str | None,
-    device: str,
-    precision: str,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def evaluate(**given: Any) -> None:
     """Measure a .nerv container against the video it was made from.
 
     ORIGINAL is looked for beside FILE under the name in the container where it is not given.
     """
-    from nervcodec.cli.info import bytes_by_part
     from nervcodec.cli.progress import observer
-    from nervcodec.cli.render import human_bytes, print_json, print_pairs
-    from nervcodec.errors import ConfigError
+    from nervcodec.cli.render import print_json, print_pairs
     from nervcodec.evaluation import evaluate as run
-    from nervcodec.formats.atomic import replacing
-    from nervcodec.formats.container import read, read_header
-    from nervcodec.outputs import require_folder, require_free
-    from nervcodec.plots import rate_distortion, require_matplotlib
-    from nervcodec.report import write_report
     from nervcodec.semantic.fidelity import read_queries
-    from nervcodec.split import FITTED, HELD_OUT
 
-    if original is None:
-        beside = Path(file).parent / read_header(Path(file)).video.source_name
-        if not beside.name or not os.path.exists(beside):
-            raise click.UsageError(f"name the original video; {beside} is not there")
-        original = str(beside)
-    tables = [Path(name) for name in (per_frame, per_patch) if name]
-    drawing = Path(plot) if plot else None
-    if drawing is not None:
-        if not against:
+    wanted = _Wanted(**given)
+    original = _original(wanted)
+    _require_outputs(wanted)
+    with observer(wanted.quiet) as progress:
+        report = run(
+            wanted.file, original, wanted.device, wanted.precision, progress,
+            dump_images=wanted.dump_images,
+            against=wanted.against or (),
+            queries=read_queries(Path(wanted.queries)) if wanted.queries else None,
+            per_patch=wanted.per_patch is not None,
+        )  # fmt: skip
+    _write_files(wanted, original, report)
+    if wanted.as_json:
+        print_json(report.to_json())
+    else:
+        print_pairs(f"{Path(wanted.file).name} against {Path(original).name}", _rows(report))
+
+
+def _original(wanted: _Wanted) -> str:
+    from nervcodec.formats.container import read_header
+
+    if wanted.original is not None:
+        return wanted.original
+    beside = Path(wanted.file).parent / read_header(Path(wanted.file)).video.source_name
+    if not beside.name or not os.path.exists(beside):
+        raise click.UsageError(f"name the original video; {beside} is not there")
+    return str(beside)
+
+
+def _require_outputs(wanted: _Wanted) -> None:
+    """Refuse outputs that cannot be written before anything is measured."""
+    from nervcodec.outputs import require_folder, require_free
+    from nervcodec.plots import require_matplotlib
+
+    if wanted.plot:
+        if not wanted.against:
             raise click.UsageError("--plot draws what --against measures; name codecs there")
         require_matplotlib()
-    for output in (*tables, drawing, Path(page) if page else None):
-        if output is not None:
-            require_free(output, force)
-    images = Path(dump_images) if dump_images else None
-    if images is not None:
-        require_folder(images)
-    with observer(quiet) as progress:
-        texts = read_queries(Path(queries)) if queries else None
-        report = run(
-            file, original, device, precision, progress, images,
-            against=against or (), queries=texts, per_patch=per_patch is not None,
-        )  # fmt: skip
-    for table, text in ((per_frame, report.per_frame_csv), (per_patch, report.per_patch_csv)):
+    for output in (wanted.per_frame, wanted.per_patch, wanted.plot, wanted.page):
+        if output:
+            require_free(Path(output), wanted.force)
+    if wanted.dump_images:
+        require_folder(Path(wanted.dump_images))
+
+
+def _write_files(wanted: _Wanted, original: str, report: EvalReport) -> None:
+    """Tables, curves and the page, those that were asked for."""
+    from nervcodec.errors import ConfigError
+    from nervcodec.formats.atomic import writing
+    from nervcodec.formats.container import Container
+    from nervcodec.network.parts import bytes_by_part, weights_by_part
+    from nervcodec.plots import rate_distortion
+    from nervcodec.report import write_report
+
+    for table, text in ((wanted.per_frame, report.per_frame_csv), (wanted.per_patch, report.per_patch_csv)):
         if table:
-            try:
-                with replacing(Path(table)) as temporary:
-                    temporary.write_text(text())
-            except OSError as error:
-                raise ConfigError(f"{table}: cannot be written: {error.strerror or error}") from None
-    if drawing is not None:
+            with writing(Path(table), ConfigError) as temporary:
+                temporary.write_text(text())
+    if wanted.plot:
         curves = {c[0].codec: [(p.size_bytes, p.quality.psnr_db) for p in c] for c in report.against}
         curves = {"nervcodec": [(report.size_bytes, report.psnr_db)], **curves}
-        rate_distortion(curves, f"{Path(original).name}, {len(report.per_frame)} frames", drawing)
-    if page:
-        parts = bytes_by_part(report.size_bytes, read(Path(file)))
-        write_report(file, original, report, parts, page, device, precision)
-    if as_json:
-        print_json(report.to_json())
-        return
+        rate_distortion(curves, f"{Path(original).name}, {len(report.per_frame)} frames", Path(wanted.plot))
+    if wanted.page:
+        with Container.at(Path(wanted.file)) as opened:
+            parts = bytes_by_part(opened, weights_by_part(opened))
+        write_report(wanted.file, original, report, parts, wanted.page, wanted.device, wanted.precision)
+
+
+def _rows(report: EvalReport) -> list[tuple[str, str]]:
+    """The report as names and figures."""
+    from nervcodec.cli.render import human_bytes
+    from nervcodec.split import FITTED, HELD_OUT
+
     rows = [
         ("PSNR", f"{report.psnr_db:.2f} dB"),
         ("SSIM", f"{report.ssim:.4f}"),
@@ -149,4 +184,4 @@ def evaluate(
         vmaf = "" if best.quality.vmaf is None else f", VMAF {best.quality.vmaf:.1f}"
         measured = f"{best.quality.psnr_db:.2f} dB{ms_ssim}{vmaf}, {human_bytes(best.size_bytes)}"
         rows.append((f"{best.codec} {best.setting}", f"{measured}, {best.encode_s:.1f} s to encode"))
-    print_pairs(f"{Path(file).name} against {Path(original).name}", rows)
+    return rows

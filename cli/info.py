@@ -3,20 +3,11 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from nervcodec.cli import options
-
-if TYPE_CHECKING:
-    from nervcodec.formats.container import Container
-    from nervcodec.network.config import NetworkConfig
-
-_PARTS = {"pixels": "RGB head", "semantic": "semantic head"}
-_COARSEST = 16  # pixels between positions of the first stage's features; half as many at each stage after
 
 
 @click.command(epilog="Example: nervcodec info kitchen.nerv --json")
@@ -26,16 +17,17 @@ _COARSEST = 16  # pixels between positions of the first stage's features; half a
 def info(file: str, as_json: bool) -> None:
     """Show a container's header, its network, sizes by part, and the quality recorded at encode."""
     from nervcodec.cli.render import human_bytes, print_json, print_pairs, timecode
-    from nervcodec.formats.container import read
+    from nervcodec.formats.container import Container
     from nervcodec.formats.fields import to_json
+    from nervcodec.network.parts import bytes_by_part, weights_by_part
 
     path = Path(file)
-    opened = read(path)
-    header, size = opened.header, path.stat().st_size
-    weights = by_part(opened)
+    with Container.at(path) as opened:
+        header, size = opened.header, opened.size_bytes
+        weights = weights_by_part(opened)
+        parts = bytes_by_part(opened, weights)
     parameters = sum(part.parameters for part in weights.values())
     coded = sum(part.bytes for part in weights.values())
-    parts = bytes_by_part(size, opened)
     pixels = header.video.frame_count * header.video.width * header.video.height
     if as_json:
         facts = {
@@ -80,47 +72,3 @@ def info(file: str, as_json: bool) -> None:
 
 def _rate(fps: float) -> str:
     return f"{fps:.6g} a second" if fps >= 1 else f"one every {1 / fps:.6g} s"
-
-
-class Part(NamedTuple):
-    """Weights of one part of the networks: bytes in the file and number of values."""
-
-    bytes: int
-    parameters: int
-
-
-def by_part(opened: Container) -> dict[str, Part]:
-    """Weights of all segments by what they are for: grids by the scale they feed, decoder, heads."""
-    from nervcodec.network.config import network_from_json
-
-    sums: dict[str, Part] = {}
-    for segment in opened.header.segments:
-        network = network_from_json(segment.network)
-        for name, (shape, count) in opened.stored(segment.prefix).items():
-            part = _part_of(name, network)
-            before = sums.get(part, Part(0, 0))
-            sums[part] = Part(before.bytes + count, before.parameters + math.prod(shape))
-    order = [f"grids 1/{_COARSEST >> stage}" for stage in range(3)] + ["decoder", *_PARTS.values()]
-    return {part: sums[part] for part in order if part in sums}
-
-
-def _part_of(name: str, network: NetworkConfig) -> str:
-    from nervcodec.network.config import GridConfig
-
-    owner, *rest = name.split(".")
-    if owner == "grids" and isinstance(network, GridConfig):
-        number = int(rest[0]) if rest and rest[0].isdecimal() else len(network.grids)
-        if number < len(network.grids):
-            return f"grids 1/{_COARSEST >> network.grids[number].stage}"
-    return _PARTS.get(owner, "decoder")
-
-
-def bytes_by_part(size: int, opened: Container) -> dict[str, int]:
-    """Bytes of the file by what they are for; the parts add up to ``size``."""
-    from nervcodec.formats.header import AUDIO, FRAME_TIMES
-
-    parts = {name: part.bytes for name, part in by_part(opened).items()}
-    for part, name in (("frame times", FRAME_TIMES), ("audio", AUDIO)):
-        parts[part] = opened.arrays[name].nbytes if name in opened.arrays else 0
-    parts["header and tables"] = size - sum(parts.values())
-    return {part: count for part, count in parts.items() if count}

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +27,29 @@ _EVERYTHING = -2.0  # below any score
 _PREVIEW_WIDTH = 480
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """The command's arguments; paths as they were given."""
+
+    words: tuple[str, ...]
+    k: int
+    per_patch: bool
+    min_score: float | None
+    image: str | None
+    sheet: str | None
+    clips: str | None
+    preview: bool
+    device: str
+    precision: str
+    force: bool
+    as_json: bool
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether what is not really there is left out."""
+        return self.min_score is None and not self.per_patch
+
+
 @click.command(epilog='Example: nervcodec search "sink" kitchen.nerv -k 5; or: search horse + stripes - zoo videos/')
 @click.argument("words", metavar="QUERY [+|- QUERY]... [FILE|FOLDER]...", nargs=-1)
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Moments to show.")
@@ -39,20 +63,7 @@ _PREVIEW_WIDTH = 480
 @options.force
 @options.as_json
 @options.debug
-def search(
-    words: tuple[str, ...],
-    k: int,
-    per_patch: bool,
-    min_score: float | None,
-    image: str | None,
-    sheet: str | None,
-    clips: str | None,
-    preview: bool,
-    device: str,
-    precision: str,
-    force: bool,
-    as_json: bool,
-) -> None:
+def search(**given: Any) -> None:
     """Find the moments and places that match a text, in .nerv files or in all of those below folders.
 
     Without FILE or FOLDER, searches every .nerv below the current folder. No pixel is decoded, save for --sheet,
@@ -64,37 +75,39 @@ def search(
     from nervcodec.search.moments import find_moments
     from nervcodec.search.query import split_words
 
+    wanted = _Wanted(**given)
     try:
-        query, rest = split_words(words, Path(image) if image else None)
+        query, rest = split_words(wanted.words, Path(wanted.image) if wanted.image else None)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     files = _containers(rest)
-    if sheet:
-        require_free(Path(sheet), force)
-    if clips:
-        require_folder(Path(clips))
+    if wanted.sheet:
+        require_free(Path(wanted.sheet), wanted.force)
+    if wanted.clips:
+        require_folder(Path(wanted.clips))
     problems: list[NervError] = []
     unread: list[str] = []
-    ask = _asker(query, device, min_score is None and not per_patch, unread)
-    indexes = _indexes(files, ask, device, precision, problems)
-    found = find_moments(indexes, ask, k, _EVERYTHING if min_score is None else min_score, per_patch)
+    ask = _asker(query, wanted.device, wanted.cut_off, unread)
+    indexes = _indexes(files, ask, wanted.device, wanted.precision, problems)
+    least = _EVERYTHING if wanted.min_score is None else wanted.min_score
+    found = find_moments(indexes, ask, wanted.k, least, wanted.per_patch)
     if len(problems) == len(files):
         raise problems[0]
     for problem in problems:
         remark(f"skipped: {problem}")
     for text in unread:
         remark(text)
-    if as_json:
+    if wanted.as_json:
         print_json([moment.to_json() for moment in found])
     elif found:
         _show(query, found)
     if not found:
-        calibrated = not unread and min_score is None and not per_patch
+        calibrated = not unread and wanted.cut_off
         hint = f"; --min-score {_EVERYTHING:g} shows what comes closest" if calibrated else ""
         remark(f'nothing matches "{query}"{hint}')
         return
-    if sheet or clips or preview:
-        _pictures(query, found, sheet, clips, preview and not as_json, device, precision, force)
+    if wanted.sheet or wanted.clips or wanted.preview:
+        _pictures(query, found, wanted)
 
 
 def _containers(paths: list[str]) -> list[Path]:
@@ -198,32 +211,23 @@ def _show(query: Query, found: list[Moment]) -> None:
     print_table(f'Moments that match "{query}"', ["", *head] if bars else head, rows)
 
 
-def _pictures(
-    query: Query,
-    found: list[Moment],
-    sheet: str | None,
-    clips: str | None,
-    preview: bool,
-    device: str,
-    precision: str,
-    force: bool,
-) -> None:
+def _pictures(query: Query, found: list[Moment], wanted: _Wanted) -> None:
     from nervcodec.cli.preview import show
     from nervcodec.cli.render import timecode
     from nervcodec.search import pictures
 
-    open_file = pictures.opener(device, precision)
     captions = [
         (f"{m.score:.3f}   {timecode(m.start_s)} - {timecode(m.end_s)}", f"{m.file.name}, frame {m.frame}")
         for m in found
     ]
-    if preview:
-        for moment, lines in zip(found, captions, strict=True):
-            say("  ".join(lines))
-            show(pictures.best_frame(moment, open_file, _PREVIEW_WIDTH))
-    if sheet:
-        image = pictures.contact_sheet(found, str(query), captions, open_file)
-        pictures.write_image(image, Path(sheet))
-    if clips:
-        for written in pictures.write_clips(found, Path(clips), open_file, force):
-            remark(f"wrote {written}")
+    with pictures.Opener(wanted.device, wanted.precision) as open_file:
+        if wanted.preview and not wanted.as_json:
+            for moment, lines in zip(found, captions, strict=True):
+                say("  ".join(lines))
+                show(pictures.best_frame(open_file(moment.file), moment, _PREVIEW_WIDTH))
+        if wanted.sheet:
+            image = pictures.contact_sheet(found, str(query), captions, open_file)
+            pictures.write_image(image, Path(wanted.sheet))
+        if wanted.clips:
+            for written in pictures.write_clips(found, Path(wanted.clips), open_file, wanted.force):
+                remark(f"wrote {written}")

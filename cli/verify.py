@@ -16,10 +16,11 @@ from nervcodec.cli import options
 def verify(file: str) -> None:
     """Check a container's checksums and structure; exit status 1 and the reason where it is damaged."""
     from nervcodec.cli.output import say
-    from nervcodec.formats.container import read
+    from nervcodec.formats.container import Container
 
-    opened = read(Path(file))
-    for segment in opened.header.segments:
-        opened.weights(segment.prefix)
+    with Container.at(Path(file)) as opened:
+        opened.verify()
+        for segment in opened.header.segments:
+            opened.weights(segment.prefix)
     count = len(opened.header.tensors)
     say(f"{file}: whole ({count} tensors, {opened.header.video.frame_count} frames)")

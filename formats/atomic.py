@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from nervcodec.errors import NervError, explained
 from nervcodec.formats.names import within
 
 _STEM_BYTES, _SUFFIX_BYTES = 60, 60  # of a temporary name, which has eight more characters in between
@@ -41,3 +42,16 @@ def replacing(target: Path) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(target: Path, kind: type[NervError], *also: type[Exception]) -> Iterator[Path]:
+    """As :func:`replacing`, for outputs that were asked for: what goes wrong is an error of ours.
+
+    Args:
+        target: the output.
+        kind: of error.
+        also: errors beside OSError that mean that the output cannot be written.
+    """
+    with explained(f"{target}: cannot be written", kind, *also), replacing(target) as temporary:
+        yield temporary

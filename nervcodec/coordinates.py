@@ -9,6 +9,23 @@ from nervcodec.indexing import position
 
 
 @dataclass(frozen=True)
+class Window:
+    """A part of a frame.
+
+    Attributes:
+        row, column: its place in the patch grid; where they are no whole numbers, it lies between patches.
+        x, y, width, height: in pixels.
+    """
+
+    row: float
+    column: float
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class PatchGrid:
     """A frame cut into rows x columns of patches whose sizes differ by at most one pixel.
 
@@ -38,6 +55,18 @@ class PatchGrid:
         top, bottom = row * self.height // self.rows, (row + 1) * self.height // self.rows
         left, right = column * self.width // self.columns, (column + 1) * self.width // self.columns
         return left, top, right - left, bottom - top
+
+    def window(self, row: int, column: int) -> Window:
+        """A patch; see :meth:`box`."""
+        return Window(row, column, *self.box(row, column))
+
+    def windows(self) -> list[Window]:
+        """All patches, row by row."""
+        return [self.window(row, column) for row in range(self.rows) for column in range(self.columns)]
+
+    def window_between(self, row: float, column: float) -> Window:
+        """A window of a patch's size between patches; see :meth:`box_between`."""
+        return Window(row, column, *self.box_between(row, column))
 
     def place(self, row: object, column: object) -> tuple[int, int]:
         """Row and column of a patch from 0, where negative numbers count from the last.

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The errors nervcodec raises on purpose. Each message says what is wrong, with which file, and what to do."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
 
 class NervError(Exception):
     """Base of every error that a caller of nervcodec may want to catch."""
@@ -24,3 +29,19 @@ class EncoderError(NervError):
 
 class DivergedError(NervError):
     """The fit produced values that are not finite, so there is nothing worth writing."""
+
+
+@contextlib.contextmanager
+def explained(what: str, kind: type[NervError], *also: type[Exception]) -> Iterator[None]:
+    """Turn an OSError of the block into one of ours: ``what``, a colon, and the system's reason.
+
+    Args:
+        what: what cannot be done with which file.
+        kind: of the error that is raised in its place.
+        also: other errors that stand for the same.
+    """
+    expected: tuple[type[Exception], ...] = (OSError, *also)
+    try:
+        yield
+    except expected as error:
+        raise kind(f"{what}: {getattr(error, 'strerror', None) or error}") from None

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -176,17 +176,58 @@ def open_original(video: OpenVideo, original: Path) -> tuple[VideoInfo, SourceOp
     return info, options
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What an evaluation looks at beside pixels.
+
+    Attributes:
+        dump_images: a folder for PNG images, about ten: original, decoded and amplified difference side by side.
+        retrieval: also compute reference embeddings and compare rankings, where the container has embeddings.
+        against: names of :data:`nervcodec.classical.CODECS` to encode the same frames with at the same bytes, in a list
+            or a text with commas.
+        queries: texts, or one, whose rankings are compared; None: those shipped with the package.
+        per_patch: also measure every patch of every frame by itself.
+    """
+
+    dump_images: str | os.PathLike[str] | None = None
+    retrieval: bool = True
+    against: str | Sequence[str] = ()
+    queries: str | Sequence[str] | None = None
+    per_patch: bool = False
+
+    def __post_init__(self) -> None:
+        self.codecs  # noqa: B018 - raises where there is none of that name
+
+    @property
+    def images(self) -> Path | None:
+        """The folder for images."""
+        return None if self.dump_images is None else Path(self.dump_images)
+
+    @property
+    def codecs(self) -> Sequence[str]:
+        """Names of codecs, checked.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        named = [self.against] if isinstance(self.against, str) else self.against
+        return parse_codecs(",".join(named)) if self.against else ()
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """Whose rankings are compared."""
+        if self.queries is None:
+            return fidelity.shipped_queries()
+        return [self.queries] if isinstance(self.queries, str) else self.queries
+
+
 def evaluate(
     path: str | os.PathLike[str],
     original: str | os.PathLike[str],
     device: str = "auto",
     precision: str = "auto",
     observer: Observer | None = None,
-    dump_images: str | os.PathLike[str] | None = None,
-    retrieval: bool = True,
-    against: str | Sequence[str] = (),
-    queries: str | Sequence[str] | None = None,
-    per_patch: bool = False,
+    **measures: Any,
 ) -> EvalReport:
     """Compare a container with the video it was made from.
 
@@ -195,33 +236,30 @@ def evaluate(
         original: the source, file or folder.
         device, precision: as :func:`nervcodec.open`.
         observer: told of progress.
-        dump_images: a folder for PNG images, about ten: original, decoded and amplified difference side by side.
-        retrieval: also compute reference embeddings and compare rankings, where the container has embeddings.
-        against: names of :data:`nervcodec.classical.CODECS` to encode the same frames with at the same bytes, in a list
-            or a text with commas.
-        queries: texts, or one, whose rankings are compared; None: those shipped with the package.
-        per_patch: also measure every patch of every frame by itself.
+        **measures: fields of :class:`Measures` by name, such as ``against="x265"``.
 
     Raises:
         ConfigError: an unknown codec, or a folder for images that cannot be one.
         ContainerError, VideoError, EncoderError: as opening either file or loading the encoder does.
     """
-    observer = observer or Observer()
-    path, original = Path(path), Path(original)
-    images = None if dump_images is None else Path(dump_images)
-    if images is not None:
-        require_folder(images)
-    against = parse_codecs(",".join([against] if isinstance(against, str) else against)) if against else ()
-    queries = [queries] if isinstance(queries, str) else queries
-    video = OpenVideo.at(path, device, precision)
+    wanted = Measures(**measures)
+    if wanted.images is not None:
+        require_folder(wanted.images)
+    with OpenVideo.at(Path(path), device, precision) as video:
+        return _compared(video, Path(original), observer or Observer(), wanted)
+
+
+def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Measures) -> EvalReport:
+    """See :func:`evaluate`."""
+    images, against, queries = measures.images, measures.codecs, measures.texts
     info, options = open_original(video, original)
     if against and info.frame_count != len(video):
         raise VideoError(
-            f"{path.name} holds {len(video)} of {info.frame_count} frames, which other codecs would encode"
+            f"{video.path.name} holds {len(video)} of {info.frame_count} frames, which other codecs would encode"
         )
     facts = video.header.video
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
-    judged = _judged_frames(video, roles) if retrieval and video.header.semantic else {}
+    judged = _judged_frames(video, roles) if measures.retrieval and video.header.semantic else {}
     wanted = {int(number) for parts in judged.values() for part in parts for number in part}
     looked_between = set(evenly(np.flatnonzero([role == FITTED for role in roles]), _LOOKED_BETWEEN))
     kept: dict[int, np.ndarray] = {}
@@ -244,22 +282,21 @@ def evaluate(
             if images is not None and number % max(1, len(video) // 10) == 0:
                 side_by_side = (source, frame, metrics.amplified_difference(frame, source))
                 write_pngs(images, [(number, np.concatenate(side_by_side, axis=1))], 5)
-            if per_patch:
+            if measures.per_patch:
                 patches += of_patches(number, frame, source, video.grid, roles[number])
             if number in wanted or number in looked_between:
                 kept[number] = np.array(source)
             observer.advance()
         if vmaf is not None:
             score = vmaf.score()
-    texts = queries if queries is not None else fidelity.shipped_queries()
-    found, cosines = _fidelity(video, kept, judged, texts, observer) if wanted else ({}, {})
+    found, cosines = _fidelity(video, kept, judged, queries, observer) if wanted else ({}, {})
     rows = [r._replace(cosine=float(cosines[r.frame].mean())) if r.frame in cosines else r for r in rows]
     patches = [
         p._replace(cosine=float(cosines[p.frame][p.row * video.grid.columns + p.column])) if p.frame in cosines else p
         for p in patches
     ]
     means = _means(rows)
-    size = path.stat().st_size
+    size = video.path.stat().st_size
     return EvalReport(
         psnr_db=float(np.mean([row.psnr_db for row in rows])),
         ssim=float(np.mean([row.ssim for row in rows])),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nervcodec.errors import ConfigError
+from nervcodec.errors import ConfigError, explained
 
 
 def require_free(target: Path, force: bool) -> None:
@@ -42,10 +42,10 @@ def require_folder(target: Path) -> None:
 
 
 def _there(target: Path) -> bool:
-    try:
-        target.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except (OSError, ValueError) as error:  # a ValueError for a name with a zero in it
-        raise ConfigError(f"{target}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+    # A ValueError for a name with a zero in it.
+    with explained(f"{target}: cannot be written", ConfigError, ValueError):
+        try:
+            target.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
     return True

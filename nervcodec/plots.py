@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nervcodec.errors import ConfigError
-from nervcodec.formats.atomic import replacing
+from nervcodec.formats.atomic import writing
 from nervcodec.formats.names import shown
 
 
@@ -54,9 +54,7 @@ def rate_distortion(curves: Mapping[str, Sequence[tuple[float, float]]], title: 
     axes.legend()
     figure.tight_layout()
     try:
-        with replacing(path) as temporary:
+        with writing(path, ConfigError, ValueError) as temporary:  # a ValueError for an unknown format
             figure.savefig(temporary, dpi=120, format=path.suffix.lstrip(".") or "png")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
     finally:
         plt.close(figure)

@@ -15,7 +15,7 @@ from PIL import Image
 from nervcodec.decoding import OpenVideo
 from nervcodec.errors import ConfigError, EncoderError
 from nervcodec.evaluation import EvalReport, FrameFigures, open_original
-from nervcodec.formats.atomic import replacing
+from nervcodec.formats.atomic import writing
 from nervcodec.formats.names import shown
 from nervcodec.metrics import AMPLIFIED, amplified_difference
 from nervcodec.search.ask import Answer, answer
@@ -64,23 +64,20 @@ def write_report(
     Raises:
         ConfigError: the page cannot be written.
     """
-    video = OpenVideo.at(path, device, precision)
-    sections = [
-        _summary(video, figures),
-        _plot(figures.per_frame),
-        _parts(parts),
-        _against(figures),
-        _extremes(video, Path(original), figures.per_frame),
-        _found(video),
-    ]
+    with OpenVideo.at(path, device, precision) as video:
+        sections = [
+            _summary(video, figures),
+            _plot(figures.per_frame),
+            _parts(parts),
+            _against(figures),
+            _extremes(video, Path(original), figures.per_frame),
+            _found(video),
+        ]
     title = escape(shown(f"{video.path.name} against {Path(original).name}"))
     page = f"<!doctype html>\n<html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>\n"
     page += f"<h1>{title}</h1>\n" + "\n".join(section for section in sections if section) + "\n</html>\n"
-    try:
-        with replacing(Path(out)) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from None
+    with writing(Path(out), ConfigError) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -224,7 +221,7 @@ def _found(video: OpenVideo) -> str:
     moments.sort(key=lambda pair: -pair[1].score)
     figures = ""
     for query, moment in moments[:_QUERIES]:
-        picture = best_frame(moment, lambda _: video, _WIDTH)
+        picture = best_frame(video, moment, _WIDTH)
         caption = f"&ldquo;{escape(query)}&rdquo;: {moment.score:.3f}, {moment.start_s:.2f} s to {moment.end_s:.2f} s"
         figures += f"<figure>{_image(picture)}<figcaption>{caption}</figcaption></figure>"
     return f"<h2>What search finds</h2><p class=faint>The best matches among the shipped queries.</p>{figures}"

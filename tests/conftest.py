@@ -7,11 +7,11 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forks import SCRIPT, Forks
 from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -103,12 +103,24 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 Run = Callable[..., subprocess.CompletedProcess]
 
 
+@pytest.fixture(scope="session")
+def _forks() -> Iterator[Forks]:
+    server = Forks()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """The command by its real entry point, in an empty folder."""
+def run(tmp_path: Path, _forks: Forks) -> Run:
+    """The command by its real entry point, in a process of its own, in an empty folder.
+
+    With something in the environment it is an interpreter of its own, too.
+    """
 
     def call(*arguments: object, cwd: Path = tmp_path, binary: bool = False, **env: str) -> subprocess.CompletedProcess:
-        command = [str(Path(sys.executable).with_name("nervcodec")), *map(str, arguments)]
+        if not env:
+            return _forks.run([str(argument) for argument in arguments], cwd, binary)
+        command = [SCRIPT, *map(str, arguments)]
         return subprocess.run(
             command, cwd=cwd, capture_output=True, text=not binary, env={**os.environ, **env}, timeout=300
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 import nervcodec
-from nervcodec.formats import container
+from nervcodec.formats.container import Container
 from nervcodec.formats.fields import to_json
 
 RECORDED = Path(__file__).parent / "golden" / "digests.json"
@@ -46,11 +46,11 @@ def digest(options: dict, clip: Path, folder: Path) -> str:
     """Of everything in the container but the time that the fit took."""
     out = folder / "a.nerv"
     nervcodec.encode(clip, out, force=True, **{**SHARED, **options})
-    opened = container.read(out)
-    header = replace(opened.header, fit=replace(opened.header.fit, fit_s=0.0))
-    result = hashlib.sha256(json.dumps(to_json(header), sort_keys=True).encode())
-    for name in sorted(opened.arrays):
-        result.update(opened.arrays[name].tobytes())
+    with Container.at(out) as opened:
+        header = replace(opened.header, fit=replace(opened.header.fit, fit_s=0.0))
+        result = hashlib.sha256(json.dumps(to_json(header), sort_keys=True).encode())
+        for name in sorted(header.tensors):
+            result.update(opened.array(name).tobytes())
     return result.hexdigest()[:32]
 
 

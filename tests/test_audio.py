@@ -10,7 +10,7 @@ import pytest
 
 import nervcodec
 from nervcodec.errors import ConfigError, VideoError
-from nervcodec.formats import container
+from nervcodec.formats.container import read_header
 from nervcodec.formats.header import AUDIO
 from nervcodec.video.writer import write_video
 
@@ -68,7 +68,7 @@ def test_sound_is_left_out_where_asked_or_absent(bunny, bikes, tmp_path):
     nervcodec.encode(bunny, tmp_path / "a.nerv", audio="none", **SMALL)
     nervcodec.encode(bikes, tmp_path / "b.nerv", duration_s=0.2, **SMALL)
     for name in ("a.nerv", "b.nerv"):
-        assert AUDIO not in container.read(tmp_path / name).arrays
+        assert AUDIO not in read_header(tmp_path / name).tensors
         assert nervcodec.open(tmp_path / name).sound() is None
     with pytest.raises(ConfigError, match="unknown audio"):
         nervcodec.encode(bunny, tmp_path / "c.nerv", audio="mp3", **SMALL)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nervcodec.errors import ContainerError
-from nervcodec.formats import bitstream, container
+from nervcodec.formats import bitstream
 from nervcodec.formats.bitstream import LARGEST, RoundedTensor, round_to_steps
+from nervcodec.formats.container import Container
 
 integers = hnp.arrays(
     np.int32,
@@ -143,8 +144,9 @@ import numpy as np
 if sys.argv[1] == "torch":
     import torch
     torch.set_num_threads(4)
-from nervcodec.formats import container
-weights = container.read(sys.argv[2]).weights("0/")
+from nervcodec.formats.container import Container
+with Container.at(sys.argv[2]) as opened:
+    weights = opened.weights("0/")
 assert ("torch" in sys.modules) == (sys.argv[1] == "torch")
 print(hashlib.sha256(b"".join(weights[name].tobytes() for name in sorted(weights))).hexdigest())
 """
@@ -179,9 +181,9 @@ def test_a_decoder_written_from_the_documentation_agrees(arrays):
 
 @pytest.mark.parametrize("name", ["version2_grid", "version2_pe"])
 def test_that_decoder_reads_the_golden_files(name):
-    file = container.read(Path(__file__).parent / "golden" / f"{name}.nerv")
-    theirs = reference_decoder.decode(file.arrays["0/weights"].tobytes())
-    ours = file.weights("0/")
+    with Container.at(Path(__file__).parent / "golden" / f"{name}.nerv") as file:
+        theirs = reference_decoder.decode(file.array("0/weights").tobytes())
+        ours = file.weights("0/")
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[tensor], theirs[tensor]) for tensor in ours)
 

@@ -10,9 +10,11 @@ import torch
 import nervcodec
 from nervcodec.errors import ConfigError, ContainerError, VideoError
 from nervcodec.events import Observer
-from nervcodec.formats import bitstream, container
+from nervcodec.formats import bitstream
+from nervcodec.formats.container import Container
 from nervcodec.metrics import psnr_db
 from nervcodec.network.grid_field import GridField
+from nervcodec.network.inputs import Inputs
 from nervcodec.video.reader import read_frames
 from nervcodec.video.source import SourceOptions, scan
 
@@ -71,9 +73,9 @@ def test_only_the_frames_asked_for_are_decoded(small_nerv, monkeypatch):
     rendered = []
     original = GridField.render
 
-    def recorded(self, frames):
-        rendered.append(frames.tolist())
-        return original(self, frames)
+    def recorded(self, inputs):
+        rendered.append(inputs.frames.tolist())
+        return original(self, inputs)
 
     monkeypatch.setattr(GridField, "render", recorded)
     video = nervcodec.open(small_nerv)
@@ -89,19 +91,21 @@ def test_precision_makes_little_difference(small_nerv, video):
 
 def test_search_decodes_the_semantic_head_alone(small_nerv, monkeypatch):
     video = nervcodec.open(small_nerv, device="cpu")
-    whole = [video._field(n) for n in range(2)]
+    whole = [video.network(n) for n in range(2)]
 
-    def refuse(self, index):
+    def refuse(*_arguments):
         raise AssertionError("the whole network was decoded")
 
-    monkeypatch.setattr(nervcodec.networks.Networks, "_load", refuse)
+    monkeypatch.setattr("nervcodec.decoding.networks.from_arrays", refuse)
     fresh = nervcodec.open(small_nerv, device="cpu")
     frames = torch.arange(25)
     for number, parts in enumerate(fresh.embedding_parts()):
         weight = parts.weight[:, None, None]
         found = parts.coefficients[parts.before] * (1 - weight) + parts.coefficients[parts.after] * weight
-        assert np.allclose(found, whole[number].coefficients(frames).numpy(), atol=1e-5)
-    names = [line.name for line in bitstream.read_table(container.read(small_nerv).arrays["0/weights"])[0]]
+        assert np.allclose(found, whole[number].coefficients(Inputs(frames)).numpy(), atol=1e-5)
+    with Container.at(small_nerv) as opened:
+        stream = opened.array("0/weights")
+    names = [line.name for line in bitstream.read_table(stream)[0]]
     semantic = [name.startswith("semantic.") for name in names]
     assert semantic == sorted(semantic, reverse=True)  # it comes first
 
@@ -254,8 +258,8 @@ def test_the_same_seed_gives_the_same_file(carphone, tmp_path):
     nervcodec.encode(carphone, tmp_path / "a.nerv", **settings)
     nervcodec.encode(carphone, tmp_path / "b.nerv", **settings)
     assert torch.get_num_threads() == threads
-    a, b = (container.read(tmp_path / name) for name in ("a.nerv", "b.nerv"))
-    assert all(np.array_equal(a.arrays[n], b.arrays[n]) for n in a.arrays)
+    with Container.at(tmp_path / "a.nerv") as a, Container.at(tmp_path / "b.nerv") as b:
+        assert all(np.array_equal(a.array(n), b.array(n)) for n in a.header.tensors)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +307,6 @@ def test_containers_that_lie_about_their_network(small_nerv, tmp_path):
     copy.write_bytes(small_nerv.read_bytes())
     for change in (
         lambda h: h["segments"][0]["network"]["geometry"].update(frames=10**7),
-        lambda h: h["segments"][0]["network"].update(widths=[8000, 8000, 8000]),
         lambda h: h["segments"][0]["network"].update(kind="x"),
         lambda h: h["segments"][1].update(prefix="0/"),
         lambda h: h.update(patch_grid=[1, 1]),
@@ -313,3 +316,10 @@ def test_containers_that_lie_about_their_network(small_nerv, tmp_path):
     ):
         with pytest.raises(ContainerError):
             nervcodec.open(tampered(copy, change))
+    # What the tensors show is found when a segment is first used, before memory for its network is taken.
+    lying = tampered(copy, lambda h: h["segments"][0]["network"].update(widths=[8000, 8000, 8000]))
+    with nervcodec.open(lying, device="cpu", precision="fp32") as video:
+        for ask in (lambda: video[0], lambda: video.embeddings([0])):
+            with pytest.raises(ContainerError, match=r"tampered\.nerv: tensor '[^']*': expected \([^:]*, stored \("):
+                ask()
+        assert video[30].shape == (136, 320, 3)

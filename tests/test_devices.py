@@ -13,10 +13,11 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from nervcodec import sizing
 from nervcodec.fitting import losses, rounding
 from nervcodec.fitting.data import Reference, SegmentData
+from nervcodec.fitting.units import units_of
 from nervcodec.network.build import build, stands_alone
 from nervcodec.network.config import Geometry, PatchConfig, SemanticConfig
 from nervcodec.network.grid_field import semantic_head
-from nervcodec.network.patch_field import PatchField
+from nervcodec.network.inputs import Inputs
 
 GEOMETRY = Geometry(6, 48, 64, 2, 4)
 CODES = (0, 2, 4)
@@ -25,9 +26,10 @@ POOLED = sizing.grid_config(GEOMETRY, 30_000, SemanticConfig(12, rank=4, grid_ch
 PATCH = PatchConfig(
     GEOMETRY, 1.25, 10, (3, 4), 8, (2, 2), 1.2, 6, SemanticConfig(12, hidden=8, rank=4, grid_channels=0, grid_times=1)
 )
+NETWORKS = {"grid": GRID, "grid, pooled": POOLED, "pe": PATCH}
 # Made before anything is fake, since the original method's network reads them.
 REAL_UNITS, REAL_FRAMES = torch.arange(3), torch.tensor([0, 5])
-NETWORKS = {"grid": GRID, "grid, pooled": POOLED, "pe": PATCH}
+REAL_INPUTS = {config: units_of(build(config)).inputs(REAL_UNITS) for config in NETWORKS.values()}
 
 
 @pytest.fixture(params=NETWORKS)
@@ -58,16 +60,16 @@ def test_a_mix_up_is_found(cuda):
 def test_the_forward_pass_and_both_losses(cuda, config):
     field = on(cuda, config)
     frames = torch.zeros(GEOMETRY.frames, GEOMETRY.height, GEOMETRY.width, 3, dtype=torch.uint8, device=cuda)
-    targets = field.pack_targets(frames)
-    units = REAL_UNITS
+    units, numbers = units_of(field), REAL_UNITS
+    targets = units.targets(frames)
     rows = torch.zeros(3, dtype=torch.long, device=cuda)
-    pixels, centred = field(units, with_semantics=True)
-    wanted = targets.index_select(0, units.to(cuda)).to(pixels.dtype) / 255 - 0.5
+    pixels, centred = field(REAL_INPUTS[config], with_semantics=True)
+    wanted = targets.index_select(0, numbers.to(cuda)).to(pixels.dtype) / 255 - 0.5
     assert pixels.device.type == centred.device.type == "cuda"
     for name in ("log-l2", "l1", "fusion6"):
         assert losses.PIXEL[name](pixels, wanted, field.unpack).device.type == "cuda"
     reference = torch.zeros(3, 8, 12, device=cuda)
-    packed = field.pack_embeddings(reference, rows, units.to(cuda))
+    packed = units.embeddings(reference, rows, numbers.to(cuda))
     variance = reference.square().sum()
     assert losses.semantic_loss(centred, packed, rows >= 0, variance).device.type == "cuda"
     assert losses.cosine_loss(centred, packed, rows >= 0).device.type == "cuda"
@@ -80,7 +82,7 @@ def test_rounding(cuda, config, monkeypatch):
     assert all(p.device.type == "cuda" for p in rounded.parameters())
     monkeypatch.setattr(rounding.torch, "rand", lambda shape, generator, device: torch.zeros(shape, device=device))
     with torch.no_grad():
-        pixels, _ = rounded(REAL_UNITS, True)
+        pixels, _ = rounded(REAL_INPUTS[config], True)
         assert pixels.device.type == rounded.bits_per_parameter().device.type == "cuda"
 
 
@@ -91,22 +93,20 @@ class FakeGenerator:
         return self
 
 
-def test_rendering_of_frames_patches_and_windows(cuda, config, monkeypatch):
-    monkeypatch.setattr(PatchField, "places", lambda _self, units: [(0.0, 0.5, 0.5)] * len(units))
+def test_rendering_of_frames_patches_and_windows(cuda, config):
     field = on(cuda, config)
     frames = REAL_FRAMES
     with torch.no_grad():
-        assert field.render(frames).shape == (2, 48, 64, 3)
-        assert field.render_patch(frames, 1, 2).shape == (2, 24, 16, 3)
-        between = field.render_between(frames, 0.5, 1.5)
+        assert field.render(Inputs(frames)).shape == (2, 48, 64, 3)
+        assert field.render(Inputs(frames, (GEOMETRY.patches.window(1, 2),))).shape == (2, 24, 16, 3)
+        between = field.render(Inputs(frames, (GEOMETRY.patches.window_between(0.5, 1.5),)))
     assert between.shape == (2, 24, 16, 3)
     assert between.device.type == "cuda"
 
 
-def test_the_semantic_head(cuda, config, monkeypatch):
-    monkeypatch.setattr(PatchField, "places", lambda _self, units: [(0.0, 0.5, 0.5)] * len(units))
+def test_the_semantic_head(cuda, config):
     field = on(cuda, config)
-    coefficients = field.coefficients(REAL_FRAMES)
+    coefficients = field.coefficients(Inputs(REAL_FRAMES))
     assert coefficients.shape == (2, 8, 4)
     embeddings = field.semantic.embeddings(field.semantic.directions(coefficients))
     assert embeddings.shape == (2, 8, 12)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+import itertools
 import math
 
 import numpy as np
@@ -21,6 +22,7 @@ from nervcodec.fitting.state import FitState
 from nervcodec.fitting.step import Stepper
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, SemanticConfig
+from nervcodec.network.inputs import Inputs
 
 CPU = Hardware("cpu", "fp32")
 
@@ -56,7 +58,7 @@ def random_embeddings(n=4, patches=8, dimension=12):
 
 def embeddings(field, frames):
     """Unit vectors ``(n, patches, D)`` as a network gives them."""
-    return field.semantic.embeddings(field.semantic.directions(field.coefficients(frames)))
+    return field.semantic.embeddings(field.semantic.directions(field.coefficients(Inputs(frames))))
 
 
 class Recorder(Observer):
@@ -229,7 +231,7 @@ def test_an_early_stop_keeps_what_there_is():
     assert not result.complete
     assert result.steps == 300
     with torch.inference_mode():
-        image = t.field.render(torch.tensor([0]))[0]
+        image = t.field.render(Inputs(torch.tensor([0])))[0]
     error = image - torch.from_numpy(moving_square()[0]).float() / 255
     assert error.square().mean() < 0.02
 
@@ -246,10 +248,10 @@ def test_a_batch_too_large_for_the_memory_goes_in_parts(limit, monkeypatch):
     notes, parts = Notes(), begun(config)
     forward = type(parts.field).forward
 
-    def small(self, units, with_semantics):
-        if len(units) > limit:
+    def small(self, inputs, with_semantics):
+        if len(inputs.frames) > limit:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return forward(self, units, with_semantics)
+        return forward(self, inputs, with_semantics)
 
     monkeypatch.setattr(type(parts.field), "forward", small)
     result = Loop(parts, notes).run()
@@ -306,9 +308,9 @@ def test_weights_ruined_by_the_last_step_are_not_kept():
 def test_rounding_leaves_the_field_as_it_is():
     state, _ = fitted(FitConfig(epochs=30, batch_size=4))
     with torch.inference_mode():
-        plain, _ = state.field(torch.arange(2), False)
-        rounded, _ = state.rounded(torch.arange(2), False)
-        again, _ = state.field(torch.arange(2), False)
+        plain, _ = state.field(Inputs(torch.arange(2)), False)
+        rounded, _ = state.rounded(Inputs(torch.arange(2)), False)
+        again, _ = state.field(Inputs(torch.arange(2)), False)
     assert not torch.equal(plain, rounded)
     assert torch.equal(plain, again)
     assert state.rounded.field is not state.field
@@ -318,9 +320,12 @@ def test_rounding_leaves_the_field_as_it_is():
 
 def test_time_ends_the_fit_and_the_schedule():
     recorder = Recorder()
-    _, result = fitted(FitConfig(time_s=1.0), recorder)
+    state = begun(FitConfig(time_s=1.0))
+    hundredths = itertools.count()  # one goes by whenever the time is asked for
+    result = Loop(state, ProgressHook(recorder), clock=lambda: next(hundredths) / 100).run()
     assert result.complete
-    assert 1.0 <= result.elapsed_s < 5.0
+    assert 1.0 <= result.elapsed_s < 1.02
+    assert 90 <= result.steps <= 100
     assert recorder.events[-1].fraction == 1.0
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 import nervcodec
 from nervcodec.formats import container
+from nervcodec.formats.container import Container
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -31,8 +32,8 @@ def test_old_files_decode_to_the_same_pictures(name):
     ("name", "pinned"), [("version1_grid", "90a9fa654be99b0e"), ("version2_grid", "b9ac8ad1affa7fa5")]
 )
 def test_the_numbers_they_hold_are_pinned(name, pinned):
-    opened = container.read(GOLDEN / f"{name}.nerv")
-    digests = {name: container.checksum(array) for name, array in opened.weights("0/").items()}
+    with Container.at(GOLDEN / f"{name}.nerv") as opened:
+        digests = {name: container.checksum(array) for name, array in opened.weights("0/").items()}
     assert container.digest(repr(sorted(digests.items())).encode()) == pinned
     assert opened.header.tool == "nervcodec 0.1.0"
     assert opened.header.semantic is None

@@ -4,11 +4,13 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_container import everything, write
 
 import nervcodec
 from nervcodec.cli.output import one_line
@@ -17,6 +19,7 @@ from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile
 from nervcodec.formats import container
 from nervcodec.formats.atomic import replacing
+from nervcodec.formats.container import Container
 from nervcodec.formats.names import NAME_BYTES, shortened, shown, within
 from nervcodec.outputs import require_folder, require_free
 from nervcodec.search.moments import Moment
@@ -110,7 +113,7 @@ def test_an_output_that_cannot_exist_is_refused_before_any_work(run, carphone, t
         with pytest.raises(ConfigError, match="cannot be written"):
             require_folder(wrong)
         with pytest.raises(ContainerError, match="cannot be read"):
-            container.read(wrong)
+            Container.at(wrong)
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match="is a file"):
         require_folder(tmp_path / "file")
@@ -128,11 +131,9 @@ def test_inputs_with_impossible_names_are_one_error(run, command):
 
 @pytest.mark.slow
 def test_an_original_that_a_stranger_named(run, tmp_path):
-    opened = container.read(GOLDEN)
+    header, arrays = everything(GOLDEN)
     for name in ("n" * 1000, "", ".."):
-        video = opened.header.video.__class__(**{**vars(opened.header.video), "source_name": name})
-        header = opened.header.__class__(**{**vars(opened.header), "video": video})
-        container.write(tmp_path / "a.nerv", header, opened.arrays)
+        write(tmp_path / "a.nerv", replace(header, video=replace(header.video, source_name=name)), arrays)
         result = run("eval", "a.nerv")
         assert result.returncode in (1, 2)
         assert "internal error" not in result.stderr
@@ -243,6 +244,6 @@ def test_pipes_and_devices_do_not_hang(run, folder):
     for command in ("info", "verify"):
         assert "pipe or device" in run(command, "pipe.nerv").stderr
     for path in ("/dev/zero", "pipe.nerv", "deep"):
-        for read in (container.read, container.read_header, container.fingerprint):
+        for read in (Container.at, container.read_header, container.fingerprint):
             with pytest.raises(ContainerError, match="pipe or device"):
                 read(Path(path))

@@ -13,8 +13,9 @@ from nervcodec import sizing
 from nervcodec.coordinates import PatchGrid, frame_coordinate
 from nervcodec.errors import ContainerError
 from nervcodec.fitting.rate_control import SizeGoal
+from nervcodec.fitting.units import units_of
 from nervcodec.network.blocks import pixel_shuffle, pixel_unshuffle
-from nervcodec.network.build import build, check_shapes, from_arrays, parameter_count, to_arrays
+from nervcodec.network.build import build, check_shapes, from_arrays, to_arrays
 from nervcodec.network.config import (
     Geometry,
     PatchConfig,
@@ -22,8 +23,11 @@ from nervcodec.network.config import (
     network_from_json,
     network_to_json,
 )
+from nervcodec.network.inputs import Inputs
 from nervcodec.network.interpolation import pooling_matrix, resampling_matrix
+from nervcodec.network.ownership import is_own
 from nervcodec.network.patch_field import positional_encoding
+from nervcodec.network.shapes import parameter_count
 from nervcodec.network.timeline import Timeline, entries_per_shot
 from nervcodec.options import NetworkOptions
 
@@ -59,7 +63,7 @@ def lively(config):
 def test_any_frame_size_comes_back_exactly(make, height, width):
     config = make(height, width)
     field = lively(config)
-    images = field.render(torch.tensor([0, 5]))
+    images = field.render(Inputs(torch.tensor([0, 5])))
     assert images.shape == (2, height, width, 3)
     patches = field.geometry.patches.boxes()
     assert embeddings(field, torch.tensor([0, 5, 2])).shape == (3, len(patches), 16)
@@ -71,12 +75,12 @@ def test_a_patch_alone_is_the_same_window_of_the_frame(height, width, autocast):
     field = lively(grid_config(height, width))
     grid = field.geometry.patches
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        frame = field.render(torch.tensor([3]))
+        frame = field.render(Inputs(torch.tensor([3])))
         scale = frame.std().item()
         for row in range(grid.rows):
             for column in range(grid.columns):
                 x, y, w, h = grid.box(row, column)
-                patch = field.render_patch(torch.tensor([3]), row, column)
+                patch = field.render(Inputs(torch.tensor([3]), (field.geometry.patches.window(row, column),)))
                 assert patch.shape == (1, h, w, 3)
                 difference = (patch - frame[:, y : y + h, x : x + w]).abs().max().item()
                 assert difference <= 1 / 255 * max(1.0, scale)
@@ -89,27 +93,29 @@ def test_positions_between_patches(height, width):
     """``grid``: the same window of the frame. ``pe``: at whole numbers the patch, and something else between."""
     grid = lively(grid_config(height, width))
     frames = torch.tensor([0, 3])
-    images = grid.render(frames)
+    images = grid.render(Inputs(frames))
     for row, column in ((0.5, 1.5), (1.0, 2.5), (0.5, 0.0)):
         x, y, w, h = grid.geometry.patches.box_between(row, column)
-        window = grid.render_between(frames, row, column)
+        window = grid.render(Inputs(frames, (grid.geometry.patches.window_between(row, column),)))
         assert window.shape == (2, h, w, 3)
         assert (window - images[:, y : y + h, x : x + w]).abs().max() < 1e-5
     patches = lively(patch_config(height, width))
-    small = patches.geometry.patches.box_between(0, 0)
-    exact = patches.render_between(frames, 1.0, 2.0)
-    assert torch.allclose(exact, patches.render_patch(frames, 1, 2)[:, : small[3], : small[2]])
-    assert not torch.allclose(exact, patches.render_between(frames, 0.5, 2.0))
+    places = patches.geometry.patches
+    small = places.box_between(0, 0)
+    exact = patches.render(Inputs(frames, (places.window_between(1.0, 2.0),)))
+    patch = patches.render(Inputs(frames, (places.window(1, 2),)))
+    assert torch.allclose(exact, patch[:, : small[3], : small[2]])
+    assert not torch.allclose(exact, patches.render(Inputs(frames, (places.window_between(0.5, 2.0),))))
     with pytest.raises(IndexError):
-        patches.geometry.patches.box_between(1.5, 0)
+        places.box_between(1.5, 0)
 
 
 def test_a_window_is_less_work_than_the_frame():
     field = lively(grid_config(640, 1280))
     seen = []
     field.stages[0].register_forward_hook(lambda module, args, out: seen.append(out.shape[1:3].numel()))
-    field.render_patch(torch.tensor([0]), 0, 0)
-    field.render(torch.tensor([0]))
+    field.render(Inputs(torch.tensor([0]), (field.geometry.patches.window(0, 0),)))
+    field.render(Inputs(torch.tensor([0])))
     assert seen[0] < seen[1] / 3
 
 
@@ -157,9 +163,10 @@ def test_targets_and_predictions_share_a_layout():
     for config in (grid_config(50, 70), patch_config(50, 70)):
         field = build(config)
         frames = torch.randint(0, 256, (6, 50, 70, 3), dtype=torch.uint8)
-        packed = field.pack_targets(frames)
-        assert packed.shape[0] == field.unit_count
-        prediction, _ = field(torch.tensor([0]), False)
+        units = units_of(field)
+        packed = units.targets(frames)
+        assert packed.shape[0] == units.count
+        prediction, _ = field(units.inputs(torch.tensor([0])), False)
         assert prediction.shape[1:] == packed.shape[1:]
         unit = field.unpack(packed[:1].float() / 255 - 0.5)[0]
         _, _, w, h = (0, 0, 70, 50) if unit.shape[0] == 50 else field.geometry.patches.box(0, 0)
@@ -180,8 +187,24 @@ def test_configurations_and_weights_survive_storage(config):
     assert network_from_json(data) == config
     field = lively(config)
     again = from_arrays(config, to_arrays(field))
-    assert torch.equal(field.render(torch.tensor([1])), again.render(torch.tensor([1])))
+    assert torch.equal(field.render(Inputs(torch.tensor([1]))), again.render(Inputs(torch.tensor([1]))))
     assert parameter_count(config) == sum(p.numel() for p in field.parameters())
+
+
+@pytest.mark.parametrize("config", [grid_config(48, 64), patch_config(48, 64)])
+def test_every_parameter_has_one_owner(config):
+    """What a grid network knows of places and times is the segment's own, the decoder may be shared."""
+    sizes = {name: p.numel() for name, p in build(config).named_parameters()}
+    own = {name for name in sizes if is_own(config, name)}
+    if isinstance(config, PatchConfig):
+        assert own == set(sizes)
+        return
+    kinds = {name.split(".")[0] for name in set(sizes) - own}
+    assert kinds == {"enter", "stages", "raise_", "pixels", "semantic"}
+    assert {name for name in own if name.startswith("grids.")} == {n for n in sizes if n.startswith("grids.")}
+    shared_config = replace(config, geometry=replace(config.geometry, frames=2 * config.geometry.frames))
+    longer = {name: p.numel() for name, p in build(shared_config).named_parameters()}
+    assert all(longer[name] == sizes[name] for name in set(sizes) - own)  # does not depend on the segment's length
 
 
 def test_the_original_networks_native_size():

@@ -14,18 +14,17 @@ from nervcodec import __version__, metrics
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.task import EncodedSegment
 from nervcodec.events import Observer
-from nervcodec.formats import container
 from nervcodec.formats.header import (
     AUDIO,
     FRAME_TIMES,
     FitRecord,
     Header,
     SemanticFacts,
-    StoredTensor,
     VideoFacts,
 )
 from nervcodec.formats.names import recorded
 from nervcodec.formats.quantization import STREAM, TensorCode
+from nervcodec.formats.writer import Writer
 from nervcodec.split import FITTED, HELD_OUT
 
 
@@ -111,30 +110,28 @@ def _written(plan: Plan, target: Path, done: Sequence[EncodedSegment], fit: FitR
     """Write header and arrays; returns the bytes of the file."""
     info, encoder, split = plan.info, plan.encoder, plan.wanted.split
     frames = sum(d.segment.frame_count for d in done)
-    arrays = {d.segment.prefix + "weights": d.stream for d in done}
-    tensors = {name: StoredTensor(container.checksum(a), TensorCode(STREAM)) for name, a in arrays.items()}
-    if info.variable_frame_rate:
-        times = info.times_s[:frames].astype("<f8")
-        arrays[FRAME_TIMES] = times
-        tensors[FRAME_TIMES] = StoredTensor(container.checksum(times))
-    if plan.audio:
-        arrays[AUDIO] = np.frombuffer(plan.audio, np.uint8)
-        tensors[AUDIO] = StoredTensor(container.checksum(arrays[AUDIO]))
     semantic = None
     if encoder is not None:
         sampled = sum(len(d.segment.embedded_frames) for d in done) / frames * float(info.frame_rate)
         semantic = SemanticFacts(encoder.name, encoder.dimension, round(sampled, 4))
-    header = Header(
-        video=_facts(plan, frames),
-        patch_grid=(plan.grid.rows, plan.grid.columns),
-        segments=tuple(d.segment for d in done),
-        tensors=tensors,
-        fit=fit,
-        tool=f"nervcodec {__version__}",
-        semantic=semantic,
-        split=(split.fitted, split.train, split.total) if split else None,
-    )
-    return container.write(target, header, arrays)
+    with Writer(target) as writer:
+        for d in done:
+            writer.add(d.segment.prefix + "weights", d.stream, TensorCode(STREAM))
+        if info.variable_frame_rate:
+            writer.add(FRAME_TIMES, info.times_s[:frames].astype("<f8"))
+        if plan.audio:
+            writer.add(AUDIO, np.frombuffer(plan.audio, np.uint8))
+        header = Header(
+            video=_facts(plan, frames),
+            patch_grid=(plan.grid.rows, plan.grid.columns),
+            segments=tuple(d.segment for d in done),
+            tensors=writer.tensors,
+            fit=fit,
+            tool=f"nervcodec {__version__}",
+            semantic=semantic,
+            split=(split.fitted, split.train, split.total) if split else None,
+        )
+        return writer.finish(header)
 
 
 def _facts(plan: Plan, frames: int) -> VideoFacts:

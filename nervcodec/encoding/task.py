@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nervcodec import metrics, sizing
+from nervcodec.decoding.pixels import rendered
 from nervcodec.device import Hardware, choose
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.data import SegmentData
@@ -24,6 +25,7 @@ from nervcodec.formats.header import Segment
 from nervcodec.network.build import build, from_arrays
 from nervcodec.network.config import NetworkConfig, network_to_json
 from nervcodec.network.field import Field
+from nervcodec.network.inputs import Inputs
 from nervcodec.network.shapes import parameter_count
 
 
@@ -188,8 +190,7 @@ def measure(
     """
     field = from_arrays(network, weights).to(hardware.device)
     result = np.empty(len(pixels))
-    with torch.inference_mode(), hardware.autocast():
-        for index, (number, source) in enumerate(zip(numbers, pixels, strict=True)):
-            image = field.render(torch.tensor([number]))[0].clamp_(0, 1).mul_(255).round_()
-            result[index] = metrics.psnr_db(image.to(torch.uint8).cpu().numpy(), source)
+    for index, (number, source) in enumerate(zip(numbers, pixels, strict=True)):
+        (image,) = rendered(field, Inputs(torch.tensor([number])), hardware)
+        result[index] = metrics.psnr_db(image, source)
     return result

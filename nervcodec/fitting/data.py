@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nervcodec.network.field import Field
+from nervcodec.fitting.units import Units
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Batches:
     """Units in batches: every unit once an epoch, in a new order each time.
 
     Args:
-        field: whose units they are.
+        units: of the segment.
         fitted: ``(N,)`` bool, the frames whose units are shown.
-        size: units in a batch; None for what suits the field.
+        size: units in a batch; None for what suits them.
         seed: of the order.
 
     Attributes:
@@ -90,10 +90,10 @@ class Batches:
         per_epoch: batches in an epoch.
     """
 
-    def __init__(self, field: Field, fitted: np.ndarray, size: int | None, seed: int):
-        units = torch.arange(field.unit_count)
-        self._units = units[torch.from_numpy(fitted)[field.unit_frames(units)]]
-        self.size = min(size or field.default_batch_size, len(self._units))
+    def __init__(self, units: Units, fitted: np.ndarray, size: int | None, seed: int):
+        numbers = torch.arange(units.count)
+        self._units = numbers[torch.from_numpy(fitted)[units.frames(numbers)]]
+        self.size = min(size or units.usual_batch, len(self._units))
         self.per_epoch = -(-len(self._units) // self.size)
         self._generator = torch.Generator().manual_seed(seed)
         self._order, self._position = torch.empty(0, dtype=torch.long), 0

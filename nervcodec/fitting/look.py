@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from nervcodec.fitting.facts import psnr_db
 from nervcodec.fitting.state import FitState
-
-PARTS = ("grids", "decoder", "rgb_head", "semantic_head")
-_OWNERS = {"grids": "grids", "pixels": "rgb_head", "semantic": "semantic_head"}
+from nervcodec.network.parts import PARTS, part_of
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,11 @@ def predict(state: FitState, frame: int) -> tuple[Tensor, Tensor, Tensor | None]
         Images ``(units, h, w, 3)`` float32 about [0, 1] and what they should be: one of the whole frame, or one a
         patch; and centred embeddings ``(P, D)`` or None.
     """
-    units = torch.nonzero(state.field.unit_frames(torch.arange(state.field.unit_count)) == frame)[:, 0]
-    units = units.to(state.hardware.device)
+    units = torch.nonzero(state.units.frames(torch.arange(state.units.count)) == frame)[:, 0]
     with_semantics = state.field.semantic is not None
     with state.hardware.autocast():
-        packed, centred = (state.rounded or state.field)(units, with_semantics)
-    target = state.targets.index_select(0, units).float() / 255 - 0.5
+        packed, centred = (state.rounded or state.field)(state.units.inputs(units), with_semantics)
+    target = state.targets.index_select(0, units.to(state.hardware.device)).float() / 255 - 0.5
     centred = None if centred is None else centred.float().flatten(0, 1)
     return state.field.unpack(packed).clamp(0, 1), state.field.unpack(target), centred
 
@@ -84,12 +81,16 @@ def evenly(frames: np.ndarray, count: int) -> list[int]:
 
 
 def by_part(field: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Learned parameters by what they are for, see :data:`PARTS`."""
-    parts: dict[str, list[nn.Parameter]] = {part: [] for part in PARTS}
+    """Learned parameters by what they are for: a part's name as tags write it, ``rgb_head`` for "RGB head"."""
+    parts: dict[str, list[nn.Parameter]] = {_tag(part): [] for part in PARTS}
     for name, parameter in field.named_parameters():
         if parameter.requires_grad:
-            parts[_OWNERS.get(name.split(".")[0], "decoder")].append(parameter)
+            parts[_tag(part_of(name))].append(parameter)
     return {part: members for part, members in parts.items() if members}
+
+
+def _tag(part: str) -> str:
+    return part.lower().replace(" ", "_")
 
 
 def gradient_norms(field: nn.Module) -> dict[str, float]:

@@ -54,6 +54,7 @@ class Loop:
         hooks: told of what happens.
         judge: needed where the settings name a PSNR to reach.
         measure_every_s: seconds between steps that are measured.
+        clock: seconds from any beginning.
 
     Raises:
         ConfigError: a PSNR to reach, and nothing that measures it.
@@ -65,11 +66,12 @@ class Loop:
         hooks: Hook | None = None,
         judge: Judge | None = None,
         measure_every_s: float = MEASURE_EVERY_S,
+        clock: Callable[[], float] = time.perf_counter,
     ):
         if state.config.psnr_db is not None and judge is None:
             raise ConfigError("a PSNR to reach needs something that measures it")
         self.state, self._hooks, self._judge = state, hooks or Hook(), judge
-        self._measure_every_s, self._next_check_s = measure_every_s, 0.0
+        self._measure_every_s, self._next_check_s, self._clock = measure_every_s, 0.0, clock
         self._stepper = Stepper(state, self._hooks.note)
 
     def run(self) -> FitResult:
@@ -83,9 +85,9 @@ class Loop:
         """
         state = self.state
         state.smoothed_mse, next_measure_s, complete = math.nan, 0.0, True
-        start = time.perf_counter() - state.elapsed_s
+        start = self._clock() - state.elapsed_s
         while True:
-            state.elapsed_s = time.perf_counter() - start
+            state.elapsed_s = self._clock() - start
             done = state.done(state.elapsed_s)
             if done >= 1:
                 break
@@ -107,7 +109,7 @@ class Loop:
             state.average.apply()
         if not Safeguard.all_finite(state.learned()):
             self._retreat(math.nan)
-        state.elapsed_s = time.perf_counter() - start
+        state.elapsed_s = self._clock() - start
         self._hooks.ended(state, 1.0 if complete else state.done(state.elapsed_s))
         return FitResult(state.steps, state.elapsed_s, complete, state.rounding_steps())
 
@@ -153,7 +155,7 @@ class Loop:
         if self._judge(state.field, state.rounding_steps()) >= state.config.psnr_db:
             return True
         state.average.swap()
-        now = time.perf_counter() - start
+        now = self._clock() - start
         self._next_check_s = now + _CHECK_SHARE * (now - state.elapsed_s)
         return False
 

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from nervcodec.errors import ConfigError
-from nervcodec.fitting.config import ADAM, ADAM_LR, MUON_LR
+from nervcodec.fitting.config import ADAM, ADAM_LR, MUON, MUON_LR
 from nervcodec.fitting.muon import Muon
+from nervcodec.network.blocks import Pointwise
 from nervcodec.network.field import Field
+from nervcodec.network.grids import FeatureGrid
 
 _GRID_LR, _OTHER_LR, _STEP_LR = 1.0, 0.15, 1.0  # times Muon's
 _USUAL_STEPS, _LENGTH_POWER = 1500, 0.25  # of a fit that Muon's rate suits; how the rate falls with more
@@ -22,17 +24,18 @@ class Optimizers:
 
     Args:
         field: whose parameters they move.
-        kind: ``muon`` or ``adam``.
+        kind: ``muon``, ``adam``, or None for Muon where the network has matrices.
         lr: learning rate; None for the usual one.
 
     Raises:
         ConfigError: Muon for a network without matrices.
     """
 
-    def __init__(self, field: Field, kind: str, lr: float | None):
+    def __init__(self, field: Field, kind: str | None, lr: float | None):
+        roles = parameter_roles(field)
+        kind = kind or (MUON if roles["matrices"] else ADAM)
         self.kind, self._is_chosen = kind, lr is not None
         self._lr = lr or (ADAM_LR if kind == ADAM else MUON_LR)
-        roles = field.parameter_roles()
         if kind == ADAM:
             everything = [p for role in roles.values() for p in role]
             self._adam = torch.optim.Adam(everything, lr=self._lr, betas=(0.9, 0.999), fused=True)
@@ -98,3 +101,18 @@ class Optimizers:
         """Go on from what :meth:`state` gave."""
         for optimizer, own in zip(self.all, state, strict=True):
             optimizer.load_state_dict(own)
+
+
+def parameter_roles(field: Field) -> dict[str, list[nn.Parameter]]:
+    """Trained parameters by how they are moved: ``matrices``, ``grids``, ``semantic``, ``others``."""
+    semantic = list(field.semantic.parameters()) if field.semantic is not None else []
+    grids = [module.values for module in field.modules() if isinstance(module, FeatureGrid)]
+    matrices = {id(module.weight) for module in field.modules() if isinstance(module, Pointwise)}
+    taken = {id(p) for p in [*semantic, *grids]}
+    rest = [p for p in field.parameters() if id(p) not in taken]
+    return {
+        "matrices": [p for p in rest if id(p) in matrices],
+        "grids": grids,
+        "semantic": [p for p in semantic if p.requires_grad],
+        "others": [p for p in rest if id(p) not in matrices],
+    }

@@ -20,6 +20,7 @@ from torch.func import functional_call
 
 from nervcodec.network.field import Field
 from nervcodec.network.grids import FeatureGrid
+from nervcodec.network.inputs import Inputs
 
 SMALL = 256  # tensors of fewer values are stored as float16: their table line would cost more than it saves
 COARSE = 0.4  # first step over standard deviation: about 3.4 bits a value, for steps that are then learned
@@ -157,14 +158,14 @@ class RoundedField:
         """What the fit learns about rounding."""
         return [p for rounding in self._roundings for p in rounding.parameters()]
 
-    def __call__(self, units: Tensor, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
         """As the field's own forward pass, with rounded weights."""
         rounded = {}
         if self.flat is not None:
             joined = self.flat(torch.cat([p.reshape(-1) for p in self.whole.values()]))
             pieces = joined.split([p.numel() for p in self.whole.values()])
             rounded = {name: x.view_as(p) for (name, p), x in zip(self.whole.items(), pieces, strict=True)}
-        return functional_call(self.field, rounded, (units, with_semantics))
+        return functional_call(self.field, rounded, (inputs, with_semantics))
 
     def bits_per_parameter(self) -> Tensor:
         """Rate of the weights that the last call used, over all parameters: a scalar with gradients."""

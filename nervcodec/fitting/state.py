@@ -19,6 +19,7 @@ from nervcodec.fitting.optimizers import Optimizers
 from nervcodec.fitting.rate_control import RateControl, SizeGoal
 from nervcodec.fitting.rounding import COARSE, FINE, RoundedField
 from nervcodec.fitting.safeguard import Safeguard
+from nervcodec.fitting.units import units_of
 from nervcodec.network.field import Field
 
 _RAW_LOSS = "cosine"  # the semantic loss that looks at embeddings as they are
@@ -35,7 +36,8 @@ class FitState:
         goal: what the stored weights should take, or None.
 
     Attributes:
-        targets: the frames in the field's packed layout, uint8.
+        units: what a row of a batch holds.
+        targets: the frames in the layout that the field predicts, ``(units, ...)`` uint8.
         fitted_frames, held_out_frames: their numbers.
         reference: embeddings to be fitted, or None.
         parameters: how many.
@@ -56,15 +58,16 @@ class FitState:
             raise ConfigError("a fit needs an end: a time or a number of epochs")
         self.field = field.to(hardware.device)
         self.config, self.hardware = config, hardware
-        self.targets = field.pack_targets(torch.from_numpy(data.frames).to(hardware.device))
+        self.units = units_of(field)
+        self.targets = self.units.targets(torch.from_numpy(data.frames).to(hardware.device))
         self.fitted_frames, self.held_out_frames = np.flatnonzero(data.is_fitted), np.flatnonzero(~data.is_fitted)
-        self.batches = Batches(field, data.is_fitted, config.batch_size, config.seed)
+        self.batches = Batches(self.units, data.is_fitted, config.batch_size, config.seed)
         self.part_size = self.batches.size
         self.parameters = sum(p.numel() for p in field.parameters())
         limit_bits = None if goal is None else 8 * goal.limit_bytes / self.parameters
         self.rate = RateControl(config.rate_weight, limit_bits, goal is not None and goal.reach)
         self.reference = self._begin_semantics(data)
-        self.optimizers = Optimizers(field, config.optimizer or field.default_optimizer, config.lr)
+        self.optimizers = Optimizers(field, config.optimizer, config.lr)
         self.average = RunningMean(field)
         self.safeguard, self.lr_scale = Safeguard(), 1.0
         self.rounded: RoundedField | None = None

@@ -85,11 +85,11 @@ class Stepper:
         state = self._state
         rows = None
         if state.reference is not None and state.semantics_active(done):
-            rows = state.reference.rows(state.field.unit_frames(units))
+            rows = state.reference.rows(state.units.frames(units))
             rows = rows if bool((rows >= 0).any()) else None
-        units = units.to(state.hardware.device)
+        inputs, units = state.units.inputs(units), units.to(state.hardware.device)
         with state.hardware.autocast():
-            prediction, centred = (state.rounded or state.field)(units, rows is not None)
+            prediction, centred = (state.rounded or state.field)(inputs, rows is not None)
         target = state.targets.index_select(0, units).to(prediction.dtype).mul_(1 / 255).sub_(0.5)
         loss = pixel = self._pixel_loss(prediction, target, state.field.unpack)
         semantic = bits = None
@@ -115,7 +115,7 @@ class Stepper:
         """Of the frames of a batch that have a reference; ``rows`` is -1 for those without."""
         state, labelled = self._state, rows >= 0
         assert state.reference is not None
-        reference = state.field.pack_embeddings(state.reference.centred, rows.clamp(min=0), units)
+        reference = state.units.embeddings(state.reference.centred, rows.clamp(min=0), units)
         if state.config.semantic_loss == "cosine":
             return losses.cosine_loss(centred, reference, labelled)
         return losses.semantic_loss(centred, reference, labelled, state.reference.variance)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from nervcodec.errors import ConfigError
+from nervcodec.errors import ConfigError, explained
 from nervcodec.fitting import look
 from nervcodec.fitting.facts import StepFacts, psnr_db
 from nervcodec.fitting.hooks import Hook
@@ -42,21 +43,20 @@ class TensorBoardLog(Hook):
     Args:
         folder: of the event files; one below it for each segment where there are several.
         share: of the fit's time that may go into it.
+        clock: seconds from any beginning.
 
     Raises:
         ConfigError: TensorBoard is not installed, or the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, share: float = _SHARE):
+    def __init__(self, folder: Path, share: float = _SHARE, clock: Callable[[], float] = time.perf_counter):
         require_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
-        try:
+        with explained(f"{folder}: cannot be written", ConfigError):
             folder.mkdir(parents=True, exist_ok=True)
             self.writer = SummaryWriter(str(folder))
-        except OSError as error:
-            raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}") from None
-        self._share, self._spent_s, self._look_s = share, 0.0, _LOOK_S
+        self._share, self._spent_s, self._look_s, self._clock = share, 0.0, _LOOK_S, clock
         self._started = False
 
     def measured(self, state: FitState, facts: StepFacts, done: float) -> None:
@@ -64,16 +64,16 @@ class TensorBoardLog(Hook):
         elapsed_s = state.elapsed_s
         if self._started and self._spent_s > self._share * elapsed_s:
             return
-        start = time.perf_counter()
+        start = self._clock()
         if not self._started:
             self._counts(state)
         self._scalars(state, facts)
         if self._spent_s + self._look_s <= self._share * elapsed_s:
-            looked = time.perf_counter()
+            looked = self._clock()
             self._look(state)
-            self._look_s = time.perf_counter() - looked
+            self._look_s = self._clock() - looked
         self._started = True
-        self._spent_s += time.perf_counter() - start
+        self._spent_s += self._clock() - start
 
     def ended(self, state: FitState, done: float) -> None:
         """A last look, and everything onto the disk."""

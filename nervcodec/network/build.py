@@ -12,6 +12,7 @@ from nervcodec.network.field import Field
 from nervcodec.network.grid_field import GridField, semantic_head
 from nervcodec.network.heads import SemanticHead
 from nervcodec.network.patch_field import PatchField
+from nervcodec.network.shapes import parameter_shapes
 
 SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin with
 
@@ -19,12 +20,6 @@ SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin
 def build(config: NetworkConfig) -> Field:
     """A network with random weights, drawn from torch's global generator."""
     return GridField(config) if isinstance(config, GridConfig) else PatchField(config)
-
-
-def parameter_count(config: NetworkConfig) -> int:
-    """Parameters of a network, computed without allocating it."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in build(config).parameters())
 
 
 def to_arrays(field: Field) -> dict[str, np.ndarray]:
@@ -42,8 +37,7 @@ def check_shapes(config: NetworkConfig, shapes: dict[str, tuple[int, ...]]) -> N
     Raises:
         ContainerError: a tensor is missing, surplus, or of another shape.
     """
-    with torch.device("meta"):
-        expected = {name: tuple(p.shape) for name, p in build(config).named_parameters()}
+    expected = parameter_shapes(config)
     for name in sorted(set(expected) | set(shapes)):
         if expected.get(name) != shapes.get(name):
             raise ContainerError(

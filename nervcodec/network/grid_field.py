@@ -14,21 +14,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nervcodec.network.blocks import Pointwise, ResidualBlock, pixel_shuffle, pixel_unshuffle
+from nervcodec.network.blocks import Pointwise, ResidualBlock, pixel_shuffle
 from nervcodec.network.config import CELL, STAGES, GridConfig
 from nervcodec.network.constants import Constants
 from nervcodec.network.field import Field
 from nervcodec.network.grids import FeatureGrid
 from nervcodec.network.heads import PixelHead, SemanticHead
+from nervcodec.network.inputs import Inputs
 from nervcodec.network.interpolation import pooling_matrix
 from nervcodec.network.timeline import Timeline
 
-# A batch of about so many pixels: smaller frames come several at a time, since a step has a cost of its own.
-_BATCH_PIXELS = 800_000
-_LARGEST_BATCH = 8
-
 # (top, bottom, left, right) in 16 x 16 pixel cells
-Window = tuple[int, int, int, int]
+Cells = tuple[int, int, int, int]
 
 
 def semantic_head(config: GridConfig) -> SemanticHead | None:
@@ -43,8 +40,6 @@ def semantic_head(config: GridConfig) -> SemanticHead | None:
 
 class GridField(Field):
     """See the module's docstring; sizes come from :class:`GridConfig`."""
-
-    default_optimizer = "muon"
 
     def __init__(self, config: GridConfig):
         super().__init__()
@@ -86,27 +81,25 @@ class GridField(Field):
         reach = sum(ResidualBlock.reach * depth / (1 << stage) for stage, depth in enumerate(self.config.depths))
         return -int(-reach // 1)
 
-    # ------------------------------------------------------------------ network
-
-    def _features(self, stage: int, frames: Tensor, window: Window) -> Tensor:
+    def _features(self, stage: int, frames: Tensor, cells: Cells) -> Tensor:
         """Grid features of a stage, ``(B, h, w, channels)``."""
-        scaled = tuple(edge << stage for edge in window)
+        top, bottom, left, right = (edge << stage for edge in cells)
         parts = [
-            grid(frames, scaled)
+            grid(frames, (top, bottom, left, right))
             for grid, shape in zip(self.grids, self.config.grids, strict=True)
             if shape.stage == stage
         ]
         return torch.cat(parts, dim=1).permute(0, 2, 3, 1).contiguous()
 
-    def _coarse(self, frames: Tensor, window: Window) -> Tensor:
+    def _coarse(self, frames: Tensor, cells: Cells) -> Tensor:
         """Shared features at 1/16, ``(B, h, w, width 0)``."""
-        return self.stages[0](self.enter[0](self._features(0, frames, window)))
+        return self.stages[0](self.enter[0](self._features(0, frames, cells)))
 
-    def _fine(self, x: Tensor, frames: Tensor, window: Window) -> Tensor:
+    def _fine(self, x: Tensor, frames: Tensor, cells: Cells) -> Tensor:
         """Shared features to packed pixels ``(B, 4h, 4w, 48)``."""
         for stage in (1, 2):
             x = pixel_shuffle(self.raise_[stage - 1](x), 2)
-            x = self.stages[stage](x + self.enter[stage](self._features(stage, frames, window)))
+            x = self.stages[stage](x + self.enter[stage](self._features(stage, frames, cells)))
         return self.pixels(x)
 
     def _pooled(self, coarse: Tensor) -> Tensor | None:
@@ -118,86 +111,41 @@ class GridField(Field):
         pooled = torch.einsum("ry,byxc,kx->brkc", down, coarse.float(), across)
         return pooled.flatten(1, 2)
 
-    @property
-    def _whole(self) -> Window:
-        return 0, self.cells[0], 0, self.cells[1]
+    def _cells(self, inputs: Inputs) -> Cells:
+        """What has to be computed: the whole frame, or a window and what its pixels depend on."""
+        rows, columns = self.cells
+        if not inputs.windows:
+            return 0, rows, 0, columns
+        (window,) = inputs.windows
+        return (
+            max(0, window.y // CELL - self.halo),
+            min(rows, -(-(window.y + window.height) // CELL) + self.halo),
+            max(0, window.x // CELL - self.halo),
+            min(columns, -(-(window.x + window.width) // CELL) + self.halo),
+        )
 
-    # ------------------------------------------------------------------ fitting
-
-    @property
-    def default_batch_size(self) -> int:
-        pixels = self.geometry.height * self.geometry.width
-        return max(1, min(_LARGEST_BATCH, round(_BATCH_PIXELS / pixels)))
-
-    @property
-    def unit_count(self) -> int:
-        return self.geometry.frames
-
-    def unit_frames(self, units: Tensor) -> Tensor:
-        return units
-
-    def pack_targets(self, frames: Tensor) -> Tensor:
-        height, width = self.cells[0] * CELL, self.cells[1] * CELL
-        down = torch.arange(height, device=frames.device).clamp(max=frames.shape[1] - 1)
-        across = torch.arange(width, device=frames.device).clamp(max=frames.shape[2] - 1)
-        if (height, width) != tuple(frames.shape[1:3]):
-            frames = frames[:, down][:, :, across]
-        return pixel_unshuffle(frames, PixelHead.factor)
-
-    def pack_embeddings(self, embeddings: Tensor, frame_rows: Tensor, units: Tensor) -> Tensor:
-        return embeddings[frame_rows]
-
-    def forward(self, units: Tensor, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
-        frames = units.to(self.device)
-        coarse = self._coarse(frames, self._whole)
+    def forward(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
+        frames, cells = inputs.frames.to(self.device), self._cells(inputs)
+        coarse = self._coarse(frames, cells)
         centred = None
         if with_semantics:
             assert self.semantic is not None
             centred = self.semantic(self._pooled(coarse), frames)
-        return self._fine(coarse, frames, self._whole), centred
+        return self._fine(coarse, frames, cells), centred
 
     def unpack(self, packed: Tensor) -> Tensor:
         return self.pixels.to_frame(packed)[:, : self.geometry.height, : self.geometry.width]
 
-    # ------------------------------------------------------------------ decoding
+    def render(self, inputs: Inputs) -> Tensor:
+        packed, _ = self(inputs, with_semantics=False)
+        if not inputs.windows:
+            return self.unpack(packed)
+        (window,), (first_row, _, first_column, _) = inputs.windows, self._cells(inputs)
+        top, left = window.y - first_row * CELL, window.x - first_column * CELL
+        return self.pixels.to_frame(packed)[:, top : top + window.height, left : left + window.width]
 
-    def render(self, frames: Tensor) -> Tensor:
-        packed, _ = self(frames, with_semantics=False)
-        return self.unpack(packed)
-
-    def render_patch(self, frames: Tensor, row: int, column: int) -> Tensor:
-        return self._render_box(frames, *self.geometry.patches.box(row, column))
-
-    def render_between(self, frames: Tensor, row: float, column: float) -> Tensor:
-        return self._render_box(frames, *self.geometry.patches.box_between(row, column))
-
-    def _render_box(self, frames: Tensor, x: int, y: int, width: int, height: int) -> Tensor:
-        halo = self.halo
-        window = (
-            max(0, y // CELL - halo),
-            min(self.cells[0], -(-(y + height) // CELL) + halo),
-            max(0, x // CELL - halo),
-            min(self.cells[1], -(-(x + width) // CELL) + halo),
-        )
-        frames = frames.to(self.device)
-        pixels = self.pixels.to_frame(self._fine(self._coarse(frames, window), frames, window))
-        top, left = y - window[0] * CELL, x - window[2] * CELL
-        return pixels[:, top : top + height, left : left + width]
-
-    def coefficients(self, frames: Tensor) -> Tensor:
+    def coefficients(self, inputs: Inputs) -> Tensor:
         assert self.semantic is not None
-        frames = frames.to(self.device)
-        pooled = self._pooled(self._coarse(frames, self._whole)) if self.semantic.needs_features else None
+        frames = inputs.frames.to(self.device)
+        pooled = self._pooled(self._coarse(frames, self._cells(inputs))) if self.semantic.needs_features else None
         return self.semantic.coefficients(pooled, frames)
-
-    def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
-        semantic = list(self.semantic.parameters()) if self.semantic is not None else []
-        grids = [grid.values for grid in self.modules() if isinstance(grid, FeatureGrid)]
-        taken = {id(p) for p in [*semantic, *grids]}
-        rest = [p for p in self.parameters() if id(p) not in taken]
-        return {
-            "matrices": [p for p in rest if p.ndim == 2],
-            "grids": grids,
-            "semantic": [p for p in semantic if p.requires_grad],
-            "others": [p for p in rest if p.ndim != 2],
-        }

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from nervcodec.network.blocks import NervBlock
 from nervcodec.network.config import PatchConfig
 from nervcodec.network.field import Field
 from nervcodec.network.heads import SemanticHead
+from nervcodec.network.inputs import Inputs
 
 
 def positional_encoding(coordinates: Tensor, base: float, levels: int) -> Tensor:
@@ -41,8 +43,6 @@ def positional_encoding(coordinates: Tensor, base: float, levels: int) -> Tensor
 class PatchField(Field):
     """See the module's docstring; sizes come from :class:`PatchConfig`."""
 
-    default_optimizer = "adam"
-
     def __init__(self, config: PatchConfig):
         super().__init__()
         self.config, self.geometry = config, config.geometry
@@ -55,53 +55,26 @@ class PatchField(Field):
         self.pixels = nn.Conv2d(widths[-1], 3, 3, padding=1)
         self.semantic = SemanticHead(widths[-1], config.semantic, (1, 1)) if config.semantic else None
 
-    def places(self, units: Tensor) -> list[tuple[float, float, float]]:
-        """``(B,)`` patch numbers, counted row by row through each frame, to their places in [0, 1]."""
-        grid, rows = self.geometry.patches, []
-        per_frame = grid.rows * grid.columns
-        for unit in units.tolist():
-            frame, patch = divmod(unit, per_frame)
-            row, column = divmod(patch, grid.columns)
-            rows.append(patch_coordinates(frame, row, column, self.geometry.frames, grid))
-        return rows
+    def coordinates(self, inputs: Inputs) -> list[tuple[float, float, float]]:
+        """Where each row of the question lies, (t, y, x) in [0, 1]."""
+        count, grid = self.geometry.frames, self.geometry.patches
+        return [patch_coordinates(frame, window.row, window.column, count, grid) for frame, window in inputs.each()]
 
-    def _trunk(self, coordinates: list[tuple[float, float, float]]) -> Tensor:
-        located = torch.tensor(coordinates, dtype=torch.float32, device=self.device)
+    def _trunk(self, inputs: Inputs) -> Tensor:
+        located = torch.tensor(self.coordinates(inputs), dtype=torch.float32, device=self.device)
         encoded = positional_encoding(located, self.config.base, self.config.levels)
         x = F.gelu(self.stem(encoded))
         return self.blocks(x.view(-1, self.config.fc_dim, *self.config.fc_hw))
 
-    @property
-    def default_batch_size(self) -> int:
-        return 8
-
-    @property
-    def unit_count(self) -> int:
-        return self.geometry.frames * self.geometry.patch_rows * self.geometry.patch_columns
-
-    def unit_frames(self, units: Tensor) -> Tensor:
-        return units // (self.geometry.patch_rows * self.geometry.patch_columns)
-
-    def pack_targets(self, frames: Tensor) -> Tensor:
-        """All patches as ``(units, h, w, 3)``, each brought to the largest patch's size by repeating its edge."""
-        height, width = self.geometry.patches.patch_size
-        patches = []
-        for x, y, w, h in self.geometry.patches.boxes():
-            down = (y + torch.arange(height, device=frames.device)).clamp(max=y + h - 1)
-            across = (x + torch.arange(width, device=frames.device)).clamp(max=x + w - 1)
-            patches.append(frames[:, down][:, :, across])
-        return torch.stack(patches, dim=1).flatten(0, 1)
-
-    def pack_embeddings(self, embeddings: Tensor, frame_rows: Tensor, units: Tensor) -> Tensor:
-        patch = units % (self.geometry.patch_rows * self.geometry.patch_columns)
-        return embeddings[frame_rows, patch][:, None]
-
-    def forward(self, units: Tensor, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
-        features = self._trunk(self.places(units))
+    def forward(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`Field.forward`, of one window for all frames or one for each; a window's layout is that of the
+        largest patch.
+        """
+        features = self._trunk(inputs)
         centred = None
         if with_semantics:
             assert self.semantic is not None
-            centred = self.semantic(features.float().mean(dim=(2, 3))[:, None], self.unit_frames(units))
+            centred = self.semantic(_pooled(features), inputs.frames)
         return self._pixels(features), centred
 
     def _pixels(self, features: Tensor) -> Tensor:
@@ -115,43 +88,25 @@ class PatchField(Field):
     def unpack(self, packed: Tensor) -> Tensor:
         return packed.float() + 0.5
 
-    def _units(self, frames: Tensor, patch: int) -> Tensor:
-        return frames * (self.geometry.patch_rows * self.geometry.patch_columns) + patch
-
-    def render(self, frames: Tensor) -> Tensor:
+    def render(self, inputs: Inputs) -> Tensor:
+        if inputs.windows:
+            (window,) = inputs.windows
+            packed, _ = self(inputs, with_semantics=False)
+            return self.unpack(packed)[:, : window.height, : window.width]
         grid = self.geometry.patches
-        result = torch.empty(len(frames), grid.height, grid.width, 3, device=self.device)
-        for row in range(grid.rows):
-            for column in range(grid.columns):
-                x, y, width, height = grid.box(row, column)
-                result[:, y : y + height, x : x + width] = self.render_patch(frames, row, column)
+        result = torch.empty(len(inputs.frames), grid.height, grid.width, 3, device=self.device)
+        for window in grid.windows():
+            across, down = slice(window.x, window.x + window.width), slice(window.y, window.y + window.height)
+            result[:, down, across] = self.render(replace(inputs, windows=(window,)))
         return result
 
-    def render_patch(self, frames: Tensor, row: int, column: int) -> Tensor:
-        _, _, width, height = self.geometry.patches.box(row, column)
-        packed, _ = self(self._units(frames, row * self.geometry.patch_columns + column), with_semantics=False)
-        return self.unpack(packed)[:, :height, :width]
-
-    def render_between(self, frames: Tensor, row: float, column: float) -> Tensor:
-        grid = self.geometry.patches
-        _, _, width, height = grid.box_between(row, column)
-        places = [patch_coordinates(frame, row, column, self.geometry.frames, grid) for frame in frames.tolist()]
-        return self.unpack(self._pixels(self._trunk(places)))[:, :height, :width]
-
-    def coefficients(self, frames: Tensor) -> Tensor:
+    def coefficients(self, inputs: Inputs) -> Tensor:
         assert self.semantic is not None
-        parts = []
-        for patch in range(self.geometry.patch_rows * self.geometry.patch_columns):
-            features = self._trunk(self.places(self._units(frames, patch))).float().mean(dim=(2, 3))
-            parts.append(self.semantic.coefficients(features[:, None], frames))
+        asked = [replace(inputs, windows=(window,)) for window in self.geometry.patches.windows()]
+        parts = [self.semantic.coefficients(_pooled(self._trunk(one)), inputs.frames) for one in asked]
         return torch.cat(parts, dim=1)
 
-    def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
-        semantic = list(self.semantic.parameters()) if self.semantic is not None else []
-        taken = {id(p) for p in semantic}
-        return {
-            "matrices": [],
-            "grids": [],
-            "semantic": [p for p in semantic if p.requires_grad],
-            "others": [p for p in self.parameters() if id(p) not in taken],
-        }
+
+def _pooled(features: Tensor) -> Tensor:
+    """``(B, C, H, W)`` of one patch each to its mean, ``(B, 1, C)`` float32."""
+    return features.float().mean(dim=(2, 3))[:, None]

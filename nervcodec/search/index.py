@@ -266,6 +266,7 @@ def open_index(path: Path, device: str = "auto", precision: str = "auto") -> Emb
             stored = None  # a damaged entry is replaced below
     from nervcodec.decoding import OpenVideo
 
-    index = EmbeddingIndex.of(OpenVideo.at(path, device, precision))
+    with OpenVideo.at(path, device, precision) as video:
+        index = EmbeddingIndex.of(video)
     cache.store_bytes(_KIND, name, index.to_bytes())
     return index

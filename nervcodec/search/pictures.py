@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from nervcodec.decoding import OpenVideo
-from nervcodec.errors import ConfigError
-from nervcodec.formats.atomic import replacing
+from nervcodec.errors import ConfigError, explained
+from nervcodec.formats.atomic import writing
 from nervcodec.formats.names import shown, within
 from nervcodec.outputs import require_free
 from nervcodec.search.moments import Moment
@@ -22,21 +21,45 @@ from nervcodec.video.writer import write_video
 _OUTLINE = (255, 64, 64)
 _TILE, _MARGIN, _CAPTION = 320, 12, 34  # pixels
 _COLUMNS = 4
+_KEPT_OPEN = 4  # containers
 _STEM_BYTES = 80  # of a container's name in those of its clips
 _INK, _PAPER, _FAINT = (24, 24, 24), (255, 255, 255), (110, 110, 110)
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-Opener = Callable[[Path], OpenVideo]
 
 
-def opener(device: str = "auto", precision: str = "auto") -> Opener:
-    """A function that opens containers and keeps the last few open."""
-    return lru_cache(maxsize=4)(lambda path: OpenVideo.at(path, device, precision))
+class Opener:
+    """Opens containers and keeps the last few open; a video may be used until so many others were asked for.
+
+    Args:
+        device, precision: as :func:`nervcodec.open`.
+    """
+
+    def __init__(self, device: str = "auto", precision: str = "auto"):
+        self._how, self._open = (device, precision), dict[Path, OpenVideo]()
+
+    def __call__(self, path: Path) -> OpenVideo:
+        """The video of a container.
+
+        Raises:
+            ContainerError: it cannot be opened.
+        """
+        video = self._open.pop(path, None) or OpenVideo.at(path, *self._how)
+        self._open[path] = video  # the latest is the last
+        if len(self._open) > _KEPT_OPEN:
+            self._open.pop(next(iter(self._open))).close()
+        return video
+
+    def __enter__(self) -> Opener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
 
 
-def best_frame(moment: Moment, open_file: Opener, width: int) -> Image.Image:
+def best_frame(video: OpenVideo, moment: Moment, width: int) -> Image.Image:
     """The moment's best frame, decoded, scaled to ``width`` pixels, its patch outlined."""
-    video = open_file(moment.file)
     image = Image.fromarray(video[moment.frame])
     scale = width / image.width
     image = image.resize((width, max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
@@ -55,9 +78,9 @@ def contact_sheet(
         moments: at least one.
         title: above all.
         captions: two lines for each moment.
-        open_file: see :func:`opener`.
+        open_file: see :class:`Opener`.
     """
-    tiles = [best_frame(moment, open_file, _TILE) for moment in moments]
+    tiles = [best_frame(open_file(moment.file), moment, _TILE) for moment in moments]
     columns = min(_COLUMNS, len(tiles))
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
     heights = [max(tile.height for tile in row) + _CAPTION + _MARGIN for row in rows]
@@ -97,11 +120,8 @@ def write_image(image: Image.Image, path: Path) -> None:
     Raises:
         ConfigError: the format is unknown or the place cannot be written.
     """
-    try:
-        with replacing(path) as temporary:
-            image.save(temporary, format=Image.registered_extensions().get(path.suffix.lower(), "PNG"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+    with writing(path, ConfigError, ValueError) as temporary:  # a ValueError for what a format does not hold
+        image.save(temporary, format=Image.registered_extensions().get(path.suffix.lower(), "PNG"))
 
 
 def write_clips(moments: Sequence[Moment], folder: Path, open_file: Opener, force: bool = False) -> Iterator[Path]:
@@ -114,10 +134,8 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_file: Opener, forc
         ConfigError: a file is there already and ``force`` is not given, or the folder cannot be made.
         VideoError: a clip cannot be written.
     """
-    try:
+    with explained(f"{folder}: cannot be made", ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made: {error.strerror or error}") from None
     targets = [folder / _clip_name(rank, moment) for rank, moment in enumerate(moments, 1)]
     for target in targets:
         require_free(target, force)

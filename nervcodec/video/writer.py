@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from nervcodec.errors import VideoError
-from nervcodec.formats.atomic import replacing
+from nervcodec.errors import VideoError, explained
+from nervcodec.formats.atomic import writing
 from nervcodec.video import ffmpeg
 from nervcodec.video.sound import Sound
 
@@ -77,21 +77,18 @@ def write_video(
         output += [*codec, "-crf", str(crf), "-pix_fmt", layout]
         if path.suffix.lower() in (".mp4", ".mov"):
             output += ["-movflags", "+faststart"]
-    try:
-        with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
-            arguments = _raw_input(width, height, rate)
-            if sound is not None and path.suffix.lower() != ".y4m":
-                arguments += sound.input_arguments(Path(folder) / "sound.mka")
-                output = ["-map", "0:v", "-map", "1:a", *sound.output_arguments(), *output]
-            with ffmpeg.Process([*arguments, *output, f"file:{temporary}"], write=True) as process:
-                count, status = _pump(frames, process)
-                if status:
-                    raise VideoError(f"{path}: cannot be written ({process.complaint()})")
-            if not count:
-                raise VideoError(f"{path}: no frame to write")
-            return count
-    except OSError as error:
-        raise VideoError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with writing(path, VideoError) as temporary, tempfile.TemporaryDirectory() as folder:
+        arguments = _raw_input(width, height, rate)
+        if sound is not None and path.suffix.lower() != ".y4m":
+            arguments += sound.input_arguments(Path(folder) / "sound.mka")
+            output = ["-map", "0:v", "-map", "1:a", *sound.output_arguments(), *output]
+        with ffmpeg.Process([*arguments, *output, f"file:{temporary}"], write=True) as process:
+            count, status = _pump(frames, process)
+            if status:
+                raise VideoError(f"{path}: cannot be written ({process.complaint()})")
+        if not count:
+            raise VideoError(f"{path}: no frame to write")
+        return count
 
 
 def write_y4m(
@@ -150,11 +147,8 @@ def write_png(path: Path, frame: np.ndarray) -> None:
     """Write one ``(H, W, 3)`` uint8 RGB frame as PNG, beside its target and renamed."""
     from PIL import Image
 
-    try:
-        with replacing(path) as temporary:
-            Image.fromarray(frame).save(temporary, format="PNG")
-    except OSError as error:
-        raise VideoError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with writing(path, VideoError) as temporary:
+        Image.fromarray(frame).save(temporary, format="PNG")
 
 
 def write_pngs(folder: Path, numbered: Iterable[tuple[int, np.ndarray]], digits: int) -> int:
@@ -163,10 +157,8 @@ def write_pngs(folder: Path, numbered: Iterable[tuple[int, np.ndarray]], digits:
     Raises:
         VideoError: the folder cannot be made or written.
     """
-    try:
+    with explained(f"{folder}: cannot be made", VideoError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VideoError(f"{folder}: cannot be made: {error.strerror or error}") from None
     count = 0
     for number, frame in numbered:
         write_png(folder / f"frame_{number:0{digits}d}.png", frame)

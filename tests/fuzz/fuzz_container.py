@@ -23,6 +23,7 @@ import atheris
 with atheris.instrument_imports(include=["nervcodec"]):
     from nervcodec.errors import ContainerError
     from nervcodec.formats import bitstream, container
+    from nervcodec.formats.container import Container
     from nervcodec.network.config import network_from_json
     from nervcodec.search.index import EmbeddingIndex, SegmentIndex
 
@@ -38,18 +39,20 @@ SEEDS = [GOLDEN / "version1_grid.nerv", GOLDEN / "version2_grid.nerv", GOLDEN / 
 _FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 _FILE = _FOLDER / "a.nerv"
 _REAL = SEEDS[1].read_bytes()
-_STREAM = container.read(SEEDS[1]).arrays["0/weights"]
+with Container.at(SEEDS[1]) as _seed:
+    _STREAM = _seed.array("0/weights")
 
 
 def whole_file(data: bytes) -> None:
     """Bytes as a file: header, arrays, weights."""
     _FILE.write_bytes(data)
     container.fingerprint(_FILE)
-    opened = container.read(_FILE)
-    for segment in opened.header.segments:
-        network_from_json(segment.network)
-        opened.stored(segment.prefix)
-        opened.weights(segment.prefix)
+    with Container.at(_FILE) as opened:
+        opened.verify()
+        for segment in opened.header.segments:
+            network_from_json(segment.network)
+            opened.stored(segment.prefix)
+            opened.weights(segment.prefix)
 
 
 def under_good_checksums(data: bytes) -> None:

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""The networks of an open container: read and built when they are needed, let go of at the end."""
+
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+
+from nervcodec.decoding.pool import Pool
+from nervcodec.device import Hardware
+from nervcodec.errors import ContainerError
+from nervcodec.formats.container import Container
+from nervcodec.formats.header import Segment
+from nervcodec.network.build import SEMANTIC, check_shapes, from_arrays, head_from_arrays, stands_alone
+from nervcodec.network.config import NetworkConfig, network_from_json
+from nervcodec.network.field import Field
+from nervcodec.network.heads import SemanticHead
+
+
+class Networks:
+    """Networks of a container by the number of their segment.
+
+    Args:
+        opened: a container.
+        hardware: device and precision.
+        pool: keeps them.
+
+    Raises:
+        ContainerError: its networks do not fit its video; the functions raise it where tensors are damaged or do not
+            fit their network.
+    """
+
+    def __init__(self, opened: Container, hardware: Hardware, pool: Pool):
+        self.path, self.header, self.hardware, self.pool = opened.path, opened.header, hardware, pool
+        self._container: Container | None = opened
+        self._owner = object()  # of its networks in the pool
+        self._let_go = weakref.finalize(self, pool.drop, self._owner)
+        self._configs = [self._checked(segment) for segment in self.header.segments]
+
+    def field(self, index: int) -> Field:
+        """The network of a segment."""
+        return self.pool.get(self._owner, index, lambda: self._load(index))
+
+    def head(self, index: int) -> SemanticHead:
+        """The semantic head of a segment; the rest of the network is not decoded where that stands alone."""
+        if not stands_alone(self._configs[index]):
+            head = self.field(index).semantic
+            assert head is not None
+            return head
+        return self.pool.get(self._owner, (SEMANTIC, index), lambda: self._load_head(index))
+
+    def close(self) -> None:
+        """Let go of the file and of its networks."""
+        if self._container is not None:
+            self._container.close()
+        self._container = None
+        self._let_go()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is left."""
+        return self._container is None
+
+    def contents(self) -> Container:
+        """The open file.
+
+        Raises:
+            ContainerError: it was let go of.
+        """
+        if self._container is None:
+            raise ContainerError(f"{self.path}: is closed; open it again with nervcodec.open")
+        return self._container
+
+    def _checked(self, segment: Segment) -> NetworkConfig:
+        """The configuration of a segment's network, once it fits the video."""
+        video = self.header.video
+        try:
+            config = network_from_json(segment.network)
+            geometry = config.geometry
+            if (geometry.frames, geometry.height, geometry.width) != (segment.frame_count, video.height, video.width):
+                raise ContainerError("the network's geometry is not the video's")
+            if (geometry.patch_rows, geometry.patch_columns) != self.header.patch_grid:
+                raise ContainerError("the network's patch grid is not the video's")
+            own, stated = ((None if s is None else s.dimension) for s in (config.semantic, self.header.semantic))
+            if own != stated:
+                raise ContainerError("the network's semantic head is not what the header says")
+            return config
+        except ContainerError as error:
+            raise ContainerError(f"{self.path}: {error}") from None
+
+    def _weights(self, index: int, beginning: str = "") -> dict[str, np.ndarray]:
+        """A segment's weights, decoded once their shapes are known to be those of its network."""
+        stored = self.contents().network(self.header.segments[index].prefix)
+        shapes = {name: shape for name, (shape, _) in stored.table().items()}
+        try:
+            check_shapes(self._configs[index], shapes)
+        except ContainerError as error:
+            raise ContainerError(f"{self.path}: {error}") from None
+        return stored.decode(beginning)
+
+    def _load(self, index: int) -> Field:
+        return from_arrays(self._configs[index], self._weights(index)).to(self.hardware.device)
+
+    def _load_head(self, index: int) -> SemanticHead:
+        return head_from_arrays(self._configs[index], self._weights(index, SEMANTIC)).to(self.hardware.device)

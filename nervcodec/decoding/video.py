@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""The open video: a sequence of frames, decoded when asked for."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast, overload
+
+import numpy as np
+import torch
+
+from nervcodec.coordinates import Window
+from nervcodec.decoding.file import OpenFile
+from nervcodec.decoding.pixels import Needs, most_at_once, needs, rendered, require_scale
+from nervcodec.decoding.rate import at_constant_rate
+from nervcodec.decoding.runs import runs
+from nervcodec.indexing import position
+from nervcodec.network.inputs import Inputs
+
+
+class OpenVideo(OpenFile, Sequence[np.ndarray]):
+    """Frames of a container.
+
+    >>> video = OpenVideo.at("kitchen.nerv")   # doctest: +SKIP
+    >>> len(video), video[0].shape             # doctest: +SKIP
+    (250, (272, 640, 3))
+
+    Frames are named by whole numbers, negative ones from the end; several by a list, an array, or an array of as many
+    booleans as there are frames.
+    """
+
+    def __len__(self) -> int:
+        return self.header.video.frame_count
+
+    @overload  # type: ignore[override]  # of a sequence of arrays, a part is an array
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> np.ndarray: ...
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        """One frame ``(H, W, 3)``, or those of a slice, list, range or array ``(n, H, W, 3)``, uint8 RGB.
+
+        Raises:
+            IndexError: no such frame.
+            TypeError: no whole numbers.
+        """
+        if isinstance(index, slice):
+            index = range(len(self))[index]
+        if not isinstance(index, (list, range)) and not getattr(index, "ndim", 0):
+            return next(self.frames([position(index, len(self))]))
+        frames = list(self.frames(cast("Iterable[int]", index)))
+        video = self.header.video
+        return np.stack(frames) if frames else np.empty((0, video.height, video.width, 3), np.uint8)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.frames()
+
+    def frame_at(self, seconds: float) -> np.ndarray:
+        """The frame on show at a time, ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            IndexError: before the start or after the end.
+        """
+        if not 0 <= seconds < self.header.video.duration_s:
+            raise IndexError(f"{seconds:g} s is outside the video, which ends at {self.header.video.duration_s:g} s")
+        return self[bisect.bisect_right(self._times, seconds + 1e-6) - 1]
+
+    def frames(self, numbers: Iterable[int] | None = None, scale: float = 1.0) -> Iterator[np.ndarray]:
+        """Decode frames one after the other; nothing else is decoded.
+
+        Args:
+            numbers: frame numbers in any order; None for all.
+            scale: factor on width and height, above 0 and at most 16.
+
+        Yields:
+            ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            IndexError: no such frame.
+            TypeError: no whole numbers.
+            ConfigError: the scale is out of range.
+        """
+        return self._rendered(self._chosen(numbers), (), scale)
+
+    def patch(self, frame: int, row: int, column: int) -> np.ndarray:
+        """One patch ``(h, w, 3)`` uint8 RGB; the rest of the frame is not computed.
+
+        Raises:
+            IndexError: no such frame or patch.
+        """
+        return next(self.patches([position(frame, len(self))], row, column))
+
+    def patches(self, numbers: Iterable[int] | None, row: int, column: int, scale: float = 1.0) -> Iterator[np.ndarray]:
+        """The same patch of several frames, see :meth:`patch` and :meth:`frames`."""
+        window = self.grid.window(*self.grid.place(row, column))
+        return self._rendered(self._chosen(numbers), (window,), scale)
+
+    def window_between(self, frame: int, row: float, column: float) -> np.ndarray:
+        """A window of a patch's size at a position between patches, ``(h, w, 3)`` uint8 RGB.
+
+        Args:
+            frame: its number.
+            row, column: position in the patch grid, see ``PatchGrid.box_between``.
+
+        Raises:
+            IndexError: no such frame, or the window does not lie within it.
+        """
+        window = self.grid.window_between(row, column)
+        return next(self._rendered(self._chosen([position(frame, len(self))]), (window,), 1.0))
+
+    def _rendered(self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float) -> Iterator[np.ndarray]:
+        """Frames, or a window of them, one after the other."""
+        require_scale(scale)
+        asked = runs(numbers, self._starts, most_at_once(self.header))
+        return (
+            image
+            for segment, local in asked
+            for image in rendered(
+                self._networks.field(segment), Inputs(torch.tensor(local), windows), self.hardware, scale
+            )
+        )
+
+    def needs(self, count: int, scale: float = 1.0) -> Needs:
+        """What decoding ``count`` frames takes, from the header alone."""
+        return needs(self.header, count, scale, self._networks.pool.limit_bytes)
+
+    def at_constant_rate(self, frames: Iterable[np.ndarray], numbers: range | None = None) -> Iterator[np.ndarray]:
+        """Repeat or drop frames of a variable rate so that they keep their times at :attr:`frame_rate`.
+
+        Args:
+            frames: in order, as :meth:`frames` gives them.
+            numbers: which those are, one after the other; None for all.
+        """
+        if not self.header.video.variable_frame_rate:
+            return iter(frames)
+        edges = [*self._times, self.header.video.duration_s]
+        return at_constant_rate(frames, range(len(self)) if numbers is None else numbers, edges, float(self.frame_rate))
