@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +26,7 @@ _STEM_BYTES = 80  # of a container's name in those of its clips
 _INK, _PAPER, _FAINT = (24, 24, 24), (255, 255, 255), (110, 110, 110)
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Open = Callable[[Path], OpenVideo]  # gives the video of a container
 
 
 class Opener:
@@ -58,7 +59,7 @@ class Opener:
             self._open.popitem()[1].close()
 
 
-def best_frame(moment: Moment, open_file: Opener, width: int) -> Image.Image:
+def best_frame(moment: Moment, open_file: Open, width: int) -> Image.Image:
     """The moment's best frame, decoded, scaled to ``width`` pixels, its patch outlined."""
     video = open_file(moment.file)
     image = Image.fromarray(video[moment.frame])
@@ -71,7 +72,7 @@ def best_frame(moment: Moment, open_file: Opener, width: int) -> Image.Image:
 
 
 def contact_sheet(
-    moments: Sequence[Moment], title: str, captions: Sequence[tuple[str, str]], open_file: Opener
+    moments: Sequence[Moment], title: str, captions: Sequence[tuple[str, str]], open_file: Open
 ) -> Image.Image:
     """Best frames in rows of four, with two lines below each.
 
@@ -79,7 +80,7 @@ def contact_sheet(
         moments: at least one.
         title: above all.
         captions: two lines for each moment.
-        open_file: see :class:`Opener`.
+        open_file: such as an :class:`Opener`.
     """
     tiles = [best_frame(moment, open_file, _TILE) for moment in moments]
     columns = min(_COLUMNS, len(tiles))
@@ -125,7 +126,7 @@ def write_image(image: Image.Image, path: Path) -> None:
         image.save(temporary, format=Image.registered_extensions().get(path.suffix.lower(), "PNG"))
 
 
-def write_clips(moments: Sequence[Moment], folder: Path, open_file: Opener, force: bool = False) -> Iterator[Path]:
+def write_clips(moments: Sequence[Moment], folder: Path, open_file: Open, force: bool = False) -> Iterator[Path]:
     """Decode each moment to a short video; the names carry rank, file and first and last frame.
 
     Yields:
