@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +26,7 @@ _STEM_BYTES = 80  # of a container's name in those of its clips
 _INK, _PAPER, _FAINT = (24, 24, 24), (255, 255, 255), (110, 110, 110)
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Open = Callable[[Path], OpenVideo]  # gives the video of a container
 
 
 class Opener:
@@ -70,7 +71,7 @@ def best_frame(video: OpenVideo, moment: Moment, width: int) -> Image.Image:
 
 
 def contact_sheet(
-    moments: Sequence[Moment], title: str, captions: Sequence[tuple[str, str]], open_file: Opener
+    moments: Sequence[Moment], title: str, captions: Sequence[tuple[str, str]], open_file: Open
 ) -> Image.Image:
     """Best frames in rows of four, with two lines below each.
 
@@ -78,7 +79,7 @@ def contact_sheet(
         moments: at least one.
         title: above all.
         captions: two lines for each moment.
-        open_file: see :class:`Opener`.
+        open_file: such as an :class:`Opener`.
     """
     tiles = [best_frame(open_file(moment.file), moment, _TILE) for moment in moments]
     columns = min(_COLUMNS, len(tiles))
@@ -124,7 +125,7 @@ def write_image(image: Image.Image, path: Path) -> None:
         image.save(temporary, format=Image.registered_extensions().get(path.suffix.lower(), "PNG"))
 
 
-def write_clips(moments: Sequence[Moment], folder: Path, open_file: Opener, force: bool = False) -> Iterator[Path]:
+def write_clips(moments: Sequence[Moment], folder: Path, open_file: Open, force: bool = False) -> Iterator[Path]:
     """Decode each moment to a short video; the names carry rank, file and first and last frame.
 
     Yields:
