@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Two workers of one thread each: on few cores torch is slower with more, and a worker takes up to 2 GB of memory.
+WORKERS ?= 2
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check lint format clean
@@ -23,10 +26,10 @@ demo: $(STAMP)  ## Encode, decode, evaluate and search a real clip, offline, on 
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/demo.py
 
 test: $(STAMP) lint  ## Run all tests
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(STAMP) lint  ## Run the tests that take no fit to speak of
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(STAMP)  ## Check style and types
 	$(BIN)/python -m ruff check .

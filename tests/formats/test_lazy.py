@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from containers import make, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_container import make, write
 
 import nervcodec
 from nervcodec.errors import ContainerError
@@ -26,7 +26,7 @@ from nervcodec.formats.writer import Writer
 from nervcodec.search.index import open_index
 from nervcodec.search.pictures import Opener
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 GIGABYTE = 1 << 30
 linux = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads Linux's accounts")
 

@@ -12,7 +12,7 @@ from nervcodec.formats.container import Container, read_header
 from nervcodec.network.build import SEMANTIC, build
 from nervcodec.network.parts import PARTS, RGB_HEAD, SEMANTIC_HEAD, bytes_by_part, part_of, weights_by_part
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize("make", [grid_config, patch_config])
@@ -42,7 +42,7 @@ def test_the_parts_of_a_file_add_up(name):
 
 
 def test_tensors_of_no_network_have_no_part(tmp_path):
-    from test_container import tampered
+    from containers import tampered
 
     for name in ("", "x.weight", "pixels_.weight", "0"):
         with pytest.raises(ContainerError, match="belongs to no part of a network"):

@@ -14,7 +14,7 @@ import nervcodec
 from nervcodec.formats import container
 from nervcodec.formats.container import Container
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize("name", ["version1_grid", "version1_pe", "version2_grid", "version2_pe"])

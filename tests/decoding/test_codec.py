@@ -301,7 +301,7 @@ def test_outputs_are_guarded(carphone, tmp_path, monkeypatch):
 
 
 def test_containers_that_lie_about_their_network(small_nerv, tmp_path):
-    from test_container import tampered
+    from containers import tampered
 
     copy = tmp_path / "a.nerv"
     copy.write_bytes(small_nerv.read_bytes())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fits import begun, random_embeddings
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_fitting import begun, random_embeddings
 
 import nervcodec
 from nervcodec import sizing
@@ -85,7 +85,7 @@ def test_counts_and_quality_are_those_of_the_fit(logged):
 
 
 def test_every_tag_is_documented(logged):
-    page = (Path(__file__).parents[1] / "docs" / "fitting.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "fitting.md").read_text()
     documented = re.findall(r"`([a-z_]+/[^`/ ]+)`", page)
     assert len(documented) > 30
     for wildcard, meaning in (("KIND", r"\\w+"), ("BLOCK", r"\\w+"), ("PART", r"\\w+"), ("N", r"\\d+")):

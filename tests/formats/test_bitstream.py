@@ -181,7 +181,7 @@ def test_a_decoder_written_from_the_documentation_agrees(arrays):
 
 @pytest.mark.parametrize("name", ["version2_grid", "version2_pe"])
 def test_that_decoder_reads_the_golden_files(name):
-    with Container.at(Path(__file__).parent / "golden" / f"{name}.nerv") as file:
+    with Container.at(Path(__file__).parents[1] / "golden" / f"{name}.nerv") as file:
         theirs = reference_decoder.decode(file.array("0/weights").tobytes())
         ours = file.weights("0/")
     assert ours.keys() == theirs.keys()

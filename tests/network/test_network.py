@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fits import embeddings
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_fitting import embeddings
 
 from nervcodec import sizing
 from nervcodec.coordinates import PatchGrid, frame_coordinate

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from containers import everything, write
 from hypothesis import given
 from hypothesis import strategies as st
-from test_container import everything, write
 
 import nervcodec
 from nervcodec.cli.output import one_line
@@ -25,7 +25,7 @@ from nervcodec.outputs import require_folder, require_free
 from nervcodec.search.moments import Moment
 from nervcodec.search.pictures import _clip_name
 
-GOLDEN = Path(__file__).parent / "golden" / "version2_pe.nerv"
+GOLDEN = Path(__file__).parents[1] / "golden" / "version2_pe.nerv"
 TINY = ["--duration", "0.2s", "--epochs", "1", "--encoder", "none", "--scale", "0.25"]
 STRICT = {"PYTHONIOENCODING": "utf-8:strict"}
 ODD = os.fsdecode(b"b\xffad\tna\nme\x1b[31m\xe2\x80\xae.nerv")

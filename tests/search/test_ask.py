@@ -12,7 +12,7 @@ from nervcodec.semantic import cache
 from nervcodec.semantic.classes import Blends, Words, class_names, read_words
 from nervcodec.semantic.encoder import ClassEncoder, load
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Small fits for tests."""
+
+import numpy as np
+import torch
+
+from nervcodec import sizing
+from nervcodec.device import Hardware
+from nervcodec.events import Observer
+from nervcodec.fitting.data import SegmentData
+from nervcodec.fitting.hooks import ProgressHook
+from nervcodec.fitting.loop import Loop
+from nervcodec.fitting.state import FitState
+from nervcodec.network.build import build
+from nervcodec.network.config import Geometry, SemanticConfig
+from nervcodec.network.inputs import Inputs
+
+CPU = Hardware("cpu", "fp32")
+
+
+def moving_square(frames=8, height=48, width=64):
+    video = np.full((frames, height, width, 3), 60, np.uint8)
+    for i in range(frames):
+        video[i, 10:30, 4 + 4 * i : 24 + 4 * i] = (220, 120, 30)
+    return video
+
+
+def begun(config, video=None, embeddings=None, semantic=False, goal=None):
+    """A fit at its beginning."""
+    video = moving_square() if video is None else video
+    geometry = Geometry(*video.shape[:3], 2, 4)
+    torch.manual_seed(0)
+    head = SemanticConfig(12, grid_channels=4, grid_times=4) if semantic else None
+    field = build(sizing.grid_config(geometry, 30_000, head))
+    rows = np.arange(0, len(video), 2) if embeddings is not None else None
+    return FitState(field, SegmentData(video, embeddings, rows), config, CPU, goal)
+
+
+def fitted(config, observer=None, measure_every_s=0.25, **more):
+    """(state, result) of a fit at its end."""
+    state = begun(config, **more)
+    return state, Loop(state, ProgressHook(observer or Observer()), measure_every_s=measure_every_s).run()
+
+
+def random_embeddings(n=4, patches=8, dimension=12):
+    x = np.random.default_rng(0).normal(size=(n, patches, dimension)).astype(np.float32) + 1
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def embeddings(field, frames):
+    """Unit vectors ``(n, patches, D)`` as a network gives them."""
+    return field.semantic.embeddings(field.semantic.directions(field.coefficients(Inputs(frames))))
