@@ -18,7 +18,7 @@ from pathlib import Path
 from machine import print_rows, save
 
 import nervcodec
-from nervcodec import classical
+from nervcodec.evaluation import classical
 from nervcodec.video.source import SourceOptions, scan
 
 CASES = [

@@ -21,8 +21,9 @@ from end_to_end import clip
 from machine import RESULTS, print_rows, save
 
 import nervcodec
-from nervcodec import classical, metrics, plots
-from nervcodec.classical import CODECS, Point
+from nervcodec import metrics
+from nervcodec.evaluation import classical, plots
+from nervcodec.evaluation.classical import CODECS, Point
 from nervcodec.ranges import parse_duration, parse_pair, parse_size
 from nervcodec.video.source import SourceOptions, VideoInfo, scan
 

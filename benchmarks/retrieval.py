@@ -25,6 +25,7 @@ from scipy.cluster.vq import kmeans2
 import nervcodec
 from nervcodec.coordinates import PatchGrid
 from nervcodec.device import choose
+from nervcodec.evaluation import fidelity
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.bitstream import RoundedTensor, round_to_steps
@@ -34,7 +35,6 @@ from nervcodec.network.timeline import Timeline
 from nervcodec.options import PRESETS
 from nervcodec.ranges import parse_duration
 from nervcodec.search.index import EmbeddingIndex
-from nervcodec.semantic import fidelity
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT, parse_split

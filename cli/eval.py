@@ -13,11 +13,11 @@ import click
 from nervcodec.cli import options
 
 if TYPE_CHECKING:
-    from nervcodec.evaluation import EvalReport
+    from nervcodec.evaluation.compare import EvalReport
 
 
 def _codecs(text: str) -> list[str]:
-    from nervcodec.classical import parse_codecs
+    from nervcodec.evaluation.classical import parse_codecs
 
     return parse_codecs(text)
 
@@ -72,8 +72,8 @@ def evaluate(**given: Any) -> None:
     """
     from nervcodec.cli.progress import observer
     from nervcodec.cli.render import print_json, print_pairs
-    from nervcodec.evaluation import evaluate as run
-    from nervcodec.semantic.fidelity import read_queries
+    from nervcodec.evaluation.compare import evaluate as run
+    from nervcodec.evaluation.fidelity import read_queries
 
     wanted = _Wanted(**given)
     original = _original(wanted)
@@ -106,8 +106,8 @@ def _original(wanted: _Wanted) -> str:
 
 def _require_outputs(wanted: _Wanted) -> None:
     """Refuse outputs that cannot be written before anything is measured."""
+    from nervcodec.evaluation.plots import require_matplotlib
     from nervcodec.outputs import require_folder, require_free
-    from nervcodec.plots import require_matplotlib
 
     if wanted.plot:
         if not wanted.against:
@@ -123,11 +123,11 @@ def _require_outputs(wanted: _Wanted) -> None:
 def _write_files(wanted: _Wanted, original: str, report: EvalReport) -> None:
     """Tables, curves and the page, those that were asked for."""
     from nervcodec.errors import ConfigError
+    from nervcodec.evaluation.plots import rate_distortion
+    from nervcodec.evaluation.report import write_report
     from nervcodec.formats.atomic import writing
     from nervcodec.formats.container import Container
     from nervcodec.network.parts import bytes_by_part, weights_by_part
-    from nervcodec.plots import rate_distortion
-    from nervcodec.report import write_report
 
     for table, text in ((wanted.per_frame, report.per_frame_csv), (wanted.per_patch, report.per_patch_csv)):
         if table:

@@ -18,9 +18,9 @@ import numpy as np
 from nervcodec.errors import ContainerError
 from nervcodec.formats import bitstream
 from nervcodec.formats.arrays import ArrayFile, bytes_of
+from nervcodec.formats.codes import STREAM, TensorCode, dequantize
 from nervcodec.formats.fields import from_json
 from nervcodec.formats.header import AUDIO, FORMAT, FORMAT_VERSION, FRAME_TIMES, Header
-from nervcodec.formats.quantization import STREAM, TensorCode, dequantize
 
 _DIGEST_BYTES = 8
 

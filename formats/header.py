@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from nervcodec.formats.quantization import TensorCode
+from nervcodec.formats.codes import TensorCode
 
 FORMAT = "nerv"
 FORMAT_VERSION = 2

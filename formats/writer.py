@@ -17,10 +17,10 @@ import numpy as np
 from nervcodec.errors import ContainerError, explained
 from nervcodec.formats.arrays import bytes_of, head, little_endian
 from nervcodec.formats.atomic import writing
+from nervcodec.formats.codes import TensorCode
 from nervcodec.formats.container import checksum, digest
 from nervcodec.formats.fields import to_json
 from nervcodec.formats.header import FORMAT, FORMAT_VERSION, Header, StoredTensor
-from nervcodec.formats.quantization import TensorCode
 
 _PIECE = 1 << 20  # bytes copied at once
 

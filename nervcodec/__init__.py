@@ -21,7 +21,7 @@ _LAZY = {
     "encode": ("nervcodec.encoding", "encode"),
     "open": ("nervcodec.api", "open_video"),
     "NervVideo": ("nervcodec.api", "NervVideo"),
-    "evaluate": ("nervcodec.evaluation", "evaluate"),
+    "evaluate": ("nervcodec.evaluation.compare", "evaluate"),
     "NervError": ("nervcodec.errors", "NervError"),
 }
 __all__ = ["NervError", "NervVideo", "__version__", "encode", "evaluate", "open"]
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nervcodec.api import open_video as open
     from nervcodec.encoding import encode
     from nervcodec.errors import NervError
-    from nervcodec.evaluation import evaluate
+    from nervcodec.evaluation.compare import evaluate
 
 
 def __getattr__(name: str) -> Any:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec.formats import container
+from nervcodec.formats.codes import FLOAT16, TensorCode
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
-from nervcodec.formats.quantization import FLOAT16, TensorCode
 from nervcodec.formats.writer import Writer
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nervcodec.errors import ConfigError
 from nervcodec.ranges import parse_duration, parse_frames, parse_pair, parse_scale, parse_size
-from nervcodec.segments import segment_lengths
+from nervcodec.video.segments import segment_lengths
 
 TIMES = np.arange(250) / 25
 

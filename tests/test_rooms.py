@@ -27,6 +27,7 @@ MAY_NOT = {
     "nervcodec.fitting": ["nervcodec.video", "nervcodec.semantic", "nervcodec.search", "nervcodec.decoding"],
     "nervcodec.search": ["nervcodec.fitting", "nervcodec.encoding", "nervcodec.evaluation", "nervcodec.api"],
     "nervcodec.encoding": ["nervcodec.search", "nervcodec.evaluation", "nervcodec.api"],
+    "nervcodec.evaluation": ["nervcodec.encoding", "nervcodec.api"],
     "nervcodec.": ["nervcodec.cli", "click", "rich"],
 }
 EXEMPT = {"nervcodec.cli", "nervcodec.__main__"}  # from the last row

@@ -14,6 +14,7 @@ from nervcodec import __version__, metrics
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.task import EncodedSegment
 from nervcodec.events import Observer
+from nervcodec.formats.codes import STREAM, TensorCode
 from nervcodec.formats.header import (
     AUDIO,
     FRAME_TIMES,
@@ -23,7 +24,6 @@ from nervcodec.formats.header import (
     VideoFacts,
 )
 from nervcodec.formats.names import recorded
-from nervcodec.formats.quantization import STREAM, TensorCode
 from nervcodec.formats.writer import Writer
 from nervcodec.split import FITTED, HELD_OUT
 

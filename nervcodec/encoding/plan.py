@@ -15,8 +15,8 @@ from nervcodec.events import Observer
 from nervcodec.fitting.rate_control import SizeGoal
 from nervcodec.network.config import Geometry
 from nervcodec.options import EncodeOptions
-from nervcodec.segments import segment_lengths
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
+from nervcodec.video.segments import segment_lengths
 from nervcodec.video.sound import packets
 from nervcodec.video.source import VideoInfo, scan
 

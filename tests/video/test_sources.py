@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from nervcodec.errors import VideoError
-from nervcodec.segments import segment_lengths
 from nervcodec.video.probe import parse_streams
 from nervcodec.video.reader import read_frames
+from nervcodec.video.segments import segment_lengths
 from nervcodec.video.source import SourceOptions, scan
 
 NERV = Path(sys.executable).with_name("nervcodec")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nervcodec.errors import ContainerError
-from nervcodec.formats.quantization import AFFINE8, FLOAT16, TensorCode, dequantize
+from nervcodec.formats.codes import AFFINE8, FLOAT16, TensorCode, dequantize
 
 
 def test_codes_are_pinned():

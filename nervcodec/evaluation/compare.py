@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nervcodec import metrics
-from nervcodec.classical import Point, Vmaf, curves_at, parse_codecs
 from nervcodec.decoding import OpenVideo
 from nervcodec.errors import VideoError
+from nervcodec.evaluation import fidelity
+from nervcodec.evaluation.classical import Point, Vmaf, curves_at, parse_codecs
+from nervcodec.evaluation.patches import BetweenPatches, PatchFigures, between_patches, of_patches
 from nervcodec.events import Observer
 from nervcodec.fitting.look import evenly
 from nervcodec.outputs import require_folder
-from nervcodec.patchwise import BetweenPatches, PatchFigures, between_patches, of_patches
-from nervcodec.semantic import fidelity
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT, FrameSplit
@@ -183,8 +183,8 @@ class Measures:
     Attributes:
         dump_images: a folder for PNG images, about ten: original, decoded and amplified difference side by side.
         retrieval: also compute reference embeddings and compare rankings, where the container has embeddings.
-        against: names of :data:`nervcodec.classical.CODECS` to encode the same frames with at the same bytes, in a list
-            or a text with commas.
+        against: names of :data:`nervcodec.evaluation.classical.CODECS` to encode the same frames with at the same
+            bytes, in a list or a text with commas.
         queries: texts, or one, whose rankings are compared; None: those shipped with the package.
         per_patch: also measure every patch of every frame by itself.
     """

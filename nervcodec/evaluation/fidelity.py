@@ -50,7 +50,7 @@ def compare(predicted: np.ndarray, reference: np.ndarray, queries: np.ndarray, t
 
 def shipped_queries() -> list[str]:
     """Everyday queries for measuring retrieval, one a line of ``queries.txt``."""
-    return _lines(resources.files("nervcodec.semantic").joinpath("queries.txt").read_text(encoding="utf-8"))
+    return _lines(resources.files("nervcodec.evaluation").joinpath("queries.txt").read_text(encoding="utf-8"))
 
 
 def read_queries(path: Path) -> list[str]:

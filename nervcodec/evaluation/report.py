@@ -14,7 +14,8 @@ from PIL import Image
 
 from nervcodec.decoding import OpenVideo
 from nervcodec.errors import ConfigError, EncoderError
-from nervcodec.evaluation import EvalReport, FrameFigures, open_original
+from nervcodec.evaluation import fidelity
+from nervcodec.evaluation.compare import EvalReport, FrameFigures, open_original
 from nervcodec.formats.atomic import writing
 from nervcodec.formats.names import shown
 from nervcodec.metrics import AMPLIFIED, amplified_difference
@@ -23,7 +24,6 @@ from nervcodec.search.index import EmbeddingIndex
 from nervcodec.search.moments import Moment, find_moments
 from nervcodec.search.pictures import best_frame
 from nervcodec.search.query import Query, Term
-from nervcodec.semantic import fidelity
 from nervcodec.semantic.encoder import SemanticEncoder, load
 from nervcodec.split import HELD_OUT
 from nervcodec.video.reader import read_frames
@@ -56,7 +56,7 @@ def write_report(
     Args:
         path: the container.
         original: its source.
-        figures: what :func:`nervcodec.evaluation.evaluate` found.
+        figures: what :func:`nervcodec.evaluate` found.
         parts: bytes of the container by what they are for.
         out: the page; written whole or not at all.
         device, precision: as :func:`nervcodec.open`.
