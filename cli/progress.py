@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nervcodec.cli.output import one_line, remark
 from nervcodec.events import EvaluationEvent, Observer, StepEvent
@@ -30,7 +30,7 @@ class ProgressObserver(Observer):
     def __init__(self) -> None:
         self._current = ""
         self._something_to_keep = self._stop = False
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}  # handlers, in the kinds that signal knows
 
     def __enter__(self) -> ProgressObserver:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -41,7 +41,7 @@ class ProgressObserver(Observer):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if self._stop or not self._something_to_keep:

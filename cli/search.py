@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,6 @@ from nervcodec.cli.output import can_write, remark, say
 
 if TYPE_CHECKING:
     from nervcodec.errors import NervError
-    from nervcodec.search.ask import Answer
-    from nervcodec.search.index import EmbeddingIndex
     from nervcodec.search.moments import Moment
     from nervcodec.search.query import Query
 
@@ -72,7 +69,6 @@ def search(**given: Any) -> None:
     from nervcodec.cli.render import print_json
     from nervcodec.errors import ConfigError
     from nervcodec.outputs import require_folder, require_free
-    from nervcodec.search.moments import find_moments
     from nervcodec.search.query import split_words
 
     wanted = _Wanted(**given)
@@ -80,29 +76,32 @@ def search(**given: Any) -> None:
         query, rest = split_words(wanted.words, Path(wanted.image) if wanted.image else None)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    files = _containers(rest)
+    files = _found(rest)
     if wanted.sheet:
         require_free(Path(wanted.sheet), wanted.force)
     if wanted.clips:
         require_folder(Path(wanted.clips))
+    from nervcodec.search.ask import Asked
+    from nervcodec.search.index import open_indexes
+    from nervcodec.search.moments import find_moments
+
     problems: list[NervError] = []
-    unread: list[str] = []
-    ask = _asker(query, wanted.device, wanted.cut_off, unread)
-    indexes = _indexes(files, ask, wanted.device, wanted.precision, problems)
+    ask = Asked(query, wanted.device, wanted.cut_off)
+    indexes = open_indexes(files, ask, problems, wanted.device, wanted.precision)
     least = _EVERYTHING if wanted.min_score is None else wanted.min_score
     found = find_moments(indexes, ask, wanted.k, least, wanted.per_patch)
     if len(problems) == len(files):
         raise problems[0]
     for problem in problems:
         remark(f"skipped: {problem}")
-    for text in unread:
+    for text in ask.unread:
         remark(text)
     if wanted.as_json:
         print_json([moment.to_json() for moment in found])
     elif found:
         _show(query, found)
     if not found:
-        calibrated = not unread and wanted.cut_off
+        calibrated = not ask.unread and wanted.cut_off
         hint = f"; --min-score {_EVERYTHING:g} shows what comes closest" if calibrated else ""
         remark(f'nothing matches "{query}"{hint}')
         return
@@ -110,88 +109,16 @@ def search(**given: Any) -> None:
         _pictures(query, found, wanted)
 
 
-def _containers(paths: list[str]) -> list[Path]:
-    """The files named, and all containers below the folders named; below the current folder without any.
-
-    A file that is reached in several ways (links of either kind, spellings) counts once, under the first name it has;
-    below a folder its own name goes before those of symbolic links.
-
-    Raises:
-        ContainerError: there is no container.
-    """
-    from nervcodec.errors import ContainerError
+def _found(paths: list[str]) -> list[Path]:
+    """The containers to search; a path that is not there is wrong usage, mostly a query without quotation marks."""
     from nervcodec.formats.names import shortened
+    from nervcodec.search.collection import containers
 
-    files: dict[tuple[int, int], Path] = {}
-    for path in paths or (".",):
+    for path in paths:
         if not os.path.exists(path):
             what = shortened(path)
             raise click.UsageError(f"'{what}' does not exist; a query of several words needs quotation marks")
-        for file in _below(path) if os.path.isdir(path) else [Path(path)]:
-            facts = os.stat(file)
-            files.setdefault((facts.st_dev, facts.st_ino), file)
-    if not files:
-        where = ", ".join(paths) or "the current folder"
-        raise ContainerError(f"no .nerv file below {where}")
-    return list(files.values())
-
-
-def _below(folder: str) -> list[Path]:
-    """Containers in a folder and in those below it, sorted; hidden ones and hidden folders are left out."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if name.endswith(".nerv") and not name.startswith(".")]
-    return sorted((file for file in found if os.path.isfile(file)), key=lambda file: (os.path.islink(file), file))
-
-
-def _indexes(
-    files: list[Path],
-    ask: Callable[[str], object],
-    device: str,
-    precision: str,
-    problems: list[NervError],
-) -> Iterator[EmbeddingIndex]:
-    """The embeddings of each file; what cannot be searched goes to ``problems``."""
-    from nervcodec.errors import ContainerError, EncoderError
-    from nervcodec.search.index import open_index
-
-    for file in files:
-        try:
-            index = open_index(file, device, precision)
-            ask(index.encoder)  # an encoder that is missing here is this file's problem
-        except (ContainerError, EncoderError) as error:
-            problems.append(error)
-            continue
-        yield index
-
-
-def _asker(query: Query, device: str, cut_off: bool, unread: list[str]) -> Callable[[str], Answer]:
-    """A function from an encoder's name to what the query asks of it; each encoder is loaded once.
-
-    What an encoder cannot read is noted in ``unread``.
-    """
-    from nervcodec.device import choose
-    from nervcodec.errors import EncoderError
-    from nervcodec.search.ask import answer
-    from nervcodec.semantic.encoder import load
-
-    answers: dict[str, Answer | EncoderError] = {}
-
-    def ask(name: str) -> Answer:
-        if name not in answers:
-            try:
-                asked = answer(query, load(name, choose(device).device), cut_off)
-                unread.extend(f'the {name} encoder reads English only, not "{text[:40]}"' for text in asked.unread)
-                answers[name] = asked
-            except EncoderError as error:
-                answers[name] = error
-        result = answers[name]
-        if isinstance(result, EncoderError):
-            raise result
-        return result
-
-    return ask
+    return containers(paths)
 
 
 def _show(query: Query, found: list[Moment]) -> None:

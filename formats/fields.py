@@ -33,7 +33,7 @@ def from_json(kind: type[T], data: Any, where: str = "header") -> T:
     """
     if not isinstance(data, dict):
         raise ContainerError(f"{where} must be an object")
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
     unknown = sorted(set(data) - set(fields))
     if unknown:
         raise ContainerError(f"{where} has unknown entries: {', '.join(repr(k)[:40] for k in unknown[:3])}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
+from typing import SupportsIndex, cast
 
 
 def position(index: object, count: int, what: str = "frame") -> int:
@@ -22,7 +23,7 @@ def position(index: object, count: int, what: str = "frame") -> int:
     try:
         if _is_truth(index):
             raise TypeError
-        number = operator.index(index)  # type: ignore[arg-type]
+        number = operator.index(cast(SupportsIndex, index))
     except TypeError:
         raise TypeError(f"a {what} is named by a whole number, not by {type(index).__name__}") from None
     if not -count <= number < count:

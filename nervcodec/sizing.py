@@ -43,7 +43,7 @@ _SECONDS_PER_MEGAPIXEL = {"cpu": 0.056, "cuda": 0.003}
 # Grids: stage, channels, positions in time per frame, pixels per position across and down.
 _Layout = tuple[tuple[int, int, float, int], ...]
 _COARSE = ((0, 16, 1.0, 128), (0, 8, 1 / 4, 64), (0, 2, 1 / 2, 32), (0, 4, 1 / 4, 16))
-_QUICK: _Layout = (*_COARSE, (1, 4, 1 / 16, 8), (2, 4, 0.0, 4))
+QUICK: _Layout = (*_COARSE, (1, 4, 1 / 16, 8), (2, 4, 0.0, 4))
 # Details that change slowly pay in a long fit of a video where they last, with parameters of their own and fewer bits
 # for each: elsewhere they are learned too late, or are gone before the next entry.
 _DETAILED: _Layout = (*_COARSE, (1, 4, 1 / 8, 8), (2, 4, 0.0, 4), (2, 2, 1 / 8, 4))
@@ -165,12 +165,12 @@ def grid_config(
     The decoder is the largest that suits the passes and leaves most parameters to the grids; the grids' resolution
     in time then takes up what is left.
     """
-    layout = _DETAILED if detailed else _QUICK
+    layout = _DETAILED if detailed else QUICK
     moments, shots = geometry.frames if outlook.fitted is None else outlook.fitted, len(outlook.cuts) + 1
     for widths, depths, expansions, share, least_passes in _DECODERS:
         if outlook.passes < least_passes:
             continue
-        few = _grids(layout, geometry, 0.0, moments, shots)
+        few = grid_shapes(layout, geometry, 0.0, moments, shots)
         smallest = GridConfig(geometry, few, widths, depths, expansions, semantic, outlook.cuts, outlook.pace)
         decoder = parameter_count(smallest) - sum(g.size for g in few)
         if decoder <= share * budget:
@@ -178,9 +178,9 @@ def grid_config(
     low, high = 0.0, 4.0
     for _ in range(24):
         middle = (low + high) / 2
-        size = decoder + sum(g.size for g in _grids(layout, geometry, middle, moments, shots))
+        size = decoder + sum(g.size for g in grid_shapes(layout, geometry, middle, moments, shots))
         low, high = (middle, high) if size <= budget else (low, middle)
-    return replace(smallest, grids=_grids(layout, geometry, low, moments, shots))
+    return replace(smallest, grids=grid_shapes(layout, geometry, low, moments, shots))
 
 
 def _suits_details(geometry: Geometry, budget: int, outlook: Outlook) -> bool:
@@ -189,7 +189,7 @@ def _suits_details(geometry: Geometry, budget: int, outlook: Outlook) -> bool:
     return enough and outlook.passes >= _LONG_PASSES and outlook.persistence >= _LASTING
 
 
-def _grids(layout: _Layout, geometry: Geometry, density: float, moments: int, shots: int) -> tuple[GridShape, ...]:
+def grid_shapes(layout: _Layout, geometry: Geometry, density: float, moments: int, shots: int) -> tuple[GridShape, ...]:
     """The grids with their resolution in time multiplied by ``density``, for that many fitted frames and shots."""
     cells, shapes = geometry.cells, []
     for stage, channels, per_frame, pixels in layout:

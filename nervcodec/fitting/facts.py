@@ -28,14 +28,24 @@ class StepFacts:
     @classmethod
     def mean(cls, parts: Sequence[StepFacts]) -> StepFacts:
         """The mean of parts of a batch."""
-
-        def over(name: str) -> float | None:
-            values = [getattr(part, name) for part in parts if getattr(part, name) is not None]
-            return sum(values) / len(values) if values else None
-
         if len(parts) == 1:
             return parts[0]
-        return cls(*(over(name) for name in ("mse", "loss", "pixel", "semantic", "bits")))  # type: ignore[arg-type]
+        return cls(
+            mse=_mean([part.mse for part in parts]),
+            loss=_mean([part.loss for part in parts]),
+            pixel=_mean([part.pixel for part in parts]),
+            semantic=_mean_of_some([part.semantic for part in parts]),
+            bits=_mean_of_some([part.bits for part in parts]),
+        )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _mean_of_some(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return _mean(there) if there else None
 
 
 def psnr_db(mse: float) -> float:

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nervcodec.device import choose
+from nervcodec.errors import EncoderError
 from nervcodec.search.neutral import AmongNeutral, neutral_vectors
 from nervcodec.search.query import Query, embed, unit
 from nervcodec.search.wording import plain
 from nervcodec.semantic.classes import Blends
-from nervcodec.semantic.encoder import ClassEncoder, SemanticEncoder
+from nervcodec.semantic.encoder import ClassEncoder, SemanticEncoder, load
 
 ENOUGH = 0.2  # the share of a patch that what is asked for must have, beyond what any blend of classes has
 
@@ -82,6 +84,46 @@ def answer(query: Query, encoder: SemanticEncoder, cut_off: bool = True) -> Answ
     wanted = signs @ meant / max(1, (signs > 0).sum())
     direction = encoder.blends.direction(wanted)
     return Answer(unit(direction), ShareOfClasses(encoder.blends, wanted.clip(0)) if cut_off else None)
+
+
+class Asked:
+    """What a query asks of each encoder there is; each is loaded once.
+
+    Args:
+        query: what to look for.
+        device: where encoders run, as :func:`nervcodec.open`.
+        cut_off: leave out what is not really there.
+
+    Attributes:
+        unread: what encoders cannot read of the query, in words.
+    """
+
+    def __init__(self, query: Query, device: str = "auto", cut_off: bool = True):
+        self._query, self._device, self._cut_off = query, device, cut_off
+        self._answers: dict[str, Answer | EncoderError] = {}
+        self.unread: list[str] = []
+
+    def __call__(self, name: str) -> Answer:
+        """Put the query to the encoder of that name.
+
+        Raises:
+            EncoderError: it cannot be loaded here.
+            ConfigError: as :func:`answer`.
+        """
+        if name not in self._answers:
+            self._answers[name] = self._first(name)
+        found = self._answers[name]
+        if isinstance(found, EncoderError):
+            raise found
+        return found
+
+    def _first(self, name: str) -> Answer | EncoderError:
+        try:
+            found = answer(self._query, load(name, choose(self._device).device), self._cut_off)
+        except EncoderError as error:
+            return error
+        self.unread += [f'the {name} encoder reads English only, not "{text[:40]}"' for text in found.unread]
+        return found
 
 
 def _nothing(patches: np.ndarray) -> np.ndarray:

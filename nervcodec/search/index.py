@@ -8,6 +8,7 @@ query are one product of the coefficients with the query's coordinates in that b
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -20,6 +21,7 @@ from safetensors.numpy import load as safetensors_load
 from safetensors.numpy import save as safetensors_save
 
 from nervcodec.coordinates import PatchGrid
+from nervcodec.errors import ContainerError, EncoderError, NervError
 from nervcodec.formats import container
 from nervcodec.semantic import cache
 
@@ -270,3 +272,28 @@ def open_index(path: Path, device: str = "auto", precision: str = "auto") -> Emb
         index = EmbeddingIndex.of(video)
     cache.store_bytes(_KIND, name, index.to_bytes())
     return index
+
+
+def open_indexes(
+    files: Iterable[Path],
+    ask: Callable[[str], object],
+    problems: list[NervError],
+    device: str = "auto",
+    precision: str = "auto",
+) -> Iterator[EmbeddingIndex]:
+    """The embeddings of each file, one after the other.
+
+    Args:
+        files: containers.
+        ask: is called with the name of each one's encoder; what it raises is that file's problem.
+        problems: gets the error of each file that cannot be searched.
+        device, precision: as :func:`nervcodec.open`.
+    """
+    for file in files:
+        try:
+            index = open_index(file, device, precision)
+            ask(index.encoder)
+        except (ContainerError, EncoderError) as error:
+            problems.append(error)
+            continue
+        yield index

@@ -137,7 +137,7 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_file: Open, force:
     """
     with explained(f"{folder}: cannot be made", ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
-    targets = [folder / _clip_name(rank, moment) for rank, moment in enumerate(moments, 1)]
+    targets = [folder / clip_name(rank, moment) for rank, moment in enumerate(moments, 1)]
     for target in targets:
         require_free(target, force)
     for moment, target in zip(moments, targets, strict=True):
@@ -152,6 +152,7 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_file: Open, force:
         yield target
 
 
-def _clip_name(rank: int, moment: Moment) -> str:
+def clip_name(rank: int, moment: Moment) -> str:
+    """Of the rank-th best moment's clip, short enough for any file system."""
     stem = re.sub(r"[^\w.-]+", "_", moment.file.stem).lstrip(".-") or "video"
     return f"{rank:02d}_{within(stem, limit=_STEM_BYTES)}_{moment.first_frame}-{moment.last_frame}.mp4"

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from functools import cache
 from types import TracebackType
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from nervcodec.errors import VideoError
 
@@ -115,14 +115,14 @@ class Process:
             thread.start()
 
     @property
-    def _stdin(self) -> BinaryIO:
+    def _stdin(self) -> IO[bytes]:
         assert self._process.stdin is not None
-        return self._process.stdin  # type: ignore[return-value]
+        return self._process.stdin
 
     @property
-    def _stdout(self) -> BinaryIO:
+    def _stdout(self) -> IO[bytes]:
         assert self._process.stdout is not None
-        return self._process.stdout  # type: ignore[return-value]
+        return self._process.stdout
 
     def _listen(self) -> None:
         assert self._process.stderr is not None

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import nervcodec
 from nervcodec.cli.output import one_line
-from nervcodec.cli.search import _containers
 from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile
 from nervcodec.formats import container
@@ -22,8 +21,9 @@ from nervcodec.formats.atomic import replacing
 from nervcodec.formats.container import Container
 from nervcodec.formats.names import NAME_BYTES, shortened, shown, within
 from nervcodec.outputs import require_folder, require_free
+from nervcodec.search.collection import containers
 from nervcodec.search.moments import Moment
-from nervcodec.search.pictures import _clip_name
+from nervcodec.search.pictures import clip_name
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "version2_pe.nerv"
 TINY = ["--duration", "0.2s", "--epochs", "1", "--encoder", "none", "--scale", "0.25"]
@@ -84,7 +84,7 @@ def test_what_is_derived_from_a_long_name_can_be_written(stem, tmp_path):
     assert checkpoint.save_if_due(dict)
     assert checkpoint.path.name.endswith(".resume")
     checkpoint.remove()
-    name = _clip_name(12, Moment(0, Path(within(stem, ".nerv")), 0, 1, 1_000_000, 2_000_000, 0, (0, 0), (0, 0, 1, 1)))
+    name = clip_name(12, Moment(0, Path(within(stem, ".nerv")), 0, 1, 1_000_000, 2_000_000, 0, (0, 0), (0, 0, 1, 1)))
     (tmp_path / name).write_text("x")
 
 
@@ -232,9 +232,9 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_one_file_is_searched_once(folder, words, wanted):
-    assert [str(p) for p in _containers(words)] == wanted
+    assert [str(p) for p in containers(words)] == wanted
     absolute = [str(folder / word) for word in words]
-    assert [str(p) for p in _containers([*words, *absolute])] == wanted
+    assert [str(p) for p in containers([*words, *absolute])] == wanted
 
 
 def test_pipes_and_devices_do_not_hang(run, folder):

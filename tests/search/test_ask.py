@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from pathlib import Path
 
+import efficientnet_lite_pytorch
 import numpy as np
 import pytest
 
@@ -132,12 +133,13 @@ def test_words_are_embedded_once_and_no_image_network_is_loaded(tmp_path, monkey
     assert isinstance(first, ClassEncoder)
     expected = first.meant(["bicycle"])
     second = load("offline")
-    seen = []
+    seen, loaded = [], []
+    monkeypatch.setattr(efficientnet_lite_pytorch.EfficientNet, "from_name", lambda *_, **__: loaded.append(1))
     embed_text = second.embed_text
     monkeypatch.setattr(second, "embed_text", lambda texts: seen.extend(texts) or embed_text(texts))
     assert second.meant(["bicycle"]) == pytest.approx(expected, abs=1e-5)
     assert len(seen) == 1
-    assert second._images is None
+    assert loaded == []
     assert cache.load("classes", "none") is None
 
 
