@@ -98,13 +98,13 @@ def test_a_wrong_value_is_wrong_usage_and_names_its_option(flag, text):
     assert f"Invalid value for '{flag}'" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["encode", "decode", "search", "eval"])
+@pytest.mark.parametrize("command", ["decode", "search", "eval"])
 def test_device_and_precision_are_the_same_everywhere(command):
     context = click.Context(cli.commands[command])
     params = {param.name: param for param in cli.commands[command].params}
     for name in ("device", "precision"):
         assert params[name].type.choices == SAID[name].choices
-        assert params[name].get_default(context) == (None if command == "encode" else SAID[name].default)
+        assert params[name].get_default(context) == SAID[name].default
 
 
 # ------------------------------------------------------------------ what is said

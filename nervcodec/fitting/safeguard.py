@@ -16,7 +16,9 @@ SLOWER = 0.5  # times the learning rate, at every retreat
 
 
 class Safeguard:
-    """Keeps a copy of parameters while they are good.
+    """Keeps a copy of parameters that were still good when they were looked at next.
+
+    A quality is that of a batch, before the step that it led to: a copy taken now may hold what that step ruined.
 
     Attributes:
         retreats: how many times it went back.
@@ -25,8 +27,9 @@ class Safeguard:
     def __init__(self) -> None:
         self.retreats = 0
         self._kept: list[tuple[nn.Parameter, Tensor]] = []
+        self._fresh: list[tuple[nn.Parameter, Tensor]] = []  # not looked at again yet
         self._next_s = 0.0
-        self._best_db = self._kept_db = -math.inf
+        self._best_db = self._kept_db = self._fresh_db = -math.inf
 
     @property
     def can_go_back(self) -> bool:
@@ -43,21 +46,24 @@ class Safeguard:
     def keep(self, parameters: Iterable[nn.Parameter], psnr_db: float, elapsed_s: float) -> None:
         """Take note of a good state; copies it where the last copy is two seconds old."""
         self._best_db = max(self._best_db, psnr_db)
+        if self._fresh:
+            self._kept, self._kept_db, self._fresh = self._fresh, self._fresh_db, []
         if elapsed_s >= self._next_s:
-            self._kept = [(p, p.detach().clone()) for p in parameters]
-            self._kept_db, self._next_s = psnr_db, elapsed_s + _EVERY_S
+            self._fresh = [(p, p.detach().clone()) for p in parameters]
+            self._fresh_db, self._next_s = psnr_db, elapsed_s + _EVERY_S
 
     def restart(self, parameters: Iterable[nn.Parameter], elapsed_s: float) -> None:
         """Judge anew from here, where the fit changes on purpose, and other parameters may be learned."""
-        self._best_db, self._next_s = -math.inf, 0.0
-        self.keep(parameters, -math.inf, elapsed_s)
+        self._kept, self._fresh = [(p, p.detach().clone()) for p in parameters], []
+        self._best_db = self._kept_db = -math.inf
+        self._next_s = elapsed_s + _EVERY_S
 
     @torch.no_grad()
     def go_back(self) -> None:
         """Put the copy in place."""
         for parameter, good in self._kept:
             parameter.copy_(good)
-        self.retreats += 1
+        self.retreats, self._fresh = self.retreats + 1, []
         self._best_db = self._kept_db
 
     @staticmethod

@@ -249,8 +249,10 @@ class Spoiler(Notes):
 @pytest.mark.parametrize("value", [math.nan, 1e4])
 def test_a_fit_that_goes_astray_comes_back(at, value):
     spoiler, recorder = Spoiler(at, value), Recorder()
-    state = begun(FitConfig(epochs=300, batch_size=4))
-    result = Loop(state, Hooks([spoiler, ProgressHook(recorder)]), measure_every_s=0.0).run()
+    state, ticks = begun(FitConfig(epochs=300, batch_size=4)), itertools.count()
+    # A clock by which a copy of the weights is taken at every step, that of the spoiled ones among them.
+    hooks, clock = Hooks([spoiler, ProgressHook(recorder)]), lambda: 10.0 * next(ticks)
+    result = Loop(state, hooks, measure_every_s=0.0, clock=clock).run()
     assert result.complete
     assert result.steps == 600
     assert len(spoiler.said) >= 1

@@ -40,7 +40,7 @@ def entropy_bytes(values: np.ndarray) -> float:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text("abc.01", min_size=1, max_size=9), integers, min_size=1, max_size=4), st.data())
 def test_what_goes_in_comes_out(arrays, data):
     tensors = {}

@@ -147,7 +147,7 @@ def test_a_search_by_picture_says_nothing_on_stderr(run, photo, tmp_path, reques
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(photo).save(tmp_path / "a.jpg", exif=exif)
-    result = run("search", "--image", "a.jpg", request.path.parent / "golden" / GOLDEN, "-k", 1)
+    result = run("search", "--image", "a.jpg", request.path.parents[1] / "golden" / GOLDEN, "-k", 1)
     assert result.returncode == 0
     assert result.stderr == ""
     assert len(result.stdout.splitlines()) == 1
