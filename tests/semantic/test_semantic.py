@@ -6,8 +6,9 @@ import pytest
 
 from nervcodec.coordinates import PatchGrid
 from nervcodec.errors import EncoderError
+from nervcodec.evaluation import fidelity
 from nervcodec.events import Observer
-from nervcodec.semantic import cache, encoder, fidelity
+from nervcodec.semantic import cache, encoder
 from nervcodec.semantic.minilm import MiniLM
 from nervcodec.semantic.offline import OfflineEncoder
 from nervcodec.semantic.openclip import split_name
