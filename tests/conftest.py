@@ -21,6 +21,13 @@ settings.register_profile("nervcodec", deadline=None)
 settings.load_profile("nervcodec")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses the container that a fit of most of a minute makes is slow."""
+    for item in items:
+        if "small_nerv" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     previous = os.environ.get("NERVCODEC_CACHE")

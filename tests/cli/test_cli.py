@@ -20,6 +20,7 @@ NONE = ["--encoder", "none"]
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
+@pytest.mark.slow
 def test_version_and_module(run, tmp_path):
     assert run("--version").stdout.strip() == f"nervcodec, version {nervcodec.__version__}"
     result = subprocess.run(

@@ -69,6 +69,7 @@ def test_eval_writes_one_page_that_needs_no_network(run, small_nerv, bikes, tmp_
     assert again.returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here; on Debian: apt-get install chromium")
 def test_a_browser_shows_the_page_with_its_pictures(run, small_nerv, bikes, tmp_path):
     assert run("eval", small_nerv, bikes, "--report", "r.html").returncode == 0

@@ -64,6 +64,7 @@ def test_at_least_forty_scalars_of_every_kind(logged):
     assert any(tag.startswith("held_out/frame_") for tag in logged.Tags()["images"])
 
 
+@pytest.mark.slow
 def test_the_semantic_loss_is_zero_before_its_time(logged):
     active = [e.value for e in logged.Scalars("loss/semantic_active")]
     steps = [e.step for e in logged.Scalars("loss/semantic_active")]
@@ -77,6 +78,7 @@ def test_the_semantic_loss_is_zero_before_its_time(logged):
     assert max(gradient[10:]) > 0
 
 
+@pytest.mark.slow
 def test_counts_and_quality_are_those_of_the_fit(logged):
     assert logged.Scalars("counts/frames_fitted")[0].value == 6
     assert logged.Scalars("counts/frames_held_out")[0].value == 2
@@ -84,6 +86,7 @@ def test_counts_and_quality_are_those_of_the_fit(logged):
     assert psnr[-1] > psnr[0] + 3
 
 
+@pytest.mark.slow
 def test_every_tag_is_documented(logged):
     page = (Path(__file__).parents[2] / "docs" / "fitting.md").read_text()
     documented = re.findall(r"`([a-z_]+/[^`/ ]+)`", page)
@@ -114,6 +117,7 @@ def test_every_segment_has_a_log(carphone, tmp_path):
         assert len(read(tmp_path / "log" / segment).Tags()["scalars"]) >= 40
 
 
+@pytest.mark.slow
 def test_logging_takes_little_of_the_fit(tmp_path):
     """On a clock of which every look takes as much as a step."""
     state, ticks = begun(FitConfig(time_s=3.0, batch_size=4)), itertools.count()

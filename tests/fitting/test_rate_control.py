@@ -80,6 +80,7 @@ def test_a_fit_keeps_to_its_limit(fitted, carphone):
     assert coded_to(limited, its_steps, SizeGoal(limit)).size <= limit
 
 
+@pytest.mark.slow
 def test_steps_are_widened_no_more_than_needed(fitted):
     field, steps, _ = fitted
     free = coded(field, steps).size
@@ -90,6 +91,7 @@ def test_steps_are_widened_no_more_than_needed(fitted):
         assert 0.9 * share * free < size <= share * free
 
 
+@pytest.mark.slow
 def test_what_cannot_be_made_smaller_is_as_small_as_it_gets(fitted):
     field, steps, _ = fitted
     stream = coded_to(field, steps, SizeGoal(10))

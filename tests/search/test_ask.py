@@ -87,6 +87,7 @@ def test_clothes_tell_of_people_and_a_meadow_does_not(offline):
     assert ask("vehicles", offline).shows(blend(offline, taxicab=0.3, minivan=0.3, sports_car=0.4))
 
 
+@pytest.mark.slow
 def test_every_wording_has_the_same_answer(offline):
     plain = ask("bicycle", offline)
     for text in ("a bicycle", "BICYCLE", "a photo of a bicycle", "bicycles", ' "Bicycle"! '):
@@ -127,6 +128,7 @@ def test_old_files_are_searched(offline, name):
     assert video.search("an elephant", encoder=offline) == []
 
 
+@pytest.mark.slow
 def test_words_are_embedded_once_and_no_image_network_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path))
     first = load("offline")

@@ -143,6 +143,7 @@ def test_too_many_pixels_are_refused_and_many_are_not(tmp_path, monkeypatch):
         read_image(tmp_path / "a.png")
 
 
+@pytest.mark.slow
 def test_a_search_by_picture_says_nothing_on_stderr(run, photo, tmp_path, request):
     exif = Image.Exif()
     exif[0x0112] = 6

