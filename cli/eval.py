@@ -149,9 +149,7 @@ def _rows(report: EvalReport) -> list[tuple[str, str]]:
     from nervcodec.split import FITTED, HELD_OUT
 
     rows = [
-        ("PSNR", f"{report.psnr_db:.2f} dB"),
-        ("SSIM", f"{report.ssim:.4f}"),
-        ("MS-SSIM", "too small for five scales" if report.ms_ssim is None else f"{report.ms_ssim:.4f}"),
+        *report.quality(),
         ("rate", f"{report.rate_bpp:.4f} bpp, {human_bytes(report.size_bytes)}"),
         ("decoding", f"{report.decode_fps:.1f} frames/s"),
     ]

@@ -72,22 +72,16 @@ def settings(groups: Collection[type], sections: Collection[str]) -> Callable[[F
     return decorate
 
 
-def setting(name: str, said: Setting, text: str = "") -> Callable[[F], F]:
-    """One setting of choices as an option that has the setting's default, for a command that is no ``encode``.
-
-    Args:
-        name: of the setting.
-        said: what is said of it.
-        text: its help where that differs.
-    """
+def setting(name: str, said: Setting) -> Callable[[F], F]:
+    """One setting of choices as an option that has the setting's default, for a command that is no ``encode``."""
     kind = click.Choice(said.choices, case_sensitive=False)
     flags = declarations(name, said)
-    return click.option(*flags, type=kind, default=said.default, show_default=True, help=text or said.help)
+    return click.option(*flags, type=kind, default=said.default, show_default=True, help=said.help)
 
 
 def declarations(name: str, said: Setting) -> list[str]:
     """``--flag`` and the name of its parameter."""
-    return [f"--{said.flag or name.replace('_', '-')}", name]
+    return [said.option(name), name]
 
 
 def described(said: Setting) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import unicodedata
 
+SUFFIX = ".nerv"  # of a container
 NAME_BYTES = 255  # the most that ext4, APFS, NTFS and most others take for one name
 _JOINERS = "\u200c\u200d"  # within words of Persian and Indic scripts, and within emoji
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}

@@ -239,8 +239,7 @@ def _refuse_without_effect(given: dict[str, object], network: NetworkOptions) ->
     for name, said in settings_of(NetworkOptions).items():
         if name in given and said.network not in ("", kind):
             fitting = "--embed pe_1.25_80" if said.network == "pe" else "--embed grid"
-            flag = name.replace("_", "-")
-            raise ConfigError(f"--{flag} has no effect with --embed {network.embed}; it is for {fitting}")
+            raise ConfigError(f"{said.option(name)} has no effect with --embed {network.embed}; it is for {fitting}")
 
 
 def from_flat(**values: object) -> EncodeOptions:

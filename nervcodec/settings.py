@@ -63,6 +63,10 @@ class Setting:
     metavar: str = ""
     network: str = ""
 
+    def option(self, name: str) -> str:
+        """Its option on the command line, for the field of that name."""
+        return f"--{self.flag or name.replace('_', '-')}"
+
     def field(self) -> Any:
         """A dataclass's field with this default."""
         return field(default=self.default, metadata={_KEY: self})

@@ -43,7 +43,7 @@ def options() -> str:
 
 def row(name: str, said: Setting) -> str:
     """Of one option."""
-    flag = "" if said.flag == "" else f"`--{said.flag or name.replace('_', '-')}`"
+    flag = "" if said.flag == "" else f"`{said.option(name)}`"
     value = f" `{said.metavar}`" if said.metavar and flag else ""
     values = listed(said.choices) or ", ".join(said.forms) or said.bounds
     network = f"{said.network} only. " if said.network else ""

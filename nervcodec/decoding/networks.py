@@ -16,6 +16,7 @@ from nervcodec.network.build import SEMANTIC, check_shapes, from_arrays, head_fr
 from nervcodec.network.config import NetworkConfig, network_from_json
 from nervcodec.network.field import Field
 from nervcodec.network.heads import SemanticHead
+from nervcodec.network.shapes import parameter_count
 
 
 class Networks:
@@ -49,6 +50,12 @@ class Networks:
             assert head is not None
             return head
         return self.pool.get(self._owner, (SEMANTIC, index), lambda: self._load_head(index))
+
+    @property
+    def kept_bytes(self) -> int:
+        """The most that the pool keeps of their weights: all of them, or what it holds, but one in any case."""
+        sizes = [4 * parameter_count(config) for config in self._configs]
+        return max(max(sizes), min(sum(sizes), self.pool.limit_bytes))
 
     def close(self) -> None:
         """Let go of the file and of its networks."""

@@ -13,10 +13,8 @@ from torch import Tensor
 from nervcodec.device import Hardware
 from nervcodec.errors import ConfigError
 from nervcodec.formats.header import Header
-from nervcodec.network.config import network_from_json
 from nervcodec.network.field import Field
 from nervcodec.network.inputs import Inputs
-from nervcodec.network.shapes import parameter_count
 
 LARGEST_SCALE = 16
 _FRAMES_IN_MEMORY = 4  # rendered at once, where they are small
@@ -84,18 +82,17 @@ def most_at_once(header: Header) -> int:
     return max(1, min(_FRAMES_IN_MEMORY, _PIXELS_IN_MEMORY // (header.video.width * header.video.height)))
 
 
-def needs(header: Header, count: int, scale: float, pool_bytes: int) -> Needs:
+def needs(header: Header, count: int, scale: float, kept_bytes: int) -> Needs:
     """What decoding ``count`` frames takes.
 
     Args:
         header: of the container.
         count: frames.
         scale: factor on width and height.
-        pool_bytes: of networks that are kept.
+        kept_bytes: of networks that are kept, see ``Networks.kept_bytes``.
     """
     facts = header.video
     pixels = facts.width * facts.height
     shown = max(1, round(facts.width * scale)) * max(1, round(facts.height * scale))
-    weights = [4 * parameter_count(network_from_json(segment.network)) for segment in header.segments]
     frames = min(count, most_at_once(header)) * _BYTES_PER_PIXEL * (pixels + (shown if scale != 1 else 0))
-    return Needs(_BYTES_AT_REST + max(max(weights), min(sum(weights), pool_bytes)) + frames, 3 * shown * count)
+    return Needs(_BYTES_AT_REST + kept_bytes + frames, 3 * shown * count)

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar, cast
+from typing import TypeVar, cast
 
 from torch import nn
 
@@ -16,11 +16,11 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(eq=False)
-class _Place(Generic[Network]):
+class _Place:
     """One network: its lock is held while it is made, so that others wait for it instead of making it twice."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    network: Network | None = None
+    network: nn.Module | None = None
     size: int = 0
 
 

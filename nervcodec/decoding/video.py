@@ -122,7 +122,7 @@ class OpenVideo(OpenFile, Sequence[np.ndarray]):
 
     def needs(self, count: int, scale: float = 1.0) -> Needs:
         """What decoding ``count`` frames takes, from the header alone."""
-        return needs(self.header, count, scale, self._networks.pool.limit_bytes)
+        return needs(self.header, count, scale, self._networks.kept_bytes)
 
     def at_constant_rate(self, frames: Iterable[np.ndarray], numbers: range | None = None) -> Iterator[np.ndarray]:
         """Repeat or drop frames of a variable rate so that they keep their times at :attr:`frame_rate`.

@@ -20,12 +20,10 @@ from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
 from nervcodec.fitting.hooks import CheckpointHook, Hook, Hooks, ProgressHook
 from nervcodec.fitting.tensorboard import TensorBoardLog, require_tensorboard
-from nervcodec.formats.names import within
+from nervcodec.formats.names import SUFFIX, within
 from nervcodec.outputs import require_folder, require_free
 from nervcodec.video.probe import require_file
 from nervcodec.video.reader import read_frames, read_segment
-
-DEFAULT_SUFFIX = ".nerv"
 
 __all__ = ["EncodeReport", "EncodedSegment", "SegmentTask", "encode", "fit_segment"]
 
@@ -126,7 +124,7 @@ def _modified(source: Path) -> float:
 def _default_target(source: Path) -> Path:
     """Beside the source, with its name and ``.nerv``."""
     place = source if source.name not in ("", "..") else source.resolve()
-    return place.with_name(within(place.name if os.path.isdir(place) else place.stem, DEFAULT_SUFFIX))
+    return place.with_name(within(place.name if os.path.isdir(place) else place.stem, SUFFIX))
 
 
 def _require_output(source: Path, target: Path, force: bool) -> None:

@@ -81,6 +81,14 @@ class EvalReport:
     per_patch: tuple[PatchFigures, ...] = ()
     between: BetweenPatches | None = None
 
+    def quality(self) -> list[tuple[str, str]]:
+        """Names and figures of the whole, in words."""
+        return [
+            ("PSNR", f"{self.psnr_db:.2f} dB"),
+            ("SSIM", f"{self.ssim:.4f}"),
+            ("MS-SSIM", "too small for five scales" if self.ms_ssim is None else f"{self.ms_ssim:.4f}"),
+        ]
+
     def of_role(self, role: str) -> dict[str, object]:
         """Means over the frames of one role, ``train`` or ``val``, under the names of ``eval --json``."""
         rows = [row for row in self.per_frame if row.role == role]

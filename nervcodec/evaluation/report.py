@@ -25,7 +25,7 @@ from nervcodec.search.moments import Moment, find_moments
 from nervcodec.search.pictures import best_frame
 from nervcodec.search.query import Query, Term
 from nervcodec.semantic.encoder import SemanticEncoder, load
-from nervcodec.split import HELD_OUT
+from nervcodec.split import FITTED, HELD_OUT
 from nervcodec.video.reader import read_frames
 
 _EXTREMES, _QUERIES = 3, 3
@@ -97,17 +97,15 @@ def _summary(video: OpenVideo, figures: EvalReport) -> str:
     rows: list[tuple[str, object]] = [
         ("frames", f"{facts.frame_count} of {facts.width} x {facts.height}, {facts.fps:.6g} a second"),
         ("size", f"{figures.size_bytes:,} bytes, {figures.rate_bpp:.4f} bits per pixel"),
-        ("PSNR", f"{figures.psnr_db:.2f} dB"),
-        ("SSIM", f"{figures.ssim:.4f}"),
-        ("MS-SSIM", "too small for five scales" if figures.ms_ssim is None else f"{figures.ms_ssim:.4f}"),
+        *figures.quality(),
         ("decoding", f"{figures.decode_fps:.1f} frames/s"),
         ("fit", f"{fit.fit_s:.1f} s, {fit.steps} steps"),
     ]
     if figures.source_bytes:
         rows.insert(2, ("source", f"{figures.source_bytes:,} bytes, audio included"))
     if figures.held_out_frames:
-        roles = {role: figures.of_role(role)["psnr"] for role in ("train", "val")}
-        rows.append(("fitted and held-out frames", f"{roles['train']:.2f} dB and {roles['val']:.2f} dB"))
+        fitted, held_out = (figures.of_role(role)["psnr"] for role in (FITTED, HELD_OUT))
+        rows.append(("fitted and held-out frames", f"{fitted:.2f} dB and {held_out:.2f} dB"))
     if figures.between is not None:
         pair = f"{figures.between.psnr_db:.2f} dB and {figures.between.patch_psnr_db:.2f} dB"
         rows.append(("halfway between patches, and the same pixels from patches", pair))

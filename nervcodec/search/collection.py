@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nervcodec.errors import ContainerError
-
-SUFFIX = ".nerv"
+from nervcodec.formats.names import SUFFIX
 
 
 def containers(paths: Sequence[str]) -> list[Path]:
