@@ -103,6 +103,43 @@ class VideoFacts:
 
 
 @dataclass(frozen=True)
+class PlaneFormat:
+    """How the samples of a base layer stand for colours: one plane of luma and two of chroma.
+
+    Attributes:
+        depth: bits of a sample, 8 or 10.
+        chroma: ``420``, ``422`` or ``444``, how many samples the chroma planes have.
+        matrix: code point MatrixCoefficients of ITU-T H.273: 1 BT.709, 5 and 6 BT.601, 9 BT.2020; 0 where the planes
+            are G, B and R themselves; 2 where the source says nothing, which is read as BT.601, as ffmpeg does.
+        full_range: black and white are the least and greatest value; else 16 and 235 (luma), times 4 for 10 bits.
+        chroma_place: where a chroma sample lies among its luma samples: ``left``, ``center`` or ``topleft``.
+        primaries, transfer: ColourPrimaries and TransferCharacteristics of H.273, 2 where nothing is said. No decoder
+            here needs them; a stream that is exported carries them.
+    """
+
+    depth: int = 8
+    chroma: str = "420"
+    matrix: int = 2
+    full_range: bool = False
+    chroma_place: str = "left"
+    primaries: int = 2
+    transfer: int = 2
+
+    def __post_init__(self) -> None:
+        _check(self.depth in (8, 10), "depth of samples is out of range")
+        _check(self.chroma in ("420", "422", "444"), "chroma format is unknown")
+        _check(self.matrix in (0, 1, 2, 5, 6, 9), "matrix of colours is unknown")
+        _check(self.matrix != 0 or self.chroma == "444", "planes of RGB are all of one size")
+        _check(self.chroma_place in ("left", "center", "topleft"), "place of chroma is unknown")
+        _check(0 <= self.primaries < 256 and 0 <= self.transfer < 256, "code point of colours is out of range")
+
+    @property
+    def chroma_step(self) -> tuple[int, int]:
+        """Luma samples for one of chroma, (down, across)."""
+        return (2 if self.chroma == "420" else 1), (1 if self.chroma == "444" else 2)
+
+
+@dataclass(frozen=True)
 class SemanticFacts:
     """Which encoder made the embeddings the semantic head was fitted to.
 
