@@ -7,7 +7,7 @@ import torch
 from nervcodec import sizing
 from nervcodec.device import Hardware
 from nervcodec.events import Observer
-from nervcodec.fitting.data import SegmentData
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.hooks import ProgressHook
 from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.state import FitState

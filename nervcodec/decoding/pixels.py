@@ -13,7 +13,7 @@ from torch import Tensor
 from nervcodec.device import Hardware
 from nervcodec.errors import ConfigError
 from nervcodec.formats.header import Header
-from nervcodec.network.field import Field
+from nervcodec.network.field import Field, as_shown
 from nervcodec.network.inputs import Inputs
 
 LARGEST_SCALE = 16
@@ -36,10 +36,7 @@ def rendered_there(field: Field, inputs: Inputs, hardware: Hardware, scale: floa
         ``(n, h, w, 3)`` uint8 RGB, on the hardware's device.
     """
     with torch.inference_mode(), hardware.autocast():
-        images = field.render(inputs)
-        if scale != 1.0:
-            images = _resized(images, scale)
-        return images.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+        return field.shown(inputs) if scale == 1.0 else as_shown(_resized(field.render(inputs), scale))
 
 
 def rendered(field: Field, inputs: Inputs, hardware: Hardware, scale: float = 1.0) -> np.ndarray:

@@ -14,7 +14,7 @@ from nervcodec import metrics, sizing
 from nervcodec.decoding.pixels import rendered
 from nervcodec.device import Hardware, choose
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.data import SegmentData
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.loop import FitResult, Loop
 from nervcodec.fitting.rate_control import SizeGoal, coded_to

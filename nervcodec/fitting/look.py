@@ -61,9 +61,8 @@ def predict(state: FitState, frame: int) -> tuple[Tensor, Tensor, Tensor | None]
     with_semantics = state.field.semantic is not None
     with state.hardware.autocast():
         packed, centred = (state.rounded or state.field)(state.units.inputs(units), with_semantics)
-    target = state.targets.index_select(0, units.to(state.hardware.device)).float() / 255 - 0.5
     centred = None if centred is None else centred.float().flatten(0, 1)
-    return state.field.unpack(packed).clamp(0, 1), state.field.unpack(target), centred
+    return state.units.images(packed).clamp(0, 1), state.units.images(state.units.targets(units)), centred
 
 
 def _patches(state: FitState, image: Tensor, target: Tensor) -> Iterable[tuple[Tensor, Tensor]]:

@@ -14,7 +14,8 @@ from nervcodec.device import Hardware
 from nervcodec.errors import ConfigError
 from nervcodec.fitting.average import RunningMean
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.data import Batches, Reference, SegmentData
+from nervcodec.fitting.data import Batches, Reference
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.optimizers import Optimizers
 from nervcodec.fitting.rate_control import RateControl, SizeGoal
 from nervcodec.fitting.rounding import COARSE, FINE, RoundedField
@@ -37,7 +38,6 @@ class FitState:
 
     Attributes:
         units: what a row of a batch holds.
-        targets: the frames in the layout that the field predicts, ``(units, ...)`` uint8.
         fitted_frames, held_out_frames: their numbers.
         reference: embeddings to be fitted, or None.
         parameters: how many.
@@ -58,8 +58,7 @@ class FitState:
             raise ConfigError("a fit needs an end: a time or a number of epochs")
         self.field = field.to(hardware.device)
         self.config, self.hardware = config, hardware
-        self.units = units_of(field)
-        self.targets = self.units.targets(torch.from_numpy(data.frames).to(hardware.device))
+        self.units = units_of(field, data, hardware.device)
         self.fitted_frames, self.held_out_frames = np.flatnonzero(data.is_fitted), np.flatnonzero(~data.is_fitted)
         self.batches = Batches(self.units, data.is_fitted, config.batch_size, config.seed)
         self.part_size = self.batches.size

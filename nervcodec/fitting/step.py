@@ -90,8 +90,8 @@ class Stepper:
         inputs, units = state.units.inputs(units), units.to(state.hardware.device)
         with state.hardware.autocast():
             prediction, centred = (state.rounded or state.field)(inputs, rows is not None)
-        target = state.targets.index_select(0, units).to(prediction.dtype).mul_(1 / 255).sub_(0.5)
-        loss = pixel = self._pixel_loss(prediction, target, state.field.unpack)
+        target = state.units.targets(units, prediction.dtype)
+        loss = pixel = self._pixel_loss(prediction, target, state.units.images)
         semantic = bits = None
         if rows is not None and centred is not None:
             semantic = self._semantic_loss(centred, rows.to(state.hardware.device), units)

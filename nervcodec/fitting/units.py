@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What one row of a training batch holds: a whole frame for ``grid``, one patch for ``pe``."""
+"""What one row of a training batch holds: a frame for ``grid``, one patch for ``pe``, a frame's planes for a refiner."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from nervcodec.fitting.segment import BaseData, SegmentData
 from nervcodec.network.blocks import pixel_unshuffle
 from nervcodec.network.config import CELL, Geometry
 from nervcodec.network.field import Field
+from nervcodec.network.grid_field import GridField
 from nervcodec.network.heads import PixelHead
 from nervcodec.network.inputs import Inputs
 from nervcodec.network.patch_field import PatchField
+from nervcodec.network.planes import BaseFrames, PlaneLayout
+from nervcodec.network.refiner import Refiner
 
 # A batch of about so many pixels: smaller frames come several at a time, since a step has a cost of its own.
 _BATCH_PIXELS = 800_000
@@ -23,9 +27,6 @@ _LARGEST_BATCH = 8
 class Units(ABC):
     """The units of a segment, by number.
 
-    Args:
-        geometry: of the segment.
-
     Attributes:
         count: how many there are.
         usual_batch: of so many, where the fit is not told.
@@ -33,9 +34,6 @@ class Units(ABC):
 
     count: int
     usual_batch: int
-
-    def __init__(self, geometry: Geometry):
-        self.geometry = geometry
 
     @abstractmethod
     def frames(self, units: Tensor) -> Tensor:
@@ -46,8 +44,12 @@ class Units(ABC):
         """What the network is asked for."""
 
     @abstractmethod
-    def targets(self, frames: Tensor) -> Tensor:
-        """``(N, H, W, 3)`` uint8 frames in the layout that the network predicts, ``(units, ...)``."""
+    def targets(self, units: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """What it should give, ``(B, ...)`` in the layout that it predicts."""
+
+    @abstractmethod
+    def images(self, packed: Tensor) -> Tensor:
+        """Predictions or targets to images ``(B, h, w, 3)`` float32, about [0, 1]."""
 
     @abstractmethod
     def embeddings(self, reference: Tensor, rows: Tensor, units: Tensor) -> Tensor:
@@ -55,13 +57,22 @@ class Units(ABC):
 
 
 class WholeFrames(Units):
-    """A unit is a frame; targets are padded to whole cells by repeating the edge, and packed 4 x 4."""
+    """A unit is a frame; targets are padded to whole cells by repeating the edge, and packed 4 x 4.
 
-    def __init__(self, geometry: Geometry):
-        super().__init__(geometry)
-        self.count = geometry.frames
-        pixels = geometry.height * geometry.width
-        self.usual_batch = max(1, min(_LARGEST_BATCH, round(_BATCH_PIXELS / pixels)))
+    Args:
+        field: that is fitted.
+        frames: ``(N, H, W, 3)`` uint8.
+    """
+
+    def __init__(self, field: GridField, frames: Tensor):
+        self._field, self.count = field, len(frames)
+        self.usual_batch = batch_of(field.geometry)
+        height, width = (cells * CELL for cells in field.geometry.cells)
+        if (height, width) != tuple(frames.shape[1:3]):
+            down = torch.arange(height, device=frames.device).clamp(max=frames.shape[1] - 1)
+            across = torch.arange(width, device=frames.device).clamp(max=frames.shape[2] - 1)
+            frames = frames[:, down][:, :, across]
+        self._packed = pixel_unshuffle(frames, PixelHead.factor)
 
     def frames(self, units: Tensor) -> Tensor:
         return units
@@ -69,27 +80,37 @@ class WholeFrames(Units):
     def inputs(self, units: Tensor) -> Inputs:
         return Inputs(units)
 
-    def targets(self, frames: Tensor) -> Tensor:
-        height, width = (cells * CELL for cells in self.geometry.cells)
-        if (height, width) != tuple(frames.shape[1:3]):
-            down = torch.arange(height, device=frames.device).clamp(max=frames.shape[1] - 1)
-            across = torch.arange(width, device=frames.device).clamp(max=frames.shape[2] - 1)
-            frames = frames[:, down][:, :, across]
-        return pixel_unshuffle(frames, PixelHead.factor)
+    def targets(self, units: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        return centred(self._packed, units, dtype)
+
+    def images(self, packed: Tensor) -> Tensor:
+        return self._field.unpack(packed)
 
     def embeddings(self, reference: Tensor, rows: Tensor, units: Tensor) -> Tensor:
         return reference[rows]
 
 
 class SinglePatches(Units):
-    """A unit is a patch, counted row by row through each frame; targets have the largest patch's size."""
+    """A unit is a patch, counted row by row through each frame; targets have the largest patch's size.
+
+    Args:
+        field: that is fitted.
+        frames: ``(N, H, W, 3)`` uint8.
+    """
 
     usual_batch = 8
 
-    def __init__(self, geometry: Geometry):
-        super().__init__(geometry)
-        self._windows = geometry.patches.windows()
-        self.count = geometry.frames * len(self._windows)
+    def __init__(self, field: PatchField, frames: Tensor):
+        self._field = field
+        self._windows = field.geometry.patches.windows()
+        self.count = len(frames) * len(self._windows)
+        height, width = field.geometry.patches.patch_size
+        patches = []
+        for window in self._windows:
+            down = (window.y + torch.arange(height, device=frames.device)).clamp(max=window.y + window.height - 1)
+            across = (window.x + torch.arange(width, device=frames.device)).clamp(max=window.x + window.width - 1)
+            patches.append(frames[:, down][:, :, across])
+        self._patches = torch.stack(patches, dim=1).flatten(0, 1)
 
     def frames(self, units: Tensor) -> Tensor:
         return units // len(self._windows)
@@ -98,19 +119,74 @@ class SinglePatches(Units):
         windows = tuple(self._windows[patch] for patch in (units % len(self._windows)).tolist())
         return Inputs(self.frames(units), windows)
 
-    def targets(self, frames: Tensor) -> Tensor:
-        height, width = self.geometry.patches.patch_size
-        patches = []
-        for window in self._windows:
-            down = (window.y + torch.arange(height, device=frames.device)).clamp(max=window.y + window.height - 1)
-            across = (window.x + torch.arange(width, device=frames.device)).clamp(max=window.x + window.width - 1)
-            patches.append(frames[:, down][:, :, across])
-        return torch.stack(patches, dim=1).flatten(0, 1)
+    def targets(self, units: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        return centred(self._patches, units, dtype)
+
+    def images(self, packed: Tensor) -> Tensor:
+        return self._field.unpack(packed)
 
     def embeddings(self, reference: Tensor, rows: Tensor, units: Tensor) -> Tensor:
         return reference[rows, units % len(self._windows)][:, None]
 
 
-def units_of(field: Field) -> Units:
-    """How a network is shown its segment."""
-    return (SinglePatches if isinstance(field, PatchField) else WholeFrames)(field.geometry)
+class BasePlanes(Units):
+    """A unit is a frame's planes: those of the base layer are shown, those of the source are the target.
+
+    Args:
+        field: that is fitted.
+        base: both.
+        device: of the network.
+    """
+
+    def __init__(self, field: Refiner, base: BaseData, device: torch.device | str):
+        self.count = len(base.coded[0])
+        self.usual_batch = batch_of(field.geometry)
+        rows, columns = field.geometry.cells
+        self._field, self._cells = field, (0, rows, 0, columns)
+        self._coded = BaseFrames.of(base.coded, base.format).to(device)
+        self._source = BaseFrames.of(base.source, base.source_format).to(device)
+        self._layout = PlaneLayout(base.source_format)
+
+    def frames(self, units: Tensor) -> Tensor:
+        return units
+
+    def inputs(self, units: Tensor) -> Inputs:
+        return Inputs(units, base=self._coded)
+
+    def targets(self, units: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self._layout.pack(*self._source.at(units, self._cells))
+
+    def images(self, packed: Tensor) -> Tensor:
+        geometry = self._field.geometry
+        return self._layout.images(packed)[:, : geometry.height, : geometry.width]
+
+    def embeddings(self, reference: Tensor, rows: Tensor, units: Tensor) -> Tensor:
+        return reference[rows]
+
+
+def batch_of(geometry: Geometry) -> int:
+    """Frames in a batch that suits their size."""
+    return max(1, min(_LARGEST_BATCH, round(_BATCH_PIXELS / (geometry.height * geometry.width))))
+
+
+def centred(pixels: Tensor, units: Tensor, dtype: torch.dtype) -> Tensor:
+    """Some of ``(N, ...)`` uint8, 0 at mid-grey and 1 from black to white."""
+    return pixels.index_select(0, units.to(pixels.device)).to(dtype).mul_(1 / 255).sub_(0.5)
+
+
+def units_of(field: Field, data: SegmentData, device: torch.device | str) -> Units:
+    """How a network is shown its segment.
+
+    Args:
+        field: the network.
+        data: the segment.
+        device: of the network.
+    """
+    if isinstance(field, Refiner):
+        assert data.base is not None, "a refiner is fitted to a base layer"
+        return BasePlanes(field, data.base, device)
+    frames = torch.from_numpy(data.frames).to(device)
+    if isinstance(field, PatchField):
+        return SinglePatches(field, frames)
+    assert isinstance(field, GridField)
+    return WholeFrames(field, frames)

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 
 from nervcodec.errors import ContainerError
-from nervcodec.network.config import GridConfig, NetworkConfig
+from nervcodec.network.config import GridConfig, NetworkConfig, PatchConfig, RefinerConfig
 from nervcodec.network.field import Field
-from nervcodec.network.grid_field import GridField, semantic_head
-from nervcodec.network.heads import SemanticHead
+from nervcodec.network.grid_field import GridField
+from nervcodec.network.heads import SemanticHead, semantic_head
 from nervcodec.network.patch_field import PatchField
+from nervcodec.network.refiner import Refiner
 from nervcodec.network.shapes import parameter_shapes
 
 SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin with
@@ -19,6 +20,8 @@ SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin
 
 def build(config: NetworkConfig) -> Field:
     """A network with random weights, drawn from torch's global generator."""
+    if isinstance(config, RefinerConfig):
+        return Refiner(config)
     return GridField(config) if isinstance(config, GridConfig) else PatchField(config)
 
 
@@ -59,7 +62,7 @@ def from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> Field:
 
 def stands_alone(config: NetworkConfig) -> bool:
     """Whether embeddings need nothing of the network but its semantic head."""
-    return isinstance(config, GridConfig) and config.semantic is not None and bool(config.semantic.code_frames)
+    return not isinstance(config, PatchConfig) and config.semantic is not None and bool(config.semantic.code_frames)
 
 
 def head_from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> SemanticHead:
@@ -69,8 +72,8 @@ def head_from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> Se
         config: of the whole network.
         arrays: parameters whose names begin with :data:`SEMANTIC`, their shapes checked already.
     """
-    assert isinstance(config, GridConfig)
-    head = semantic_head(config)
+    assert not isinstance(config, PatchConfig)
+    head = semantic_head(config, 0)
     assert head is not None
     head.load_state_dict({name[len(SEMANTIC) :]: torch.from_numpy(a) for name, a in arrays.items()}, strict=True)
     return head.eval().requires_grad_(False)

@@ -203,8 +203,44 @@ class PatchConfig:
         return result
 
 
-NetworkConfig = GridConfig | PatchConfig
-_KINDS: dict[str, type] = {"grid": GridConfig, "pe": PatchConfig}
+@dataclass(frozen=True)
+class RefinerConfig:
+    """What improves the frames of a base layer: blocks at 1/4 resolution that see the base's planes.
+
+    Attributes:
+        geometry: of the segment.
+        width, depth, expansion: channels, number of blocks, and growth inside a block; no width: nothing is improved.
+        grids: feature grids, all of the last stage; or none.
+        semantic: the second head, with codes of its own, or None.
+        cuts: first frames of the shots after the first, ascending; no grid interpolates across a cut.
+    """
+
+    geometry: Geometry
+    width: int = 0
+    depth: int = 0
+    expansion: int = 2
+    grids: tuple[GridShape, ...] = ()
+    semantic: SemanticConfig | None = None
+    cuts: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        bounds = [0, *self.cuts, self.geometry.frames]
+        _check(all(a < b for a, b in zip(bounds, bounds[1:], strict=False)), "cuts must ascend inside the segment")
+        _check(len(self.grids) <= 64 and all(g.stage == STAGES - 1 for g in self.grids), "grids of a refiner")
+        rows, columns = (n << (STAGES - 1) for n in self.geometry.cells)
+        for g in self.grids:
+            _check(g.times <= max(2, self.geometry.frames), "a grid has more times than there are frames")
+            _check(g.rows <= rows and g.columns <= columns, "a grid is finer than its stage")
+        _check(0 <= self.width <= MAX_WIDTH and 0 <= self.depth <= MAX_DEPTH, "width or depth is out of range")
+        _check(1 <= self.expansion <= 16, "expansion is out of range")
+        _check(bool(self.width) or not (self.depth or self.grids), "a refiner without width has no blocks and no grids")
+        codes = self.semantic.code_frames if self.semantic is not None else (0,)
+        _check(bool(codes), "the semantic head beside a base layer has codes of its own")
+        _check(codes[0] >= 0 and codes[-1] < self.geometry.frames, "a code frame is out of range")
+
+
+NetworkConfig = GridConfig | PatchConfig | RefinerConfig
+_KINDS: dict[str, type] = {"grid": GridConfig, "pe": PatchConfig, "refiner": RefinerConfig}
 
 
 def network_to_json(config: NetworkConfig) -> dict[str, Any]:

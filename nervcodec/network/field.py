@@ -13,6 +13,11 @@ from nervcodec.network.heads import SemanticHead
 from nervcodec.network.inputs import Inputs
 
 
+def as_shown(images: Tensor) -> Tensor:
+    """Images of floats about [0, 1], which are overwritten, to uint8."""
+    return images.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+
+
 class Field(nn.Module, ABC):
     """A network fitted to one segment: frame numbers in, pixels and patch embeddings out.
 
@@ -31,16 +36,12 @@ class Field(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
-        """Predict in the layout that the last layer gives, which :meth:`unpack` turns into images.
+        """Predict in the layout that the last layer gives.
 
         Returns:
-            Pixels, 0 at mid-grey; and centred embeddings ``(B, patches, D)``, of one patch where the network is asked
+            Pixels or samples, 0 at mid-grey; and centred embeddings ``(B, patches, D)``, of one patch where the network is asked
             for one, or None.
         """
-
-    @abstractmethod
-    def unpack(self, packed: Tensor) -> Tensor:
-        """Predictions of whole frames, or of whole patches, to images ``(B, h, w, 3)`` float32, about [0, 1]."""
 
     @abstractmethod
     def render(self, inputs: Inputs) -> Tensor:
@@ -48,6 +49,10 @@ class Field(nn.Module, ABC):
 
         A window is computed without the rest of the frame; there is one for all frames.
         """
+
+    def shown(self, inputs: Inputs) -> Tensor:
+        """The same as they are shown, uint8 RGB."""
+        return as_shown(self.render(inputs))
 
     @abstractmethod
     def coefficients(self, inputs: Inputs) -> Tensor:

@@ -19,24 +19,11 @@ from nervcodec.network.config import CELL, STAGES, GridConfig
 from nervcodec.network.constants import Constants
 from nervcodec.network.field import Field
 from nervcodec.network.grids import FeatureGrid
-from nervcodec.network.heads import PixelHead, SemanticHead
+from nervcodec.network.heads import PixelHead, semantic_head
 from nervcodec.network.inputs import Inputs
 from nervcodec.network.interpolation import pooling_matrix
+from nervcodec.network.planes import Cells
 from nervcodec.network.timeline import Timeline
-
-# (top, bottom, left, right) in 16 x 16 pixel cells
-Cells = tuple[int, int, int, int]
-
-
-def semantic_head(config: GridConfig) -> SemanticHead | None:
-    """The second head of a network, with random weights; None where it has none."""
-    if config.semantic is None:
-        return None
-    geometry, semantic = config.geometry, config.semantic
-    timeline = Timeline.even(semantic.grid_times, geometry.frames, config.cuts)
-    codes = Timeline.at(semantic.code_frames, geometry.frames, config.cuts) if semantic.code_frames else None
-    return SemanticHead(config.widths[0], semantic, (geometry.patch_rows, geometry.patch_columns), timeline, codes)
-
 
 class GridField(Field):
     """See the module's docstring; sizes come from :class:`GridConfig`."""
@@ -61,7 +48,7 @@ class GridField(Field):
         )
         self.raise_ = nn.ModuleList(Pointwise(widths[s], 4 * widths[s + 1]) for s in range(STAGES - 1))
         self.pixels = PixelHead(widths[-1])
-        self.semantic = semantic_head(config)
+        self.semantic = semantic_head(config, widths[0])
         self._pooling = Constants(self._pooling_matrices)
 
     def _pooling_matrices(self) -> tuple[Tensor, Tensor]:
@@ -113,16 +100,7 @@ class GridField(Field):
 
     def _cells(self, inputs: Inputs) -> Cells:
         """What has to be computed: the whole frame, or a window and what its pixels depend on."""
-        rows, columns = self.cells
-        if not inputs.windows:
-            return 0, rows, 0, columns
-        (window,) = inputs.windows
-        return (
-            max(0, window.y // CELL - self.halo),
-            min(rows, -(-(window.y + window.height) // CELL) + self.halo),
-            max(0, window.x // CELL - self.halo),
-            min(columns, -(-(window.x + window.width) // CELL) + self.halo),
-        )
+        return inputs.cells(self.cells, self.halo)
 
     def forward(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
         frames, cells = inputs.frames.to(self.device), self._cells(inputs)
@@ -134,6 +112,7 @@ class GridField(Field):
         return self._fine(coarse, frames, cells), centred
 
     def unpack(self, packed: Tensor) -> Tensor:
+        """Predictions of whole frames to images ``(B, h, w, 3)`` float32, about [0, 1]."""
         return self.pixels.to_frame(packed)[:, : self.geometry.height, : self.geometry.width]
 
     def render(self, inputs: Inputs) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nervcodec.network.blocks import Pointwise, pixel_shuffle
-from nervcodec.network.config import SemanticConfig
+from nervcodec.network.config import GridConfig, RefinerConfig, SemanticConfig
 from nervcodec.network.timeline import Timeline
 
 _LEAST_GAIN = 0.02  # of a direction, over the strongest
@@ -128,3 +128,18 @@ class SemanticHead(nn.Module):
     def embeddings(self, centred: Tensor) -> Tensor:
         """Add the mean and bring to length 1: ``(..., dimension)`` to the same."""
         return F.normalize(centred + self.mean, dim=-1)
+
+
+def semantic_head(config: GridConfig | RefinerConfig, features: int) -> SemanticHead | None:
+    """The second head of a network, with random weights; None where it has none.
+
+    Args:
+        config: of the network.
+        features: channels that its decoder shares with the head.
+    """
+    if config.semantic is None:
+        return None
+    geometry, semantic = config.geometry, config.semantic
+    timeline = Timeline.even(semantic.grid_times, geometry.frames, config.cuts)
+    codes = Timeline.at(semantic.code_frames, geometry.frames, config.cuts) if semantic.code_frames else None
+    return SemanticHead(features, semantic, (geometry.patch_rows, geometry.patch_columns), timeline, codes)

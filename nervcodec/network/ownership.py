@@ -8,7 +8,7 @@ keeps a whole segment in its decoder, so that all of it is the segment's own.
 
 from __future__ import annotations
 
-from nervcodec.network.config import GridConfig, NetworkConfig
+from nervcodec.network.config import NetworkConfig, PatchConfig
 
 _OWN = ("grids.", "semantic.codes", "semantic.grid")
 
@@ -20,4 +20,4 @@ def is_own(config: NetworkConfig, name: str) -> bool:
         config: of the network.
         name: of the parameter.
     """
-    return not isinstance(config, GridConfig) or name.startswith(_OWN)
+    return isinstance(config, PatchConfig) or name.startswith(_OWN)

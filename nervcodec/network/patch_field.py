@@ -86,6 +86,7 @@ class PatchField(Field):
         return pixels.permute(0, 2, 3, 1)
 
     def unpack(self, packed: Tensor) -> Tensor:
+        """Predictions of whole patches to images ``(B, h, w, 3)`` float32, about [0, 1]."""
         return packed.float() + 0.5
 
     def render(self, inputs: Inputs) -> Tensor:

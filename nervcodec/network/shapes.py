@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from nervcodec.network.config import STAGES, GridConfig, NetworkConfig, PatchConfig, SemanticConfig
+from nervcodec.network.config import STAGES, GridConfig, NetworkConfig, PatchConfig, RefinerConfig, SemanticConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -16,6 +16,7 @@ _RGB, _SHUFFLED = 3, 2  # channels of a pixel, and by how much a stage is finer 
 _PACKED = 4  # pixels across and down that one position of the finest stage becomes
 _KERNEL = (3, 3)
 _COORDINATES, _WAVES = 3, 2  # of a patch; sine and cosine
+REFINED, SEEN = 24, 56  # channels of a base layer's planes at 1/4 resolution: of the frame, and with its neighbours'
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -25,6 +26,8 @@ def parameter_count(config: NetworkConfig) -> int:
 
 def parameter_shapes(config: NetworkConfig) -> Shapes:
     """Shapes of all parameters of a network, by name."""
+    if isinstance(config, RefinerConfig):
+        return _of_refiner(config)
     return _of_grid_network(config) if isinstance(config, GridConfig) else _of_patch_network(config)
 
 
@@ -35,14 +38,28 @@ def _of_grid_network(config: GridConfig) -> Shapes:
         channels = sum(g.channels for g in config.grids if g.stage == stage)
         shapes |= _layer(f"enter.{stage}", (width, channels), bias=stage == 0)
         for block in range(config.depths[stage]):
-            name, wide = f"stages.{stage}.{block}", width * config.expansions[stage]
-            shapes |= _layer(f"{name}.spatial", (width, 1, *_KERNEL))
-            shapes |= _layer(f"{name}.widen", (wide, width), bias=False)
-            shapes |= _layer(f"{name}.narrow", (width, wide), bias=False)
+            shapes |= _block(f"stages.{stage}.{block}", width, config.expansions[stage])
     for stage in range(STAGES - 1):
         shapes |= _layer(f"raise_.{stage}", (_SHUFFLED**2 * widths[stage + 1], widths[stage]))
     shapes |= _layer("pixels.project", (_RGB * _PACKED**2, widths[-1]))
     return shapes | _of_head(widths[0], config.semantic, (geometry.patch_rows, geometry.patch_columns))
+
+
+def _of_refiner(config: RefinerConfig) -> Shapes:
+    geometry, width = config.geometry, config.width
+    shapes: Shapes = {f"grids.{i}.values": (g.times, g.channels, g.rows, g.columns) for i, g in enumerate(config.grids)}
+    if width:
+        shapes |= _layer("enter", (width, SEEN + sum(g.channels for g in config.grids)))
+        for block in range(config.depth):
+            shapes |= _block(f"blocks.{block}", width, config.expansion)
+        shapes |= _layer("pixels", (REFINED, width))
+    return shapes | _of_head(0, config.semantic, (geometry.patch_rows, geometry.patch_columns))
+
+
+def _block(name: str, width: int, expansion: int) -> Shapes:
+    shapes = _layer(f"{name}.spatial", (width, 1, *_KERNEL))
+    shapes |= _layer(f"{name}.widen", (width * expansion, width), bias=False)
+    return shapes | _layer(f"{name}.narrow", (width, width * expansion), bias=False)
 
 
 def _of_patch_network(config: PatchConfig) -> Shapes:

@@ -14,7 +14,7 @@ from nervcodec.encoding import SegmentTask, fit_segment
 from nervcodec.encoding.task import EncodedSegment
 from nervcodec.fitting import loop
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.data import SegmentData
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.rate_control import SizeGoal
 from nervcodec.network.config import Geometry, SemanticConfig

@@ -14,7 +14,7 @@ import nervcodec
 from nervcodec import sizing
 from nervcodec.device import Hardware
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.data import SegmentData
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.state import FitState
 from nervcodec.fitting.tensorboard import TensorBoardLog

@@ -12,11 +12,12 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from nervcodec import sizing
 from nervcodec.fitting import losses, rounding
-from nervcodec.fitting.data import Reference, SegmentData
+from nervcodec.fitting.data import Reference
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.units import units_of
 from nervcodec.network.build import build, stands_alone
 from nervcodec.network.config import Geometry, PatchConfig, SemanticConfig
-from nervcodec.network.grid_field import semantic_head
+from nervcodec.network.heads import semantic_head
 from nervcodec.network.inputs import Inputs
 
 GEOMETRY = Geometry(6, 48, 64, 2, 4)
@@ -59,15 +60,14 @@ def test_a_mix_up_is_found(cuda):
 
 def test_the_forward_pass_and_both_losses(cuda, config):
     field = on(cuda, config)
-    frames = torch.zeros(GEOMETRY.frames, GEOMETRY.height, GEOMETRY.width, 3, dtype=torch.uint8, device=cuda)
-    units, numbers = units_of(field), REAL_UNITS
-    targets = units.targets(frames)
+    frames = np.zeros((GEOMETRY.frames, GEOMETRY.height, GEOMETRY.width, 3), np.uint8)
+    units, numbers = units_of(field, SegmentData(frames), cuda), REAL_UNITS
     rows = torch.zeros(3, dtype=torch.long, device=cuda)
     pixels, centred = field(REAL_INPUTS[config], with_semantics=True)
-    wanted = targets.index_select(0, numbers.to(cuda)).to(pixels.dtype) / 255 - 0.5
+    wanted = units.targets(numbers.to(cuda), pixels.dtype)
     assert pixels.device.type == centred.device.type == "cuda"
     for name in ("log-l2", "l1", "fusion6"):
-        assert losses.PIXEL[name](pixels, wanted, field.unpack).device.type == "cuda"
+        assert losses.PIXEL[name](pixels, wanted, units.images).device.type == "cuda"
     reference = torch.zeros(3, 8, 12, device=cuda)
     packed = units.embeddings(reference, rows, numbers.to(cuda))
     variance = reference.square().sum()

@@ -13,6 +13,7 @@ from nervcodec import sizing
 from nervcodec.coordinates import PatchGrid, frame_coordinate
 from nervcodec.errors import ContainerError
 from nervcodec.fitting.rate_control import SizeGoal
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.units import units_of
 from nervcodec.network.blocks import pixel_shuffle, pixel_unshuffle
 from nervcodec.network.build import build, check_shapes, from_arrays, to_arrays
@@ -163,12 +164,12 @@ def test_targets_and_predictions_share_a_layout():
     for config in (grid_config(50, 70), patch_config(50, 70)):
         field = build(config)
         frames = torch.randint(0, 256, (6, 50, 70, 3), dtype=torch.uint8)
-        units = units_of(field)
-        packed = units.targets(frames)
+        units = units_of(field, SegmentData(frames.numpy()), "cpu")
+        packed = units.targets(torch.arange(units.count))
         assert packed.shape[0] == units.count
         prediction, _ = field(units.inputs(torch.tensor([0])), False)
         assert prediction.shape[1:] == packed.shape[1:]
-        unit = field.unpack(packed[:1].float() / 255 - 0.5)[0]
+        unit = units.images(packed[:1])[0]
         _, _, w, h = (0, 0, 70, 50) if unit.shape[0] == 50 else field.geometry.patches.box(0, 0)
         assert torch.allclose(unit[:h, :w], frames[0, :h, :w].float() / 255, atol=1e-6)
 

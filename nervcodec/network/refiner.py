@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""The ``refiner``: what a video's own network adds to a base layer.
+
+::
+
+    planes of the frame, luma of its neighbours, at 1/4 -+-> blocks -> what the planes lack -> + the frame's planes
+    feature grids at 1/4 --------------------------------+
+    codes of each patch -> semantic head: it sees nothing of the base, so search decodes none of it
+
+It gives planes again, 10 bits a sample, which become RGB as the base's own would. After the loop filters that are
+fitted to one video (Lam et al. 2020, arXiv:2003.13462), here with the frames before and after.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nervcodec.network.blocks import Pointwise, ResidualBlock
+from nervcodec.network.colour import UNIT, to_rgb, to_uint8
+from nervcodec.network.config import CELL, STAGES, RefinerConfig
+from nervcodec.network.field import Field
+from nervcodec.network.grids import FeatureGrid
+from nervcodec.network.heads import semantic_head
+from nervcodec.network.inputs import Inputs
+from nervcodec.network.planes import BaseFrames, Cells, PlaneLayout
+from nervcodec.network.shapes import REFINED, SEEN
+from nervcodec.network.timeline import Timeline
+
+_LAST = STAGES - 1
+_SPREAD = 4.0  # what is seen is brought to a standard deviation of about 1
+_GAIN = 0.02  # of the last matrix: a fit begins at about the base
+
+
+class Refiner(Field):
+    """See the module's docstring; sizes come from :class:`RefinerConfig`."""
+
+    def __init__(self, config: RefinerConfig):
+        super().__init__()
+        self.config, self.geometry = config, config.geometry
+        self.cells = rows, columns = config.geometry.cells
+        self.semantic = semantic_head(config, 0)
+        if not config.width:
+            return
+        self.grids = nn.ModuleList(
+            FeatureGrid(
+                shape, rows << _LAST, columns << _LAST, Timeline.even(shape.times, self.geometry.frames, config.cuts)
+            )
+            for shape in config.grids
+        )
+        self.enter = Pointwise(SEEN + sum(g.channels for g in config.grids), config.width)
+        self.blocks = nn.Sequential(*(ResidualBlock(config.width, config.expansion) for _ in range(config.depth)))
+        self.pixels = Pointwise(config.width, REFINED, gain=_GAIN)
+
+    @property
+    def halo(self) -> int:
+        """Cells around a window that its pixels depend on; chroma between two samples needs one in any case."""
+        return max(1, -(-ResidualBlock.reach * self.config.depth // (1 << _LAST)))
+
+    def _cells(self, inputs: Inputs) -> Cells:
+        """What has to be computed: the whole frame, or a window and what its pixels depend on."""
+        return inputs.cells(self.cells, self.halo)
+
+    def _base(self, inputs: Inputs) -> BaseFrames:
+        assert inputs.base is not None, "a refiner is shown a base layer"
+        return inputs.base
+
+    def forward(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
+        """See :class:`PlaneLayout` for the layout of what is predicted."""
+        base, cells = self._base(inputs), self._cells(inputs)
+        frames = inputs.frames.to(base.y.device)
+        layout = PlaneLayout(base.format)
+        packed = layout.pack(*base.at(frames, cells))
+        if self.config.width:
+            packed = packed + self._lacking(packed, base, frames, cells)
+        centred = None
+        if with_semantics:
+            assert self.semantic is not None
+            centred = self.semantic(None, frames)
+        return packed, centred
+
+    def _lacking(self, packed: Tensor, base: BaseFrames, frames: Tensor, cells: Cells) -> Tensor:
+        """What blocks find missing, ``(B, h, w, 24)``."""
+        layout, last = PlaneLayout(base.format), self.geometry.frames - 1
+        around = [layout.luma(base.luma((frames + step).clamp(0, last), cells)) for step in (-1, 1)]
+        seen = [torch.cat([packed, *around], dim=-1) * _SPREAD]
+        top, bottom, left, right = (edge << _LAST for edge in cells)
+        seen += [grid(frames, (top, bottom, left, right)).permute(0, 2, 3, 1) for grid in self.grids]
+        return self.pixels(self.blocks(self.enter(torch.cat(seen, dim=-1))))
+
+    def _rgb(self, inputs: Inputs) -> Tensor:
+        """Frames or a window of them, ``(B, h, w, 3)`` int16 in 1/64 of an 8-bit step."""
+        base, cells = self._base(inputs), self._cells(inputs)
+        if self.config.width:
+            layout = PlaneLayout(base.format)
+            packed, _ = self(inputs, with_semantics=False)
+            planes, format = layout.refined().samples(packed), layout.refined().format
+        else:
+            planes, format = base.at(inputs.frames, cells if inputs.windows else None), base.format
+        rgb = to_rgb(*planes, format)
+        if not inputs.windows:
+            return rgb[:, : self.geometry.height, : self.geometry.width]
+        (window,), (first_row, _, first_column, _) = inputs.windows, cells
+        top, left = window.y - first_row * CELL, window.x - first_column * CELL
+        return rgb[:, top : top + window.height, left : left + window.width]
+
+    def render(self, inputs: Inputs) -> Tensor:
+        return self._rgb(inputs).float().div_(UNIT * 255)
+
+    def shown(self, inputs: Inputs) -> Tensor:
+        return to_uint8(self._rgb(inputs))
+
+    def coefficients(self, inputs: Inputs) -> Tensor:
+        assert self.semantic is not None
+        return self.semantic.coefficients(None, inputs.frames.to(self.device))
