@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = {"nervcodec": ROOT / "nervcodec", "nervcodec.cli": ROOT / "cli", "nervcodec.formats": ROOT / "formats"}
 
 BELOW_VIDEO = [f"but:nervcodec.{room}" for room in ("video", "formats", "errors", "settings", "ranges")]
+BELOW_BASE = [f"but:nervcodec.{room}" for room in ("base", "video", "formats", "errors", "events")]
 
 # By the beginning of a module's name: what it may not import, at the top of the file or inside a function. An import
 # for the type checker alone does not count, since it does not happen.
@@ -21,7 +22,14 @@ MAY_NOT = {
     "nervcodec.settings": ["torch", "nervcodec.", "but:nervcodec.errors"],
     "nervcodec.ranges": ["torch", "nervcodec.", "but:nervcodec.errors"],
     "nervcodec.video": ["torch", "nervcodec.", *BELOW_VIDEO],
-    "nervcodec.network": ["nervcodec.video", "nervcodec.fitting", "nervcodec.semantic", "nervcodec.search"],
+    "nervcodec.base": ["torch", "nervcodec.", *BELOW_BASE],
+    "nervcodec.network": [
+        "nervcodec.video",
+        "nervcodec.base",
+        "nervcodec.fitting",
+        "nervcodec.semantic",
+        "nervcodec.search",
+    ],
     "nervcodec.semantic": ["nervcodec.video", "nervcodec.network", "nervcodec.fitting", "nervcodec.search"],
     "nervcodec.decoding": ["nervcodec.fitting", "nervcodec.semantic", "nervcodec.search", "nervcodec.encoding"],
     "nervcodec.fitting": ["nervcodec.video", "nervcodec.semantic", "nervcodec.search", "nervcodec.decoding"],

@@ -30,14 +30,23 @@ def read_frames(info: VideoInfo, options: SourceOptions | None = None) -> Genera
     """
     options = options or SourceOptions()
     arguments = [*reading(info, options), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    size = info.width * info.height * 3
+    for data in read_raw(info, arguments, info.width * info.height * 3):
+        yield np.frombuffer(data, np.uint8).reshape(info.height, info.width, 3)
+
+
+def read_raw(info: VideoInfo, arguments: list[str], size: int) -> Generator[bytes, None, None]:
+    """Frames of a source as ffmpeg writes them, ``size`` bytes each, ``info.frame_count`` times.
+
+    Raises:
+        VideoError: the source gave fewer or more frames than the scan counted.
+    """
     with ffmpeg.Process(arguments, folder.contents(info.images) if info.images else None, read=True) as process:
         count = 0
         while count < info.frame_count:
             data = process.read(size)
             if len(data) < size:
                 break
-            yield np.frombuffer(data, np.uint8).reshape(info.height, info.width, 3)
+            yield data
             count += 1
         if count < info.frame_count or process.read(1):
             found = f"only {count}" if count < info.frame_count else f"more than {count}"

@@ -75,16 +75,17 @@ class VideoInfo:
         return len(self.times_s)
 
 
-def reading(info: VideoInfo, options: SourceOptions, *more: str) -> list[str]:
+def reading(info: VideoInfo, options: SourceOptions, *more: str, scaling: str = "") -> list[str]:
     """ffmpeg's arguments from the source to frames of ``info.width`` x ``info.height``, each once.
 
     Args:
         info: of the source.
         options: those it was scanned with.
         more: further filters.
+        scaling: as :func:`filters` takes it.
     """
     opening = info.input.arguments(options.start_s, options.duration_s)
-    return [*opening, "-vf", ",".join([filters(info, options), *more]), "-fps_mode", "passthrough"]
+    return [*opening, "-vf", ",".join([filters(info, options, scaling), *more]), "-fps_mode", "passthrough"]
 
 
 def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
@@ -267,12 +268,18 @@ def output_size(path: Path, size: tuple[int, int], options: SourceOptions) -> tu
     return width, height
 
 
-def filters(info: VideoInfo, options: SourceOptions) -> str:
-    """The ffmpeg filter chain that brings every frame to ``info.width`` x ``info.height``."""
+def filters(info: VideoInfo, options: SourceOptions, scaling: str = "") -> str:
+    """The ffmpeg filter chain that brings every frame to ``info.width`` x ``info.height``.
+
+    Args:
+        info: of the source.
+        options: those it was scanned with.
+        scaling: further options of its last filter, ``scale``, with a colon before each.
+    """
     chain = []
     if options.crop:
         height, width = options.crop
         chain.append(f"scale={info.source_size[0]}:{info.source_size[1]}")  # a size change in mid-stream is undone
         chain.append(f"crop={width}:{height}:exact=1")
-    chain.append(f"scale={info.width}:{info.height}")
+    chain.append(f"scale={info.width}:{info.height}{scaling}")
     return ",".join(chain)

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""A source's own samples: planes of luma and chroma as its stream holds them, not converted to RGB.
+
+What the samples mean is asked for in two forms that are made for programs: the head of a NUT stream names the pixel
+format that loses least of the source among those that are read here, the head of a Matroska stream has the colours
+(matrix, range, place of chroma, primaries, transfer) as code points of ITU-T H.273.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from typing import NamedTuple
+
+import numpy as np
+
+from nervcodec.errors import VideoError
+from nervcodec.formats.header import PlaneFormat
+from nervcodec.video import ffmpeg, folder
+from nervcodec.video.reader import read_raw
+from nervcodec.video.source import SourceOptions, VideoInfo, reading
+
+_GRAY = "gray"
+# What ffmpeg may choose from, with the name that a NUT stream has for it.
+_CHOICES = {
+    "yuv420p": (b"I420", "420", 8),
+    "yuv422p": (b"Y42B", "422", 8),
+    "yuv444p": (b"444P", "444", 8),
+    "yuv420p10le": (b"Y3\x0b\x0a", "420", 10),
+    "yuv422p10le": (b"Y3\x0a\x0a", "422", 10),
+    "yuv444p10le": (b"Y3\x00\x0a", "444", 10),
+    "gray": (b"Y800", _GRAY, 8),
+    "gray10le": (b"Y1\x00\x0a", _GRAY, 10),
+    "gbrp": (b"G3\x00\x08", "rgb", 8),
+    "gbrp10le": (b"G3\x00\x0a", "rgb", 10),
+}
+_NUT_STREAM = re.compile(rb"NS\x11\x40\x5b\xf2\xf9\xdb[\x80-\xff]*[\x00-\x7f]\x00\x00\x04(.{4})", re.DOTALL)
+_HEAD = 1 << 16  # bytes of a stream that surely hold its head
+
+# Elements of Matroska on the way to the colours of a track, and what a colour has.
+_SEGMENT, _TRACKS, _TRACK, _VIDEO, _COLOUR = 0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x55B0
+_MATRIX, _RANGE, _ACROSS, _DOWN, _TRANSFER, _PRIMARIES = 0x55B1, 0x55B9, 0x55B7, 0x55B8, 0x55BA, 0x55BB
+_FULL = 2
+
+# Matrices as they are recorded. BT.2020 with constant luminance is read by ffmpeg as that without; those of FCC and
+# SMPTE 240M become BT.601 and BT.709; what it cannot read it takes for BT.601, as what says nothing.
+_MATRICES = {1: 1, 5: 5, 6: 6, 9: 9, 10: 9, 4: 6, 7: 1}
+_UNSAID = 2
+_NAMES = {1: "bt709", 5: "bt470", 6: "smpte170m", 9: "bt2020"}
+
+
+class Planes(NamedTuple):
+    """Some frames as planes, uint8 for samples of 8 bits and uint16 for 10.
+
+    Attributes:
+        y: ``(n, H, W)`` luma; G where the matrix of the format is 0.
+        u, v: ``(n, h, w)`` chroma, whose size is rounded up; B and R.
+    """
+
+    y: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+
+    def frames(self, which: slice) -> Planes:
+        """Some of the frames, not copied."""
+        return Planes(self.y[which], self.u[which], self.v[which])
+
+    def padded(self, form: PlaneFormat, height: int, width: int) -> Planes:
+        """As part of larger frames of ``height`` x ``width``, in which the last row and column are repeated."""
+        return Planes(
+            _extended(self.y, height, width), *(_extended(p, *chroma_size(form, height, width)) for p in self[1:])
+        )
+
+    def cut(self, form: PlaneFormat, height: int, width: int) -> Planes:
+        """The upper left ``height`` x ``width`` of the frames, not copied."""
+        h, w = chroma_size(form, height, width)
+        return Planes(self.y[:, :height, :width], self.u[:, :h, :w], self.v[:, :h, :w])
+
+    def tobytes(self) -> bytes:
+        """One frame as ffmpeg reads it."""
+        return b"".join(plane.tobytes() for plane in self)
+
+
+def _extended(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    more = height - plane.shape[1], width - plane.shape[2]
+    return np.pad(plane, ((0, 0), (0, more[0]), (0, more[1])), "edge") if any(more) else plane
+
+
+def chroma_size(form: PlaneFormat, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of a plane of chroma for a frame of this size."""
+    down, across = form.chroma_step
+    return -(-height // down), -(-width // across)
+
+
+def frame_bytes(form: PlaneFormat, height: int, width: int) -> int:
+    """Bytes of one frame's planes."""
+    h, w = chroma_size(form, height, width)
+    return (height * width + 2 * h * w) * (1 if form.depth == 8 else 2)
+
+
+def from_bytes(data: bytes | bytearray | memoryview, form: PlaneFormat, height: int, width: int) -> Planes:
+    """The planes of frames that ffmpeg wrote as ``pixel_format(form)``, not copied.
+
+    Args:
+        data: whole frames, one after the other.
+        form: how the samples are meant.
+        height, width: of a frame.
+    """
+    samples = np.frombuffer(data, np.uint8 if form.depth == 8 else "<u2")
+    h, w = chroma_size(form, height, width)
+    luma, chroma = height * width, h * w
+    rows = samples.reshape(-1, luma + 2 * chroma)
+    return Planes(
+        rows[:, :luma].reshape(-1, height, width),
+        rows[:, luma : luma + chroma].reshape(-1, h, w),
+        rows[:, luma + chroma :].reshape(-1, h, w),
+    )
+
+
+def pixel_format(form: PlaneFormat) -> str:
+    """ffmpeg's name for planes of this format."""
+    name = "gbrp" if form.matrix == 0 else f"yuv{form.chroma}p"
+    return name if form.depth == 8 else f"{name}10le"
+
+
+def plane_format(info: VideoInfo, options: SourceOptions | None = None) -> PlaneFormat:
+    """What the samples of a source are, as far as they are kept: 8 bits, or 10 for all that have more.
+
+    Grey becomes 4:2:0 without colour, RGB of any kind planes of G, B and R; other samplings of chroma become the
+    next of 4:2:0, 4:2:2 and 4:4:4 that holds them.
+
+    Args:
+        info: what :func:`nervcodec.video.source.scan` found, with the same options.
+        options: range, crop, scale.
+
+    Raises:
+        VideoError: its first frame could not be read.
+    """
+    options = options or SourceOptions()
+    found = _NUT_STREAM.search(_head(info, options, ["-vf", f"format={'|'.join(_CHOICES)}", "-f", "nut"]))
+    known = {name: (chroma, depth) for name, chroma, depth in _CHOICES.values()}
+    if found is None or found[1] not in known:
+        raise VideoError(f"{info.path}: the format of its pixels is not known to this ffmpeg")
+    chroma, depth = known[found[1]]
+    colour = _colour(_head(info, options, ["-allow_raw_vfw", "1", "-f", "matroska"]))
+    primaries, transfer = colour.get(_PRIMARIES, _UNSAID) & 255, colour.get(_TRANSFER, _UNSAID) & 255
+    if chroma == "rgb":
+        return PlaneFormat(depth, "444", 0, True, primaries=primaries, transfer=transfer)
+    return PlaneFormat(
+        depth,
+        "420" if chroma == _GRAY else chroma,
+        _MATRICES.get(colour.get(_MATRIX, _UNSAID), _UNSAID),
+        colour.get(_RANGE, _FULL if chroma == _GRAY else 0) == _FULL,
+        _place(colour.get(_ACROSS, 1), colour.get(_DOWN, 2)),
+        primaries,
+        transfer,
+    )
+
+
+def read_planes(info: VideoInfo, options: SourceOptions | None, form: PlaneFormat) -> Generator[Planes, None, None]:
+    """Decode a source to planes, holding one frame at a time.
+
+    Where nothing is scaled the samples are those of the source, bit for bit.
+
+    Args:
+        info: what :func:`nervcodec.video.source.scan` found, with the same options.
+        options: range, crop, scale.
+        form: what :func:`plane_format` said.
+
+    Yields:
+        One frame, ``info.frame_count`` times.
+
+    Raises:
+        VideoError: the source gave fewer or more frames than the scan counted.
+    """
+    name = pixel_format(form)
+    output = ["-f", "rawvideo", "-pix_fmt", name, "-"]
+    arguments = reading(info, options or SourceOptions(), f"format={name}", scaling=_kept(form))
+    for data in read_raw(info, [*arguments, *output], frame_bytes(form, info.height, info.width)):
+        yield from_bytes(data, form, info.height, info.width)
+
+
+def _kept(form: PlaneFormat) -> str:
+    """Options of ffmpeg's ``scale`` that keep it from converting colours to anything else."""
+    if form.matrix == 0:
+        return ""
+    matrix = f":out_color_matrix={_NAMES[form.matrix]}" if form.matrix in _NAMES else ""
+    return f"{matrix}:out_range={'pc' if form.full_range else 'tv'}"
+
+
+def _head(info: VideoInfo, options: SourceOptions, output: list[str]) -> bytes:
+    """The beginning of a stream of the first frame, not coded."""
+    opening = info.input.arguments(options.start_s, options.duration_s)
+    arguments = [*opening, "-frames:v", "1", "-c:v", "rawvideo", *output, "-"]
+    feed = folder.contents(info.images[:1]) if info.images else None
+    with ffmpeg.Process(arguments, feed, read=True) as process:
+        head = process.read(_HEAD)
+        if not head:
+            process.wait()
+            raise VideoError(f"{info.path}: no frame could be read ({process.complaint()})")
+        return head
+
+
+def _place(across: int, down: int) -> str:
+    """Where chroma lies, from Matroska's ChromaSitingHorz and ChromaSitingVert: 1 with the first luma, 2 between."""
+    if across == 2:
+        return "center"
+    return "topleft" if down == 1 else "left"
+
+
+def _colour(data: bytes) -> dict[int, int]:
+    """The colours of the first track of a Matroska stream, by the elements' numbers; only what is said."""
+    where = 0, len(data)
+    for wanted in (_SEGMENT, _TRACKS, _TRACK, _VIDEO, _COLOUR):
+        found = [(begin, end) for number, begin, end in _elements(data, *where) if number == wanted]
+        if not found:
+            return {}
+        where = found[0]
+    return {number: int.from_bytes(data[begin:end], "big") for number, begin, end in _elements(data, *where)}
+
+
+def _elements(data: bytes, position: int, end: int) -> Generator[tuple[int, int, int], None, None]:
+    """Elements of EBML in a part of a stream: number, where the content begins, where it ends."""
+    while position + 2 <= end and data[position]:
+        length = 9 - data[position].bit_length()  # of a number, as its leading zeros say
+        number = int.from_bytes(data[position : position + length], "big")
+        position += length
+        if position >= end or not data[position]:
+            return
+        length = 9 - data[position].bit_length()
+        size = int.from_bytes(data[position : position + length], "big") & ((1 << 7 * length) - 1)
+        position += length
+        unknown = size == (1 << 7 * length) - 1
+        stop = end if unknown else min(position + size, end)
+        yield number, position, stop
+        position = stop

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: MIT
+"""From planes to RGB: known colours, the places of chroma, windows, and an independent implementation."""
+
+import itertools
+import subprocess
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nervcodec.formats.header import PlaneFormat
+from nervcodec.network.colour import STEP, Window, chroma_samples, to_rgb, to_rgb8, to_uint8
+
+LUMA = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593), 2: (0.299, 0.114), 5: (0.299, 0.114), 6: (0.299, 0.114)}
+
+
+def samples(rgb, form):
+    """RGB, 0 to 255, as Y, U and V of a format by the formulas of the standards; floats."""
+    red, blue = LUMA[form.matrix]
+    r, g, b = (rgb[..., i] / 255 for i in range(3))
+    y = red * r + (1 - red - blue) * g + blue * b
+    u, v = (b - y) / (2 - 2 * blue), (r - y) / (2 - 2 * red)
+    if form.full_range:
+        top = (1 << form.depth) - 1
+        return y * top, u * top + (1 << form.depth - 1), v * top + (1 << form.depth - 1)
+    scale = 1 << form.depth - 8
+    return (16 + 219 * y) * scale, (128 + 224 * u) * scale, (128 + 224 * v) * scale
+
+
+def colours(y, u, v, form):
+    """The way back, in 8-bit steps; arrays of one shape."""
+    scale = 1 << form.depth - 8
+    y, u, v = (np.asarray(p, float) / scale for p in (y, u, v))
+    red, blue = LUMA[form.matrix]
+    light, colour = (255 * scale / ((1 << form.depth) - 1),) * 2 if form.full_range else (255 / 219, 255 / 224)
+    y, u, v = (y - (0 if form.full_range else 16)) * light, (u - 128) * colour, (v - 128) * colour
+    add = [2 * (1 - red) * v, None, 2 * (1 - blue) * u]
+    add[1] = -(red * add[0] + blue * add[2]) / (1 - red - blue)
+    return np.stack([y + np.clip(part, -16383 / 64, 16383 / 64) for part in add], -1)
+
+
+def tensors(form, *planes):
+    kind, top = (np.uint8, 255) if form.depth == 8 else (np.uint16, 1023)
+    return [torch.from_numpy(np.asarray(p).round().clip(0, top).astype(kind)) for p in planes]
+
+
+FORMS = [
+    PlaneFormat(depth, chroma, matrix, full, place)
+    for depth, chroma, matrix, full in itertools.product((8, 10), ("420", "422", "444"), (1, 6, 9), (False, True))
+    for place in (("left", "center", "topleft") if chroma == "420" else ("left",))
+]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_known_colours(form):
+    known = np.random.default_rng(0).integers(0, 256, (60, 3)).astype(float)
+    known = np.concatenate([known, np.array(list(itertools.product((0, 255), repeat=3)), float)])
+    down, across = form.chroma_step
+    y, u, v = (np.broadcast_to(p[:, None, None], (len(known), 6, 8)) for p in samples(known, form))
+    planes = tensors(form, y, u[:, : 6 // down, : 8 // across], v[:, : 6 // down, : 8 // across])
+    rgb = to_rgb(*planes, form)
+    assert rgb.shape == (len(known), 6, 8, 3)
+    assert (rgb == rgb[:, :1, :1]).all()
+    exact = colours(*(plane[:, 0, 0].numpy() for plane in planes), form)
+    assert np.abs(rgb[:, 0, 0].numpy() / STEP - exact).max() <= 3 / STEP
+    steps = np.abs(to_uint8(rgb)[:, 0, 0].numpy() - known).max()
+    assert steps <= (2 if form.depth == 8 else 1)
+
+
+@pytest.mark.parametrize("matrix", [1, 6, 9])
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("depth", [8, 10])
+def test_the_most_extreme_samples_do_not_overflow(matrix, full, depth):
+    form = PlaneFormat(depth, "444", matrix, full)
+    top = (1 << depth) - 1
+    values = np.unique(np.linspace(0, top, 18).round())
+    y, u, v = (p.reshape(1, 1, -1) for p in np.meshgrid(values, values, values))
+    planes = tensors(form, y, u, v)
+    exact = colours(y, u, v, form)
+    rgb = to_rgb(*planes, form).numpy() / STEP
+    assert np.abs(rgb - np.minimum(exact, 32767 / STEP)).max() <= 3 / STEP
+    assert np.abs(to_rgb8(*planes, form).numpy() - exact.clip(0, 255)).max() <= 0.5 + 3 / STEP
+
+
+def test_planes_of_rgb():
+    for depth in (8, 10):
+        picture = np.random.default_rng(2).integers(0, 1 << depth, (2, 5, 7, 3))
+        form = PlaneFormat(depth, "444", 0, True)
+        rgb = to_rgb(*tensors(form, picture[..., 1], picture[..., 2], picture[..., 0]), form).numpy()
+        assert np.abs(rgb - picture * (STEP * 255 / ((1 << depth) - 1))).max() <= (0 if depth == 8 else 1)
+
+
+@pytest.mark.parametrize("chroma", ["420", "422"])
+@pytest.mark.parametrize("place", ["left", "center", "topleft"])
+def test_chroma_lies_where_it_is_said(chroma, place):
+    """A ramp of chroma, sampled at its places, is the ramp again at every pixel within the outermost samples."""
+    form, flat = PlaneFormat(8, chroma, 1, True, place), PlaneFormat(8, "444", 1, True)
+    height, width = 16, 24
+
+    def ramp(y, x):
+        return 40 + 4 * y[:, None] + 4 * x[None]
+
+    down, across = form.chroma_step
+    below = 0.5 if place in ("left", "center") and down == 2 else 0.0
+    beside = 0.5 if place == "center" else 0.0
+    coarse = ramp(np.arange(height // down) * down + below, np.arange(width // across) * across + beside)[None]
+    fine = ramp(np.arange(height), np.arange(width))[None]
+    luma = np.full((1, height, width), 90)
+    mine = to_rgb(*tensors(form, luma, coarse, coarse[:, ::-1]), form)
+    inside = (slice(None), slice(2, -2), slice(2, -2))
+    # The other chroma plane is the ramp upside down, whose places are those of a ramp that begins elsewhere.
+    other = ramp((height // down - 1) * down + below - np.arange(height) + below, np.arange(width))[None]
+    exact = to_rgb(*tensors(flat, luma, fine, other), flat)
+    assert (mine - exact)[inside].abs().max() <= 3
+    assert (mine - exact).abs().max() > 3  # at the edges the last sample is repeated
+
+
+def random_planes(form, n, height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    down, across = form.chroma_step
+    sizes = [(height, width)] + [(-(-height // down), -(-width // across))] * 2
+    kind = np.uint8 if form.depth == 8 else np.uint16
+    return [torch.from_numpy(rng.integers(0, 1 << form.depth, (n, *size)).astype(kind)) for size in sizes]
+
+
+ANY = st.sampled_from([*FORMS, PlaneFormat(8, "444", 0, True), PlaneFormat(8, "422", 1, False, "center")])
+
+
+@given(ANY, st.integers(1, 9), st.integers(1, 9), st.data())
+def test_a_window_is_that_part_of_the_frame(form, height, width, data):
+    planes = random_planes(form, 2, height, width, data.draw(st.integers(0, 99)))
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    window = Window(top, left, data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left)))
+    before = [plane.clone() for plane in planes]
+    whole, part = to_rgb(*planes, form), to_rgb(*planes, form, window)
+    assert whole.shape == (2, height, width, 3)
+    assert torch.equal(part, whole[:, top : top + window.height, left : left + window.width])
+    assert torch.equal(to_rgb8(*planes, form, window), to_uint8(part))
+    assert all(torch.equal(a, b) for a, b in zip(planes, before, strict=True))
+    # The samples that are said to be enough are: others may be anything.
+    needed = chroma_samples(form, tuple(planes[1].shape[1:]), window)
+    for plane in planes[1:]:
+        keep = plane[:, needed.top : needed.bottom, needed.left : needed.right].clone()
+        plane.zero_()
+        plane[:, needed.top : needed.bottom, needed.left : needed.right] = keep
+    assert torch.equal(to_rgb(*planes, form, window), part)
+
+
+def test_bands_and_frames_make_no_difference(monkeypatch):
+    from nervcodec.network import colour
+
+    for form in (FORMS[0], PlaneFormat(10, "420", 9), PlaneFormat(8, "444", 0, True)):
+        planes = random_planes(form, 3, 37, 20)
+        whole = to_rgb(*planes, form)
+        monkeypatch.setattr(colour, "_BAND", 100)
+        assert torch.equal(to_rgb(*planes, form), whole)
+        assert torch.equal(torch.cat([to_rgb(*(p[i : i + 1] for p in planes), form) for i in range(3)]), whole)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form.depth == 8 and not form.full_range], ids=str)
+def test_ten_bits_of_eight_are_the_same(form):
+    planes = random_planes(form, 1, 11, 13)
+    deep = PlaneFormat(10, *list(vars(form).values())[1:])
+    assert torch.equal(to_rgb(*(p.to(torch.int16) << 2 for p in planes), deep), to_rgb(*planes, form))
+
+
+@pytest.mark.parametrize("chroma", ["420", "422", "444"])
+@pytest.mark.parametrize("pixels", ["p", "p10le"])
+@pytest.mark.parametrize(("matrix", "name"), [(1, "709"), (6, "170m"), (9, "2020_ncl")])
+@pytest.mark.parametrize("range_", ["tv", "pc"])
+def test_an_independent_implementation(chroma, pixels, matrix, name, range_):
+    """Against zimg's bilinear chroma, on smooth pictures: at most 1 step away, and half of one on average."""
+    depth = 8 if pixels == "p" else 10
+    form = PlaneFormat(depth, chroma, matrix, range_ == "pc", "left")
+    height, width = 32, 48
+    down, across = form.chroma_step
+    y, x = np.mgrid[:height, :width]
+    low, high = (30, 220) if range_ == "tv" else (10, 245)
+    luma = low + (high - low) * (0.5 + 0.5 * np.sin(x / 5 + y / 9))
+    y, x = np.mgrid[: height // down, : width // across]
+    chromas = [128 + 40 * np.sin(x / 4 + y / 7 + phase) for phase in (0, 2)]
+    planes = tensors(form, *(p[None] * (1 << depth - 8) for p in (luma, *chromas)))
+    data = b"".join(p.numpy().tobytes() for p in planes)
+    chain = f"zscale=min={name}:rin={range_}:cin=left:m=gbr:r=pc:filter=bilinear:dither=none,format=gbrp"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "rawvideo", "-pix_fmt", f"yuv{chroma}{pixels}"]
+    command += ["-s", f"{width}x{height}", "-i", "-", "-vf", chain, "-f", "rawvideo", "-pix_fmt", "gbrp", "-"]
+    theirs = subprocess.run(command, input=data, check=True, capture_output=True).stdout
+    g, b, r = np.frombuffer(theirs, np.uint8).reshape(3, height, width).astype(int)
+    away = np.abs(to_rgb8(*planes, form)[0].numpy() - np.stack([r, g, b], -1))
+    assert away.max() <= 1
+    assert away.mean() < 0.2
