@@ -26,9 +26,9 @@ from machine import print_rows, save
 from nervcodec import options, sizing
 from nervcodec.device import choose, physical_memory
 from nervcodec.events import Observer, StepEvent
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.hooks import ProgressHook
 from nervcodec.fitting.loop import Loop
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.state import FitState
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry

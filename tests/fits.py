@@ -7,9 +7,9 @@ import torch
 from nervcodec import sizing
 from nervcodec.device import Hardware
 from nervcodec.events import Observer
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.hooks import ProgressHook
 from nervcodec.fitting.loop import Loop
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.state import FitState
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, SemanticConfig

@@ -13,8 +13,8 @@ from nervcodec.encoding.task import SegmentTask
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.look import evenly
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED
 from nervcodec.formats import bitstream
 from nervcodec.network.shapes import parameter_count

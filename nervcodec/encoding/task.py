@@ -14,10 +14,10 @@ from nervcodec import metrics, sizing
 from nervcodec.decoding.pixels import rendered
 from nervcodec.device import Hardware, choose
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.loop import FitResult, Loop
 from nervcodec.fitting.rate_control import SizeGoal, coded_to
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.state import FitState
 from nervcodec.formats import bitstream
 from nervcodec.formats.fields import from_json, to_json

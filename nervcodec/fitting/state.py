@@ -15,11 +15,11 @@ from nervcodec.errors import ConfigError
 from nervcodec.fitting.average import RunningMean
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.data import Batches, Reference
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.optimizers import Optimizers
 from nervcodec.fitting.rate_control import RateControl, SizeGoal
 from nervcodec.fitting.rounding import COARSE, FINE, RoundedField
 from nervcodec.fitting.safeguard import Safeguard
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.units import units_of
 from nervcodec.network.field import Field
 

@@ -35,6 +35,10 @@ class Window(NamedTuple):
     height: int
     width: int
 
+    def moved(self, down: int, right: int) -> Window:
+        """The same elsewhere."""
+        return self._replace(top=self.top + down, left=self.left + right)
+
 
 class Samples(NamedTuple):
     """Rows and columns of a plane, from the first to before the last."""

@@ -25,6 +25,7 @@ from nervcodec.network.interpolation import pooling_matrix
 from nervcodec.network.planes import Cells
 from nervcodec.network.timeline import Timeline
 
+
 class GridField(Field):
     """See the module's docstring; sizes come from :class:`GridConfig`."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nervcodec.formats.header import PlaneFormat
@@ -136,6 +137,17 @@ class PlaneLayout:
         most = (1 << self.format.depth) - 1
         y, u, v = (plane.round().clamp(0, most).to(torch.int16) for plane in self.values(packed))
         return y, u, v
+
+    def images(self, packed: Tensor) -> Tensor:
+        """``(B, 4h, 4w, 3)`` float32 RGB, about [0, 1], with gradients: for losses, which need no exact colours."""
+        y, u, v = (plane / self._scale for plane in self.values(packed))
+        middle = self._middle / self._scale
+        chroma = F.interpolate(torch.stack([u, v], dim=1) - middle, scale_factor=2, mode="bilinear")
+        form, (red, blue) = self.format, _LUMA_WEIGHTS.get(self.format.matrix, _BT601)
+        y, chroma = (y, chroma) if form.full_range else ((y - 16 / 255) * (255 / 219), chroma * (255 / 224))
+        of_blue, of_red = chroma[:, 0] * (2 * (1 - blue)), chroma[:, 1] * (2 * (1 - red))
+        of_green = -(of_blue * blue + of_red * red) / (1 - red - blue)
+        return torch.stack([y + of_red, y + of_green, y + of_blue], dim=-1)
 
     def refined(self) -> PlaneLayout:
         """Of planes with as many bits as a network gives."""

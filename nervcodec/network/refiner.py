@@ -16,8 +16,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nervcodec.formats.header import PlaneFormat
 from nervcodec.network.blocks import Pointwise, ResidualBlock
-from nervcodec.network.colour import UNIT, to_rgb, to_uint8
+from nervcodec.network.colour import STEP, Window, to_rgb, to_rgb8
 from nervcodec.network.config import CELL, STAGES, RefinerConfig
 from nervcodec.network.field import Field
 from nervcodec.network.grids import FeatureGrid
@@ -88,27 +89,26 @@ class Refiner(Field):
         seen += [grid(frames, (top, bottom, left, right)).permute(0, 2, 3, 1) for grid in self.grids]
         return self.pixels(self.blocks(self.enter(torch.cat(seen, dim=-1))))
 
-    def _rgb(self, inputs: Inputs) -> Tensor:
-        """Frames or a window of them, ``(B, h, w, 3)`` int16 in 1/64 of an 8-bit step."""
-        base, cells = self._base(inputs), self._cells(inputs)
-        if self.config.width:
-            layout = PlaneLayout(base.format)
-            packed, _ = self(inputs, with_semantics=False)
-            planes, format = layout.refined().samples(packed), layout.refined().format
-        else:
-            planes, format = base.at(inputs.frames, cells if inputs.windows else None), base.format
-        rgb = to_rgb(*planes, format)
-        if not inputs.windows:
-            return rgb[:, : self.geometry.height, : self.geometry.width]
-        (window,), (first_row, _, first_column, _) = inputs.windows, cells
-        top, left = window.y - first_row * CELL, window.x - first_column * CELL
-        return rgb[:, top : top + window.height, left : left + window.width]
+    def _planes(self, inputs: Inputs) -> tuple[tuple[Tensor, Tensor, Tensor], PlaneFormat, Window]:
+        """Samples that hold what is asked for, what they stand for, and where in them it lies."""
+        base, (top, _, left, _) = self._base(inputs), self._cells(inputs)
+        window = Window(0, 0, self.geometry.height, self.geometry.width)
+        if inputs.windows:
+            (asked,) = inputs.windows
+            window = Window(asked.y, asked.x, asked.height, asked.width)
+        if not self.config.width:
+            return base.at(inputs.frames), base.format, window
+        packed, _ = self(inputs, with_semantics=False)
+        layout = PlaneLayout(base.format).refined()
+        return layout.samples(packed), layout.format, window.moved(-top * CELL, -left * CELL)
 
     def render(self, inputs: Inputs) -> Tensor:
-        return self._rgb(inputs).float().div_(UNIT * 255)
+        planes, form, window = self._planes(inputs)
+        return to_rgb(*planes, form, window).float().div_(STEP * 255)
 
     def shown(self, inputs: Inputs) -> Tensor:
-        return to_uint8(self._rgb(inputs))
+        planes, form, window = self._planes(inputs)
+        return to_rgb8(*planes, form, window)
 
     def coefficients(self, inputs: Inputs) -> Tensor:
         assert self.semantic is not None

@@ -72,8 +72,8 @@ def test_the_fit_never_sees_a_held_out_frame(carphone):
 
     from nervcodec.device import choose
     from nervcodec.fitting.config import FitConfig
-    from nervcodec.fitting.segment import SegmentData
     from nervcodec.fitting.loop import Loop
+    from nervcodec.fitting.segment import SegmentData
     from nervcodec.fitting.state import FitState
     from nervcodec.network.build import build, to_arrays
     from nervcodec.network.config import Geometry

@@ -14,9 +14,9 @@ from nervcodec.encoding import SegmentTask, fit_segment
 from nervcodec.encoding.task import EncodedSegment
 from nervcodec.fitting import loop
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.rate_control import SizeGoal
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.network.config import Geometry, SemanticConfig
 
 

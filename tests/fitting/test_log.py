@@ -14,8 +14,8 @@ import nervcodec
 from nervcodec import sizing
 from nervcodec.device import Hardware
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.loop import Loop
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.state import FitState
 from nervcodec.fitting.tensorboard import TensorBoardLog
 from nervcodec.network.build import build

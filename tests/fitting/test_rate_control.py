@@ -10,9 +10,9 @@ import torch
 from nervcodec import sizing
 from nervcodec.device import choose
 from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.rate_control import RateControl, SizeGoal, coded, coded_to
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.state import FitState
 from nervcodec.formats import bitstream
 from nervcodec.network.build import build, to_arrays

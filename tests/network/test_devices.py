@@ -30,7 +30,10 @@ PATCH = PatchConfig(
 NETWORKS = {"grid": GRID, "grid, pooled": POOLED, "pe": PATCH}
 # Made before anything is fake, since the original method's network reads them.
 REAL_UNITS, REAL_FRAMES = torch.arange(3), torch.tensor([0, 5])
-REAL_INPUTS = {config: units_of(build(config)).inputs(REAL_UNITS) for config in NETWORKS.values()}
+FRAMES = np.zeros((GEOMETRY.frames, GEOMETRY.height, GEOMETRY.width, 3), np.uint8)
+REAL_INPUTS = {
+    config: units_of(build(config), SegmentData(FRAMES), "cpu").inputs(REAL_UNITS) for config in NETWORKS.values()
+}
 
 
 @pytest.fixture(params=NETWORKS)
@@ -60,8 +63,7 @@ def test_a_mix_up_is_found(cuda):
 
 def test_the_forward_pass_and_both_losses(cuda, config):
     field = on(cuda, config)
-    frames = np.zeros((GEOMETRY.frames, GEOMETRY.height, GEOMETRY.width, 3), np.uint8)
-    units, numbers = units_of(field, SegmentData(frames), cuda), REAL_UNITS
+    units, numbers = units_of(field, SegmentData(FRAMES), cuda), REAL_UNITS
     rows = torch.zeros(3, dtype=torch.long, device=cuda)
     pixels, centred = field(REAL_INPUTS[config], with_semantics=True)
     wanted = units.targets(numbers.to(cuda), pixels.dtype)
@@ -117,7 +119,7 @@ def test_a_head_that_stands_alone(cuda):
     """As search loads it: weights from a file, then the device."""
     assert stands_alone(GRID)
     with torch.device(cuda):
-        head = semantic_head(GRID)
+        head = semantic_head(GRID, GRID.widths[0])
     coefficients = head.coefficients(None, REAL_FRAMES.to(cuda))
     assert coefficients.shape == (2, 8, 4)
     assert coefficients.device.type == "cuda"
