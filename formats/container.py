@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.arrays import ArrayFile, bytes_of
 from nervcodec.formats.codes import STREAM, TensorCode, dequantize
 from nervcodec.formats.fields import from_json
-from nervcodec.formats.header import AUDIO, FORMAT, FORMAT_VERSION, FRAME_TIMES, Header
+from nervcodec.formats.header import AUDIO, BASE, COPY, FORMAT, FORMAT_VERSION, FRAME_TIMES, Header, Segment
+from nervcodec.formats.tables import MARK, FrameTables, read_tables
 
 _DIGEST_BYTES = 8
+_TABLES_SINCE = 3  # the version from which what is said of each frame stands in the streams, and not in the header
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -36,11 +39,11 @@ def checksum(array: np.ndarray) -> str:
 
 
 class StoredWeights:
-    """The arrays that hold a network's weights, read and found whole, but not decoded.
+    """The arrays that hold weights, of a segment or shared by all, read and found whole, but not decoded.
 
     Args:
         path: the container.
-        prefix: of the network's segment.
+        prefix: what their names begin with.
         arrays: code and array by stored name.
     """
 
@@ -54,30 +57,55 @@ class StoredWeights:
             ContainerError: a table of weights is damaged.
         """
         result = {}
-        for name, (code, array) in self._arrays.items():
-            if code.codec == STREAM:
-                try:
+        for name, code, array in self._each():
+            with self._blamed(name):
+                if code.codec == STREAM:
                     lines, _ = bitstream.read_table(array)
-                except ContainerError as error:
-                    raise ContainerError(f"{self._path}: tensor {name}: {error}") from None
-                result.update({line.name: (line.shape, line.coded_bytes) for line in lines})
-            else:
-                result[name[len(self._prefix) :]] = (array.shape, array.nbytes)
+                    tensors = [line for line in lines if not line.name.startswith(MARK)]
+                    result.update({line.name: (line.shape, line.coded_bytes) for line in tensors})
+                else:
+                    result[name[len(self._prefix) :]] = (array.shape, array.nbytes)
         return result
+
+    def frame_tables(self, frames: int) -> FrameTables:
+        """What is said of each of a segment's ``frames``; no weights are decoded. Files before version 3 have none.
+
+        Raises:
+            ContainerError: they are damaged, or what they say cannot be.
+        """
+        found = []
+        for name, code, array in self._each():
+            if code.codec == STREAM:
+                with self._blamed(name):
+                    found.append(read_tables(array, frames))
+        told = [tables for tables in found if tables != FrameTables()]
+        if len(told) > 1:
+            raise ContainerError(f"{self._path}: two streams of {self._prefix} hold tables of frames")
+        return told[0] if told else FrameTables()
 
     def decode(self, beginning: str = "") -> dict[str, np.ndarray]:
         """Float32 tensors by name; see :meth:`Container.weights`."""
         result = {}
-        for name, (code, array) in self._arrays.items():
+        for name, code, array in self._each():
             own = name[len(self._prefix) :]
-            try:
+            with self._blamed(name):
                 if code.codec == STREAM:
-                    result.update(bitstream.decode(array, beginning))
+                    tensors = bitstream.decode(array, beginning)
+                    result.update({n: tensor for n, tensor in tensors.items() if not n.startswith(MARK)})
                 elif own.startswith(beginning):
                     result[own] = dequantize(array, code)
-            except ContainerError as error:
-                raise ContainerError(f"{self._path}: tensor {name}: {error}") from None
         return result
+
+    def _each(self) -> Iterator[tuple[str, TensorCode, np.ndarray]]:
+        return ((name, code, array) for name, (code, array) in self._arrays.items())
+
+    @contextmanager
+    def _blamed(self, name: str) -> Iterator[None]:
+        """Errors say which array of which file they are about."""
+        try:
+            yield
+        except ContainerError as error:
+            raise ContainerError(f"{self._path}: tensor {name}: {error}") from None
 
 
 class Container:
@@ -89,15 +117,16 @@ class Container:
     Args:
         file: the open file, which is closed with this.
         header: checked.
+        version: of the format.
 
     Attributes:
-        header: as given.
+        header, version: as given.
         path: where the file is.
         size_bytes: of the whole file.
     """
 
-    def __init__(self, file: ArrayFile, header: Header):
-        self._file, self.header = file, header
+    def __init__(self, file: ArrayFile, header: Header, version: int = FORMAT_VERSION):
+        self._file, self.header, self.version = file, header, version
         self.path, self.size_bytes = file.path, file.size
 
     @classmethod
@@ -111,13 +140,16 @@ class Container:
         path = Path(path)
         file = ArrayFile(path)
         try:
-            header = _parse(path, file.metadata)
+            header, version = _parse(path, file.metadata)
             if odd := sorted(set(file.places) ^ set(header.tensors)):
                 raise ContainerError(f"{path}: header and file disagree about tensor {odd[0][:80]!r}")
+            for name in header.base_arrays():
+                if (file.places[name].dtype, len(file.places[name].shape)) != (np.uint8, 1):
+                    raise ContainerError(f"{path}: tensor {name}: the stream of a base layer is a row of bytes")
         except ContainerError:
             file.close()
             raise
-        return cls(file, header)
+        return cls(file, header, version)
 
     def close(self) -> None:
         """Give the file back; the header stays."""
@@ -169,6 +201,31 @@ class Container:
         if digest.hexdigest() != self.header.tensors[name].checksum:
             raise ContainerError(f"{self.path}: tensor {name} is damaged (checksum differs)")
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether what is said of each frame stands in the streams of weights; else the header says it."""
+        return self.version >= _TABLES_SINCE
+
+    def embedded_frames(self, segment: Segment) -> tuple[int, ...]:
+        """Frames of a segment, counted from its first, whose embeddings were fitted; no weights are decoded.
+
+        Raises:
+            ContainerError: it is damaged, or the container is closed.
+        """
+        if not self.has_tables:
+            return segment.embedded_frames or ()
+        return self.network(segment.prefix).frame_tables(segment.frame_count).embedded
+
+    def base_stream(self, segment: Segment) -> np.ndarray:
+        """``(n,)`` uint8, the base layer's stream of a segment; that of the whole file where it has one for all.
+
+        Raises:
+            KeyError: the file has no base layer.
+            ContainerError: it is damaged, or the container is closed.
+        """
+        base = self.header.base
+        return self.array(BASE if base is not None and base.kind == COPY else segment.prefix + BASE)
+
     def network(self, prefix: str) -> StoredWeights:
         """What is stored of the network whose arrays' names begin with ``prefix``.
 
@@ -177,6 +234,18 @@ class Container:
         """
         codes = {n: t.code for n, t in self.header.tensors.items() if n.startswith(prefix) and t.code is not None}
         return StoredWeights(self.path, prefix, {name: (code, self.array(name)) for name, code in codes.items()})
+
+    def shared_weights(self) -> StoredWeights | None:
+        """What is stored of the parameters that all segments share; None where each has all its own.
+
+        Raises:
+            ContainerError: it is damaged, or the container is closed.
+        """
+        if self.header.shared is None:
+            return None
+        shared = self.network(self.header.shared)
+        shared.frame_tables(0)  # it has no frames of which a table could speak
+        return shared
 
     def weights(self, prefix: str, beginning: str = "") -> dict[str, np.ndarray]:
         """Float32 tensors of the network whose stored names begin with ``prefix``, under the rest of their names.
@@ -248,7 +317,8 @@ def read_header(path: Path) -> Header:
         return opened.header
 
 
-def _parse(path: Path, metadata: dict[str, str]) -> Header:
+def _parse(path: Path, metadata: dict[str, str]) -> tuple[Header, int]:
+    """Header and version."""
     if metadata.get("format") != FORMAT:
         raise ContainerError(f"{path}: not a .nerv file (a safetensors file of another kind)")
     version = metadata.get("format_version", "")
@@ -268,6 +338,16 @@ def _parse(path: Path, metadata: dict[str, str]) -> Header:
     except (ValueError, RecursionError):
         raise ContainerError(f"{path}: the header is not valid JSON") from None
     try:
-        return from_json(Header, data)
+        header = from_json(Header, data)
+        _check_version(header, int(version))
     except ContainerError as error:
         raise ContainerError(f"{path}: {error}") from None
+    return header, int(version)
+
+
+def _check_version(header: Header, version: int) -> None:
+    """Refuse what the header of a version cannot hold."""
+    if version < _TABLES_SINCE and (header.base is not None or header.shared is not None):
+        raise ContainerError(f"format version {version} has no base layer and no shared parameters")
+    if version >= _TABLES_SINCE and any(segment.embedded_frames is not None for segment in header.segments):
+        raise ContainerError(f"format version {version} has no embedded frames in its header")

@@ -88,7 +88,7 @@ class Writer:
         """
         if header.tensors != self.tensors:
             raise ContainerError("header and arrays do not name the same tensors")
-        text = json.dumps(to_json(header), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(to_json(header, compact=True), sort_keys=True, separators=(",", ":"), allow_nan=False)
         metadata = {
             "format": FORMAT,
             "format_version": str(FORMAT_VERSION),

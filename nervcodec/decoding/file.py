@@ -126,6 +126,16 @@ class OpenFile:
         """
         return self._networks.field(position(segment, len(self.header.segments), "segment"))
 
+    def embedded_frames(self, segment: int) -> tuple[int, ...]:
+        """Frames of a segment, counted from its first, whose embeddings were fitted; no weights are decoded.
+
+        Raises:
+            IndexError: no such segment.
+            ContainerError: it is damaged, or the file was closed.
+        """
+        segments = self.header.segments
+        return self._networks.contents().embedded_frames(segments[position(segment, len(segments), "segment")])
+
     def sound(self, start_s: float = 0.0, duration_s: float | None = None) -> Sound | None:
         """The source's audio packets, or those of a range; None where the container has none."""
         data = self._networks.contents().audio()

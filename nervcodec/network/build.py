@@ -59,7 +59,7 @@ def from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> Field:
 
 def stands_alone(config: NetworkConfig) -> bool:
     """Whether embeddings need nothing of the network but its semantic head."""
-    return isinstance(config, GridConfig) and config.semantic is not None and bool(config.semantic.code_frames)
+    return isinstance(config, GridConfig) and config.semantic is not None and bool(config.semantic.codes)
 
 
 def head_from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> SemanticHead:

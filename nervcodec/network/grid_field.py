@@ -34,7 +34,7 @@ def semantic_head(config: GridConfig) -> SemanticHead | None:
         return None
     geometry, semantic = config.geometry, config.semantic
     timeline = Timeline.even(semantic.grid_times, geometry.frames, config.cuts)
-    codes = Timeline.at(semantic.code_frames, geometry.frames, config.cuts) if semantic.code_frames else None
+    codes = Timeline.at(semantic.code_frames, geometry.frames, config.cuts) if semantic.codes else None
     return SemanticHead(config.widths[0], semantic, (geometry.patch_rows, geometry.patch_columns), timeline, codes)
 
 
