@@ -11,19 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from nervcodec.errors import ContainerError
-from nervcodec.formats import bitstream
 from nervcodec.formats.arrays import ArrayFile, bytes_of
-from nervcodec.formats.codes import STREAM, TensorCode, dequantize
 from nervcodec.formats.fields import from_json
 from nervcodec.formats.header import AUDIO, BASE, COPY, FORMAT, FORMAT_VERSION, FRAME_TIMES, Header, Segment
-from nervcodec.formats.tables import MARK, FrameTables, read_tables
+from nervcodec.formats.weights import StoredWeights
 
+Opened = TypeVar("Opened", bound="CheckedArrays")
 _DIGEST_BYTES = 8
 _TABLES_SINCE = 3  # the version from which what is said of each frame stands in the streams, and not in the header
 
@@ -38,81 +37,8 @@ def checksum(array: np.ndarray) -> str:
     return digest(bytes_of(array))
 
 
-class StoredWeights:
-    """The arrays that hold weights, of a segment or shared by all, read and found whole, but not decoded.
-
-    Args:
-        path: the container.
-        prefix: what their names begin with.
-        arrays: code and array by stored name.
-    """
-
-    def __init__(self, path: Path, prefix: str, arrays: dict[str, tuple[TensorCode, np.ndarray]]):
-        self._path, self._prefix, self._arrays = path, prefix, arrays
-
-    def table(self) -> dict[str, tuple[tuple[int, ...], int]]:
-        """(shape, bytes in the file) of each tensor that :meth:`decode` gives.
-
-        Raises:
-            ContainerError: a table of weights is damaged.
-        """
-        result = {}
-        for name, code, array in self._each():
-            with self._blamed(name):
-                if code.codec == STREAM:
-                    lines, _ = bitstream.read_table(array)
-                    tensors = [line for line in lines if not line.name.startswith(MARK)]
-                    result.update({line.name: (line.shape, line.coded_bytes) for line in tensors})
-                else:
-                    result[name[len(self._prefix) :]] = (array.shape, array.nbytes)
-        return result
-
-    def frame_tables(self, frames: int) -> FrameTables:
-        """What is said of each of a segment's ``frames``; no weights are decoded. Files before version 3 have none.
-
-        Raises:
-            ContainerError: they are damaged, or what they say cannot be.
-        """
-        found = []
-        for name, code, array in self._each():
-            if code.codec == STREAM:
-                with self._blamed(name):
-                    found.append(read_tables(array, frames))
-        told = [tables for tables in found if tables != FrameTables()]
-        if len(told) > 1:
-            raise ContainerError(f"{self._path}: two streams of {self._prefix} hold tables of frames")
-        return told[0] if told else FrameTables()
-
-    def decode(self, beginning: str = "") -> dict[str, np.ndarray]:
-        """Float32 tensors by name; see :meth:`Container.weights`."""
-        result = {}
-        for name, code, array in self._each():
-            own = name[len(self._prefix) :]
-            with self._blamed(name):
-                if code.codec == STREAM:
-                    tensors = bitstream.decode(array, beginning)
-                    result.update({n: tensor for n, tensor in tensors.items() if not n.startswith(MARK)})
-                elif own.startswith(beginning):
-                    result[own] = dequantize(array, code)
-        return result
-
-    def _each(self) -> Iterator[tuple[str, TensorCode, np.ndarray]]:
-        return ((name, code, array) for name, (code, array) in self._arrays.items())
-
-    @contextmanager
-    def _blamed(self, name: str) -> Iterator[None]:
-        """Errors say which array of which file they are about."""
-        try:
-            yield
-        except ContainerError as error:
-            raise ContainerError(f"{self._path}: tensor {name}: {error}") from None
-
-
-class Container:
-    """An open ``.nerv`` file: its header, and its stored arrays when they are asked for.
-
-    Opening reads the beginning of the file alone. An array is read each time it is asked for, compared with its
-    checksum, and not kept. Any number of threads may ask. A container that nobody refers to any more closes itself.
+class CheckedArrays:
+    """The arrays of an open file, each read when it is asked for, compared with its checksum, and not kept.
 
     Args:
         file: the open file, which is closed with this.
@@ -125,37 +51,15 @@ class Container:
         size_bytes: of the whole file.
     """
 
-    def __init__(self, file: ArrayFile, header: Header, version: int = FORMAT_VERSION):
+    def __init__(self, file: ArrayFile, header: Header, version: int):
         self._file, self.header, self.version = file, header, version
         self.path, self.size_bytes = file.path, file.size
-
-    @classmethod
-    def at(cls, path: Path) -> Container:
-        """Open a file.
-
-        Raises:
-            ContainerError: not a ``.nerv`` file, truncated, too new, or its header is impossible or names other arrays
-                than the file has.
-        """
-        path = Path(path)
-        file = ArrayFile(path)
-        try:
-            header, version = _parse(path, file.metadata)
-            if odd := sorted(set(file.places) ^ set(header.tensors)):
-                raise ContainerError(f"{path}: header and file disagree about tensor {odd[0][:80]!r}")
-            for name in header.base_arrays():
-                if (file.places[name].dtype, len(file.places[name].shape)) != (np.uint8, 1):
-                    raise ContainerError(f"{path}: tensor {name}: the stream of a base layer is a row of bytes")
-        except ContainerError:
-            file.close()
-            raise
-        return cls(file, header, version)
 
     def close(self) -> None:
         """Give the file back; the header stays."""
         self._file.close()
 
-    def __enter__(self) -> Container:
+    def __enter__(self: Opened) -> Opened:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -181,6 +85,45 @@ class Container:
         """Bytes that an array takes in the file, 0 where there is none of that name."""
         return self._file.places[name].nbytes if name in self._file.places else 0
 
+    def _whole(self, name: str) -> Iterator[bytes]:
+        """The bytes of an array in pieces; an error after the last where they are not what was written."""
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        for piece in self._file.pieces(name):
+            digest.update(piece)
+            yield piece
+        if digest.hexdigest() != self.header.tensors[name].checksum:
+            raise ContainerError(f"{self.path}: tensor {name} is damaged (checksum differs)")
+
+
+class Container(CheckedArrays):
+    """An open ``.nerv`` file: its header, and what it holds when that is asked for.
+
+    Opening reads the beginning of the file alone. Any number of threads may ask. A container that nobody refers to any
+    more closes itself.
+    """
+
+    @classmethod
+    def at(cls, path: Path) -> Container:
+        """Open a file.
+
+        Raises:
+            ContainerError: not a ``.nerv`` file, truncated, too new, or its header is impossible or names other arrays
+                than the file has.
+        """
+        path = Path(path)
+        file = ArrayFile(path)
+        try:
+            header, version = _parse(path, file.metadata)
+            if odd := sorted(set(file.places) ^ set(header.tensors)):
+                raise ContainerError(f"{path}: header and file disagree about tensor {odd[0][:80]!r}")
+            for name in header.base_arrays():
+                if (file.places[name].dtype, len(file.places[name].shape)) != (np.uint8, 1):
+                    raise ContainerError(f"{path}: tensor {name}: the stream of a base layer is a row of bytes")
+        except ContainerError:
+            file.close()
+            raise
+        return cls(file, header, version)
+
     def verify(self) -> None:
         """Compare every array with its checksum, and look at the frame times; no array is held in memory.
 
@@ -191,15 +134,6 @@ class Container:
             for _ in self._whole(name):
                 continue
         self.frame_times()
-
-    def _whole(self, name: str) -> Iterator[bytes]:
-        """The bytes of an array in pieces; an error after the last where they are not what was written."""
-        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        for piece in self._file.pieces(name):
-            digest.update(piece)
-            yield piece
-        if digest.hexdigest() != self.header.tensors[name].checksum:
-            raise ContainerError(f"{self.path}: tensor {name} is damaged (checksum differs)")
 
     @property
     def has_tables(self) -> bool:
@@ -339,14 +273,18 @@ def _parse(path: Path, metadata: dict[str, str]) -> tuple[Header, int]:
         raise ContainerError(f"{path}: the header is not valid JSON") from None
     try:
         header = from_json(Header, data)
-        _check_version(header, int(version))
+        check_version(header, int(version))
     except ContainerError as error:
         raise ContainerError(f"{path}: {error}") from None
     return header, int(version)
 
 
-def _check_version(header: Header, version: int) -> None:
-    """Refuse what the header of a version cannot hold."""
+def check_version(header: Header, version: int) -> None:
+    """Refuse what the header of a version cannot hold.
+
+    Raises:
+        ContainerError: it holds that.
+    """
     if version < _TABLES_SINCE and (header.base is not None or header.shared is not None):
         raise ContainerError(f"format version {version} has no base layer and no shared parameters")
     if version >= _TABLES_SINCE and any(segment.embedded_frames is not None for segment in header.segments):
