@@ -25,8 +25,6 @@ from peers import COMPARABLE, FULL_FRAME_NERV
 
 import nervcodec
 from nervcodec.fitting.units import units_of
-from nervcodec.network.build import build
-from nervcodec.network.config import network_from_json
 from nervcodec.ranges import parse_duration
 from nervcodec.split import FITTED, HELD_OUT, parse_split
 
@@ -75,7 +73,7 @@ def row(label: str, arguments: argparse.Namespace, parameters: int | None) -> di
 def units_and_batch(path: Path, options: dict[str, object]) -> tuple[int, int]:
     """Units that are fitted once an epoch, and those in a batch."""
     video = nervcodec.open(path)
-    field = build(network_from_json(video.header.segments[0].network))
+    field = video.network(0)
     roles = parse_split(SPLIT).roles(0, len(video))
     shown = units_of(field)
     units = sum(roles[frame] == FITTED for frame in shown.frames(torch.arange(shown.count)).tolist())

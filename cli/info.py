@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nervcodec.cli import options
+
+if TYPE_CHECKING:
+    from nervcodec.formats.header import BaseFacts
 
 
 @click.command(epilog="Example: nervcodec info kitchen.nerv --json")
@@ -19,13 +23,14 @@ def info(file: str, as_json: bool) -> None:
     from nervcodec.cli.render import human_bytes, print_json, print_pairs, timecode
     from nervcodec.formats.container import Container
     from nervcodec.formats.fields import to_json
-    from nervcodec.network.parts import bytes_by_part, weights_by_part
+    from nervcodec.network.parts import bytes_by_part, shared_weights, weights_by_part
 
     path = Path(file)
     with Container.at(path) as opened:
         header, size = opened.header, opened.size_bytes
         weights = weights_by_part(opened)
         parts = bytes_by_part(opened, weights)
+        shared = shared_weights(opened)
     parameters = sum(part.parameters for part in weights.values())
     coded = sum(part.bytes for part in weights.values())
     pixels = header.video.frame_count * header.video.width * header.video.height
@@ -34,35 +39,34 @@ def info(file: str, as_json: bool) -> None:
             "bytes": size,
             "bpp": 8 * size / pixels,
             "parameters": parameters,
-            "bits_per_parameter": 8 * coded / parameters,
+            "bits_per_parameter": 8 * coded / parameters if parameters else None,
             "bytes_by_part": parts,
             "parameters_by_part": {name: part.parameters for name, part in weights.items()},
         }
+        if shared is not None:
+            facts |= {"shared_parameters": shared.parameters, "shared_bytes": shared.bytes}
         print_json({**to_json(header), **facts})
         return
-    video, fit = header.video, header.fit
+    video, fit, aspect = header.video, header.fit, header.video.sample_aspect_ratio
+    bits = f", {8 * coded / parameters:.2f} bits per parameter" if parameters else ""
     rows = [
         ("source", video.source_name),
         ("frames", f"{video.frame_count} of {video.width}x{video.height}, {_rate(video.fps)}"),
+        *([("pixel shape", ":".join(map(str, aspect)))] if aspect != (1, 1) else []),
         ("duration", timecode(video.duration_s)),
         ("size", f"{human_bytes(size)}, {8 * size / pixels:.4f} bpp"),
         ("patches", f"{header.patch_grid[0]} x {header.patch_grid[1]}"),
         ("segments", str(len(header.segments))),
+        *([("base layer", _base(header.base))] if header.base is not None else []),
         ("network", f"{header.segments[0].network.get('kind')}, {parameters:,} parameters"),
-        ("weights", f"{coded:,} bytes, {8 * coded / parameters:.2f} bits per parameter"),
+        *([("shared", f"{shared.parameters:,} parameters, {shared.bytes:,} bytes")] if shared is not None else []),
+        ("weights", f"{coded:,} bytes{bits}"),
+        *([("entropy", _entropy(coded, fit.entropy_bytes))] if fit.entropy_bytes else []),
         ("encoder", header.semantic.encoder if header.semantic else "none: cannot be searched"),
         ("quality", f"{fit.psnr_db:.2f} dB PSNR{'' if fit.complete else ' (the fit was stopped early)'}"),
         ("fit", f"{fit.fit_s:.1f} s, {fit.steps} steps"),
         ("written by", header.tool),
     ]
-    if video.sample_aspect_ratio != (1, 1):
-        rows.insert(2, ("pixel shape", ":".join(map(str, video.sample_aspect_ratio))))
-    if fit.entropy_bytes is not None:
-        place = next(i for i, row in enumerate(rows) if row[0] == "weights") + 1
-        difference = coded / fit.entropy_bytes - 1
-        rows.insert(
-            place, ("entropy", f"{fit.entropy_bytes:,} bytes, each tensor alone; coded in {difference:+.1%} of it")
-        )
     for part, count in parts.items():
         own = weights.get(part)
         detail = f", {own.parameters:,} parameters at {8 * own.bytes / own.parameters:.2f} bits" if own else ""
@@ -72,3 +76,14 @@ def info(file: str, as_json: bool) -> None:
 
 def _rate(fps: float) -> str:
     return f"{fps:.6g} a second" if fps >= 1 else f"one every {1 / fps:.6g} s"
+
+
+def _entropy(coded: int, entropy: int) -> str:
+    return f"{entropy:,} bytes, each tensor alone; coded in {coded / entropy - 1:+.1%} of it"
+
+
+def _base(base: BaseFacts) -> str:
+    facts = [base.kind, base.codec, f"{base.width}x{base.height}", f"{base.planes.depth} bit {base.planes.chroma}"]
+    facts += [] if base.crf is None else [f"crf {base.crf}"]
+    facts += [] if base.psnr_db is None else [f"{base.psnr_db:.2f} dB alone"]
+    return ", ".join(facts)

@@ -21,6 +21,9 @@ def verify(file: str) -> None:
     with Container.at(Path(file)) as opened:
         opened.verify()
         for segment in opened.header.segments:
+            opened.embedded_frames(segment)
             opened.weights(segment.prefix)
+        if (shared := opened.shared_weights()) is not None:
+            shared.decode()
     count = len(opened.header.tensors)
     say(f"{file}: whole ({count} tensors, {opened.header.video.frame_count} frames)")

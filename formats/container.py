@@ -12,17 +12,19 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from nervcodec.errors import ContainerError
-from nervcodec.formats import bitstream
 from nervcodec.formats.arrays import ArrayFile, bytes_of
-from nervcodec.formats.codes import STREAM, TensorCode, dequantize
 from nervcodec.formats.fields import from_json
-from nervcodec.formats.header import AUDIO, FORMAT, FORMAT_VERSION, FRAME_TIMES, Header
+from nervcodec.formats.header import AUDIO, BASE, COPY, FORMAT, FORMAT_VERSION, FRAME_TIMES, Header, Segment
+from nervcodec.formats.weights import StoredWeights
 
+Opened = TypeVar("Opened", bound="CheckedArrays")
 _DIGEST_BYTES = 8
+_TABLES_SINCE = 3  # the version from which what is said of each frame stands in the streams, and not in the header
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -35,95 +37,29 @@ def checksum(array: np.ndarray) -> str:
     return digest(bytes_of(array))
 
 
-class StoredWeights:
-    """The arrays that hold a network's weights, read and found whole, but not decoded.
-
-    Args:
-        path: the container.
-        prefix: of the network's segment.
-        arrays: code and array by stored name.
-    """
-
-    def __init__(self, path: Path, prefix: str, arrays: dict[str, tuple[TensorCode, np.ndarray]]):
-        self._path, self._prefix, self._arrays = path, prefix, arrays
-
-    def table(self) -> dict[str, tuple[tuple[int, ...], int]]:
-        """(shape, bytes in the file) of each tensor that :meth:`decode` gives.
-
-        Raises:
-            ContainerError: a table of weights is damaged.
-        """
-        result = {}
-        for name, (code, array) in self._arrays.items():
-            if code.codec == STREAM:
-                try:
-                    lines, _ = bitstream.read_table(array)
-                except ContainerError as error:
-                    raise ContainerError(f"{self._path}: tensor {name}: {error}") from None
-                result.update({line.name: (line.shape, line.coded_bytes) for line in lines})
-            else:
-                result[name[len(self._prefix) :]] = (array.shape, array.nbytes)
-        return result
-
-    def decode(self, beginning: str = "") -> dict[str, np.ndarray]:
-        """Float32 tensors by name; see :meth:`Container.weights`."""
-        result = {}
-        for name, (code, array) in self._arrays.items():
-            own = name[len(self._prefix) :]
-            try:
-                if code.codec == STREAM:
-                    result.update(bitstream.decode(array, beginning))
-                elif own.startswith(beginning):
-                    result[own] = dequantize(array, code)
-            except ContainerError as error:
-                raise ContainerError(f"{self._path}: tensor {name}: {error}") from None
-        return result
-
-
-class Container:
-    """An open ``.nerv`` file: its header, and its stored arrays when they are asked for.
-
-    Opening reads the beginning of the file alone. An array is read each time it is asked for, compared with its
-    checksum, and not kept. Any number of threads may ask. A container that nobody refers to any more closes itself.
+class CheckedArrays:
+    """The arrays of an open file, each read when it is asked for, compared with its checksum, and not kept.
 
     Args:
         file: the open file, which is closed with this.
         header: checked.
+        version: of the format.
 
     Attributes:
-        header: as given.
+        header, version: as given.
         path: where the file is.
         size_bytes: of the whole file.
     """
 
-    def __init__(self, file: ArrayFile, header: Header):
-        self._file, self.header = file, header
+    def __init__(self, file: ArrayFile, header: Header, version: int):
+        self._file, self.header, self.version = file, header, version
         self.path, self.size_bytes = file.path, file.size
-
-    @classmethod
-    def at(cls, path: Path) -> Container:
-        """Open a file.
-
-        Raises:
-            ContainerError: not a ``.nerv`` file, truncated, too new, or its header is impossible or names other arrays
-                than the file has.
-        """
-        path = Path(path)
-        file = ArrayFile(path)
-        try:
-            header = _parse(path, file.metadata)
-            if odd := sorted(set(file.places) ^ set(header.tensors)):
-                raise ContainerError(f"{path}: header and file disagree about tensor {odd[0][:80]!r}")
-        except ContainerError:
-            file.close()
-            raise
-        return cls(file, header)
 
     def close(self) -> None:
         """Give the file back; the header stays."""
         self._file.close()
 
-    def __enter__(self) -> Container:
+    def __enter__(self: Opened) -> Opened:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -149,6 +85,45 @@ class Container:
         """Bytes that an array takes in the file, 0 where there is none of that name."""
         return self._file.places[name].nbytes if name in self._file.places else 0
 
+    def _whole(self, name: str) -> Iterator[bytes]:
+        """The bytes of an array in pieces; an error after the last where they are not what was written."""
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        for piece in self._file.pieces(name):
+            digest.update(piece)
+            yield piece
+        if digest.hexdigest() != self.header.tensors[name].checksum:
+            raise ContainerError(f"{self.path}: tensor {name} is damaged (checksum differs)")
+
+
+class Container(CheckedArrays):
+    """An open ``.nerv`` file: its header, and what it holds when that is asked for.
+
+    Opening reads the beginning of the file alone. Any number of threads may ask. A container that nobody refers to any
+    more closes itself.
+    """
+
+    @classmethod
+    def at(cls, path: Path) -> Container:
+        """Open a file.
+
+        Raises:
+            ContainerError: not a ``.nerv`` file, truncated, too new, or its header is impossible or names other arrays
+                than the file has.
+        """
+        path = Path(path)
+        file = ArrayFile(path)
+        try:
+            header, version = _parse(path, file.metadata)
+            if odd := sorted(set(file.places) ^ set(header.tensors)):
+                raise ContainerError(f"{path}: header and file disagree about tensor {odd[0][:80]!r}")
+            for name in header.base_arrays():
+                if (file.places[name].dtype, len(file.places[name].shape)) != (np.uint8, 1):
+                    raise ContainerError(f"{path}: tensor {name}: the stream of a base layer is a row of bytes")
+        except ContainerError:
+            file.close()
+            raise
+        return cls(file, header, version)
+
     def verify(self) -> None:
         """Compare every array with its checksum, and look at the frame times; no array is held in memory.
 
@@ -160,14 +135,30 @@ class Container:
                 continue
         self.frame_times()
 
-    def _whole(self, name: str) -> Iterator[bytes]:
-        """The bytes of an array in pieces; an error after the last where they are not what was written."""
-        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        for piece in self._file.pieces(name):
-            digest.update(piece)
-            yield piece
-        if digest.hexdigest() != self.header.tensors[name].checksum:
-            raise ContainerError(f"{self.path}: tensor {name} is damaged (checksum differs)")
+    @property
+    def has_tables(self) -> bool:
+        """Whether what is said of each frame stands in the streams of weights; else the header says it."""
+        return self.version >= _TABLES_SINCE
+
+    def embedded_frames(self, segment: Segment) -> tuple[int, ...]:
+        """Frames of a segment, counted from its first, whose embeddings were fitted; no weights are decoded.
+
+        Raises:
+            ContainerError: it is damaged, or the container is closed.
+        """
+        if not self.has_tables:
+            return segment.embedded_frames or ()
+        return self.network(segment.prefix).frame_tables(segment.frame_count).embedded
+
+    def base_stream(self, segment: Segment) -> np.ndarray:
+        """``(n,)`` uint8, the base layer's stream of a segment; that of the whole file where it has one for all.
+
+        Raises:
+            KeyError: the file has no base layer.
+            ContainerError: it is damaged, or the container is closed.
+        """
+        base = self.header.base
+        return self.array(BASE if base is not None and base.kind == COPY else segment.prefix + BASE)
 
     def network(self, prefix: str) -> StoredWeights:
         """What is stored of the network whose arrays' names begin with ``prefix``.
@@ -177,6 +168,18 @@ class Container:
         """
         codes = {n: t.code for n, t in self.header.tensors.items() if n.startswith(prefix) and t.code is not None}
         return StoredWeights(self.path, prefix, {name: (code, self.array(name)) for name, code in codes.items()})
+
+    def shared_weights(self) -> StoredWeights | None:
+        """What is stored of the parameters that all segments share; None where each has all its own.
+
+        Raises:
+            ContainerError: it is damaged, or the container is closed.
+        """
+        if self.header.shared is None:
+            return None
+        shared = self.network(self.header.shared)
+        shared.frame_tables(0)  # it has no frames of which a table could speak
+        return shared
 
     def weights(self, prefix: str, beginning: str = "") -> dict[str, np.ndarray]:
         """Float32 tensors of the network whose stored names begin with ``prefix``, under the rest of their names.
@@ -248,7 +251,8 @@ def read_header(path: Path) -> Header:
         return opened.header
 
 
-def _parse(path: Path, metadata: dict[str, str]) -> Header:
+def _parse(path: Path, metadata: dict[str, str]) -> tuple[Header, int]:
+    """Header and version."""
     if metadata.get("format") != FORMAT:
         raise ContainerError(f"{path}: not a .nerv file (a safetensors file of another kind)")
     version = metadata.get("format_version", "")
@@ -268,6 +272,20 @@ def _parse(path: Path, metadata: dict[str, str]) -> Header:
     except (ValueError, RecursionError):
         raise ContainerError(f"{path}: the header is not valid JSON") from None
     try:
-        return from_json(Header, data)
+        header = from_json(Header, data)
+        check_version(header, int(version))
     except ContainerError as error:
         raise ContainerError(f"{path}: {error}") from None
+    return header, int(version)
+
+
+def check_version(header: Header, version: int) -> None:
+    """Refuse what the header of a version cannot hold.
+
+    Raises:
+        ContainerError: it holds that.
+    """
+    if version < _TABLES_SINCE and (header.base is not None or header.shared is not None):
+        raise ContainerError(f"format version {version} has no base layer and no shared parameters")
+    if version >= _TABLES_SINCE and any(segment.embedded_frames is not None for segment in header.segments):
+        raise ContainerError(f"format version {version} has no embedded frames in its header")

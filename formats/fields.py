@@ -13,15 +13,28 @@ from nervcodec.errors import ContainerError
 T = TypeVar("T")
 
 
-def to_json(value: Any) -> Any:
-    """Turn a dataclass (nested, with tuples and dicts) into plain JSON types; fields that are None are left out."""
+class Row:
+    """A dataclass all of whose fields are required: a file holds the list of their values, in order."""
+
+
+def to_json(value: Any, compact: bool = False) -> Any:
+    """Turn a dataclass (nested, with tuples and dicts) into plain JSON types; fields that are None are left out.
+
+    Args:
+        value: to turn.
+        compact: as files hold it: without fields that are 0, false or empty where that is their default, and with a
+            :class:`Row` as a list.
+    """
     if dataclasses.is_dataclass(value):
-        pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {name: to_json(v) for name, v in pairs if v is not None}
+        fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        if compact and isinstance(value, Row):
+            return [to_json(v, compact) for _, v in fields]
+        shown = [(f.name, v) for f, v in fields if v is not None and (v or not compact or f.default != v)]
+        return {name: to_json(v, compact) for name, v in shown}
     if isinstance(value, (list, tuple)):
-        return [to_json(v) for v in value]
+        return [to_json(v, compact) for v in value]
     if isinstance(value, dict):
-        return {str(k): to_json(v) for k, v in value.items()}
+        return {str(k): to_json(v, compact) for k, v in value.items()}
     return value
 
 
@@ -31,9 +44,13 @@ def from_json(kind: type[T], data: Any, where: str = "header") -> T:
     Raises:
         ContainerError: with the place of the first wrong value, such as ``header.video.width``.
     """
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
+    if issubclass(kind, Row) and isinstance(data, list):
+        if len(data) != len(fields):
+            raise ContainerError(f"{where} must have {len(fields)} entries")
+        data = dict(zip(fields, data, strict=True))
     if not isinstance(data, dict):
         raise ContainerError(f"{where} must be an object")
-    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
     unknown = sorted(set(data) - set(fields))
     if unknown:
         raise ContainerError(f"{where} has unknown entries: {', '.join(repr(k)[:40] for k in unknown[:3])}")

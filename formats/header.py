@@ -15,10 +15,16 @@ from typing import Any
 from nervcodec.formats.codes import TensorCode
 
 FORMAT = "nerv"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
-# The tensors that belong to no segment: times of frames in seconds, and audio packets in a Matroska file.
+# Arrays that belong to no segment: times of frames in seconds, and audio packets in a Matroska file.
 FRAME_TIMES, AUDIO = "frame_times", "audio"
+# The stream of weights, after the prefix of a segment or of what all share; and the stream of a base layer, after the
+# prefix of its segment, or alone for one that spans the file.
+WEIGHTS, BASE = "weights", "base"
+AV1, COPY = "av1", "copy"  # kinds of base layer
+MAX_CRF = 70
+MOST_PADDING = 64  # rows or columns that a coded frame may have beyond the video's
 
 MAX_SIDE = 65_536
 MAX_PIXELS = 1 << 28  # of one frame: sixteen times 8K
@@ -39,6 +45,11 @@ def _check(ok: bool, message: str) -> None:
 def _check_text(name: str, text: str) -> None:
     _check(len(text) <= MAX_TEXT, f"{name} is longer than {MAX_TEXT} characters")
     _check(text.isprintable(), f"{name} holds control characters")
+
+
+def _check_prefix(prefix: str) -> None:
+    _check_text("prefix", prefix)
+    _check(prefix.endswith("/") and prefix.count("/") == 1, "a prefix ends with its only slash")
 
 
 @dataclass(frozen=True)
@@ -140,6 +151,43 @@ class PlaneFormat:
 
 
 @dataclass(frozen=True)
+class BaseFacts:
+    """A classical codec's stream under the network: what it is, and how its samples stand for colours.
+
+    Attributes:
+        kind: ``av1``, a stream for each segment that begins with a key frame, or ``copy``, the source's own packets in
+            one Matroska file for the whole video.
+        codec: its name as ffmpeg has it, e.g. ``av1`` or ``h264``.
+        planes: how samples stand for colours.
+        width, height: of the coded frames, in pixels of luma; with ``av1`` the video is their top left part.
+        crf: quality it was coded at, 0 (best) to 70; None where that is not known.
+        psnr_db: of the base alone, as measured at encode; None where it was not.
+    """
+
+    kind: str
+    codec: str
+    planes: PlaneFormat
+    width: int
+    height: int
+    crf: float | None = None
+    psnr_db: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(
+            self.kind in (AV1, COPY), f"kind of base layer {self.kind[:40]!r} is unknown; it needs a newer nervcodec"
+        )
+        _check_text("codec", self.codec)
+        _check(self.codec != "", "codec of the base layer is missing")
+        _check(1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE, "size of coded frames is out of range")
+        _check(self.width * self.height <= MAX_PIXELS, "a coded frame has too many pixels")
+        down, across = self.planes.chroma_step
+        even = self.kind == COPY or not (self.height % down or self.width % across)
+        _check(even, "a coded frame does not hold its chroma samples")
+        _check(self.crf is None or 0 <= self.crf <= MAX_CRF, "crf of the base layer is out of range")
+        _check(self.psnr_db is None or math.isfinite(self.psnr_db), "quality of the base layer is not finite")
+
+
+@dataclass(frozen=True)
 class SemanticFacts:
     """Which encoder made the embeddings the semantic head was fitted to.
 
@@ -166,26 +214,27 @@ class Segment:
     Attributes:
         first_frame, frame_count: the run.
         network: the network's configuration, as ``nervcodec.network.config`` reads it.
-        prefix: its tensors are named ``prefix`` + parameter name.
-        embedded_frames: frames, counted from the segment's first, whose embeddings were fitted.
+        prefix: its arrays are named ``prefix`` + what they are.
+        embedded_frames: frames, counted from the segment's first, whose embeddings were fitted; in files of versions
+            1 and 2 alone, see :meth:`nervcodec.formats.container.Container.embedded_frames`.
     """
 
     first_frame: int
     frame_count: int
     network: dict[str, Any]
     prefix: str
-    embedded_frames: tuple[int, ...] = ()
+    embedded_frames: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        embedded = self.embedded_frames or ()
         _check(
             0 <= self.first_frame < MAX_FRAMES and 1 <= self.frame_count <= MAX_SEGMENT_FRAMES,
             "frames are out of range",
         )
-        _check_text("prefix", self.prefix)
-        _check(self.prefix.endswith("/") and self.prefix.count("/") == 1, "a prefix ends with its only slash")
+        _check_prefix(self.prefix)
         _check(
-            all(0 <= i < self.frame_count for i in self.embedded_frames)
-            and all(a < b for a, b in zip(self.embedded_frames, self.embedded_frames[1:], strict=False)),
+            all(0 <= i < self.frame_count for i in embedded)
+            and all(a < b for a, b in zip(embedded, embedded[1:], strict=False)),
             "embedded frames must ascend inside the segment",
         )
 
@@ -243,6 +292,8 @@ class Header:
         tool: name and version of the writer.
         split: (fitted, train, total) of the repeating pattern by which frames were held out from the fit, as
             ``nervcodec.split`` reads it; None where all were fitted.
+        base: the base layer, or None.
+        shared: prefix of the parameters that the networks of all segments share; None where each has all its own.
     """
 
     video: VideoFacts
@@ -253,6 +304,8 @@ class Header:
     tool: str
     semantic: SemanticFacts | None = None
     split: tuple[int, int, int] | None = None
+    base: BaseFacts | None = None
+    shared: str | None = None
 
     def __post_init__(self) -> None:
         if self.split is not None:
@@ -270,7 +323,33 @@ class Header:
         _check(position == self.video.frame_count, "segments do not add up to the frame count")
         prefixes = {segment.prefix for segment in self.segments}
         _check(len(prefixes) == len(self.segments), "two segments share their tensors")
+        if self.shared is not None:
+            _check_prefix(self.shared)
+            _check(self.shared not in prefixes, "shared parameters and a segment have the same prefix")
+            stored = [name for name in self.tensors if name.startswith(self.shared)]
+            _check(stored == [self.shared + WEIGHTS], f"shared parameters are one array, {self.shared + WEIGHTS!r}")
+            prefixes.add(self.shared)
         for name in self.tensors:
             _check_text("tensor name", name)
             owner, slash, _ = name.partition("/")
-            _check(owner + slash in prefixes or name in (FRAME_TIMES, AUDIO), "a tensor belongs to no segment")
+            _check(owner + slash in prefixes or name in (FRAME_TIMES, AUDIO, BASE), "a tensor belongs to no segment")
+        self._check_base()
+
+    def base_arrays(self) -> list[str]:
+        """Names of the arrays of the base layer's streams: one for each segment, one for all, or none."""
+        if self.base is None:
+            return []
+        return [segment.prefix + BASE for segment in self.segments] if self.base.kind == AV1 else [BASE]
+
+    def _check_base(self) -> None:
+        wanted = set(self.base_arrays())
+        found = {name for name in self.tensors if name.rpartition("/")[2] == BASE}
+        _check(all(self.tensors[name].code is None for name in found), "the stream of a base layer holds no weights")
+        if self.base is not None:
+            missing = min(wanted - found, default="")
+            _check(not missing, f"a base layer of kind {self.base.kind} has no array {missing!r}")
+            padding = self.base.width - self.video.width, self.base.height - self.video.height
+            fits = self.base.kind == COPY or all(0 <= more <= MOST_PADDING for more in padding)
+            _check(fits, "the base layer's frames are not of the video's size")
+        kind = "without a base layer" if self.base is None else f"whose base layer is of kind {self.base.kind}"
+        _check(found <= wanted, f"a file {kind} has no array {min(found - wanted, default='')!r}")

@@ -137,3 +137,34 @@ def decode(stream):
             step = step.reshape(1, -1, *[1] * (len(shape) - 2))
         result[name] = integers.astype(np.float32) * step
     return result
+
+
+def embedded_frames(gaps):
+    """The integers of the table ``:embedded`` to frame numbers."""
+    frames, frame = [], 0
+    for gap in gaps:
+        frame += int(gap)
+        if gap < 4095:
+            frames.append(frame)
+    return frames
+
+
+def segments(blob):
+    """A file of version 3: for each segment its tensors, shared ones included, its embedded frames and its pace."""
+    (length,) = np.frombuffer(blob, "<u8", 1)
+    table = json.loads(blob[8 : 8 + int(length)])
+    metadata = table.pop("__metadata__")
+    assert metadata["format_version"] == "3"
+    header = json.loads(metadata["header"])
+
+    def stream(prefix):
+        if prefix + "weights" not in table:
+            return {}
+        start, end = table[prefix + "weights"]["data_offsets"]
+        return decode(blob[8 + int(length) + start : 8 + int(length) + end])
+
+    shared = stream(header["shared"]) if "shared" in header else {}
+    for segment in header["segments"]:
+        own = stream(segment["prefix"])
+        gaps, pace = own.pop(":embedded", []), own.pop(":pace", [])
+        yield {**own, **shared}, embedded_frames(gaps), [int(step) for step in pace]

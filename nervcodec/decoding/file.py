@@ -126,6 +126,11 @@ class OpenFile:
         """
         return self._networks.field(position(segment, len(self.header.segments), "segment"))
 
+    def embedded_frames(self, segment: int) -> tuple[int, ...]:
+        """Frames of a segment, counted from its first, whose embeddings were fitted."""
+        chosen = self.header.segments[position(segment, len(self.header.segments), "segment")]
+        return self._networks.contents().embedded_frames(chosen)
+
     def sound(self, start_s: float = 0.0, duration_s: float | None = None) -> Sound | None:
         """The source's audio packets, or those of a range; None where the container has none."""
         data = self._networks.contents().audio()

@@ -13,9 +13,10 @@ from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import Segment
 from nervcodec.network.build import SEMANTIC, check_shapes, from_arrays, head_from_arrays, stands_alone
-from nervcodec.network.config import NetworkConfig, network_from_json
+from nervcodec.network.config import NetworkConfig, completed, network_from_json
 from nervcodec.network.field import Field
 from nervcodec.network.heads import SemanticHead
+from nervcodec.network.ownership import check_owners
 from nervcodec.network.shapes import parameter_count
 
 
@@ -96,18 +97,26 @@ class Networks:
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
 
-    def _weights(self, index: int, beginning: str = "") -> dict[str, np.ndarray]:
-        """A segment's weights, decoded once their shapes are known to be those of its network."""
-        stored = self.contents().network(self.header.segments[index].prefix)
-        shapes = {name: shape for name, (shape, _) in stored.table().items()}
+    def _read(self, index: int, beginning: str = "") -> tuple[NetworkConfig, dict[str, np.ndarray]]:
+        """The whole configuration of a segment's network, and those of its weights, its own and shared ones, whose
+        names begin so: decoded once the shapes of all are known to be right.
+        """
+        opened, segment, config = self.contents(), self.header.segments[index], self._configs[index]
+        own, shared = opened.network(segment.prefix), opened.shared_weights()
+        tables = own.frame_tables(segment.frame_count)
+        stored = own.table(), {} if shared is None else shared.table()
         try:
-            check_shapes(self._configs[index], shapes)
+            if opened.has_tables:
+                config = completed(config, tables)
+            if shared is not None:
+                check_owners(config, *stored)
+            check_shapes(config, {name: shape for side in stored for name, (shape, _) in side.items()})
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
-        return stored.decode(beginning)
+        return config, own.decode(beginning) | ({} if shared is None else shared.decode(beginning))
 
     def _load(self, index: int) -> Field:
-        return from_arrays(self._configs[index], self._weights(index)).to(self.hardware.device)
+        return from_arrays(*self._read(index)).to(self.hardware.device)
 
     def _load_head(self, index: int) -> SemanticHead:
-        return head_from_arrays(self._configs[index], self._weights(index, SEMANTIC)).to(self.hardware.device)
+        return head_from_arrays(*self._read(index, SEMANTIC)).to(self.hardware.device)

@@ -18,6 +18,7 @@ from nervcodec.formats.codes import STREAM, TensorCode
 from nervcodec.formats.header import (
     AUDIO,
     FRAME_TIMES,
+    WEIGHTS,
     FitRecord,
     Header,
     SemanticFacts,
@@ -112,11 +113,12 @@ def _written(plan: Plan, target: Path, done: Sequence[EncodedSegment], fit: FitR
     frames = sum(d.segment.frame_count for d in done)
     semantic = None
     if encoder is not None:
-        sampled = sum(len(d.segment.embedded_frames) for d in done) / frames * float(info.frame_rate)
+        sampled = sum(len(d.embedded_frames) for d in done) / frames * float(info.frame_rate)
         semantic = SemanticFacts(encoder.name, encoder.dimension, round(sampled, 4))
     with Writer(target) as writer:
         for d in done:
-            writer.add(d.segment.prefix + "weights", d.stream, TensorCode(STREAM))
+            if d.stream.size:
+                writer.add(d.segment.prefix + WEIGHTS, d.stream, TensorCode(STREAM))
         if info.variable_frame_rate:
             writer.add(FRAME_TIMES, info.times_s[:frames].astype("<f8"))
         if plan.audio:

@@ -22,8 +22,9 @@ from nervcodec.fitting.state import FitState
 from nervcodec.formats import bitstream
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import Segment
+from nervcodec.formats.tables import read_tables
 from nervcodec.network.build import build, from_arrays
-from nervcodec.network.config import NetworkConfig, network_to_json
+from nervcodec.network.config import NetworkConfig, network_to_json, tables_of
 from nervcodec.network.field import Field
 from nervcodec.network.inputs import Inputs
 from nervcodec.network.shapes import parameter_count
@@ -67,7 +68,7 @@ class EncodedSegment:
 
     Attributes:
         segment: as the header lists it.
-        stream: ``(n,)`` uint8, its weights.
+        stream: ``(n,)`` uint8, what is said of its frames and its weights; empty where its network has none.
         entropy_bytes: empirical entropy of the quantised weights.
         psnr_db: ``(N,)`` of each frame, decoded from the stored integers.
         parameters, steps, elapsed_s: of the fit.
@@ -84,6 +85,11 @@ class EncodedSegment:
     elapsed_s: float
     complete: bool = True
     fell_back: bool = False
+
+    @property
+    def embedded_frames(self) -> tuple[int, ...]:
+        """Frames, counted from the segment's first, whose embeddings were fitted."""
+        return read_tables(self.stream, self.segment.frame_count).embedded if self.stream.size else ()
 
     def to_facts(self) -> dict[str, Any]:
         """For a checkpoint: plain values and tensors."""
@@ -132,14 +138,12 @@ def fit_segment(
         field, result = _fitted(task, hardware, hooks, resumed)
     if task.index and not result.steps:
         return None
-    stream = coded_to(field, result.rounding, task.goal)
-    tensors = bitstream.read(stream)
+    tensors = bitstream.read(coded_to(field, result.rounding, task.goal))
     pixels = task.data.frames
     embedded = () if task.data.embedded_frames is None else tuple(task.data.embedded_frames.tolist())
-    network = network_to_json(task.network)
     return EncodedSegment(
-        segment=Segment(task.first_frame, len(pixels), network, f"{task.index}/", embedded),
-        stream=stream,
+        segment=Segment(task.first_frame, len(pixels), network_to_json(task.network), f"{task.index}/"),
+        stream=bitstream.encode({**tables_of(task.network, embedded).tensors(), **tensors}),
         entropy_bytes=bitstream.entropy_bytes(tensors),
         psnr_db=measure(task.network, bitstream.values(tensors), pixels, np.arange(len(pixels)), hardware),
         parameters=parameter_count(task.network),

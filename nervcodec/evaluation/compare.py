@@ -329,9 +329,9 @@ def _judged_frames(video: OpenVideo, roles: list[str]) -> dict[str, list[np.ndar
     """
     assert video.header.semantic is not None
     judged: dict[str, list[np.ndarray]] = {FITTED: [], HELD_OUT: []}
-    for segment in video.header.segments:
+    for index, segment in enumerate(video.header.segments):
         first, last = segment.first_frame, segment.first_frame + segment.frame_count
-        judged[FITTED].append(np.array([first + i for i in segment.embedded_frames], np.int64))
+        judged[FITTED].append(first + np.array(video.embedded_frames(index), np.int64))
         held_out = first + np.flatnonzero([role == HELD_OUT for role in roles[first:last]])
         rate = float(video.frame_rate) * len(held_out) / segment.frame_count
         if len(held_out):

@@ -15,6 +15,7 @@ import torch
 from nervcodec import __version__
 from nervcodec.errors import ConfigError
 from nervcodec.formats.atomic import replacing
+from nervcodec.formats.header import FORMAT_VERSION
 from nervcodec.formats.names import within
 
 SUFFIX = ".resume"
@@ -23,7 +24,7 @@ EVERY_S, FIRST_S = 60.0, 10.0  # at most one checkpoint in so long, the first af
 
 def identity(*parts: object) -> str:
     """What an encode must have in common with the one that is resumed, as a digest of the parts' ``repr``."""
-    return hashlib.blake2b(repr((__version__, *parts)).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(repr((__version__, FORMAT_VERSION, *parts)).encode(), digest_size=16).hexdigest()
 
 
 @dataclass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What one row of a training batch holds: a frame for ``grid``, one patch for ``pe``, a frame's planes for a refiner."""
+"""What one row of a training batch holds: a frame for ``grid``, a patch for ``pe``, a frame's planes for a refiner."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> Field:
 
 def stands_alone(config: NetworkConfig) -> bool:
     """Whether embeddings need nothing of the network but its semantic head."""
-    return not isinstance(config, PatchConfig) and config.semantic is not None and bool(config.semantic.code_frames)
+    return not isinstance(config, PatchConfig) and config.semantic is not None and bool(config.semantic.codes)
 
 
 def head_from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> SemanticHead:

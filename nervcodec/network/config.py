@@ -6,12 +6,15 @@ Sizes are explicit (every grid is listed), so that a reader needs none of the ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nervcodec.coordinates import PatchGrid
-from nervcodec.formats.fields import from_json, to_json
+from nervcodec.errors import ContainerError
+from nervcodec.formats.fields import Row, from_json, to_json
 from nervcodec.formats.header import MAX_DIMENSION, MAX_PACE, MAX_PATCHES, MAX_PIXELS, MAX_SEGMENT_FRAMES
+from nervcodec.formats.tables import FrameTables
 
 CELL = 16  # pixels across and down for one position of the coarsest stage
 STAGES = 3  # at 1/16, 1/8 and 1/4 of the frame's resolution
@@ -35,7 +38,8 @@ class SemanticConfig:
         rank: directions the embedding is composed of.
         grid_channels, grid_times: a feature grid of the head's own, one position per patch; 0 channels for none.
         code_frames: frames whose patches have ``rank`` numbers each of their own, ascending; in between they are
-            interpolated in time.
+            interpolated in time. Empty, where there are codes, until they are known: see :func:`completed`.
+        codes: how many those are; by itself the number of ``code_frames``.
     """
 
     dimension: int
@@ -44,9 +48,13 @@ class SemanticConfig:
     grid_channels: int = 0
     grid_times: int = 1
     code_frames: tuple[int, ...] = ()
+    codes: int = 0
 
     def __post_init__(self) -> None:
-        _check(len(self.code_frames) <= MAX_SEGMENT_FRAMES, "too many semantic codes")
+        if not self.codes:
+            object.__setattr__(self, "codes", len(self.code_frames))
+        _check(0 <= self.codes <= MAX_SEGMENT_FRAMES, "too many semantic codes")
+        _check(len(self.code_frames) in (0, self.codes), "there is a code for each code frame")
         _check(all(a < b for a, b in zip(self.code_frames, self.code_frames[1:], strict=False)), "code frames ascend")
         _check(1 <= self.dimension <= MAX_DIMENSION, "embedding dimension is out of range")
         _check(1 <= self.hidden <= MAX_WIDTH and 1 <= self.rank <= MAX_WIDTH, "semantic head is out of range")
@@ -54,7 +62,7 @@ class SemanticConfig:
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(Row):
     """What a network is fitted to.
 
     Attributes:
@@ -86,7 +94,7 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class GridShape:
+class GridShape(Row):
     """One feature grid over (t, y, x), linearly interpolated to the resolution of its stage.
 
     Attributes:
@@ -109,6 +117,13 @@ class GridShape:
     def size(self) -> int:
         """Number of parameters."""
         return self.channels * self.times * self.rows * self.columns
+
+
+def _check_codes(semantic: SemanticConfig | None, geometry: Geometry) -> None:
+    if semantic is not None:
+        codes = semantic.code_frames
+        _check(semantic.codes <= geometry.frames, "too many semantic codes")
+        _check(not codes or codes[0] >= 0 and codes[-1] < geometry.frames, "a code frame is out of range")
 
 
 @dataclass(frozen=True)
@@ -148,8 +163,7 @@ class GridConfig:
         _check(all(1 <= w <= MAX_WIDTH for w in self.widths), "width is out of range")
         _check(all(0 <= d <= MAX_DEPTH for d in self.depths), "depth is out of range")
         _check(all(1 <= e <= 16 for e in self.expansions), "expansion is out of range")
-        codes = self.semantic.code_frames if self.semantic is not None else ()
-        _check(not codes or codes[0] >= 0 and codes[-1] < self.geometry.frames, "a code frame is out of range")
+        _check_codes(self.semantic, self.geometry)
 
 
 @dataclass(frozen=True)
@@ -182,6 +196,7 @@ class PatchConfig:
         _check(1 <= self.fc_dim <= MAX_WIDTH and 1 <= self.lower_width <= MAX_WIDTH, "width is out of range")
         _check(1 <= len(self.strides) <= 12 and all(1 <= s <= 16 for s in self.strides), "strides are out of range")
         _check(1.0 <= self.reduce <= 16, "reduce is out of range (1 to 16)")
+        _check(self.semantic is None or not self.semantic.codes, "this kind of network has no semantic codes")
         height, width = self.native_size
         _check(height * width <= 1 << 24, "strides and fc_hw give patches of more than 16 million pixels")
 
@@ -234,9 +249,9 @@ class RefinerConfig:
         _check(0 <= self.width <= MAX_WIDTH and 0 <= self.depth <= MAX_DEPTH, "width or depth is out of range")
         _check(1 <= self.expansion <= 16, "expansion is out of range")
         _check(bool(self.width) or not (self.depth or self.grids), "a refiner without width has no blocks and no grids")
-        codes = self.semantic.code_frames if self.semantic is not None else (0,)
-        _check(bool(codes), "the semantic head beside a base layer has codes of its own")
-        _check(codes[0] >= 0 and codes[-1] < self.geometry.frames, "a code frame is out of range")
+        _check_codes(self.semantic, self.geometry)
+        own = self.semantic is None or self.semantic.codes
+        _check(bool(own), "the semantic head beside a base layer has codes of its own")
 
 
 NetworkConfig = GridConfig | PatchConfig | RefinerConfig
@@ -244,20 +259,57 @@ _KINDS: dict[str, type] = {"grid": GridConfig, "pe": PatchConfig, "refiner": Ref
 
 
 def network_to_json(config: NetworkConfig) -> dict[str, Any]:
-    """The configuration with its kind, as a header holds it."""
+    """The configuration with its kind, as a header holds it: without what is said of each frame."""
     (kind,) = [name for name, cls in _KINDS.items() if isinstance(config, cls)]
-    return {"kind": kind, **to_json(config)}
+    return {"kind": kind, **to_json(_with_frames(config, (), ()), compact=True)}
 
 
 def network_from_json(data: dict[str, Any]) -> NetworkConfig:
-    """The inverse of :func:`network_to_json`.
+    """The inverse of :func:`network_to_json`, for :func:`completed` to complete.
 
     Raises:
         ContainerError: unknown kind, or a value out of range.
     """
-    from nervcodec.errors import ContainerError
-
     kind = data.get("kind")
     if kind not in _KINDS:
         raise ContainerError(f"unknown kind of network {str(kind)[:40]!r}; this file needs a newer nervcodec")
     return from_json(_KINDS[kind], {k: v for k, v in data.items() if k != "kind"}, "network")
+
+
+def completed(config: NetworkConfig, tables: FrameTables) -> NetworkConfig:
+    """A configuration with what a stream of weights says of each frame.
+
+    Raises:
+        ContainerError: it says something that the header says already, or that is nothing to this network.
+    """
+    semantic = config.semantic
+    if getattr(config, "pace", ()) or (semantic is not None and semantic.code_frames):
+        raise ContainerError("the header speaks of single frames, which the stream of weights should do")
+    if semantic is not None and semantic.codes not in (0, len(tables.embedded)):
+        raise ContainerError(f"{len(tables.embedded)} frames with embeddings for {semantic.codes} semantic codes")
+    if semantic is None and tables.embedded:
+        raise ContainerError("frames with embeddings for a network without a semantic head")
+    if tables.pace and not hasattr(config, "pace"):
+        raise ContainerError("a pace for a network that has none")
+    try:
+        return _with_frames(config, tables.pace, tables.embedded)
+    except ValueError as error:
+        raise ContainerError(str(error)) from None
+
+
+def tables_of(config: NetworkConfig, embedded: Sequence[int]) -> FrameTables:
+    """What a stream of weights has to say of each frame.
+
+    Args:
+        config: of the network.
+        embedded: frames whose embeddings were fitted.
+    """
+    return FrameTables(tuple(embedded), getattr(config, "pace", ()))
+
+
+def _with_frames(config: NetworkConfig, pace: tuple[int, ...], embedded: tuple[int, ...]) -> NetworkConfig:
+    """The configuration with another pace, and other frames for its codes, where it has them."""
+    changes: dict[str, Any] = {"pace": pace} if hasattr(config, "pace") else {}
+    if config.semantic is not None and config.semantic.codes:
+        changes["semantic"] = replace(config.semantic, code_frames=embedded)
+    return replace(config, **changes)

@@ -39,8 +39,8 @@ class Field(nn.Module, ABC):
         """Predict in the layout that the last layer gives.
 
         Returns:
-            Pixels or samples, 0 at mid-grey; and centred embeddings ``(B, patches, D)``, of one patch where the network is asked
-            for one, or None.
+            Pixels or samples, 0 at mid-grey; and centred embeddings ``(B, patches, D)``, of one patch where the network
+            is asked for one, or None.
         """
 
     @abstractmethod

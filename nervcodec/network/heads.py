@@ -61,8 +61,8 @@ class SemanticHead(nn.Module):
         self.timeline, self.code_timeline = timeline, code_timeline
         shape = (config.grid_times, grid[0] * grid[1], config.grid_channels)
         self.grid = nn.Parameter(torch.randn(shape).mul_(0.1)) if config.grid_channels else None
-        if config.code_frames:
-            self.codes = nn.Parameter(torch.randn(len(config.code_frames), config.rank, *grid).mul_(0.1))
+        if config.codes:
+            self.codes = nn.Parameter(torch.randn(config.codes, config.rank, *grid).mul_(0.1))
             self.gain = nn.Parameter(torch.ones(config.rank))
         else:
             self.hidden = nn.Linear(features + config.grid_channels, config.hidden)
@@ -141,5 +141,5 @@ def semantic_head(config: GridConfig | RefinerConfig, features: int) -> Semantic
         return None
     geometry, semantic = config.geometry, config.semantic
     timeline = Timeline.even(semantic.grid_times, geometry.frames, config.cuts)
-    codes = Timeline.at(semantic.code_frames, geometry.frames, config.cuts) if semantic.code_frames else None
+    codes = Timeline.at(semantic.code_frames, geometry.frames, config.cuts) if semantic.codes else None
     return SemanticHead(features, semantic, (geometry.patch_rows, geometry.patch_columns), timeline, codes)

@@ -8,6 +8,9 @@ keeps a whole segment in its decoder, so that all of it is the segment's own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from nervcodec.errors import ContainerError
 from nervcodec.network.config import NetworkConfig, PatchConfig
 
 _OWN = ("grids.", "semantic.codes", "semantic.grid")
@@ -21,3 +24,20 @@ def is_own(config: NetworkConfig, name: str) -> bool:
         name: of the parameter.
     """
     return isinstance(config, PatchConfig) or name.startswith(_OWN)
+
+
+def check_owners(config: NetworkConfig, own: Iterable[str], shared: Iterable[str]) -> None:
+    """Where segments share parameters, each has to stand with whom it belongs to.
+
+    Args:
+        config: of the network.
+        own: names of the parameters stored for its segment.
+        shared: names of those stored for all.
+
+    Raises:
+        ContainerError: a parameter stands on the wrong side, or on both.
+    """
+    for names, owner, other in ((own, True, "shared parameters"), (shared, False, "segment's own parameters")):
+        for name in names:
+            if is_own(config, name) != owner:
+                raise ContainerError(f"tensor {name[:80]!r} should be among the {other}")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AUDIO, FRAME_TIMES
-from nervcodec.network.config import CELL, STAGES, GridConfig, NetworkConfig, network_from_json
+from nervcodec.network.config import CELL, STAGES, NetworkConfig, PatchConfig, network_from_json
 
 GRIDS, DECODER, RGB_HEAD, SEMANTIC_HEAD = PARTS = ("grids", "decoder", "RGB head", "semantic head")
 
@@ -29,6 +29,10 @@ class PartSize(NamedTuple):
     bytes: int
     parameters: int
 
+    def plus(self, shape: tuple[int, ...], count: int) -> PartSize:
+        """With a tensor of that shape in so many bytes."""
+        return PartSize(self.bytes + count, self.parameters + math.prod(shape))
+
 
 def part_of(name: str) -> str:
     """The part, one of :data:`PARTS`, that a tensor belongs to.
@@ -43,29 +47,47 @@ def part_of(name: str) -> str:
 
 
 def weights_by_part(opened: Container) -> dict[str, PartSize]:
-    """Weights of all segments by what they are for, grids by the scale they feed.
+    """Weights of all segments by what they are for, grids by the scale they feed; shared ones count once.
 
     Raises:
         ContainerError: what is stored is damaged, or not of the networks that the header describes.
     """
     sums: dict[str, PartSize] = {}
-    for segment in opened.header.segments:
+    shared = opened.shared_weights()
+    for number, segment in enumerate(opened.header.segments):
         stored = opened.stored(segment.prefix)
+        if shared is not None and not number:
+            stored |= shared.table()
         try:
             network = network_from_json(segment.network)
             for name, (shape, count) in stored.items():
                 part = _scaled_part(name, network)
-                before = sums.get(part, PartSize(0, 0))
-                sums[part] = PartSize(before.bytes + count, before.parameters + math.prod(shape))
+                sums[part] = sums.get(part, PartSize(0, 0)).plus(shape, count)
         except ContainerError as error:
             raise ContainerError(f"{opened.path}: {error}") from None
     order = [*(_grids_of(stage) for stage in range(STAGES)), DECODER, RGB_HEAD, SEMANTIC_HEAD]
     return {part: sums[part] for part in order if part in sums}
 
 
+def shared_weights(opened: Container) -> PartSize | None:
+    """Those of the weights that all segments share; None where each has all its own.
+
+    Raises:
+        ContainerError: what is stored is damaged.
+    """
+    shared = opened.shared_weights()
+    if shared is None:
+        return None
+    size = PartSize(0, 0)
+    for shape, count in shared.table().values():
+        size = size.plus(shape, count)
+    return size
+
+
 def bytes_by_part(opened: Container, weights: Mapping[str, PartSize]) -> dict[str, int]:
     """Bytes of the file by what they are for, given what :func:`weights_by_part` found; they add up to its size."""
     parts = {name: part.bytes for name, part in weights.items()}
+    parts["base"] = sum(opened.nbytes(name) for name in opened.header.base_arrays())
     parts |= {"frame times": opened.nbytes(FRAME_TIMES), "audio": opened.nbytes(AUDIO)}
     parts["header and tables"] = opened.size_bytes - sum(parts.values())
     return {part: count for part, count in parts.items() if count}
@@ -81,7 +103,7 @@ def _scaled_part(name: str, network: NetworkConfig) -> str:
     if part != GRIDS:
         return part
     number = name.split(".")[1:2]
-    grids = network.grids if isinstance(network, GridConfig) else ()
+    grids = () if isinstance(network, PatchConfig) else network.grids
     if not number or number[0] not in map(str, range(len(grids))):
         raise ContainerError(f"tensor {name[:80]!r} belongs to no grid of the network")
     return _grids_of(grids[int(number[0])].stage)

@@ -78,8 +78,8 @@ def _of_head(features: int, head: SemanticConfig | None, patches: tuple[int, int
     shapes: Shapes = {"mean": (head.dimension,)}
     if head.grid_channels:
         shapes["grid"] = (head.grid_times, math.prod(patches), head.grid_channels)
-    if head.code_frames:
-        shapes |= {"codes": (len(head.code_frames), head.rank, *patches), "gain": (head.rank,)}
+    if head.codes:
+        shapes |= {"codes": (head.codes, head.rank, *patches), "gain": (head.rank,)}
     else:
         shapes |= _layer("hidden", (head.hidden, features + head.grid_channels))
         shapes |= _layer("reduce", (head.rank, head.hidden))

@@ -77,7 +77,12 @@ class Timeline:
             entries: frame of each entry, ascending, at least one.
             frames: frames of the segment.
             cuts: as for :meth:`even`. A shot without an entry takes the nearest of all.
+
+        Raises:
+            ValueError: no entries, as in a configuration whose frames are not known yet.
         """
+        if not entries:
+            raise ValueError("the frames of the entries are not known")
         return cls(lambda: _at(entries, frames, cuts))
 
     @property

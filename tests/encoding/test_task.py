@@ -59,7 +59,7 @@ def test_another_process_gives_the_same_bytes():
     assert np.array_equal(there.stream, here.stream)
     assert np.array_equal(there.psnr_db, here.psnr_db)
     assert there.segment == here.segment
-    assert (here.segment.first_frame, here.segment.prefix, here.segment.embedded_frames) == (60, "1/", (0, 2, 4))
+    assert (here.segment.first_frame, here.segment.prefix, here.embedded_frames) == (60, "1/", (0, 2, 4))
 
 
 def test_a_fit_that_never_began_gives_nothing_but_for_the_first_segment():

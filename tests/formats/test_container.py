@@ -41,7 +41,7 @@ def test_round_trip(path):
 def test_it_is_a_safetensors_file(path):
     with safe_open(path, framework="numpy") as file:
         assert file.metadata()["format"] == "nerv"
-        assert file.metadata()["format_version"] == "2"
+        assert file.metadata()["format_version"] == "3"
         assert set(file.keys()) == {"0/a", "0/b"}
 
 
@@ -90,7 +90,7 @@ def test_foreign_and_future_files(path, tmp_path):
     save_file({"x": np.zeros(3)}, foreign)
     with pytest.raises(ContainerError, match="another kind"):
         Container.at(foreign)
-    save_file({"x": np.zeros(3)}, foreign, metadata={"format": "nerv", "format_version": "3", "header": "{}"})
+    save_file({"x": np.zeros(3)}, foreign, metadata={"format": "nerv", "format_version": "4", "header": "{}"})
     with pytest.raises(ContainerError, match="newer than this nervcodec"):
         Container.at(foreign)
     with pytest.raises(ContainerError, match="cannot be read"):
@@ -118,6 +118,8 @@ ABSURD = [
     ("number of segments", lambda h: h.update(segments=[])),
     ("ascend", lambda h: h["segments"][0].update(embedded_frames=[5, 5])),
     ("ascend", lambda h: h["segments"][0].update(embedded_frames=[10])),
+    ("version 3 has no embedded frames in its header", lambda h: h["segments"][0].update(embedded_frames=[0, 5])),
+    ("version 3 has no embedded frames in its header", lambda h: h["segments"][0].update(embedded_frames=[])),
     ("no segment", lambda h: h["tensors"].update({"x/a": h["tensors"].pop("0/a")})),
     ("only slash", lambda h: h["segments"][0].update(prefix="")),
     ("disagree about tensor", lambda h: h["tensors"].pop("0/a")),

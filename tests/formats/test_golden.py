@@ -15,9 +15,11 @@ from nervcodec.formats import container
 from nervcodec.formats.container import Container
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+FILES = ["version1_grid", "version1_pe", "version2_grid", "version2_pe"]
+FILES += ["version3_grid", "version3_pe", "version3_shared"]
 
 
-@pytest.mark.parametrize("name", ["version1_grid", "version1_pe", "version2_grid", "version2_pe"])
+@pytest.mark.parametrize("name", FILES)
 def test_old_files_decode_to_the_same_pictures(name):
     video = nervcodec.open(GOLDEN / f"{name}.nerv", device="cpu", precision="fp32")
     assert len(video) == 15
@@ -29,17 +31,26 @@ def test_old_files_decode_to_the_same_pictures(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "pinned"), [("version1_grid", "90a9fa654be99b0e"), ("version2_grid", "b9ac8ad1affa7fa5")]
+    ("name", "pinned"),
+    [
+        ("version1_grid", "90a9fa654be99b0e"),
+        ("version2_grid", "b9ac8ad1affa7fa5"),
+        ("version3_grid", "9e925ee7c91d7459"),
+        ("version3_shared", "52d5cc2d412251b0"),
+    ],
 )
 def test_the_numbers_they_hold_are_pinned(name, pinned):
     with Container.at(GOLDEN / f"{name}.nerv") as opened:
-        digests = {name: container.checksum(array) for name, array in opened.weights("0/").items()}
+        shared = opened.shared_weights()
+        weights = opened.weights("0/") | (shared.decode() if shared else {})
+    digests = {name: container.checksum(array) for name, array in weights.items()}
     assert container.digest(repr(sorted(digests.items())).encode()) == pinned
-    assert opened.header.tool == "nervcodec 0.1.0"
-    assert opened.header.semantic is None
+    assert name == f"version{opened.version}_{name.partition('_')[2]}"
+    assert opened.header.tool in ("nervcodec 0.1.0", "nervcodec tests")
+    assert (opened.header.semantic is None) == (opened.version < 3)
 
 
-@pytest.mark.parametrize("name", ["version1_pe", "version2_pe"])
+@pytest.mark.parametrize("name", ["version1_pe", "version2_pe", "version3_pe", "version3_grid"])
 def test_embeddings_of_old_files(name):
     video = nervcodec.open(GOLDEN / f"{name}.nerv", device="cpu", precision="fp32")
     assert video.header.semantic.encoder == "offline"

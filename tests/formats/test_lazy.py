@@ -92,10 +92,10 @@ print(read_bytes() - before, peak_kb() - peak)
 
 @linux
 def test_a_gigabyte_opens_by_its_header_alone(tmp_path):
-    big = with_sound(tmp_path / "big.nerv", GOLDEN / "version2_grid.nerv", GIGABYTE)
+    big = with_sound(tmp_path / "big.nerv", GOLDEN / "version3_grid.nerv", GIGABYTE)
     assert big.stat().st_size > GIGABYTE
-    small = (GOLDEN / "version2_grid.nerv").stat().st_size
-    command = [sys.executable, "-c", OPENING, str(GOLDEN / "version2_grid.nerv"), str(big)]
+    small = (GOLDEN / "version3_grid.nerv").stat().st_size
+    command = [sys.executable, "-c", OPENING, str(GOLDEN / "version3_grid.nerv"), str(big)]
     opened, decoded = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=120
     ).stdout.splitlines()
@@ -109,7 +109,7 @@ def test_a_gigabyte_opens_by_its_header_alone(tmp_path):
 
 @linux
 def test_verifying_holds_no_array_in_memory(tmp_path, run):
-    big = with_sound(tmp_path / "big.nerv", GOLDEN / "version2_grid.nerv", GIGABYTE // 4)
+    big = with_sound(tmp_path / "big.nerv", GOLDEN / "version3_grid.nerv", GIGABYTE // 4)
     code = (
         "import re, sys\nfrom pathlib import Path\nfrom nervcodec.formats.container import Container\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"

