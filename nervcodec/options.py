@@ -10,9 +10,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from nervcodec.base.options import NONE, BaseOptions
+from nervcodec.base.options import SECTION as BASE
 from nervcodec.device import DEVICE, PRECISION
 from nervcodec.errors import ConfigError
 from nervcodec.fitting.config import GOAL, FitConfig
+from nervcodec.formats.header import AV1
 from nervcodec.ranges import parse_duration, parse_pair, parse_size, parse_strides
 from nervcodec.semantic.names import AUTO, FORMS
 from nervcodec.settings import Setting, converted, owners, settings_of, settle
@@ -21,7 +24,7 @@ from nervcodec.video.options import SECTION as SOURCE
 from nervcodec.video.options import SourceOptions
 
 NETWORK, SEARCH, RUN = "Network", "Search", "Run"
-SECTIONS = (GOAL, SOURCE, NETWORK, "Fit", SEARCH, RUN)  # in the order they are shown in
+SECTIONS = (GOAL, BASE, SOURCE, NETWORK, "Fit", SEARCH, RUN)  # in the order they are shown in
 
 
 def parse_positional_encoding(text: str) -> tuple[float, int]:
@@ -101,11 +104,13 @@ class EncodeOptions:
 
     Attributes:
         source: which frames and pixels.
+        layer: what the network builds on.
         network: its shape.
         fit: how it is fitted; its time is for the whole video and shared among segments by their length.
     """
 
     source: SourceOptions = field(default_factory=SourceOptions)
+    layer: BaseOptions = field(default_factory=BaseOptions)
     patches: tuple[int, int] = Setting(
         (2, 4), "Rows and columns of patches.", SEARCH, least=1, parse=parse_pair, joint="x", metavar="RxC"
     ).field()
@@ -199,6 +204,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "epochs": 150,
         "pixel_warmup": 30.0,
     },
+    "footage": {"base": AV1},
     "debug": {"time_s": 3.0, "segment": "1s"},
 }
 
@@ -220,7 +226,7 @@ class Shortcuts:
 # What debug_run sets, whatever the preset: a handful of batches of a quarter of a second, and one evaluation.
 DEBUG_RUN: dict[str, object] = {"duration_s": 0.25, "epochs": 1, "time_s": 10.0, "eval_every": 1}
 
-GROUPS: tuple[type, ...] = (Shortcuts, SourceOptions, NetworkOptions, FitConfig, EncodeOptions)
+GROUPS: tuple[type, ...] = (Shortcuts, BaseOptions, SourceOptions, NetworkOptions, FitConfig, EncodeOptions)
 OWNERS = owners(*GROUPS)
 
 
@@ -242,6 +248,36 @@ def _refuse_without_effect(given: dict[str, object], network: NetworkOptions) ->
             raise ConfigError(f"{said.option(name)} has no effect with --embed {network.embed}; it is for {fitting}")
 
 
+# Settings that mean nothing to a file with a base layer, and those that a copied stream cannot follow.
+_NOT_BESIDE_BASE = ("parameters", "loss", "semantic_loss", "semantic_weight", "pixel_warmup", "rate_weight")
+_NOT_BESIDE_COPY = (
+    "start_s", "duration_s", "crop", "scale", "frame_rate", "time_s", "epochs", "psnr_db", "split", "size_bytes", "bpp",
+)  # fmt: skip
+
+
+def _refuse_beside_base(given: dict[str, object], layer: BaseOptions) -> None:
+    """Settings that have no effect beside a base layer, or none without.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if given.get("crf") is not None and layer.base != AV1:
+        raise ConfigError(f"--crf has no effect with --base {layer.base}; it is for --base {AV1}")
+    if layer.base == NONE:
+        return
+    if given.get("embed", NetworkOptions.embed) != NetworkOptions.embed:
+        raise ConfigError(f"--base {layer.base} is for --embed {NetworkOptions.embed}")
+    aims = [name for name in ("crf", "size_bytes", "bpp", "psnr_db") if given.get(name) is not None]
+    if len(aims) > 1:
+        options_ = " and ".join(settings_of(OWNERS[name])[name].option(name) for name in aims)
+        raise ConfigError(f"choose one of {options_}")
+    refused = _NOT_BESIDE_BASE if layer.base == AV1 else (*_NOT_BESIDE_BASE, *_NOT_BESIDE_COPY)
+    for name in refused:
+        if given.get(name) is not None:
+            said = settings_of(OWNERS[name])[name]
+            raise ConfigError(f"{said.option(name)} has no effect with --base {layer.base}")
+
+
 def from_flat(**values: object) -> EncodeOptions:
     """Build options from names without nesting, as the command line and ``nervcodec.encode`` have them.
 
@@ -259,4 +295,6 @@ def from_flat(**values: object) -> EncodeOptions:
     network = NetworkOptions(**_of(NetworkOptions, merged))
     _refuse_without_effect(given, network)
     source, fit = SourceOptions(**_of(SourceOptions, merged)), FitConfig(**_of(FitConfig, merged))
-    return EncodeOptions(source, network=network, fit=fit, **_of(EncodeOptions, merged))
+    layer = BaseOptions(**_of(BaseOptions, merged))
+    _refuse_beside_base(merged, layer)
+    return EncodeOptions(source, layer, network=network, fit=fit, **_of(EncodeOptions, merged))

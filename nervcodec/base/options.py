@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""Whether a file has a base layer, and how good that is. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nervcodec.formats.header import AV1, COPY, MAX_CRF
+from nervcodec.settings import Setting, settle
+
+SECTION = "Base layer"
+NONE = "none"
+DEFAULT_CRF = 35
+
+
+@dataclass(frozen=True)
+class BaseOptions:
+    """The layer under the network: none, an AV1 stream of its own, or the source's stream as it is."""
+
+    base: str = Setting(
+        NONE, "What the network builds on: nothing, an AV1 stream that it refines and makes searchable, or the "
+        "source's own stream, bit for bit.", SECTION, choices=(NONE, AV1, COPY),
+    ).field()  # fmt: skip
+    crf: float | None = Setting(
+        None, "Quality of the AV1 stream, from 1 (best) on, in steps of a quarter.", SECTION,
+        unset=f"{DEFAULT_CRF}, or what a size or a PSNR asks for", least=1, most=MAX_CRF, metavar="N",
+    ).field()  # fmt: skip
+
+    def __post_init__(self) -> None:
+        settle(self)
