@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from nervcodec.errors import ContainerError
 
-_SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILE_GROUP, _METADATA, _FRAME, _REPEATED_HEADER, _PADDING = (
+SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILE_GROUP, _METADATA, _FRAME, _REPEATED_HEADER, _PADDING = (
     1,
     2,
     3,
@@ -23,7 +23,7 @@ _SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILE_GROUP, _METADATA, _FRAME, _REPEATED_
     15,
 )
 _GOES_ON = (_TILE_GROUP, _REPEATED_HEADER, _PADDING)
-_KNOWN = {_SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILE_GROUP, _METADATA, _FRAME, _REPEATED_HEADER, _PADDING}
+_KNOWN = {SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILE_GROUP, _METADATA, _FRAME, _REPEATED_HEADER, _PADDING}
 DELIMITER = b"\x12\x00"
 KEY_FRAME = 0
 _SRGB = (1, 13, 0)  # primaries, transfer and matrix that stand for planes of RGB
@@ -165,7 +165,7 @@ def units(stream: bytes | memoryview) -> list[memoryview]:
             if begin != unit.begin:
                 raise ContainerError("the AV1 stream is damaged: a delimiter stands within a frame")
             begin = unit.end
-        elif unit.kind == _SEQUENCE:
+        elif unit.kind == SEQUENCE:
             sequence = sequence_header(data[unit.body : unit.end])
         elif unit.kind in (_FRAME, _FRAME_HEADER):
             if sequence is None:
@@ -200,7 +200,7 @@ def read_sequence(stream: bytes | memoryview) -> Sequence:
         ContainerError: there is none, or it is damaged.
     """
     for unit in obus(stream):
-        if unit.kind == _SEQUENCE:
+        if unit.kind == SEQUENCE:
             return sequence_header(memoryview(stream)[unit.body : unit.end])
     raise ContainerError("the AV1 stream does not begin with a sequence header")
 
