@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator
@@ -105,7 +106,9 @@ class Process:
             stdin=piped if write or feed is not None else subprocess.DEVNULL,
             stdout=piped if read else subprocess.DEVNULL,
             stderr=piped,
+            env={"SVT_LOG": "1", **os.environ},  # SVT-AV1 tells of all it does unless it is told not to
         )
+        self._late = False
         self.position, self._writes = 0, write
         self._log: list[LogLine] = []
         self._threads = [threading.Thread(target=self._listen, daemon=True)]
@@ -153,6 +156,28 @@ class Process:
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes of standard output; fewer only at its end."""
         return self._stdout.read(size)
+
+    def read_into(self, buffer: memoryview, within_s: float) -> int:
+        """Fill a buffer from standard output; returns how many bytes came, fewer only at its end.
+
+        Where nothing comes for ``within_s`` seconds ffmpeg is stopped, and :attr:`was_late` says so.
+        """
+        stream, filled = self._stdout.fileno(), 0
+        while filled < len(buffer):
+            if not select.select([stream], [], [], within_s)[0]:
+                self._late = True
+                self.end()
+                break
+            count = os.readv(stream, [buffer[filled:]])
+            if not count:
+                break
+            filled += count
+        return filled
+
+    @property
+    def was_late(self) -> bool:
+        """It was stopped since nothing came of it."""
+        return self._late
 
     def lines(self) -> Iterator[str]:
         """Standard output line by line."""

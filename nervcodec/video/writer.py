@@ -27,8 +27,8 @@ def _raw_input(width: int, height: int, rate: Fraction) -> list[str]:
     return [*size, "-i", "pipe:0"]
 
 
-def _pump(frames: Iterable[np.ndarray], process: ffmpeg.Process) -> tuple[int, int]:
-    """Send frames into ffmpeg; returns how many went and its exit status."""
+def pump(frames: Iterable[np.ndarray], process: ffmpeg.Process) -> tuple[int, int]:
+    """Send frames, or planes of frames, into ffmpeg; returns how many went and its exit status."""
     count = 0
     try:
         for frame in frames:
@@ -83,7 +83,7 @@ def write_video(
             arguments += sound.input_arguments(Path(folder) / "sound.mka")
             output = ["-map", "0:v", "-map", "1:a", *sound.output_arguments(), *output]
         with ffmpeg.Process([*arguments, *output, f"file:{temporary}"], write=True) as process:
-            count, status = _pump(frames, process)
+            count, status = pump(frames, process)
             if status:
                 raise VideoError(f"{path}: cannot be written ({process.complaint()})")
         if not count:
@@ -108,9 +108,9 @@ def write_y4m(
     aspect = f"setsar={sample_aspect_ratio.numerator}/{sample_aspect_ratio.denominator}"
     output = ["-vf", aspect, "-pix_fmt", "yuv444p", "-strict", "-1", "-f", "yuv4mpegpipe", "-"]
     with ffmpeg.Process([*_raw_input(width, height, rate), *output], write=True, read=True) as process:
-        copying = _Copying(process, stream)
+        copying = Copying(process, stream)
         copying.start()
-        count, status = _pump(frames, process)
+        count, status = pump(frames, process)
         copying.join()
         if isinstance(copying.error, BrokenPipeError):
             raise copying.error
@@ -121,7 +121,7 @@ def write_y4m(
     return count
 
 
-class _Copying(threading.Thread):
+class Copying(threading.Thread):
     """Copies what ffmpeg writes to a stream; ends ffmpeg where the stream takes no more.
 
     Attributes:

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: MIT
+"""AV1 streams as they are stored: OBUs with their sizes, without temporal delimiters.
+
+A delimiter tells a player nothing that the rest does not: a temporal unit ends with the frame that is shown. Only what
+is needed to see that is read (AV1 specification, section 5): one layer, no scalability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nervcodec.errors import ContainerError
+
+SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILE_GROUP, _METADATA, _FRAME, _REPEATED_HEADER, _PADDING = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    15,
+)
+_GOES_ON = (_TILE_GROUP, _REPEATED_HEADER, _PADDING)
+_KNOWN = {SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILE_GROUP, _METADATA, _FRAME, _REPEATED_HEADER, _PADDING}
+DELIMITER = b"\x12\x00"
+KEY_FRAME = 0
+_SRGB = (1, 13, 0)  # primaries, transfer and matrix that stand for planes of RGB
+_SELECT = 2  # of tools whose use each frame chooses
+
+
+class Sequence(NamedTuple):
+    """What a sequence header says.
+
+    Attributes:
+        profile: 0 main, 1 high, 2 professional.
+        is_reduced: one frame, with the short headers of a still picture.
+        width, height: of the largest frame.
+        depth: bits of a sample.
+        chroma: ``420``, ``422``, ``444`` or ``400``.
+        colours: ColourPrimaries, TransferCharacteristics and MatrixCoefficients of ITU-T H.273; 2 where unsaid.
+        full_range: of the samples.
+        film_grain: frames may carry it.
+    """
+
+    profile: int
+    is_reduced: bool
+    width: int
+    height: int
+    depth: int
+    chroma: str
+    colours: tuple[int, int, int]
+    full_range: bool
+    film_grain: bool
+
+
+class Obu(NamedTuple):
+    """One unit of a stream.
+
+    Attributes:
+        kind: obu_type.
+        begin, body, end: where it begins, its content begins and it ends.
+    """
+
+    kind: int
+    begin: int
+    body: int
+    end: int
+
+
+class _Bits:
+    """Reads a number of bits after the other; what is not there is an error."""
+
+    def __init__(self, data: memoryview):
+        self._data, self._at = data, 0
+
+    def read(self, count: int) -> int:
+        """The next ``count`` bits as a number."""
+        value = 0
+        for _ in range(count):
+            byte, bit = divmod(self._at, 8)
+            if byte >= len(self._data):
+                raise ContainerError("the AV1 stream is damaged: a header is cut short")
+            value = value << 1 | self._data[byte] >> 7 - bit & 1
+            self._at += 1
+        return value
+
+    def number(self) -> int:
+        """A number of variable length (uvlc)."""
+        zeros = 0
+        while not self.read(1):
+            zeros += 1
+            if zeros >= 32:
+                return (1 << 32) - 1
+        return self.read(zeros) + (1 << zeros) - 1
+
+
+def obus(stream: bytes | memoryview) -> Iterator[Obu]:
+    """The units of a stream, one after the other.
+
+    Raises:
+        ContainerError: it is damaged, or holds layers.
+    """
+    data, at = memoryview(stream), 0
+    while at < len(data):
+        head = data[at]
+        kind, extended, sized = head >> 3 & 15, head >> 2 & 1, head >> 1 & 1
+        if head & 0x81 or not sized or kind not in _KNOWN:
+            raise ContainerError(f"the AV1 stream is damaged: no unit begins at byte {at:,}")
+        body = at + 1 + extended
+        if extended and body <= len(data) and data[at + 1] >> 3 & 3:
+            raise ContainerError("the AV1 stream holds spatial layers; one layer is read")
+        size = 0
+        for count in range(8):
+            if body >= len(data):
+                raise ContainerError("the AV1 stream is damaged: it ends within a unit")
+            byte = data[body]
+            size |= (byte & 127) << 7 * count
+            body += 1
+            if not byte & 128:
+                break
+        else:
+            raise ContainerError(f"the AV1 stream is damaged: the size at byte {at:,} does not end")
+        if body + size > len(data):
+            raise ContainerError("the AV1 stream is damaged: it ends within a unit")
+        yield Obu(kind, at, body, body + size)
+        at = body + size
+
+
+def stripped(stream: bytes | memoryview) -> bytes:
+    """The stream without its temporal delimiters.
+
+    Raises:
+        ContainerError: as :func:`obus`.
+    """
+    data = memoryview(stream)
+    return b"".join(data[unit.begin : unit.end] for unit in obus(data) if unit.kind != _DELIMITER)
+
+
+def units(stream: bytes | memoryview) -> list[memoryview]:
+    """The temporal units of a stream, each with the one frame that is shown and without a delimiter; not copied.
+
+    A unit goes on after its frame with tiles and padding only: whatever else comes begins the next one. What follows
+    the last frame is part of its unit.
+
+    Raises:
+        ContainerError: the stream is damaged or empty, or does not begin with a sequence header and a key frame.
+    """
+    data = memoryview(stream)
+    found: list[tuple[int, int]] = []
+    begin, shown, tiles = 0, False, True  # of the unit under way; whether a frame header has got its tiles
+    sequence: Sequence | None = None
+    is_first = True
+    for unit in obus(data):
+        if unit.kind in _GOES_ON:
+            tiles = tiles or unit.kind == _TILE_GROUP
+            continue
+        if not tiles:
+            raise ContainerError("the AV1 stream is damaged: a frame has no tiles")
+        if shown:
+            found.append((begin, unit.begin))
+            begin, shown = unit.begin, False
+        if unit.kind == _DELIMITER:
+            if begin != unit.begin:
+                raise ContainerError("the AV1 stream is damaged: a delimiter stands within a frame")
+            begin = unit.end
+        elif unit.kind == SEQUENCE:
+            sequence = sequence_header(data[unit.body : unit.end])
+        elif unit.kind in (_FRAME, _FRAME_HEADER):
+            if sequence is None:
+                raise ContainerError("the AV1 stream does not begin with a sequence header")
+            header = _frame_header(data[unit.body : unit.end], sequence)
+            if is_first and header.kind != KEY_FRAME:
+                raise ContainerError("the AV1 stream does not begin with a key frame")
+            is_first, shown = False, header.is_shown
+            tiles = unit.kind == _FRAME or header.kind is None
+    if not tiles or not shown:
+        raise ContainerError(
+            "the AV1 stream is damaged: it ends within a frame" if found else "the AV1 stream is empty"
+        )
+    found.append((begin, len(data)))
+    return [data[first:last] for first, last in found]
+
+
+def delimited(stream: bytes | memoryview) -> Iterator[bytes]:
+    """The temporal units with a delimiter before each, as decoders want them.
+
+    Raises:
+        ContainerError: as :func:`units`.
+    """
+    for unit in units(stream):
+        yield DELIMITER + unit
+
+
+def read_sequence(stream: bytes | memoryview) -> Sequence:
+    """The first sequence header of a stream.
+
+    Raises:
+        ContainerError: there is none, or it is damaged.
+    """
+    for unit in obus(stream):
+        if unit.kind == SEQUENCE:
+            return sequence_header(memoryview(stream)[unit.body : unit.end])
+    raise ContainerError("the AV1 stream does not begin with a sequence header")
+
+
+class _FrameHeader(NamedTuple):
+    kind: int | None  # frame_type; None where a frame that was decoded before is shown
+    is_shown: bool
+
+
+def _frame_header(body: memoryview, sequence: Sequence) -> _FrameHeader:
+    """The beginning of a frame header (5.9.2)."""
+    if sequence.is_reduced:
+        return _FrameHeader(KEY_FRAME, True)
+    bits = _Bits(body)
+    if bits.read(1):
+        return _FrameHeader(None, True)
+    return _FrameHeader(bits.read(2), bool(bits.read(1)))
+
+
+def sequence_header(body: memoryview) -> Sequence:
+    """Read a sequence header (5.5.1).
+
+    Args:
+        body: of its OBU.
+
+    Raises:
+        ContainerError: it is cut short, or is of a stream in layers.
+    """
+    bits = _Bits(body)
+    profile = bits.read(3)
+    if profile > 2:
+        raise ContainerError("the AV1 stream is damaged: its profile is unknown")
+    bits.read(1)
+    reduced = bool(bits.read(1))
+    if reduced:
+        bits.read(5)
+    else:
+        _operating_points(bits)
+    lengths = bits.read(4) + 1, bits.read(4) + 1
+    width, height = bits.read(lengths[0]) + 1, bits.read(lengths[1]) + 1
+    if not reduced and bits.read(1):
+        bits.read(7)
+    bits.read(3)
+    if not reduced:
+        _tools(bits)
+    bits.read(3)
+    depth, chroma, colours, full_range = _colours(bits, profile)
+    return Sequence(profile, reduced, width, height, depth, chroma, colours, full_range, bool(bits.read(1)))
+
+
+def _operating_points(bits: _Bits) -> None:
+    """What a sequence header says of timing and levels."""
+    delay_bits = 0
+    if bits.read(1):
+        bits.read(64)
+        if bits.read(1):
+            bits.number()
+        if bits.read(1):
+            delay_bits = bits.read(5) + 1
+            bits.read(32 + 5 + 5)
+    has_delay = bits.read(1)
+    for _ in range(bits.read(5) + 1):
+        layers = bits.read(12) >> 8
+        if layers & (layers - 1):
+            raise ContainerError("the AV1 stream holds spatial layers; one layer is read")
+        if bits.read(5) > 7:
+            bits.read(1)
+        if delay_bits and bits.read(1):
+            bits.read(2 * delay_bits + 1)
+        if has_delay and bits.read(1):
+            bits.read(4)
+
+
+def _tools(bits: _Bits) -> None:
+    """Which tools of coding a sequence uses."""
+    bits.read(4)
+    ordered = bits.read(1)
+    bits.read(2 * ordered)
+    screen = _SELECT if bits.read(1) else bits.read(1)
+    if screen and not bits.read(1):
+        bits.read(1)
+    bits.read(3 * ordered)
+
+
+def _colours(bits: _Bits, profile: int) -> tuple[int, str, tuple[int, int, int], bool]:
+    """color_config (5.5.2): depth, chroma, code points and range."""
+    depth = 10 if bits.read(1) else 8
+    if profile == 2 and depth == 10 and bits.read(1):
+        depth = 12
+    grey = profile != 1 and bits.read(1)
+    colours = (bits.read(8), bits.read(8), bits.read(8)) if bits.read(1) else (2, 2, 2)
+    if not grey and colours == _SRGB:
+        bits.read(1)
+        return depth, "444", colours, True
+    full_range = bool(bits.read(1))
+    if grey:
+        return depth, "400", colours, full_range
+    chroma = ("420", "444", "422")[profile]
+    if profile == 2 and depth == 12:
+        chroma = ("420" if bits.read(1) else "422") if bits.read(1) else "444"
+    if chroma == "420":
+        bits.read(2)
+    bits.read(1)
+    return depth, chroma, colours, full_range
