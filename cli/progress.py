@@ -54,7 +54,9 @@ class ProgressObserver(Observer):
 
     def stage(self, name: str, total: int | None = None) -> None:
         self._current = name
-        self._something_to_keep |= name == _FITTING
+
+    def worth_keeping(self) -> None:
+        self._something_to_keep = True
 
     def evaluated(self, event: EvaluationEvent) -> None:
         held_out = "" if event.held_out_db is None else f", held out {event.held_out_db:.2f} dB"

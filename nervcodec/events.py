@@ -51,6 +51,9 @@ class Observer:
     def stage(self, name: str, total: int | None = None) -> None:
         """A stage of work begins, with a number of things to do where that is known."""
 
+    def worth_keeping(self) -> None:
+        """From here on there is something to keep when a user wants to stop."""
+
     def advance(self, count: int = 1) -> None:
         """Some of the current stage's things are done."""
 

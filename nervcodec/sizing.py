@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 
 from nervcodec.errors import ConfigError
 from nervcodec.fitting.config import FitConfig, SizeGoal
-from nervcodec.network.config import Geometry, GridConfig, GridShape, NetworkConfig, PatchConfig, SemanticConfig
+from nervcodec.network.config import (
+    Geometry,
+    GridConfig,
+    GridShape,
+    NetworkConfig,
+    PatchConfig,
+    RefinerConfig,
+    SemanticConfig,
+)
 from nervcodec.network.shapes import parameter_count
 from nervcodec.options import NetworkOptions
 
@@ -27,6 +35,10 @@ BITS_WHERE_AIMED = 2.2  # the same for a size that was asked for: more parameter
 MOST_DIRECTIONS, FEWEST_DIRECTIONS = 64, 8  # of the semantic head
 PATCHES_PER_DIRECTION = 6
 SHARE_OF_SOURCE = 0.94  # of the source's bytes that weights may take; the header and tables need the rest
+
+# Over a base layer: the network's learning rate, the part of a segment's bytes that it may take where a size was asked
+# for, and the part of a time that the base's encoder may take, after which the network gets the rest.
+REFINER_LR, REFINER_SHARE, BASE_TIME_SHARE = 0.005, 0.04, 0.5
 
 # Decoders from large to small: widths, depths, expansions by stage; then the share of the parameters each may take, and
 # how many times the fit must see every frame for it to be worth its slower steps.
@@ -181,6 +193,11 @@ def grid_config(
         size = decoder + sum(g.size for g in grid_shapes(layout, geometry, middle, moments, shots))
         low, high = (middle, high) if size <= budget else (low, middle)
     return replace(smallest, grids=grid_shapes(layout, geometry, low, moments, shots))
+
+
+def refiner_config(geometry: Geometry) -> RefinerConfig:
+    """The network over a base layer, of a segment."""
+    return RefinerConfig(geometry, width=32, depth=2, expansion=2)
 
 
 def _suits_details(geometry: Geometry, budget: int, outlook: Outlook) -> bool:

@@ -38,7 +38,7 @@ def encode(
         form: of their samples; its colours are written into the stream.
         width, height: of a frame. What is coded is ``coded_size``, with the last row and column repeated.
         rate: frames a second.
-        crf: constant rate factor, 1 (best) to 63.
+        crf: constant rate factor, 1 (best) to 70, in steps of a quarter.
         preset: of SVT-AV1, 0 (slow) to 13 (fast).
 
     Returns:
@@ -50,7 +50,8 @@ def encode(
     wide, high = coded_size(width, height)
     arguments = ["-f", "rawvideo", "-pix_fmt", pixel_format(form), "-s", f"{wide}x{high}", "-framerate", str(rate)]
     arguments += ["-i", "pipe:0", "-vf", _tagging(form), "-chroma_sample_location", form.chroma_place]
-    arguments += ["-c:v", ENCODER, "-preset", str(preset), "-crf", f"{crf:g}", "-g", str(_ONE_KEY), "-f", "obu", "-"]
+    arguments += ["-c:v", ENCODER, "-preset", str(preset), "-g", str(_ONE_KEY)]
+    arguments += ["-svtav1-params", f"crf={crf:g}", "-f", "obu", "-"]  # ffmpeg's own option knows no quarters
     stream = io.BytesIO()
     with ffmpeg.Process(arguments, write=True, read=True) as process:
         copying = Copying(process, stream)

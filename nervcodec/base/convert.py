@@ -53,6 +53,8 @@ def _scaled(plane: np.ndarray, form: PlaneFormat, depth: int, middle: int) -> np
         depth: bits wanted.
         middle: the sample that stands for nothing, half of all: 0 for luma.
     """
+    if depth > form.depth and not form.full_range:
+        return plane.astype(np.uint16) << (depth - form.depth)
     power = 2.0 ** (depth - form.depth)
     factor = ((1 << depth) - 1) / ((1 << form.depth) - 1) if form.full_range else power
     return _whole((plane.astype(float) - middle) * factor + middle * power, depth)

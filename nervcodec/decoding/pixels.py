@@ -12,9 +12,12 @@ from torch import Tensor
 
 from nervcodec.device import Hardware
 from nervcodec.errors import ConfigError
-from nervcodec.formats.header import Header
+from nervcodec.formats.header import Header, PlaneFormat
+from nervcodec.network.colour import to_rgb8
 from nervcodec.network.field import Field, as_shown
 from nervcodec.network.inputs import Inputs
+from nervcodec.network.planes import BaseFrames
+from nervcodec.video.planes import Planes
 
 LARGEST_SCALE = 16
 _FRAMES_IN_MEMORY = 4  # rendered at once, where they are small
@@ -42,6 +45,17 @@ def rendered_there(field: Field, inputs: Inputs, hardware: Hardware, scale: floa
 def rendered(field: Field, inputs: Inputs, hardware: Hardware, scale: float = 1.0) -> np.ndarray:
     """:func:`rendered_there` as an array, ``(n, h, w, 3)`` uint8 RGB."""
     return rendered_there(field, inputs, hardware, scale).cpu().numpy()
+
+
+def frames_of(planes: Planes, form: PlaneFormat) -> np.ndarray:
+    """Samples as they are shown, ``(n, H, W, 3)`` uint8 RGB.
+
+    Args:
+        planes: of some frames.
+        form: what they stand for.
+    """
+    base = BaseFrames.of(planes, form)
+    return to_rgb8(base.y, base.u, base.v, form).numpy()
 
 
 def require_scale(scale: float) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from nervcodec import options
 from nervcodec.encoding.assemble import EncodeReport, assemble
+from nervcodec.encoding.material import segments
 from nervcodec.encoding.plan import Plan, make_plan
 from nervcodec.encoding.prepare import prepare
-from nervcodec.encoding.task import EncodedSegment, SegmentTask, fit_segment
+from nervcodec.encoding.segment import EncodedSegment, SegmentTask
+from nervcodec.encoding.task import fit_segment
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
@@ -23,7 +25,6 @@ from nervcodec.fitting.tensorboard import TensorBoardLog, require_tensorboard
 from nervcodec.formats.names import SUFFIX, within
 from nervcodec.outputs import require_folder, require_free
 from nervcodec.video.probe import require_file
-from nervcodec.video.reader import read_frames, read_segment
 
 __all__ = ["EncodeReport", "EncodedSegment", "SegmentTask", "encode", "fit_segment"]
 
@@ -75,14 +76,14 @@ def _fit_in_order(plan: Plan, checkpoint: CheckpointFile, observer: Observer) ->
     """Fit one segment after the other; returns those that are done, and the seconds that embeddings took."""
     done = [EncodedSegment.from_facts(facts) for facts in checkpoint.current.finished]
     first, embed_s = sum(segment.segment.frame_count for segment in done), 0.0
-    frames = read_frames(plan.info, plan.wanted.source)
-    for _ in range(first):
-        next(frames)
-    for index in range(len(done), len(plan.lengths)):
-        pixels = read_segment(frames, plan.lengths[index])
-        task, seconds = prepare(plan, pixels, first, index, observer)
+    if done:
+        observer.worth_keeping()
+    material = segments(plan, len(done))
+    for index, (pixels, planes) in enumerate(material, len(done)):
+        task, seconds = prepare(plan, pixels, planes, first, index, observer)
         embed_s += seconds
-        observer.stage("Fitting")
+        if planes is None:
+            observer.worth_keeping()
         hooks = Hooks([_progress(task, observer), *_log(plan, index), CheckpointHook(checkpoint)])
         segment = fit_segment(task, hooks, checkpoint.current.trainer)
         if segment is None:
@@ -92,9 +93,10 @@ def _fit_in_order(plan: Plan, checkpoint: CheckpointFile, observer: Observer) ->
         done.append(segment)
         checkpoint.finish_segment(segment.to_facts())
         first += len(pixels)
+        observer.worth_keeping()
         if not segment.complete:
             break
-    frames.close()
+    material.close()
     return done, embed_s
 
 

@@ -11,14 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec import __version__, metrics
+from nervcodec.base.av1 import coded_size
+from nervcodec.base.convert import base_format
+from nervcodec.encoding.layered import DEPTH
 from nervcodec.encoding.plan import Plan
-from nervcodec.encoding.task import EncodedSegment
+from nervcodec.encoding.segment import CodedBase, EncodedSegment
 from nervcodec.events import Observer
 from nervcodec.formats.codes import STREAM, TensorCode
 from nervcodec.formats.header import (
     AUDIO,
+    AV1,
+    BASE,
     FRAME_TIMES,
     WEIGHTS,
+    BaseFacts,
     FitRecord,
     Header,
     SemanticFacts,
@@ -27,6 +33,26 @@ from nervcodec.formats.header import (
 from nervcodec.formats.names import recorded
 from nervcodec.formats.writer import Writer
 from nervcodec.split import FITTED, HELD_OUT
+
+
+@dataclass(frozen=True)
+class BaseReport:
+    """What a base layer and its network came to.
+
+    Attributes:
+        psnr_db: mean over the fitted frames of the base alone.
+        size_bytes: of its streams.
+        network_bytes: of the networks that are in the file.
+        left_out_bytes: of those that were fitted and did not earn theirs.
+        worth: the part of the streams' bytes that as much quality would have cost in them, with the networks that are in
+            the file; None where no network was fitted.
+    """
+
+    psnr_db: float
+    size_bytes: int
+    network_bytes: int
+    left_out_bytes: int
+    worth: float | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,7 @@ class EncodeReport:
         steps: optimiser steps.
         embed_s, fit_s: seconds.
         complete: False where the fit was stopped early.
+        base: its base layer, or None.
     """
 
     path: Path
@@ -59,6 +86,7 @@ class EncodeReport:
     embed_s: float
     fit_s: float
     complete: bool
+    base: BaseReport | None = None
 
 
 def assemble(
@@ -104,6 +132,43 @@ def assemble(
         embed_s=embed_s,
         fit_s=fit_s,
         complete=complete,
+        base=_base_report(done, roles == FITTED),
+    )
+
+
+def _layers(done: Sequence[EncodedSegment]) -> list[CodedBase]:
+    return [d.base for d in done if d.base is not None]
+
+
+def _base_report(done: Sequence[EncodedSegment], fitted: np.ndarray) -> BaseReport | None:
+    layers = _layers(done)
+    if not layers:
+        return None
+    size = sum(layer.stream.size for layer in layers)
+    tried = [layer for layer in layers if layer.worth is not None]
+    earned = sum(layer.stream.size * (layer.worth or 0) for layer in tried if layer.kept)
+    return BaseReport(
+        psnr_db=float(np.concatenate([layer.psnr_db for layer in layers])[fitted].mean()),
+        size_bytes=size,
+        network_bytes=sum(layer.network_bytes for layer in layers if layer.kept),
+        left_out_bytes=sum(layer.network_bytes for layer in layers if not layer.kept),
+        worth=earned / size if tried else None,
+    )
+
+
+def _base_facts(plan: Plan, done: Sequence[EncodedSegment]) -> BaseFacts | None:
+    layers = _layers(done)
+    if not layers or plan.planes is None:
+        return None
+    qualities = {layer.crf for layer in layers}
+    psnr_db = float(np.concatenate([layer.psnr_db for layer in layers]).mean())
+    return BaseFacts(
+        AV1,
+        "av1",
+        base_format(plan.planes, DEPTH),
+        *coded_size(plan.info.width, plan.info.height),
+        crf=qualities.pop() if len(qualities) == 1 else None,
+        psnr_db=round(psnr_db, 4),
     )
 
 
@@ -119,6 +184,8 @@ def _written(plan: Plan, target: Path, done: Sequence[EncodedSegment], fit: FitR
         for d in done:
             if d.stream.size:
                 writer.add(d.segment.prefix + WEIGHTS, d.stream, TensorCode(STREAM))
+            if d.base is not None:
+                writer.add(d.segment.prefix + BASE, d.base.stream)
         if info.variable_frame_rate:
             writer.add(FRAME_TIMES, info.times_s[:frames].astype("<f8"))
         if plan.audio:
@@ -131,6 +198,7 @@ def _written(plan: Plan, target: Path, done: Sequence[EncodedSegment], fit: FitR
             fit=fit,
             tool=f"nervcodec {__version__}",
             semantic=semantic,
+            base=_base_facts(plan, done),
             split=(split.fitted, split.train, split.total) if split else None,
         )
         return writer.finish(header)

@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nervcodec import sizing
+from nervcodec.base.options import NONE
 from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.rate_control import SizeGoal
+from nervcodec.formats.header import PlaneFormat
 from nervcodec.network.config import Geometry
 from nervcodec.options import EncodeOptions
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
+from nervcodec.video.planes import plane_format
 from nervcodec.video.segments import segment_lengths
 from nervcodec.video.sound import packets
 from nervcodec.video.source import VideoInfo, scan
@@ -34,6 +37,7 @@ class Plan:
         hardware: device and precision.
         encoder: of reference embeddings, or None.
         lengths: frames of each segment.
+        planes: the source's own samples, where they are read for a base layer; else None.
     """
 
     source: Path
@@ -44,6 +48,7 @@ class Plan:
     hardware: Hardware
     encoder: SemanticEncoder | None
     lengths: list[int]
+    planes: PlaneFormat | None = None
 
     def on_cpu(self) -> Plan:
         """The same without the GPU."""
@@ -67,6 +72,8 @@ class Plan:
         size = wanted.size_bytes
         if wanted.bpp is not None:
             size = wanted.bpp * info.frame_count * info.height * info.width / 8
+        if size is None and self.planes is not None:
+            return None
         if size is None:
             # Weights that were not rounded in the fit do not stand being squeezed: their quality comes first.
             if info.images or not wanted.fit.rounding_share:
@@ -110,4 +117,5 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer) -> Plan:
     encoder = resolve(wanted.encoder, hardware.device, observer.note)
     grid = PatchGrid.fitting(info.height, info.width, *wanted.patches)
     lengths = segment_lengths(info.frame_count, float(info.frame_rate), wanted.segment)
-    return Plan(source, wanted, info, audio, grid, hardware, encoder, lengths)
+    planes = None if wanted.layer.base == NONE else plane_format(info, wanted.source)
+    return Plan(source, wanted, info, audio, grid, hardware, encoder, lengths, planes)

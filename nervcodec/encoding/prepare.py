@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from nervcodec import sizing
+from nervcodec.base.options import DEFAULT_CRF
+from nervcodec.base.rate import preset_for
 from nervcodec.encoding.plan import Plan
-from nervcodec.encoding.task import SegmentTask
+from nervcodec.encoding.segment import BaseTask, SegmentTask
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.config import FitConfig
@@ -17,18 +20,23 @@ from nervcodec.fitting.look import evenly
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED
 from nervcodec.formats import bitstream
+from nervcodec.network.config import RefinerConfig
 from nervcodec.network.shapes import parameter_count
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED
+from nervcodec.video.planes import Planes
 from nervcodec.video.shots import find_cuts, find_pace, persistence
 
 
-def prepare(plan: Plan, pixels: np.ndarray, first: int, index: int, observer: Observer) -> tuple[SegmentTask, float]:
+def prepare(
+    plan: Plan, pixels: np.ndarray, planes: Planes | None, first: int, index: int, observer: Observer
+) -> tuple[SegmentTask, float]:
     """The task of one segment, and the seconds that its reference embeddings took.
 
     Args:
         plan: of the encode.
         pixels: ``(N, H, W, 3)`` uint8.
+        planes: the samples that they were made of, for a base layer; else None.
         first: number of its first frame.
         index: which segment, from 0.
         observer: told of the embedding.
@@ -52,6 +60,8 @@ def prepare(plan: Plan, pixels: np.ndarray, first: int, index: int, observer: Ob
     similar = _embedded(plan, pixels[shown], observer) if len(shown) else None
     data = SegmentData(pixels, _embedded(plan, pixels[embedded], observer), embedded, fitted, similar, shown)
     embed_s = time.perf_counter() - start if encoder is not None else 0.0
+    if planes is not None:
+        return _on_base(plan, data, planes, first, index), embed_s
     fit = wanted.fit.limited(len(pixels) / plan.info.frame_count, count)
     config = sizing.network_config(
         wanted.network,
@@ -65,6 +75,36 @@ def prepare(plan: Plan, pixels: np.ndarray, first: int, index: int, observer: Ob
     if goal is not None and parameters > bitstream.most_values(int(goal.limit_bytes)):
         raise ConfigError(f"{parameters:,} parameters are too many for {goal.limit_bytes:,.0f} bytes")
     return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, wanted.precision), embed_s
+
+
+def _on_base(plan: Plan, data: SegmentData, planes: Planes, first: int, index: int) -> SegmentTask:
+    """The task of a segment with a base layer."""
+    wanted, frames = plan.wanted, len(data.frames)
+    assert plan.planes is not None
+    share = frames / plan.info.frame_count
+    time_s = None if wanted.fit.time_s is None else wanted.fit.time_s * share
+    embedded = 0 if data.embedded_frames is None else len(data.embedded_frames)
+    megapixels = frames * plan.info.height * plan.info.width / 1e6
+    base = BaseTask(
+        planes,
+        plan.planes,
+        plan.info.frame_rate,
+        DEFAULT_CRF if wanted.layer.crf is None else wanted.layer.crf,
+        preset_for(None if time_s is None else time_s * sizing.BASE_TIME_SHARE, megapixels),
+        wanted.fit.psnr_db,
+    )
+    return SegmentTask(
+        index,
+        len(plan.lengths),
+        first,
+        data,
+        RefinerConfig(plan.geometry(frames)),
+        replace(wanted.fit, time_s=time_s),
+        plan.size_goal(frames, embedded),
+        plan.hardware,
+        wanted.precision,
+        base,
+    )
 
 
 def _outlook(plan: Plan, pixels: np.ndarray, fitted: int, fit: FitConfig) -> sizing.Outlook:

@@ -1,114 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""The unit of an encode: a segment as plain data, and what becomes of it."""
+"""From a segment's task to the segment as it is stored: a pure function."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from nervcodec import metrics, sizing
-from nervcodec.decoding.pixels import rendered
 from nervcodec.device import Hardware, choose
-from nervcodec.fitting.config import FitConfig
+from nervcodec.encoding.layered import code_segment
+from nervcodec.encoding.measure import measure
+from nervcodec.encoding.segment import EncodedSegment, SegmentTask
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.loop import FitResult, Loop
-from nervcodec.fitting.rate_control import SizeGoal, coded_to
-from nervcodec.fitting.segment import SegmentData
+from nervcodec.fitting.rate_control import coded_to
 from nervcodec.fitting.state import FitState
 from nervcodec.formats import bitstream
-from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import Segment
-from nervcodec.formats.tables import read_tables
-from nervcodec.network.build import build, from_arrays
-from nervcodec.network.config import NetworkConfig, network_to_json, tables_of
+from nervcodec.network.build import build
+from nervcodec.network.config import network_to_json, tables_of
 from nervcodec.network.field import Field
-from nervcodec.network.inputs import Inputs
 from nervcodec.network.shapes import parameter_count
-
-
-@dataclass(frozen=True)
-class SegmentTask:
-    """Everything the fit of one segment depends on; it can be sent to another process.
-
-    Attributes:
-        index, count: which segment of how many, from 0.
-        first_frame: number of its first frame.
-        data: frames and embeddings.
-        network: configuration of the network.
-        fit: settings, with the segment's share of the time.
-        goal: what the stored weights should take, or None.
-        hardware: device and precision.
-        precision: as it was asked for, in case the fit goes on on the CPU.
-    """
-
-    index: int
-    count: int
-    first_frame: int
-    data: SegmentData
-    network: NetworkConfig
-    fit: FitConfig
-    goal: SizeGoal | None
-    hardware: Hardware
-    precision: str = "auto"
-
-    @property
-    def expected_bpp(self) -> float:
-        """Bits per pixel that the weights will take, about."""
-        expected_bytes = parameter_count(self.network) * sizing.BITS_PER_PARAMETER / 8
-        return metrics.rate_bpp(expected_bytes, *self.data.frames.shape[:3])
-
-
-@dataclass(frozen=True)
-class EncodedSegment:
-    """One segment, fitted and quantised.
-
-    Attributes:
-        segment: as the header lists it.
-        stream: ``(n,)`` uint8, what is said of its frames and its weights; empty where its network has none.
-        entropy_bytes: empirical entropy of the quantised weights.
-        psnr_db: ``(N,)`` of each frame, decoded from the stored integers.
-        parameters, steps, elapsed_s: of the fit.
-        complete: False where the fit was stopped early.
-        fell_back: the GPU's memory did not hold it, so it was fitted on the CPU.
-    """
-
-    segment: Segment
-    stream: np.ndarray
-    entropy_bytes: float
-    psnr_db: np.ndarray
-    parameters: int
-    steps: int
-    elapsed_s: float
-    complete: bool = True
-    fell_back: bool = False
-
-    @property
-    def embedded_frames(self) -> tuple[int, ...]:
-        """Frames, counted from the segment's first, whose embeddings were fitted."""
-        return read_tables(self.stream, self.segment.frame_count).embedded if self.stream.size else ()
-
-    def to_facts(self) -> dict[str, Any]:
-        """For a checkpoint: plain values and tensors."""
-        return {
-            "segment": json.dumps(to_json(self.segment)),
-            "stream": torch.from_numpy(self.stream.copy()),
-            "entropy_bytes": self.entropy_bytes,
-            "psnr_db": torch.from_numpy(self.psnr_db),
-            "parameters": self.parameters,
-            "steps": self.steps,
-            "elapsed_s": self.elapsed_s,
-        }
-
-    @classmethod
-    def from_facts(cls, facts: dict[str, Any]) -> EncodedSegment:
-        """The inverse of :meth:`to_facts`."""
-        stream, psnr_db = facts["stream"].numpy(), facts["psnr_db"].numpy()
-        segment = from_json(Segment, json.loads(facts["segment"]), "segment")
-        return cls(**{**facts, "segment": segment, "stream": stream, "psnr_db": psnr_db})
 
 
 def fit_segment(
@@ -129,6 +42,9 @@ def fit_segment(
         ConfigError: the state to go on from is another task's.
     """
     hooks = hooks or Hook()
+    if task.base is not None:
+        return code_segment(task, hooks, resumed)
+    hooks.stage("Fitting")
     hardware = task.hardware
     try:
         field, result = _fitted(task, hardware, hooks, resumed)
@@ -171,30 +87,3 @@ def _fitted(
     if resumed is not None:
         state.restore(resumed)
     return field, Loop(state, hooks, judge).run()
-
-
-def measure(
-    network: NetworkConfig,
-    weights: dict[str, np.ndarray],
-    pixels: np.ndarray,
-    numbers: np.ndarray,
-    hardware: Hardware,
-) -> np.ndarray:
-    """PSNR of some frames, rendered by a fresh network from the weights as they will be read.
-
-    Args:
-        network: its configuration.
-        weights: by name.
-        pixels: ``(n, H, W, 3)`` uint8, what the frames should be.
-        numbers: ``(n,)`` of the frames, counted from the segment's first.
-        hardware: device and precision.
-
-    Returns:
-        ``(n,)`` dB.
-    """
-    field = from_arrays(network, weights).to(hardware.device)
-    result = np.empty(len(pixels))
-    for index, (number, source) in enumerate(zip(numbers, pixels, strict=True)):
-        (image,) = rendered(field, Inputs(torch.tensor([number])), hardware)
-        result[index] = metrics.psnr_db(image, source)
-    return result

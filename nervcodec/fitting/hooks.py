@@ -29,6 +29,12 @@ class Hook:
     def note(self, text: str) -> None:
         """One line that a user should read."""
 
+    def stage(self, name: str, total: int | None = None) -> None:
+        """Another kind of work begins, with a number of things to do where that is known."""
+
+    def advance(self, count: int = 1) -> None:
+        """Some of those things are done."""
+
     def stop_requested(self) -> bool:
         """True asks the fit to end at the next step and keep what it has."""
         return False
@@ -55,6 +61,14 @@ class Hooks(Hook):
     def note(self, text: str) -> None:
         for member in self._members:
             member.note(text)
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        for member in self._members:
+            member.stage(name, total)
+
+    def advance(self, count: int = 1) -> None:
+        for member in self._members:
+            member.advance(count)
 
     def stop_requested(self) -> bool:
         return any([member.stop_requested() for member in self._members])
@@ -99,6 +113,12 @@ class ProgressHook(Hook):
 
     def note(self, text: str) -> None:
         self._observer.note(text)
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self._observer.stage(name, total)
+
+    def advance(self, count: int = 1) -> None:
+        self._observer.advance(count)
 
     def stop_requested(self) -> bool:
         return self._observer.stop_requested()

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""A segment before it is encoded, and after: plain data, which can be sent to another process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+
+from nervcodec import metrics, sizing
+from nervcodec.device import Hardware
+from nervcodec.fitting.config import FitConfig, SizeGoal
+from nervcodec.fitting.segment import SegmentData
+from nervcodec.formats.fields import from_json, to_json
+from nervcodec.formats.header import PlaneFormat, Segment
+from nervcodec.formats.tables import read_tables
+from nervcodec.network.config import NetworkConfig
+from nervcodec.network.shapes import parameter_count
+from nervcodec.video.planes import Planes
+
+
+@dataclass(frozen=True)
+class BaseTask:
+    """What the base layer of a segment is made of.
+
+    Attributes:
+        planes: of all frames, the source's own samples.
+        form: what they stand for.
+        rate: frames a second.
+        crf: quality, or where a search for another goal begins.
+        preset: of the encoder.
+        psnr_db: to reach, or None.
+    """
+
+    planes: Planes
+    form: PlaneFormat
+    rate: Fraction
+    crf: float
+    preset: int
+    psnr_db: float | None = None
+
+
+@dataclass(frozen=True)
+class CodedBase:
+    """The base layer of a segment, and what its network was worth.
+
+    Attributes:
+        stream: ``(n,)`` uint8, OBUs without temporal delimiters.
+        psnr_db: ``(N,)`` of each frame of the base alone.
+        crf: it was coded at.
+        network_bytes: of the network that was fitted; 0 where none was.
+        worth: the part of the stream's bytes that as much quality would have cost in the stream; None without a fit.
+        kept: whether the network is in the file.
+    """
+
+    stream: np.ndarray
+    psnr_db: np.ndarray
+    crf: float
+    network_bytes: int = 0
+    worth: float | None = None
+    kept: bool = False
+
+    def to_facts(self) -> dict[str, Any]:
+        """For a checkpoint: plain values and tensors."""
+        arrays = {"stream": torch.from_numpy(self.stream.copy()), "psnr_db": torch.from_numpy(self.psnr_db)}
+        return {**vars(self), **arrays}
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> CodedBase:
+        """The inverse of :meth:`to_facts`."""
+        return cls(**{**facts, "stream": facts["stream"].numpy(), "psnr_db": facts["psnr_db"].numpy()})
+
+
+@dataclass(frozen=True)
+class SegmentTask:
+    """Everything the fit of one segment depends on; it can be sent to another process.
+
+    Attributes:
+        index, count: which segment of how many, from 0.
+        first_frame: number of its first frame.
+        data: frames and embeddings.
+        network: configuration of the network.
+        fit: settings, with the segment's share of the time.
+        goal: what the stored weights should take, or None.
+        hardware: device and precision.
+        precision: as it was asked for, in case the fit goes on on the CPU.
+        base: what its base layer is made of; None without one.
+    """
+
+    index: int
+    count: int
+    first_frame: int
+    data: SegmentData
+    network: NetworkConfig
+    fit: FitConfig
+    goal: SizeGoal | None
+    hardware: Hardware
+    precision: str = "auto"
+    base: BaseTask | None = None
+
+    @property
+    def expected_bpp(self) -> float:
+        """Bits per pixel that the weights will take, about."""
+        expected_bytes = parameter_count(self.network) * sizing.BITS_PER_PARAMETER / 8
+        return metrics.rate_bpp(expected_bytes, *self.data.frames.shape[:3])
+
+
+@dataclass(frozen=True)
+class EncodedSegment:
+    """One segment, fitted and quantised.
+
+    Attributes:
+        segment: as the header lists it.
+        stream: ``(n,)`` uint8, what is said of its frames and its weights; empty where its network has none.
+        entropy_bytes: empirical entropy of the quantised weights.
+        psnr_db: ``(N,)`` of each frame, decoded from the stored integers.
+        parameters, steps, elapsed_s: of the fit.
+        complete: False where the fit was stopped early.
+        fell_back: the GPU's memory did not hold it, so it was fitted on the CPU.
+        base: its base layer, or None.
+    """
+
+    segment: Segment
+    stream: np.ndarray
+    entropy_bytes: float
+    psnr_db: np.ndarray
+    parameters: int
+    steps: int
+    elapsed_s: float
+    complete: bool = True
+    fell_back: bool = False
+    base: CodedBase | None = None
+
+    @property
+    def embedded_frames(self) -> tuple[int, ...]:
+        """Frames, counted from the segment's first, whose embeddings were fitted."""
+        return read_tables(self.stream, self.segment.frame_count).embedded if self.stream.size else ()
+
+    def to_facts(self) -> dict[str, Any]:
+        """For a checkpoint: plain values and tensors."""
+        return {
+            "segment": json.dumps(to_json(self.segment)),
+            "stream": torch.from_numpy(self.stream.copy()),
+            "entropy_bytes": self.entropy_bytes,
+            "psnr_db": torch.from_numpy(self.psnr_db),
+            "parameters": self.parameters,
+            "steps": self.steps,
+            "elapsed_s": self.elapsed_s,
+            "base": None if self.base is None else self.base.to_facts(),
+        }
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> EncodedSegment:
+        """The inverse of :meth:`to_facts`."""
+        stream, psnr_db = facts["stream"].numpy(), facts["psnr_db"].numpy()
+        segment = from_json(Segment, json.loads(facts["segment"]), "segment")
+        base = None if facts["base"] is None else CodedBase.from_facts(facts["base"])
+        return cls(**{**facts, "segment": segment, "stream": stream, "psnr_db": psnr_db, "base": base})
