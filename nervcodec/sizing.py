@@ -26,9 +26,10 @@ PARAMETERS_PER_PIXEL_DETAILED = 0.033  # with details that change
 BASE_PARAMETERS = 60_000
 MINIMUM_PARAMETERS = 48_000
 MINIMUM_BYTES = 12_000  # weights are not squeezed below this, however small the source
-# What a container takes beside its weights: once, for each segment, for each frame (its pace), for each frame that has
-# embeddings, and for each frame whose time has to be stored.
-HEADER_BYTES, SEGMENT_BYTES, FRAME_BYTES, EMBEDDED_BYTES, TIME_BYTES = 750, 850, 3, 9, 8
+# What a container takes beside its weights and their table: once; for each segment, and for one with a semantic head;
+# for each frame (its pace), for each frame that has embeddings, and for each frame whose time has to be stored.
+HEADER_BYTES, SEGMENT_BYTES, SEMANTIC_BYTES = 620, 440, 130
+FRAME_BYTES, EMBEDDED_BYTES, TIME_BYTES = 0.9, 1.0, 8
 BITS_PER_PARAMETER = 3.0  # coded, with the tables: what a fit of a few minutes comes to, and some more
 BITS_PER_PARAMETER_DETAILED = 2.1  # the same with details that change
 BITS_WHERE_AIMED = 2.2  # the same for a size that was asked for: more parameters at fewer bits are better, if slower

@@ -81,7 +81,8 @@ class Plan:
             part = info.file_bytes * self._share_of_source(frames)
             return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - share * len(self.audio), sizing.MINIMUM_BYTES))
         per_frame = sizing.FRAME_BYTES + (sizing.TIME_BYTES if info.variable_frame_rate else 0)
-        beside = sizing.SEGMENT_BYTES + per_frame * frames + sizing.EMBEDDED_BYTES * embedded
+        fixed = sizing.SEGMENT_BYTES + (sizing.SEMANTIC_BYTES if embedded else 0)
+        beside = fixed + per_frame * frames + sizing.EMBEDDED_BYTES * embedded
         once = sizing.HEADER_BYTES + len(self.audio)
         weights = share * (size - once) - beside
         if weights < sizing.MINIMUM_BYTES:

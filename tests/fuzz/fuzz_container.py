@@ -5,8 +5,9 @@
     python tests/fuzz/fuzz_container.py -max_total_time=600 corpus/
 
 The first byte of an input chooses what the rest is: a whole file; a header put into a real file under checksums that
-fit; a stream of weights; a table of weights before a real stream; an index of the search cache. Only the errors that
-are promised may come out, within 10 seconds and 1 GB; libFuzzer (through atheris) saves any input that breaks this.
+fit; a stream of weights; a table of weights before a real stream; an index of the search cache; tables of frames. Only
+the errors that are promised may come out, within 10 seconds and 1 GB; libFuzzer (through atheris) saves any input that
+breaks this.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ with atheris.instrument_imports(include=["nervcodec"]):
     from nervcodec.errors import ContainerError
     from nervcodec.formats import bitstream, container
     from nervcodec.formats.container import Container
+    from nervcodec.formats.tables import read_tables
     from nervcodec.network.config import network_from_json
     from nervcodec.search.index import EmbeddingIndex, SegmentIndex
 
@@ -35,7 +37,7 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.decoding import EmbeddingParts
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SEEDS = [GOLDEN / "version1_grid.nerv", GOLDEN / "version2_grid.nerv", GOLDEN / "version2_pe.nerv"]
+SEEDS = [GOLDEN / f"{name}.nerv" for name in ("version1_grid", "version3_grid", "version3_pe", "version3_shared")]
 _FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 _FILE = _FOLDER / "a.nerv"
 _REAL = SEEDS[1].read_bytes()
@@ -53,6 +55,8 @@ def whole_file(data: bytes) -> None:
             network_from_json(segment.network)
             opened.stored(segment.prefix)
             opened.weights(segment.prefix)
+            opened.embedded_frames(segment)
+        opened.shared_weights()
 
 
 def under_good_checksums(data: bytes) -> None:
@@ -88,7 +92,12 @@ def index(data: bytes) -> None:
         segment.scores(np.ones(len(segment.mean)))
 
 
-TARGETS = (whole_file, under_good_checksums, stream, table_of_weights, index)
+def frame_tables(data: bytes) -> None:
+    """Bytes as a stream that begins with tables, of a segment of 15 frames."""
+    read_tables(np.frombuffer(data, np.uint8), 15)
+
+
+TARGETS = (whole_file, under_good_checksums, stream, table_of_weights, index, frame_tables)
 
 
 def one(data: bytes) -> None:
@@ -108,6 +117,7 @@ def seed(folder: Path) -> None:
     seeds = [bytes([0]) + path.read_bytes() for path in SEEDS]
     seeds.append(bytes([1]) + json.dumps(_header_of(SEEDS[1])).encode())
     seeds.append(bytes([2]) + _STREAM.tobytes())
+    seeds.append(bytes([5]) + _STREAM.tobytes())
     seeds.append(bytes([3]) + zlib.decompress(_STREAM[4 : 4 + length].tobytes()))
     parts = EmbeddingParts(
         np.ones((2, 4, 3)), np.ones((3, 8)), np.ones(8), *np.array([[0, 0, 1], [1, 1, 1]]), np.ones(3)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""What of a network's configuration stands in a header, and what in the stream of weights."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from test_network import patch_config
+
+from nervcodec import sizing
+from nervcodec.errors import ContainerError
+from nervcodec.formats.tables import FrameTables
+from nervcodec.network.build import build
+from nervcodec.network.config import (
+    Geometry,
+    SemanticConfig,
+    completed,
+    network_from_json,
+    network_to_json,
+    tables_of,
+)
+from nervcodec.network.shapes import parameter_shapes
+
+
+def test_what_is_said_of_frames_travels_apart_from_the_rest():
+    semantic = SemanticConfig(16, rank=4, code_frames=(0, 2, 5))
+    geometry = Geometry(6, 48, 64, 2, 4)
+    config = sizing.grid_config(geometry, 30_000, semantic, sizing.Outlook(pace=(1, 0, 99, 3, 2), cuts=(3,)))
+    data = json.loads(json.dumps(network_to_json(config)))
+    assert not {"pace", "code_frames"} & {*data, *data["semantic"]}
+    assert data["semantic"]["codes"] == 3
+    from_header = network_from_json(data)
+    assert parameter_shapes(from_header) == parameter_shapes(config)
+    assert from_header != config
+    tables = tables_of(config, semantic.code_frames)
+    assert tables == FrameTables((0, 2, 5), (1, 0, 99, 3, 2))
+    assert completed(from_header, tables) == config
+    with pytest.raises(ContainerError, match="speaks of single frames"):
+        completed(config, tables)
+    for other, message in (
+        (FrameTables((0, 2), tables.pace), "2 frames with embeddings for 3 semantic codes"),
+        (FrameTables((), tables.pace), "0 frames with embeddings for 3 semantic codes"),
+        (FrameTables((0, 2, 6), tables.pace), "a code frame is out of range"),
+        (FrameTables((0, 2, 5), (1, 2)), "pace does not go from frame to frame"),
+    ):
+        with pytest.raises(ContainerError, match=message):
+            completed(from_header, other)
+    with pytest.raises(ContainerError, match="a pace for a network that has none"):
+        completed(patch_config(48, 64), FrameTables((), (1,) * 5))
+    with pytest.raises(ContainerError, match="without a semantic head"):
+        completed(replace(from_header, semantic=None), tables)
+    with pytest.raises(ValueError, match="not known"):
+        build(from_header)
+
+
+def test_configurations_of_older_versions_are_whole():
+    old = {"kind": "grid", "geometry": {"frames": 6, "height": 48, "width": 64, "patch_rows": 2, "patch_columns": 4}}
+    old["grids"] = [{"stage": s, "channels": 4, "times": 2, "rows": 1, "columns": 1} for s in range(3)]
+    old |= {"widths": [20, 12, 8], "depths": [1, 1, 1], "expansions": [4, 4, 2], "cuts": [], "pace": [1, 2, 3, 4, 5]}
+    old["semantic"] = {"dimension": 16, "hidden": 64, "rank": 4, "grid_channels": 0, "grid_times": 1}
+    old["semantic"]["code_frames"] = [0, 5]
+    config = network_from_json(old)
+    assert (config.pace, config.semantic.code_frames, config.semantic.codes) == ((1, 2, 3, 4, 5), (0, 5), 2)
+    assert build(config).semantic.codes.shape[0] == 2
+    for change in ({"geometry": [6, 48, 64, 2]}, {"geometry": [6, 48, 64, 2, "4"]}, {"grids": [[0, 4, 2, 1, 1, 1]]}):
+        with pytest.raises(ContainerError, match=r"network\.(geometry|grids)"):
+            network_from_json({**old, **change})
+
+
+def test_codes_belong_to_grid_networks():
+    """Shapes would have them, but the original network's head has an MLP in their place."""
+    data = network_to_json(patch_config(48, 64))
+    data["semantic"]["codes"] = 3
+    with pytest.raises(ContainerError, match="no semantic codes"):
+        network_from_json(data)
+    data["semantic"]["codes"] = -1
+    with pytest.raises(ContainerError, match="too many semantic codes"):
+        network_from_json(data)
