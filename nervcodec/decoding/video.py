@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast, overload
 
@@ -12,6 +13,7 @@ import torch
 
 from nervcodec.coordinates import Window
 from nervcodec.decoding.file import OpenFile
+from nervcodec.decoding.layer import BaseCursor
 from nervcodec.decoding.pixels import Needs, most_at_once, needs, rendered, require_scale
 from nervcodec.decoding.rate import at_constant_rate
 from nervcodec.decoding.runs import runs
@@ -111,6 +113,8 @@ class OpenVideo(OpenFile, Sequence[np.ndarray]):
     def _rendered(self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float) -> Iterator[np.ndarray]:
         """Frames, or a window of them, one after the other."""
         require_scale(scale)
+        if self.header.base is not None:
+            return self._layered(numbers, windows, scale)
         asked = runs(numbers, self._starts, most_at_once(self.header))
         return (
             image
@@ -119,6 +123,14 @@ class OpenVideo(OpenFile, Sequence[np.ndarray]):
                 self._networks.field(segment), Inputs(torch.tensor(local), windows), self.hardware, scale
             )
         )
+
+    def _layered(self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float) -> Iterator[np.ndarray]:
+        """The same above a base layer, whose decoder runs as long as frames are taken from it."""
+        with contextlib.closing(BaseCursor(self._networks.contents())) as cursor:
+            for segment, (local,) in runs(numbers, self._starts, 1):
+                field = self._networks.field(segment)
+                base = cursor.at(segment, local).to(self.hardware.device)
+                yield from rendered(field, Inputs(torch.tensor([local]), windows, base), self.hardware, scale)
 
     def needs(self, count: int, scale: float = 1.0) -> Needs:
         """What decoding ``count`` frames takes, from the header alone."""

@@ -44,8 +44,8 @@ class BaseReport:
         size_bytes: of its streams.
         network_bytes: of the networks that are in the file.
         left_out_bytes: of those that were fitted and did not earn theirs.
-        worth: the part of the streams' bytes that as much quality would have cost in them, with the networks that are in
-            the file; None where no network was fitted.
+        worth: the part of the streams' bytes that what the file's networks bring would have cost in them; None where no
+            network was fitted.
     """
 
     psnr_db: float

@@ -26,7 +26,7 @@ from nervcodec.fitting.rate_control import coded
 from nervcodec.fitting.segment import BaseData, SegmentData
 from nervcodec.fitting.state import FitState
 from nervcodec.formats import bitstream
-from nervcodec.formats.header import PlaneFormat, Segment
+from nervcodec.formats.header import Segment
 from nervcodec.network.build import build
 from nervcodec.network.config import RefinerConfig, SemanticConfig, network_to_json, tables_of
 from nervcodec.network.planes import BaseFrames
@@ -96,9 +96,8 @@ def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None)
     if layer.limit is None:
         head = layer.head(len(base.stream) * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE))
     refined, worth = layer.refined(base, time.perf_counter() - start, resumed)
-    kept = (
-        refined if refined is not None and worth is not None and worth > refined.size_bytes / len(base.stream) else None
-    )
+    earns = refined is not None and worth is not None and worth > refined.size_bytes / len(base.stream)
+    kept = refined if earns else None
     config = replace(kept.config if kept else RefinerConfig(task.network.geometry), semantic=layer.semantic(head))
     tensors = {**(head.tensors if head else {}), **(kept.tensors if kept else {})}
     tables = tables_of(config, layer.embedded).tensors()
@@ -210,13 +209,11 @@ class _Layer:
         planes = joined(frames, geometry.frames)
         for _ in frames:  # what comes after the last is an error, found where the end is looked for
             continue
-        return Coded(stream, planes, self._psnr(RefinerConfig(geometry), {}, planes, self.format), crf)
+        return Coded(stream, planes, self._psnr(RefinerConfig(geometry), {}, planes), crf)
 
-    def _psnr(
-        self, config: RefinerConfig, weights: dict[str, np.ndarray], planes: Planes, form: PlaneFormat
-    ) -> np.ndarray:
+    def _psnr(self, config: RefinerConfig, weights: dict[str, np.ndarray], planes: Planes) -> np.ndarray:
         """``(N,)`` dB of each frame, as it will be decoded."""
-        base = BaseFrames.of(planes, form)
+        base = BaseFrames.of(planes, self.format)
         numbers = np.arange(self.geometry.frames)
         return measure(config, weights, self.task.data.frames, numbers, self.task.hardware, base)
 
@@ -230,7 +227,7 @@ class _Layer:
     def refined(
         self, base: Coded, elapsed_s: float, resumed: dict[str, Any] | None
     ) -> tuple[Refined | None, float | None]:
-        """A network fitted in the time that is left, and the part of the base's bytes that its gain would cost there."""
+        """A network fitted in the time that is left, and what its gain would cost the base: a part of its bytes."""
         fit = self.task.fit
         left_s = None if fit.time_s is None else fit.time_s - elapsed_s
         if not self.tries or (left_s is not None and left_s < _LEAST_FIT_S) or self.hooks.stop_requested():
@@ -257,7 +254,7 @@ class _Layer:
         self.hooks.stage("Fitting")
         result = Loop(state, self.hooks).run()
         tensors = bitstream.read(coded(field, result.rounding))
-        psnr_db = self._psnr(config, bitstream.values(tensors), base.planes, self.format)
+        psnr_db = self._psnr(config, bitstream.values(tensors), base.planes)
         size = bitstream.encode(tensors).size
         gain = float((psnr_db - base.psnr_db)[self.fitted].mean())
         return Refined(config, tensors, psnr_db, size, result.steps, result.complete), math.exp(gain / slope) - 1

@@ -8,6 +8,7 @@ is about the squared error of the RGB that the planes stand for: what is fitted 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,6 +52,12 @@ class BaseFrames:
         # torch knows uint16 by name alone; ten bits are the same numbers in int16
         y, u, v = (torch.from_numpy(plane if plane.dtype == np.uint8 else plane.view(np.int16)) for plane in planes)
         return cls(y, u, v, format, first)
+
+    @classmethod
+    def joined(cls, frames: Sequence[tuple[np.ndarray, ...]], format: PlaneFormat, first: int) -> BaseFrames:
+        """From the planes of single frames, ``(1, h, w)`` each."""
+        y, u, v = (np.concatenate(planes) if len(frames) > 1 else planes[0] for planes in zip(*frames, strict=True))
+        return cls.of((y, u, v), format, first)
 
     def to(self, device: torch.device | str) -> BaseFrames:
         """The same where a network runs."""

@@ -54,6 +54,11 @@ class Refiner(Field):
         self.pixels = Pointwise(config.width, REFINED, gain=_GAIN)
 
     @property
+    def device(self) -> torch.device:
+        """Where the parameters are; a base that nothing is added to runs where its planes are."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    @property
     def halo(self) -> int:
         """Cells around a window that its pixels depend on; chroma between two samples needs one in any case."""
         return max(1, -(-ResidualBlock.reach * self.config.depth // (1 << _LAST)))
