@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Frames of a base layer with those around them, as a refiner is shown them: no more of a stream is decoded than needed.
+"""Frames of a base layer and those around them, as a refiner is shown them: no more is decoded than is needed.
 
 A stream begins with a key frame and is read from there. Who asks for frames one after the other has each decoded once.
 """
@@ -25,16 +25,12 @@ class BaseCursor:
     It holds a running decoder between questions; :meth:`close` ends it. One thread may use it at a time.
 
     Args:
-        opened: a container.
-
-    Raises:
-        ContainerError: it has no base layer.
+        opened: a container with a base layer.
     """
 
     def __init__(self, opened: Container):
         self._opened, base = opened, opened.header.base
-        if base is None:
-            raise ContainerError(f"{opened.path}: has no base layer (it was encoded without --base)")
+        assert base is not None
         self._form: PlaneFormat = base.planes
         self._segment, self._next = -1, 0  # number of the frame that comes next
         self._frames: Generator[Planes, None, None] | None = None

@@ -12,8 +12,8 @@ from nervcodec.device import Hardware
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import Segment
-from nervcodec.network.build import SEMANTIC, check_shapes, from_arrays, head_from_arrays, stands_alone
-from nervcodec.network.config import NetworkConfig, completed, network_from_json
+from nervcodec.network.build import SEMANTIC, build, check_shapes, from_arrays, head_from_arrays, stands_alone
+from nervcodec.network.config import NetworkConfig, RefinerConfig, completed, network_from_json
 from nervcodec.network.field import Field
 from nervcodec.network.heads import SemanticHead
 from nervcodec.network.ownership import check_owners
@@ -43,6 +43,10 @@ class Networks:
     def field(self, index: int) -> Field:
         """The network of a segment."""
         return self.pool.get(self._owner, index, lambda: self._load(index))
+
+    def bare(self, index: int) -> Field:
+        """What shows the base layer of a segment as it is."""
+        return build(RefinerConfig(self._configs[index].geometry))
 
     def head(self, index: int) -> SemanticHead:
         """The semantic head of a segment; the rest of the network is not decoded where that stands alone."""

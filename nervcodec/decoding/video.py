@@ -124,11 +124,22 @@ class OpenVideo(OpenFile, Sequence[np.ndarray]):
             )
         )
 
-    def _layered(self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float) -> Iterator[np.ndarray]:
-        """The same above a base layer, whose decoder runs as long as frames are taken from it."""
+    def base_frames(self, numbers: Iterable[int] | None = None) -> Iterator[np.ndarray]:
+        """Frames of the base layer alone, without what networks add; see :meth:`frames`.
+
+        Raises:
+            ContainerError: the container has no base layer.
+        """
+        self.require_base()
+        return self._layered(self._chosen(numbers), (), 1.0, alone=True)
+
+    def _layered(
+        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, alone: bool = False
+    ) -> Iterator[np.ndarray]:
+        """Frames above a base layer, whose decoder runs as long as frames are taken from it."""
         with contextlib.closing(BaseCursor(self._networks.contents())) as cursor:
             for segment, (local,) in runs(numbers, self._starts, 1):
-                field = self._networks.field(segment)
+                field = self._networks.bare(segment) if alone else self._networks.field(segment)
                 base = cursor.at(segment, local).to(self.hardware.device)
                 yield from rendered(field, Inputs(torch.tensor([local]), windows, base), self.hardware, scale)
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from nervcodec import metrics
 from nervcodec.errors import ConfigError, VideoError
+from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
 from nervcodec.video import ffmpeg, folder
-from nervcodec.video.reader import read_frames
-from nervcodec.video.source import SourceOptions, VideoInfo, reading, scan
+from nervcodec.video.source import reading
 
 _CURVE_STEP = 4  # between the qualities of a curve around a size
 
@@ -33,6 +33,7 @@ class ClassicalCodec:
         arguments: of ffmpeg, without the quality.
         option: the one that sets a constant quality; the larger, the smaller the file.
         best, worst: ends of its range.
+        pixels: ffmpeg's name of the samples that are coded.
     """
 
     label: str
@@ -40,6 +41,7 @@ class ClassicalCodec:
     option: str
     best: int
     worst: int
+    pixels: str = "yuv420p"
 
 
 CODECS = {
@@ -48,6 +50,9 @@ CODECS = {
         "x265 veryslow", ("-c:v", "libx265", "-preset", "veryslow", "-x265-params", "log-level=error"), "crf", 0, 51
     ),
     "svtav1": ClassicalCodec("SVT-AV1 preset 4", ("-c:v", "libsvtav1", "-preset", "4"), "crf", 1, 63),
+    "svtav1-10bit": ClassicalCodec(
+        "SVT-AV1 preset 4, 10 bit", ("-c:v", "libsvtav1", "-preset", "4"), "crf", 1, 63, "yuv420p10le"
+    ),
     "vvenc": ClassicalCodec("VVenC medium", ("-c:v", "libvvenc", "-preset", "medium"), "qp", 1, 63),
 }
 
@@ -117,67 +122,65 @@ def parse_codecs(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def run(codec: ClassicalCodec, quality: int, info: VideoInfo, options: SourceOptions) -> Point:
+def run(codec: ClassicalCodec, quality: int, original: Original) -> Point:
     """Encode a source at a quality, decode it and compare.
 
     Raises:
         VideoError: ffmpeg refused.
     """
+    info = original.info
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "a.mp4"
         start = time.perf_counter()
-        size = _encode(codec, quality, info, options, out)
+        size = _encode(codec, quality, original, out)
         encode_s = time.perf_counter() - start
-        decoded = scan(out)
         start = time.perf_counter()
-        for _ in read_frames(decoded):  # on its own, so that comparing does not count
+        for _ in original.decoded(out):  # on its own, so that comparing does not count
             pass
         decode_s = time.perf_counter() - start
-        judged = judge(read_frames(decoded), info, options)
+        judged = judge(original.decoded(out), original)
     rate = metrics.rate_bpp(size, info.frame_count, info.height, info.width)
     return Point(codec.label, f"{codec.option} {quality}", size, rate, judged, encode_s, decode_s)
 
 
-def at_size(codec: ClassicalCodec, size_bytes: int, info: VideoInfo, options: SourceOptions) -> int:
+def at_size(codec: ClassicalCodec, size_bytes: int, original: Original) -> int:
     """The best quality whose stream takes at most so many bytes, or the worst there is; by bisection."""
     fits, too_large = codec.worst, codec.best - 1
     with tempfile.TemporaryDirectory() as name:
         while fits - too_large > 1:
             middle = (fits + too_large) // 2
-            if _encode(codec, middle, info, options, Path(name) / f"{middle}.mp4") <= size_bytes:
+            if _encode(codec, middle, original, Path(name) / f"{middle}.mp4") <= size_bytes:
                 fits = middle
             else:
                 too_large = middle
     return fits
 
 
-def curves_at(
-    names: Sequence[str], size_bytes: int, info: VideoInfo, options: SourceOptions, observer: Observer
-) -> list[list[Point]]:
+def curves_at(names: Sequence[str], size_bytes: int, original: Original, observer: Observer) -> list[list[Point]]:
     """For each codec three points: the size asked for, then one smaller and one larger file."""
     curves = []
     for name in names:
         codec = CODECS[name]
         observer.stage(f"Encoding with {codec.label}")
-        chosen = at_size(codec, size_bytes, info, options)
+        chosen = at_size(codec, size_bytes, original)
         others = {chosen + _CURVE_STEP, chosen - _CURVE_STEP} & set(range(codec.best, codec.worst + 1))
-        curves.append([run(codec, quality, info, options) for quality in (chosen, *sorted(others, reverse=True))])
+        curves.append([run(codec, quality, original) for quality in (chosen, *sorted(others, reverse=True))])
     return curves
 
 
-def judge(decoded: Iterable[np.ndarray], info: VideoInfo, options: SourceOptions) -> Quality:
+def judge(decoded: Iterable[np.ndarray], original: Original) -> Quality:
     """Compare decoded frames with their source.
 
     Args:
         decoded: ``(height, width, 3)`` uint8 RGB, as many as the source has.
-        info, options: of the source.
+        original: the source.
 
     Raises:
         VideoError: too few or too many frames, or ffmpeg refused.
     """
-    psnr, ms_ssim = [], []
+    psnr, ms_ssim, info = [], [], original.info
     with Vmaf(info.width, info.height) as vmaf:
-        pairs = zip(decoded, read_frames(info, options), strict=True)
+        pairs = zip(decoded, original.frames(), strict=True)
         try:
             for frame, source in pairs:
                 psnr.append(metrics.psnr_db(frame, source))
@@ -190,9 +193,10 @@ def judge(decoded: Iterable[np.ndarray], info: VideoInfo, options: SourceOptions
     return Quality(float(np.mean(psnr)), float(np.mean(known)) if known else None, score)
 
 
-def _encode(codec: ClassicalCodec, quality: int, info: VideoInfo, options: SourceOptions, out: Path) -> int:
+def _encode(codec: ClassicalCodec, quality: int, original: Original, out: Path) -> int:
     """Write ``out``; returns the bytes of its packets."""
-    arguments = [*reading(info, options, "format=yuv420p"), "-an", *codec.arguments]
+    info = original.info
+    arguments = [*reading(info, original.options, f"format={codec.pixels}"), "-an", *codec.arguments]
     arguments += [f"-{codec.option}", str(quality), str(out)]
     feed = folder.contents(info.images) if info.images else None
     ffmpeg.run(arguments, f"{info.path} with {codec.label}: cannot be encoded", feed)

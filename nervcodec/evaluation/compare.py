@@ -21,6 +21,7 @@ from nervcodec.decoding import OpenVideo
 from nervcodec.errors import VideoError
 from nervcodec.evaluation import fidelity
 from nervcodec.evaluation.classical import Point, Vmaf, curves_at, parse_codecs
+from nervcodec.evaluation.original import Original
 from nervcodec.evaluation.patches import BetweenPatches, PatchFigures, between_patches, of_patches
 from nervcodec.events import Observer
 from nervcodec.fitting.look import evenly
@@ -28,8 +29,7 @@ from nervcodec.outputs import require_folder
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT, FrameSplit
-from nervcodec.video.reader import read_frames
-from nervcodec.video.source import SourceOptions, VideoInfo, scan
+from nervcodec.video.source import SourceOptions, scan
 from nervcodec.video.writer import write_pngs
 
 _LOOKED_BETWEEN = 4  # frames
@@ -62,6 +62,7 @@ class EvalReport:
         fidelity: of embeddings, by the role of the frames, ``train`` or ``val``; empty where there are none.
         per_frame: every frame's role in the fit and figures.
         per_patch: the same of every patch of every frame, where it was asked for.
+        base: PSNR, SSIM and MS-SSIM of the base layer alone and the bytes of its streams; None without one.
         between: what the network gives halfway between patches; None where there is a single patch.
         vmaf: 0 to 100, where other codecs were asked for and ffmpeg has libvmaf.
         against: for each codec asked for, its point at no more bytes than the file, then one of fewer and one of more.
@@ -80,6 +81,7 @@ class EvalReport:
     against: tuple[tuple[Point, ...], ...] = ()
     per_patch: tuple[PatchFigures, ...] = ()
     between: BetweenPatches | None = None
+    base: dict[str, float | None] | None = None
 
     def quality(self) -> list[tuple[str, str]]:
         """Names and figures of the whole, in words."""
@@ -116,6 +118,7 @@ class EvalReport:
             "frames": len(self.per_frame),
             "semantic": _rounded(self.semantic),
             "retrieval": _rounded(self.retrieval),
+            "base": self.base,
             "between_patches": None if self.between is None else self.between.to_json(),
             **{role: self.of_role(role) for role in (FITTED, HELD_OUT) if self.held_out_frames},
             **({"vmaf": self.vmaf, "against": [p.to_json() for c in self.against for p in c]} if self.against else {}),
@@ -159,7 +162,7 @@ def _rounded(values: dict[str, float] | None) -> dict[str, float] | None:
     return None if values is None else {name: round(value, 6) for name, value in values.items()}
 
 
-def open_original(video: OpenVideo, original: Path) -> tuple[VideoInfo, SourceOptions]:
+def open_original(video: OpenVideo, original: Path) -> Original:
     """Scan the original with the crop, range and scale the container was made with.
 
     Raises:
@@ -181,7 +184,7 @@ def open_original(video: OpenVideo, original: Path) -> tuple[VideoInfo, SourceOp
             f"{original}: gives {info.frame_count} frames, but {video.path.name} holds {len(video)}; "
             "is it the video that was encoded?"
         )
-    return info, options
+    return Original(info, options, video.header.base is not None)
 
 
 @dataclass(frozen=True)
@@ -260,12 +263,13 @@ def evaluate(
 def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Measures) -> EvalReport:
     """See :func:`evaluate`."""
     images, against, queries = measures.images, measures.codecs, measures.texts
-    info, options = open_original(video, original)
+    source_video = open_original(video, original)
+    info = source_video.info
     if against and info.frame_count != len(video):
         raise VideoError(
             f"{video.path.name} holds {len(video)} of {info.frame_count} frames, which other codecs would encode"
         )
-    facts = video.header.video
+    facts, facts_base = video.header.video, video.header.base
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
     judged = _judged_frames(video, roles) if measures.retrieval and video.header.semantic else {}
     wanted = {int(number) for parts in judged.values() for part in parts for number in part}
@@ -277,14 +281,17 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
     decode_s = 0.0
     next(video.frames([0]))  # builds the first network, which is not decoding
     decoded = video.frames()
+    alone = video.base_frames() if facts_base is not None else None
+    base_rows: list[FrameFigures] = []
     score = None
     with Vmaf(facts.width, facts.height) if against else nullcontext() as vmaf:
-        for number, source in zip(range(len(video)), read_frames(info, options), strict=False):
+        for number, source in zip(range(len(video)), source_video.frames(), strict=False):
             start = time.perf_counter()
             frame = next(decoded)
             decode_s += time.perf_counter() - start
-            figures = metrics.psnr_db(frame, source), metrics.ssim(frame, source), metrics.ms_ssim(frame, source)
-            rows.append(FrameFigures(number, *figures, roles[number]))
+            rows.append(_figures(number, frame, source, roles[number]))
+            if alone is not None:
+                base_rows.append(_figures(number, next(alone), source, roles[number]))
             if vmaf is not None:
                 vmaf.add(frame, source)
             if images is not None and number % max(1, len(video) // 10) == 0:
@@ -317,9 +324,15 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
         per_frame=rows,
         vmaf=score,
         per_patch=tuple(patches),
+        base={**_means(base_rows), "bytes": video.base_bytes} if base_rows else None,
         between=between_patches(video, {number: kept[number] for number in sorted(looked_between)}),
-        against=tuple(tuple(c) for c in curves_at(against, size, info, options, observer)),
+        against=tuple(tuple(c) for c in curves_at(against, size, source_video, observer)),
     )
+
+
+def _figures(number: int, frame: np.ndarray, source: np.ndarray, role: str) -> FrameFigures:
+    figures = metrics.psnr_db(frame, source), metrics.ssim(frame, source), metrics.ms_ssim(frame, source)
+    return FrameFigures(number, *figures, role)
 
 
 def _judged_frames(video: OpenVideo, roles: list[str]) -> dict[str, list[np.ndarray]]:

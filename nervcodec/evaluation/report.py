@@ -26,7 +26,6 @@ from nervcodec.search.pictures import best_frame
 from nervcodec.search.query import Query, Term
 from nervcodec.semantic.encoder import SemanticEncoder, load
 from nervcodec.split import FITTED, HELD_OUT
-from nervcodec.video.reader import read_frames
 
 _EXTREMES, _QUERIES = 3, 3
 _WIDTH = 420  # of a picture
@@ -178,9 +177,8 @@ def _extremes(video: OpenVideo, original: Path, frames: Sequence[FrameFigures]) 
     worst = order[:_EXTREMES]
     best = [frame for frame in order[::-1][:_EXTREMES] if frame not in worst]
     wanted = {frame.frame for frame in (*worst, *best)}
-    info, options = open_original(video, original)
     sources = {}
-    for number, source in enumerate(read_frames(info, options)):
+    for number, source in enumerate(open_original(video, original).frames()):
         if number in wanted:
             sources[number] = np.array(source)
     html = ""

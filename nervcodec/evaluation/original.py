@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""The video that a file is compared with, read as what is compared was: the same conversion to RGB on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nervcodec.decoding.pixels import frames_of
+from nervcodec.video.planes import plane_format, read_planes
+from nervcodec.video.reader import read_frames
+from nervcodec.video.source import SourceOptions, VideoInfo, scan
+
+
+@dataclass(frozen=True)
+class Original:
+    """A scanned video and how its frames become RGB.
+
+    Attributes:
+        info, options: of the scan.
+        from_samples: by this package's own arithmetic from the video's own samples, as files with a base layer are
+            made and decoded; else by ffmpeg's scaler.
+    """
+
+    info: VideoInfo
+    options: SourceOptions
+    from_samples: bool = False
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames, ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            VideoError: they cannot be read.
+        """
+        return frames_as(self.info, self.options, self.from_samples)
+
+    def decoded(self, path: Path) -> Iterator[np.ndarray]:
+        """Frames of another video, such as a coded copy, converted as these are."""
+        return frames_as(scan(path), SourceOptions(), self.from_samples)
+
+
+def frames_as(info: VideoInfo, options: SourceOptions, from_samples: bool) -> Iterator[np.ndarray]:
+    """Frames of a scanned video; see :class:`Original`."""
+    if not from_samples:
+        yield from read_frames(info, options)
+        return
+    form = plane_format(info, options)
+    for planes in read_planes(info, options, form):
+        yield frames_of(planes, form)[0]
