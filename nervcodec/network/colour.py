@@ -152,10 +152,14 @@ def _colours(planes: list[Tensor], form: PlaneFormat, band: Window) -> Tensor:
         added = _stretched(added, form.chroma_place == "topleft")
     here = added[..., 1:-1]
     if form.chroma_place == "center":
-        between = torch.add(added[..., :-1], added[..., 1:]).add_(2).bitwise_right_shift_(1)
-        even, odd = (torch.add(here, side).bitwise_right_shift_(1) for side in (between[..., :-1], between[..., 1:]))
+        between = torch.add(added[..., :-1], added[..., 1:]).add_(2).bitwise_right_shift_(_int(1))
+        even, odd = (
+            torch.add(here, side).bitwise_right_shift_(_int(1)) for side in (between[..., :-1], between[..., 1:])
+        )
     else:
-        odd = torch.add(here, added[..., 2:], out=_room("odd", torch.int16, here, *here.shape)).bitwise_right_shift_(1)
+        odd = torch.add(here, added[..., 2:], out=_room("odd", torch.int16, here, *here.shape)).bitwise_right_shift_(
+            _int(1)
+        )
         even = here
     torch.add(even, light[0], out=out[0])
     torch.add(odd, light[1], out=out[1])
@@ -179,6 +183,12 @@ def _part(plane: Tensor, top: int, height: int, left: int, width: int) -> Tensor
     return out
 
 
+@cache
+def _int(value: int) -> Tensor:
+    """A number as a tensor: torch would make a new one for each shift."""
+    return torch.tensor(value, dtype=torch.int16)
+
+
 _rooms = threading.local()
 
 
@@ -199,8 +209,8 @@ def _apart(plane: Tensor, name: str = "y") -> Tensor:
     out = _room(f"{name} apart", torch.int16, plane, 2, *plane.shape[:2], plane.shape[2] // 2)
     if plane.dtype == torch.uint8:
         pairs = _as_pairs(plane, torch.int16)
-        torch.bitwise_and(pairs, 255, out=out[0])
-        torch.bitwise_right_shift(pairs, 8, out=out[1]).bitwise_and_(255)
+        torch.bitwise_and(pairs, _int(255), out=out[0])
+        torch.bitwise_right_shift(pairs, _int(8), out=out[1]).bitwise_and_(_int(255))
     else:
         pairs = _as_pairs(plane, torch.int32)
         out[0].copy_(pairs)
@@ -232,12 +242,12 @@ class _Gain(NamedTuple):
 def _times(a: Tensor, gain: _Gain, depth: int, name: str = "times") -> Tensor:
     """``(..)`` int16 of -128 to 255 (for 10 bits, -512 to 1023) times a factor; 4 * a of 10 bits is a of 8."""
     if depth == 10:
-        quarter = torch.bitwise_right_shift(a, 2, out=_room("quarter", torch.int16, a, *a.shape))
-        eighth = torch.bitwise_and(a, 3, out=_room("eighth", torch.int16, a, *a.shape))
-        eighth.mul_(_double(gain)).add_(4).bitwise_right_shift_(3)
+        quarter = torch.bitwise_right_shift(a, _int(2), out=_room("quarter", torch.int16, a, *a.shape))
+        eighth = torch.bitwise_and(a, _int(3), out=_room("eighth", torch.int16, a, *a.shape))
+        eighth.mul_(_double(gain)).add_(4).bitwise_right_shift_(_int(3))
         return _times(quarter, gain, 8, name).add_(eighth)
     out = torch.mul(a, gain.part, out=_room(name, torch.int16, a, *a.shape))
-    return out.add_(128).bitwise_right_shift_(8).add_(a, alpha=gain.whole)
+    return out.add_(128).bitwise_right_shift_(_int(8)).add_(a, alpha=gain.whole)
 
 
 def _double(gain: _Gain) -> int:
@@ -302,13 +312,13 @@ def _stretched(added: Tensor, with_first: bool) -> Tensor:
     out = _room("stretched", torch.int16, added, *added.shape[:2], rows, 2, added.shape[3])
     if with_first:
         out[:, :, :, 0] = here
-        out[:, :, :, 1] = torch.add(here, added[:, :, 2:]).bitwise_right_shift_(1)
+        out[:, :, :, 1] = torch.add(here, added[:, :, 2:]).bitwise_right_shift_(_int(1))
     else:
         # Three quarters of the nearer row and one of the other: halfway to what is halfway.
-        between = torch.add(added[:, :, :-1], added[:, :, 1:]).add_(2).bitwise_right_shift_(1)
+        between = torch.add(added[:, :, :-1], added[:, :, 1:]).add_(2).bitwise_right_shift_(_int(1))
         torch.add(here, between[:, :, :-1], out=out[:, :, :, 0])
         torch.add(here, between[:, :, 1:], out=out[:, :, :, 1])
-        out.bitwise_right_shift_(1)
+        out.bitwise_right_shift_(_int(1))
     return out.view(*added.shape[:2], 2 * rows, added.shape[3])
 
 
@@ -326,7 +336,11 @@ def _pack8(columns: Tensor, out: Tensor) -> None:
     columns.add_(STEP // 2).clamp_(-_MIDDLE, _MIDDLE - 1)
     bytes_ = columns.flatten(0, 1)
     low, high = bytes_[0::2], bytes_[1::2]
-    words = low.bitwise_right_shift_(6).add_(high.bitwise_left_shift_(2).bitwise_and_(-256)).add_(128 - (1 << 15))
+    words = (
+        low.bitwise_right_shift_(_int(6))
+        .add_(high.bitwise_left_shift_(_int(2)).bitwise_and_(_int(-256)))
+        .add_(128 - (1 << 15))
+    )
     _interleave(words, out.view(torch.int16))
 
 

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""Base streams as a file that plays anywhere: the packets as they are, not coded again, with times and sound."""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from nervcodec.base import obu
+from nervcodec.base.av1 import coded_size
+from nervcodec.errors import VideoError
+from nervcodec.formats.atomic import writing
+from nervcodec.video import ffmpeg
+from nervcodec.video.sound import Sound
+
+SUFFIXES = (".mp4", ".mkv", ".webm")
+_TICKS_S = 90_000  # a second, for frames with times of their own
+
+
+@dataclass(frozen=True)
+class Showing:
+    """How the frames of a file are shown.
+
+    Attributes:
+        width, height: of a frame.
+        rate: frames a second.
+        times_s: when each frame shows, strictly growing; None for evenly.
+        sample_aspect_ratio: width : height of one pixel.
+    """
+
+    width: int
+    height: int
+    rate: Fraction
+    times_s: Sequence[float] | None = None
+    sample_aspect_ratio: Fraction = Fraction(1)
+
+
+def write(path: Path, streams: Sequence[bytes | memoryview], showing: Showing, sound: Sound | None = None) -> int:
+    """Write base streams, one after the other, as one video; returns the number of frames.
+
+    Frames are shown at the size that is coded: one row or column more where a side is odd, and at least 64 each way,
+    since ffmpeg has no way to say a crop where it copies packets. Times in ``.mkv`` and ``.webm`` are whole
+    milliseconds, as those formats have them. The shape of a frame is written as the nearest ratio of numbers up to 255.
+
+    Args:
+        path: its suffix chooses the format, one of ``SUFFIXES``.
+        streams: OBUs without delimiters, each beginning with a key frame.
+        showing: sizes and times.
+        sound: audio packets to put beside the frames, see :meth:`Sound.fitting`.
+
+    Raises:
+        ContainerError: a stream is damaged.
+        VideoError: the format is none of these, times do not fit the frames, or the place cannot be written.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise VideoError(f"{path}: the base goes into {', '.join(SUFFIXES)} as it is; choose one of these")
+    units = [unit for stream in streams for unit in obu.units(stream)]
+    ticks, base = _ticks(path, len(units), showing)
+    width, height = coded_size(showing.width, showing.height)
+    shape = showing.sample_aspect_ratio * Fraction(width, height)
+    arguments = ["-f", "ivf", "-i", "pipe:0"]
+    output = ["-map", "0:v", "-c:v", "copy", "-aspect", f"{shape.numerator}:{shape.denominator}"]
+    if path.suffix.lower() == ".mp4":
+        output += ["-movflags", "+faststart"]
+    with writing(path, VideoError) as temporary, tempfile.TemporaryDirectory() as folder:
+        if sound is not None:
+            arguments += sound.input_arguments(Path(folder) / "sound.mka")
+            output += ["-map", "1:a", *sound.output_arguments()]
+        feed = _ivf(units, ticks, base, (width, height))
+        with ffmpeg.Process([*arguments, *output, f"file:{temporary}"], feed) as process:
+            if process.wait():
+                raise VideoError(f"{path}: cannot be written ({process.complaint()})")
+    return len(units)
+
+
+def _ticks(path: Path, count: int, showing: Showing) -> tuple[list[int], Fraction]:
+    """When each frame shows, and the seconds a tick takes."""
+    if showing.times_s is None:
+        return list(range(count)), 1 / showing.rate
+    ticks = [round(time * _TICKS_S) for time in showing.times_s]
+    if len(ticks) != count or any(b <= a for a, b in zip(ticks, ticks[1:], strict=False)):
+        raise VideoError(f"{path}: {len(ticks)} growing times are needed for {count} frames")
+    return ticks, Fraction(1, _TICKS_S)
+
+
+def _ivf(units: list[memoryview], ticks: list[int], base: Fraction, size: tuple[int, int]) -> Iterator[bytes]:
+    """An IVF file: the simplest that has times."""
+    yield struct.pack("<4sHH4sHHIIII", b"DKIF", 0, 32, b"AV01", *size, base.denominator, base.numerator, len(units), 0)
+    for unit, tick in zip(units, ticks, strict=True):
+        data = obu.DELIMITER + unit
+        yield struct.pack("<IQ", len(data), tick) + data
