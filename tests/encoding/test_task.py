@@ -11,12 +11,14 @@ import torch
 from nervcodec import sizing
 from nervcodec.device import Hardware
 from nervcodec.encoding import SegmentTask, fit_segment
-from nervcodec.encoding.task import EncodedSegment
+from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.fitting import loop
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.rate_control import SizeGoal
 from nervcodec.fitting.segment import SegmentData
+from nervcodec.formats import bitstream
+from nervcodec.formats.tables import EMBEDDED
 from nervcodec.network.config import Geometry, SemanticConfig
 
 
@@ -77,6 +79,15 @@ def test_what_a_checkpoint_keeps_of_a_segment():
     assert np.array_equal(back.psnr_db, fitted.psnr_db)
     assert back.segment == fitted.segment
     assert (back.steps, back.parameters, back.complete) == (fitted.steps, fitted.parameters, True)
+
+
+def test_what_is_said_of_frames_stands_before_the_weights():
+    fitted = fit_segment(task(epochs=1))
+    lines, _ = bitstream.read_table(fitted.stream)
+    assert [line.name for line in lines][:2] == [EMBEDDED, "semantic.codes"]
+    assert fitted.embedded_frames == (0, 2, 4)
+    assert replace(fitted, stream=np.empty(0, np.uint8)).embedded_frames == ()
+    assert fitted.segment.embedded_frames is None
 
 
 def test_a_gpu_too_small_hands_over_to_the_cpu(monkeypatch):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Writes the golden files of the current format into this folder; run once for a format, never over old files."""
 
 import importlib.util
