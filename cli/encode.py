@@ -53,6 +53,7 @@ def encode(
                 "embed_s": round(report.embed_s, 2),
                 "fit_s": round(report.fit_s, 2),
                 "complete": report.complete,
+                "base": None if report.base is None else report.base.to_json(),
             }
         )
     elif not quiet:
@@ -60,11 +61,13 @@ def encode(
         rows = [
             ("file", str(report.path)),
             ("size", f"{human_bytes(report.size_bytes)} ({share:.0%} of the source, {report.rate_bpp:.4f} bpp)"),
-            ("quality", f"{report.psnr_db:.2f} dB PSNR after quantisation"),
+            ("quality", f"{report.psnr_db:.2f} dB PSNR as it is decoded"),
             ("fit", f"{report.fit_s:.1f} s, {report.steps} steps, {report.frames} frames"),
         ]
         if report.held_out_psnr_db is not None:
             rows.insert(3, ("held out", f"{report.held_out_psnr_db:.2f} dB at the frames that were not fitted"))
+        if report.base is not None:
+            rows.insert(2, ("base", report.base.in_words(report.psnr_db)))
         if verbose:
             rows += [("parameters", f"{report.parameters:,}"), ("embedding", f"{report.embed_s:.1f} s")]
         print_pairs(f"Encoded {Path(source).name}", rows)

@@ -19,7 +19,8 @@ import numpy as np
 from nervcodec.errors import ContainerError
 from nervcodec.formats.arrays import ArrayFile, bytes_of
 from nervcodec.formats.fields import from_json
-from nervcodec.formats.header import AUDIO, BASE, COPY, FORMAT, FORMAT_VERSION, FRAME_TIMES, Header, Segment
+from nervcodec.formats.header import AUDIO, BASE, FORMAT, FORMAT_VERSION, FRAME_TIMES, Header, Segment
+from nervcodec.formats.kinds import COPY
 from nervcodec.formats.weights import StoredWeights
 
 Opened = TypeVar("Opened", bound="CheckedArrays")

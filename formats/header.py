@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from nervcodec.formats.codes import TensorCode
+from nervcodec.formats.kinds import AV1, COPY, MAX_CRF
 
 FORMAT = "nerv"
 FORMAT_VERSION = 3
@@ -22,8 +23,6 @@ FRAME_TIMES, AUDIO = "frame_times", "audio"
 # The stream of weights, after the prefix of a segment or of what all share; and the stream of a base layer, after the
 # prefix of its segment, or alone for one that spans the file.
 WEIGHTS, BASE = "weights", "base"
-AV1, COPY = "av1", "copy"  # kinds of base layer
-MAX_CRF = 70
 MOST_PADDING = 64  # rows or columns that a coded frame may have beyond the video's
 
 MAX_SIDE = 65_536

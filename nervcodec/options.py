@@ -15,7 +15,7 @@ from nervcodec.base.options import SECTION as BASE
 from nervcodec.device import DEVICE, PRECISION
 from nervcodec.errors import ConfigError
 from nervcodec.fitting.config import GOAL, FitConfig
-from nervcodec.formats.header import AV1
+from nervcodec.formats.kinds import AV1
 from nervcodec.ranges import parse_duration, parse_pair, parse_size, parse_strides
 from nervcodec.semantic.names import AUTO, FORMS
 from nervcodec.settings import Setting, converted, owners, settings_of, settle

@@ -11,6 +11,7 @@ import option_tables
 import pytest
 from click.testing import CliRunner
 
+from nervcodec.base.options import BaseOptions
 from nervcodec.cli.main import cli
 from nervcodec.errors import ConfigError
 from nervcodec.fitting.config import FitConfig
@@ -61,7 +62,7 @@ def test_help_has_what_the_setting_says(name, shown):
         assert form in line
     for sign, bound in ((">=", said.least), ("<=", said.most), ("<", said.below)):
         if bound is not None and said.parse is None:
-            assert f"{sign}{bound:g}" in line
+            assert f"{sign}{bound:g}" in line or (sign == ">=" and f"{bound:g}<=x" in line)
     if said.above is not None and said.parse is None:
         assert f"x>{said.above:g}" in line or f"{said.above:g}<x" in line
     assert not said.network or f" {said.network}: " in line
@@ -126,7 +127,12 @@ def test_presets_set_what_there_is_to_values_it_takes(preset):
         SAID[name].settled(name, converted(OWNERS[name], name, value))
     wanted = from_flat(preset=preset)
     for name, value in PRESETS[preset].items():
-        part = {SourceOptions: wanted.source, NetworkOptions: wanted.network, FitConfig: wanted.fit}
+        part = {
+            SourceOptions: wanted.source,
+            BaseOptions: wanted.layer,
+            NetworkOptions: wanted.network,
+            FitConfig: wanted.fit,
+        }
         assert getattr(part.get(OWNERS[name], wanted), name) == converted(OWNERS[name], name, value)
 
 

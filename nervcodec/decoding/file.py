@@ -19,7 +19,7 @@ from nervcodec.decoding.runs import runs
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ContainerError, NervError
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import BaseFacts, Header, SemanticFacts
+from nervcodec.formats.header import Header, SemanticFacts
 from nervcodec.indexing import position, positions
 from nervcodec.network.field import Field
 from nervcodec.video.sound import Sound
@@ -135,22 +135,6 @@ class OpenFile:
         """The source's audio packets, or those of a range; None where the container has none."""
         data = self._networks.contents().audio()
         return None if data is None else Sound(data, self.header.video.first_frame_s + start_s, duration_s)
-
-    def require_base(self) -> BaseFacts:
-        """What the header says of the base layer.
-
-        Raises:
-            ContainerError: the container has none.
-        """
-        if self.header.base is None:
-            raise ContainerError(f"{self.path}: has no base layer (it was encoded without --base)")
-        return self.header.base
-
-    @property
-    def base_bytes(self) -> int:
-        """Of the base layer's streams; 0 where there is none."""
-        opened = self._networks.contents()
-        return sum(opened.nbytes(name) for name in self.header.base_arrays())
 
     def require_embeddings(self) -> SemanticFacts:
         """What the header says of the embeddings.

@@ -17,6 +17,7 @@ from nervcodec.decoding.layer import BaseCursor
 from nervcodec.decoding.pixels import Needs, most_at_once, needs, rendered, require_scale
 from nervcodec.decoding.rate import at_constant_rate
 from nervcodec.decoding.runs import runs
+from nervcodec.errors import ContainerError
 from nervcodec.indexing import position
 from nervcodec.network.inputs import Inputs
 
@@ -130,7 +131,8 @@ class OpenVideo(OpenFile, Sequence[np.ndarray]):
         Raises:
             ContainerError: the container has no base layer.
         """
-        self.require_base()
+        if self.header.base is None:
+            raise ContainerError(f"{self.path}: has no base layer (it was encoded without --base)")
         return self._layered(self._chosen(numbers), (), 1.0, alone=True)
 
     def _layered(

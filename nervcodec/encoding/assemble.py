@@ -20,7 +20,6 @@ from nervcodec.events import Observer
 from nervcodec.formats.codes import STREAM, TensorCode
 from nervcodec.formats.header import (
     AUDIO,
-    AV1,
     BASE,
     FRAME_TIMES,
     WEIGHTS,
@@ -30,9 +29,12 @@ from nervcodec.formats.header import (
     SemanticFacts,
     VideoFacts,
 )
+from nervcodec.formats.kinds import AV1
 from nervcodec.formats.names import recorded
 from nervcodec.formats.writer import Writer
 from nervcodec.split import FITTED, HELD_OUT
+
+POOR_DB = 30.0  # below which a network alone is told what a base layer would do
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,32 @@ class BaseReport:
     network_bytes: int
     left_out_bytes: int
     worth: float | None
+
+    def in_words(self, psnr_db: float) -> str:
+        """What a person reads of it.
+
+        Args:
+            psnr_db: of the file, networks included.
+        """
+        if self.network_bytes:
+            share, worth = self.network_bytes / self.size_bytes, self.worth or 0.0
+            return (
+                f"{self.psnr_db:.2f} dB -> {psnr_db:.2f} dB with a network, {share:.1%} of the base's bytes, "
+                f"worth {worth:.1%}"
+            )
+        if self.left_out_bytes:
+            return f"{self.psnr_db:.2f} dB; a network did not earn its {self.left_out_bytes:,} bytes and is left out"
+        return f"{self.psnr_db:.2f} dB, no network was fitted (--time asks for one)"
+
+    def to_json(self) -> dict[str, object]:
+        """As ``encode --json`` prints it."""
+        return {
+            "psnr": round(self.psnr_db, 4),
+            "bytes": self.size_bytes,
+            "network_bytes": self.network_bytes,
+            "left_out_bytes": self.left_out_bytes,
+            "worth": None if self.worth is None else round(self.worth, 5),
+        }
 
 
 @dataclass(frozen=True)
@@ -117,6 +145,8 @@ def assemble(
         observer.note(f"the fit ended at {psnr_db:.2f} dB of the {aim:g} asked for; give it more --time")
     fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(sum(d.entropy_bytes for d in done)))
     size = _written(plan, target, done, fit)
+    if plan.planes is None and complete and psnr_db < POOR_DB:
+        observer.note(f"{psnr_db:.2f} dB: on footage --base {AV1} gives far more in the same bytes")
     if size > info.file_bytes:
         observer.note(f"{target.name} is larger than its source ({size:,} bytes, {info.file_bytes:,})")
     return EncodeReport(

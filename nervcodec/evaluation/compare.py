@@ -25,6 +25,7 @@ from nervcodec.evaluation.original import Original
 from nervcodec.evaluation.patches import BetweenPatches, PatchFigures, between_patches, of_patches
 from nervcodec.events import Observer
 from nervcodec.fitting.look import evenly
+from nervcodec.formats.container import Container
 from nervcodec.outputs import require_folder
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
@@ -324,10 +325,15 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
         per_frame=rows,
         vmaf=score,
         per_patch=tuple(patches),
-        base={**_means(base_rows), "bytes": video.base_bytes} if base_rows else None,
+        base={**_means(base_rows), "bytes": _base_bytes(video)} if base_rows else None,
         between=between_patches(video, {number: kept[number] for number in sorted(looked_between)}),
         against=tuple(tuple(c) for c in curves_at(against, size, source_video, observer)),
     )
+
+
+def _base_bytes(video: OpenVideo) -> int:
+    with Container.at(video.path) as opened:
+        return sum(opened.nbytes(name) for name in opened.header.base_arrays())
 
 
 def _figures(number: int, frame: np.ndarray, source: np.ndarray, role: str) -> FrameFigures:

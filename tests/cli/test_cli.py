@@ -46,7 +46,7 @@ def test_help_names_all_commands(run):
 def test_encode_says_what_it_did(run, carphone, tmp_path):
     result = run("encode", carphone, "-o", "a.nerv", "--preset", "debug", "--duration", "1s", "--encoder", "none")
     assert result.returncode == 0, result.stderr
-    assert "dB PSNR after quantisation" in result.stdout
+    assert "dB PSNR as it is decoded" in result.stdout
     assert "Fitting" in result.stderr
     assert (tmp_path / "a.nerv").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["a.nerv"]
