@@ -143,7 +143,7 @@ class BasePlanes(Units):
     """A unit is a window of a frame's planes: those of the base layer are shown, those of the source are the target.
 
     A network that looks no further than a few samples learns as much from windows of many frames as from a whole one,
-    in a fraction of the time. Windows lie evenly, and are compared but for a rim that sees less there than in its frame.
+    in a fraction of the time. Windows lie evenly, and are compared but for a rim that sees less there than in a frame.
 
     Args:
         field: that is fitted.
