@@ -70,7 +70,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ours = container(folder, "ours")
+        layered = {"base": "av1", "crf": 57}
+        alone = container(folder, "alone", **{**SOURCE, **layered, "epochs": None})
+        refined = container(folder, "refined", **layered)
         runs = {
+            "nervcodec --base av1, network left out": of_container(alone, fast, 132),
+            f"nervcodec --base av1 with a network, {fast.precision}": of_container(refined, fast, 132),
             f"nervcodec, {fast.precision}": of_container(ours, fast, 33 if arguments.quick else 132),
             "nervcodec, fp32": of_container(ours, plain, 33 if arguments.quick else 132),
             f"HNeRV 1.5 M, {fast.precision}": of_hnerv(fast, few),
