@@ -6,7 +6,7 @@
 A point of the table is a whole encode with that budget, judged from the container that was written: after quantisation,
 all frames, all bytes. The last of ours holds out four frames of ten and is judged on those too. The curves are the PSNR
 of the batches of the longest run of each codec, as the progress bar shows it; seconds count the fit alone. Rows with
-``--base`` are whole commands, from the start of the process to the file; PSNR is theirs as ``eval`` has it. Nothing else may run meanwhile.
+``--base`` are whole commands, from the start of the process to the file. Nothing else may run meanwhile.
 """
 
 from __future__ import annotations
