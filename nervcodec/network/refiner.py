@@ -36,6 +36,8 @@ _GAIN = 0.02  # of the last matrix: a fit begins at about the base
 class Refiner(Field):
     """See the module's docstring; sizes come from :class:`RefinerConfig`."""
 
+    rounded_from = 64  # in a network of one or two thousand parameters every byte counts
+
     def __init__(self, config: RefinerConfig):
         super().__init__()
         self.config, self.geometry = config, config.geometry
