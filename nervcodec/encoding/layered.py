@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nervcodec import sizing
 from nervcodec.base import av1
 from nervcodec.base.convert import base_format, to_base
 from nervcodec.base.rate import Aim, Search, quality_aim, quarter, size_aim
@@ -47,16 +46,13 @@ def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None)
     layer = _Layer(task, hooks)
     try:
         head = layer.head(None) if layer.limit is None else layer.head(SEMANTIC_SHARE * layer.limit)
-        base = layer.coded(head, 1 - sizing.REFINER_SHARE if layer.tries else 1.0)
+        base = layer.coded(head)
         if layer.limit is None:
             head = layer.head(len(base.stream) * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE))
         refined, worth = layer.refined(base, head, time.perf_counter() - start, resumed)
-        earns = refined is not None and worth is not None and worth > refined.size_bytes / len(base.stream)
-        kept = refined if earns else None
-        if layer.limit is not None and layer.tries and kept is None:
-            base = layer.coded(head, 1.0)  # the base may have what was kept for a network
     except Stopped:
         return None
+    kept = refined if refined is not None and layer.earns(base, head, refined, worth or 0.0) else None
     config = replace(kept.config if kept else RefinerConfig(task.network.geometry), semantic=layer.semantic(head))
     tensors = {**(head.tensors if head else {}), **(kept.tensors if kept else {})}
     tables = tables_of(config, layer.embedded).tensors()
@@ -129,11 +125,12 @@ class _Layer:
         assert self.limit is not None
         return self.limit - (head.size_bytes if head else 0)
 
-    def coded(self, head: Head | None, share: float) -> Coded:
-        """The base at the quality that was asked for, or that meets the goal, with a share of the room there is."""
+    def coded(self, head: Head | None) -> Coded:
+        """The base at the quality that was asked for, or that meets the goal."""
         if self.limit is not None:
-            room = self.room(head) * share
-            crf, stream = self._searched(self._with_size, size_aim(room, _REACH), self.base.crf, over_is_worse=True)
+            crf, stream = self._searched(
+                self._with_size, size_aim(self.room(head), _REACH), self.base.crf, over_is_worse=True
+            )
             return self._decoded(stream, crf)
         if self.base.psnr_db is not None:
             aim = quality_aim(self.base.psnr_db, _ABOVE_DB)
@@ -194,9 +191,13 @@ class _Layer:
         goal = None if self.limit is None else SizeGoal(self.room(head) - len(base.stream))
         task = replace(self.task, fit=replace(fit, time_s=left_s), goal=goal)
         found = refine(task, base, self.format, slope, self.hooks, resumed)
-        if goal is not None and found.size_bytes > goal.limit_bytes:
-            return found, 0.0
         return found, math.exp(float((found.psnr_db - base.psnr_db)[self.fitted].mean()) / slope) - 1
+
+    def earns(self, base: Coded, head: Head | None, refined: Refined, worth: float) -> bool:
+        """Whether a network is worth its bytes; where a size was asked for, those are what the base left of it."""
+        if self.limit is not None:
+            return worth > 0 and refined.size_bytes <= self.room(head) - len(base.stream)
+        return worth > refined.size_bytes / len(base.stream)
 
     def _slope(self, base: Coded) -> float:
         """Decibels that the base gains with e times as many bytes, about its quality; by a fast preset."""
