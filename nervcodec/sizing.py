@@ -198,7 +198,7 @@ def grid_config(
 
 def refiner_config(geometry: Geometry) -> RefinerConfig:
     """The network over a base layer, of a segment."""
-    return RefinerConfig(geometry, width=32, depth=2, expansion=2)
+    return RefinerConfig(geometry, width=8, depth=1, expansion=2)
 
 
 def _suits_details(geometry: Geometry, budget: int, outlook: Outlook) -> bool:
