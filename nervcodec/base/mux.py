@@ -18,7 +18,7 @@ from nervcodec.video import ffmpeg
 from nervcodec.video.sound import Sound
 
 SUFFIXES = (".mp4", ".mkv", ".webm")
-_TICKS_S = 90_000  # a second, for frames with times of their own
+TICKS_S = 90_000  # a second, for frames with times of their own
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Showing:
         rate: frames a second.
         times_s: when each frame shows, strictly growing; None for evenly.
         sample_aspect_ratio: width : height of one pixel.
+        last_s: how long the last frame shows; None for as long as one does at this rate.
     """
 
     width: int
@@ -37,6 +38,7 @@ class Showing:
     rate: Fraction
     times_s: Sequence[float] | None = None
     sample_aspect_ratio: Fraction = Fraction(1)
+    last_s: float | None = None
 
 
 def write(path: Path, streams: Sequence[bytes | memoryview], showing: Showing, sound: Sound | None = None) -> int:
@@ -64,6 +66,9 @@ def write(path: Path, streams: Sequence[bytes | memoryview], showing: Showing, s
     shape = showing.sample_aspect_ratio * Fraction(width, height)
     arguments = ["-f", "ivf", "-i", "pipe:0"]
     output = ["-map", "0:v", "-c:v", "copy", "-aspect", f"{shape.numerator}:{shape.denominator}"]
+    # Without a length of its own the last frame may get none, and players then leave it out.
+    last_s = float(1 / showing.rate) if showing.last_s is None else max(showing.last_s, 1 / TICKS_S)
+    output += ["-bsf:v", f"setts=duration=if(eq(N\\,{len(units) - 1})\\,{last_s:.9f}/TB\\,DURATION)"]
     if path.suffix.lower() == ".mp4":
         output += ["-movflags", "+faststart"]
     with writing(path, VideoError) as temporary, tempfile.TemporaryDirectory() as folder:
@@ -81,10 +86,10 @@ def _ticks(path: Path, count: int, showing: Showing) -> tuple[list[int], Fractio
     """When each frame shows, and the seconds a tick takes."""
     if showing.times_s is None:
         return list(range(count)), 1 / showing.rate
-    ticks = [round(time * _TICKS_S) for time in showing.times_s]
+    ticks = [round(time * TICKS_S) for time in showing.times_s]
     if len(ticks) != count or any(b <= a for a, b in zip(ticks, ticks[1:], strict=False)):
         raise VideoError(f"{path}: {len(ticks)} growing times are needed for {count} frames")
-    return ticks, Fraction(1, _TICKS_S)
+    return ticks, Fraction(1, TICKS_S)
 
 
 def _ivf(units: list[memoryview], ticks: list[int], base: Fraction, size: tuple[int, int]) -> Iterator[bytes]:
