@@ -2,11 +2,16 @@
 """Rate-distortion curves: ours at several sizes beside x264, x265, SVT-AV1 and VVenC on the same frames, in one run.
 
     python benchmarks/rate_distortion.py [CLIP] [--crop 640_1280] [--sizes 150KB,300KB] [--times 3m,10m] [--quick]
+    python benchmarks/rate_distortion.py [CLIP] --base av1 [--crfs 38,46,54,60] [--times 100s] [--encoder offline]
 
 Without CLIP: bunny, cropped to 640 x 1280. Every point is a file that was written, decoded and compared with the
 decoded source: PSNR and MS-SSIM in RGB, VMAF through libvmaf. Bytes are the whole container for ours, the packets of
 the video stream for the others. BD-rate (Bjontegaard 2001, by the package ``bjontegaard``, Akima interpolation) says
-how many more bytes ours takes at equal PSNR. Nothing else may run meanwhile.
+how many more bytes ours takes at equal quality. Nothing else may run meanwhile.
+
+With ``--base av1`` source and all codecs become RGB by the same arithmetic of ours, from their own samples; there are
+three curves of ours: the base alone (its streams' bytes), the files as they are, and with embeddings where an encoder
+is named. Without it ffmpeg's scaler makes RGB of all.
 """
 
 from __future__ import annotations
@@ -14,8 +19,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from bjontegaard import bd_rate
 from end_to_end import clip
 from machine import RESULTS, print_rows, save
@@ -24,44 +31,65 @@ import nervcodec
 from nervcodec import metrics
 from nervcodec.evaluation import classical, plots
 from nervcodec.evaluation.classical import CODECS, Point
+from nervcodec.evaluation.original import Original
 from nervcodec.ranges import parse_duration, parse_pair, parse_size
-from nervcodec.video.source import SourceOptions, VideoInfo, scan
+from nervcodec.video.source import SourceOptions, scan
 
 QUALITIES = {
     "x264": (30, 34, 38, 42, 46),
     "x265": (30, 34, 38, 42, 46),
     "svtav1": (45, 51, 57, 63),
+    "svtav1-10bit": (45, 51, 57, 63),
     "vvenc": (34, 39, 44, 49),
 }
-OURS = "nervcodec"
+BESIDE_BASE = {**QUALITIES, "svtav1": (38, 46, 54, 60, 63), "svtav1-10bit": (38, 46, 54, 60, 63)}
+OURS, BASE_ALONE, SEARCHABLE = "nervcodec", "its base alone", "nervcodec with embeddings"
 
 
-def ours(source: Path, size: float, seconds: float, device: str, info: VideoInfo, options: SourceOptions) -> Point:
-    """One container of ours, at a size, judged as the others are."""
+def ours(label: str, original: Original, device: str, **options: object) -> list[Point]:
+    """One container of ours, judged as the others are; and its base alone, where it has one."""
+    info = original.info
+    setting = ", ".join(f"{name} {value:g}" for name, value in options.items() if _is_number(value))
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "a.nerv"
         start = time.perf_counter()
-        report = nervcodec.encode(
-            source, out, size_bytes=size, time_s=seconds, crop=options.crop, encoder="none", audio="none", device=device
-        )
+        report = nervcodec.encode(info.path, out, crop=original.options.crop, audio="none", device=device, **options)
         encode_s = time.perf_counter() - start
         video = nervcodec.open(out, device)
         start = time.perf_counter()
         for _ in video.frames():
             pass
         decode_s = time.perf_counter() - start
-        quality = classical.judge(video.frames(), info, options)
-    rate = metrics.rate_bpp(report.size_bytes, info.frame_count, info.height, info.width)
-    return Point(OURS, f"{size / 1000:g}KB, {seconds:g} s", report.size_bytes, rate, quality, encode_s, decode_s)
+        points = [_point(label, setting, report.size_bytes, video.frames(), original, (encode_s, decode_s))]
+        if report.base is not None:
+            base = report.base.size_bytes
+            points.append(_point(BASE_ALONE, setting, base, video.base_frames(), original, (encode_s, decode_s)))
+            print(f"{label}, {setting}: {report.base.in_words(report.psnr_db)}", flush=True)
+    return points
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _point(
+    label: str, setting: str, size: int, frames: Iterable[np.ndarray], original: Original, seconds: tuple[float, float]
+) -> Point:
+    info = original.info
+    rate = metrics.rate_bpp(size, info.frame_count, info.height, info.width)
+    return Point(label, setting, size, rate, classical.judge(frames, original), *seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", nargs="?", help="a video; default: bunny")
     parser.add_argument("--crop", help="height and width; default: 640_1280 for bunny, none for CLIP")
-    parser.add_argument("--sizes", default="150KB,300KB,450KB,900KB", help="of our containers")
-    parser.add_argument("--times", default="10m", help="of fitting: one, or one for each size")
-    parser.add_argument("--codecs", default=",".join(CODECS))
+    parser.add_argument("--sizes", default="150KB,300KB,450KB,900KB", help="of our containers without a base")
+    parser.add_argument("--base", choices=("none", "av1"), default="none")
+    parser.add_argument("--crfs", default="38,46,54,60,63", help="of our base")
+    parser.add_argument("--encoder", default="none", help="also measure files with embeddings by this encoder")
+    parser.add_argument("--times", help="of fitting: one, or one for each size or crf; default: 10m, with a base 100s")
+    parser.add_argument("--codecs", help="default: x264,x265,svtav1,vvenc; with a base SVT-AV1 and x265")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="20 s for each of ours, x264 alone; results are not saved")
     arguments = parser.parse_args()
@@ -69,28 +97,47 @@ def main() -> None:
     source = Path(arguments.clip) if arguments.clip else clip("bigbuckbunny.mp4")
     crop = arguments.crop or (None if arguments.clip else "640_1280")
     options = SourceOptions(crop=parse_pair(crop, "x_") if crop else None)
-    info = scan(source, options)
-    sizes = [parse_size(text) for text in arguments.sizes.split(",")]
-    times = [20.0] if arguments.quick else [parse_duration(text) for text in arguments.times.split(",")]
-    times = times * len(sizes) if len(times) == 1 else times
-    names = ["x264"] if arguments.quick else classical.parse_codecs(arguments.codecs)
+    has_base = arguments.base != "none"
+    original = Original(scan(source, options), options, has_base)
+    usual = "svtav1,svtav1-10bit,x265" if has_base else "x264,x265,svtav1,vvenc"
+    names = ["x264"] if arguments.quick else classical.parse_codecs(arguments.codecs or usual)
+    settings = (
+        [{"base": arguments.base, "crf": float(text)} for text in arguments.crfs.split(",")]
+        if has_base
+        else [{"size_bytes": parse_size(text)} for text in arguments.sizes.split(",")]
+    )
+    stated = "20s" if arguments.quick else arguments.times or ("100s" if has_base else "10m")
+    times = [None if text == "none" else parse_duration(text) for text in stated.split(",")]
+    times = times * len(settings) if len(times) == 1 else times
 
-    curves: dict[str, list[Point]] = {OURS: []}
-    for size, seconds in zip(sizes, times, strict=True):
-        curves[OURS].append(ours(source, size, seconds, arguments.device, info, options))
+    curves: dict[str, list[Point]] = {}
+    for chosen, seconds in zip(settings, times, strict=True):
+        for point in ours(OURS, original, arguments.device, encoder="none", time_s=seconds, **chosen):
+            curves.setdefault(point.codec, []).append(point)
+        if arguments.encoder != "none":
+            found = ours(SEARCHABLE, original, arguments.device, encoder=arguments.encoder, time_s=seconds, **chosen)
+            curves.setdefault(SEARCHABLE, []).append(found[0])
     for name in names:
         codec = CODECS[name]
-        curves[codec.label] = [classical.run(codec, quality, info, options) for quality in QUALITIES[name]]
+        qualities = (BESIDE_BASE if has_base else QUALITIES)[name]
+        curves[codec.label] = [classical.run(codec, quality, original) for quality in qualities]
 
     rows = [point.to_json() for points in curves.values() for point in points]
     print_rows(rows)
-    differences = [{"against": label, **bd(points, curves[OURS])} for label, points in curves.items() if label != OURS]
+    own = [label for label in (OURS, BASE_ALONE, SEARCHABLE) if label in curves]
+    differences = [
+        {"curve": label, "against": anchor, **bd(curves[anchor], curves[label])}
+        for label in own
+        for anchor in curves
+        if anchor not in own
+    ]
     print_rows(differences)
     if not arguments.quick:
-        stem = f"rate_distortion_{source.stem}"
-        print(save(stem, rows, clip=source.name, size=[info.width, info.height], bd_rate=differences))
+        stem = f"rate_distortion_{source.stem}{'_base' if has_base else ''}"
+        facts = {"clip": source.name, "size": [original.info.width, original.info.height], "bd_rate": differences}
+        print(save(stem, rows, **facts))
         drawn = {label: [(p.size_bytes, p.quality.psnr_db) for p in points] for label, points in curves.items()}
-        title = f"{source.name}, {info.frame_count} frames of {info.width} x {info.height}"
+        title = f"{source.name}, {original.info.frame_count} frames of {original.info.width} x {original.info.height}"
         plots.rate_distortion(drawn, title, RESULTS / f"{stem}.png")
 
 

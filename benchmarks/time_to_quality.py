@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: MIT
 """PSNR over seconds of fitting on bunny, 640 x 1280: ours at several budgets and each peer, in one run.
 
-    python benchmarks/time_to_quality.py [--quick] [--device cuda]
+    python benchmarks/time_to_quality.py [--quick] [--device cuda] [--only-base]
 
 A point of the table is a whole encode with that budget, judged from the container that was written: after quantisation,
 all frames, all bytes. The last of ours holds out four frames of ten and is judged on those too. The curves are the PSNR
-of the batches of the longest run of each codec, as the progress bar shows it; seconds count the fit alone. Nothing else
-may run meanwhile.
+of the batches of the longest run of each codec, as the progress bar shows it; seconds count the fit alone. Rows with
+``--base`` are whole commands, from the start of the process to the file. Nothing else may run meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
 import math
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,6 +35,7 @@ from nervcodec.video.reader import read_frames, read_segment
 from nervcodec.video.source import SourceOptions, scan
 
 OURS = (5, 10, 20, 30, 100, 480)
+BASES = (("--crf", "57"), ("--crf", "57", "--time", "60s"), ("--psnr", "35"), ("--size", "140KB"))
 ORIGINAL_S, NERV_S, HNERV_S = 600, 300, 300
 _WEIGHT_BYTES = 1  # of a parameter quantised to 8 bits, for the peer that has no container
 
@@ -64,6 +68,27 @@ def encode(label: str, seconds: float, device: str, folder: Path, **options: obj
         "steps": report.steps,
     }
     return row, curve.points
+
+
+def command(*options: str) -> dict:
+    """A whole command with a base layer, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "a.nerv"
+        asked = ["encode", str(clip("bigbuckbunny.mp4")), "-o", str(out), "--crop", "640_1280", "--json", "--quiet"]
+        asked += ["--encoder", "none", "--audio", "none", "--base", "av1", *options]
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "nervcodec", *asked], capture_output=True, check=True)
+        seconds = time.perf_counter() - start
+    report = json.loads(done.stdout)
+    return {
+        "codec": f"nervcodec --base av1 {' '.join(options)}",
+        "fit_s": round(seconds, 1),
+        "psnr_db": round(report["psnr"], 2),
+        "held_out_db": None,
+        "bytes": report["bytes"],
+        "parameters": report["parameters"],
+        "steps": report["steps"],
+    }
 
 
 def hnerv(seconds: float, device: str) -> tuple[dict, list]:
@@ -145,9 +170,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a twentieth of every budget; results are not saved")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--only-base", action="store_true", help="only files with a base layer")
     arguments = parser.parse_args()
     share = 1 / 20 if arguments.quick else 1.0
-    rows: list[dict] = []
+    rows = [command(*options) for options in BASES]
+    if arguments.only_base:
+        print_rows(rows)
+        if not arguments.quick:
+            print(save("time_to_quality_base", rows))
+        return
     curves: dict[str, list] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

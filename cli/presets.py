@@ -16,17 +16,20 @@ _FRAMES, _HEIGHT, _WIDTH, _PATCHES = 132, 640, 1280, (2, 4)
 @options.debug
 def presets(as_json: bool) -> None:
     """List the presets of encode, with what they set and how many parameters their networks have."""
+    from nervcodec.base.options import NONE
     from nervcodec.cli.output import remark
     from nervcodec.cli.render import print_json, print_table
     from nervcodec.network.config import Geometry
     from nervcodec.network.shapes import parameter_count
     from nervcodec.options import PRESETS, from_flat
-    from nervcodec.sizing import network_config
+    from nervcodec.sizing import network_config, refiner_config
 
     geometry = Geometry(_FRAMES, _HEIGHT, _WIDTH, *_PATCHES)
     facts = {}
     for name, values in PRESETS.items():
-        count = parameter_count(network_config(from_flat(preset=name).network, geometry))
+        wanted = from_flat(preset=name)
+        alone = wanted.layer.base == NONE
+        count = parameter_count(network_config(wanted.network, geometry) if alone else refiner_config(geometry))
         facts[name] = {"parameters": count, **{key: _plain(value) for key, value in values.items()}}
     if as_json:
         print_json(facts)

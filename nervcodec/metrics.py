@@ -20,6 +20,18 @@ def psnr_db(decoded: np.ndarray, original: np.ndarray) -> float:
     return min(IDENTICAL_DB, 10 * math.log10(255**2 / mse)) if mse > 0 else IDENTICAL_DB
 
 
+def ycbcr_psnr_db(decoded: np.ndarray, original: np.ndarray) -> tuple[float, float, float]:
+    """PSNR of luma, Cb and Cr (BT.601, full range, each at every pixel) of two uint8 RGB images, at most 100 dB."""
+    difference = decoded.astype(np.float32) - original.astype(np.float32)
+    luma = difference @ np.array([0.299, 0.587, 0.114], np.float32)
+    parts = luma, (difference[..., 2] - luma) / 1.772, (difference[..., 0] - luma) / 1.402
+    y, cb, cr = (
+        min(IDENTICAL_DB, -10 * math.log10(max(float(np.square(p).mean(dtype=np.float64)) / 255**2, 1e-12)))
+        for p in parts
+    )
+    return y, cb, cr
+
+
 def _batch(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
 

@@ -37,9 +37,9 @@ MOST_DIRECTIONS, FEWEST_DIRECTIONS = 64, 8  # of the semantic head
 PATCHES_PER_DIRECTION = 6
 SHARE_OF_SOURCE = 0.94  # of the source's bytes that weights may take; the header and tables need the rest
 
-# Over a base layer: the network's learning rate, the part of a segment's bytes that it may take where a size was asked
-# for, and the part of a time that the base's encoder may take, after which the network gets the rest.
-REFINER_LR, REFINER_SHARE, BASE_TIME_SHARE = 0.005, 0.04, 0.5
+# Over a base layer: the network's learning rate; the part of a time that the base's encoder may take, after which the
+# network gets the rest; and how often the base is coded about where its quality is searched for.
+REFINER_LR, BASE_TIME_SHARE, BASE_SEARCHES = 0.01, 0.5, 3
 
 # Decoders from large to small: widths, depths, expansions by stage; then the share of the parameters each may take, and
 # how many times the fit must see every frame for it to be worth its slower steps.
@@ -198,7 +198,7 @@ def grid_config(
 
 def refiner_config(geometry: Geometry) -> RefinerConfig:
     """The network over a base layer, of a segment."""
-    return RefinerConfig(geometry, width=32, depth=2, expansion=2)
+    return RefinerConfig(geometry, width=8, depth=1, expansion=2)
 
 
 def _suits_details(geometry: Geometry, budget: int, outlook: Outlook) -> bool:

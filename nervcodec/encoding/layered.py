@@ -6,30 +6,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
-from nervcodec import sizing
 from nervcodec.base import av1
 from nervcodec.base.convert import base_format, to_base
 from nervcodec.base.rate import Aim, Search, quality_aim, quarter, size_aim
 from nervcodec.encoding.material import joined
-from nervcodec.encoding.measure import measure
+from nervcodec.encoding.refine import Coded, Refined, quality_of, refine
 from nervcodec.encoding.segment import CodedBase, EncodedSegment, SegmentTask
+from nervcodec.fitting.config import SizeGoal
 from nervcodec.fitting.hooks import Hook
-from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.principal import Head, principal_head
-from nervcodec.fitting.rate_control import coded
-from nervcodec.fitting.segment import BaseData, SegmentData
-from nervcodec.fitting.state import FitState
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
-from nervcodec.network.build import build
 from nervcodec.network.config import RefinerConfig, SemanticConfig, network_to_json, tables_of
-from nervcodec.network.planes import BaseFrames
 from nervcodec.network.shapes import parameter_count
 from nervcodec.video.planes import Planes
 
@@ -43,43 +36,6 @@ _LEAST_FIT_S = 2.0  # below which a fit is not begun
 _Trial = TypeVar("_Trial")
 
 
-@dataclass(frozen=True)
-class Coded:
-    """A stream and what it decodes to.
-
-    Attributes:
-        stream: without temporal delimiters.
-        planes: of all frames.
-        psnr_db: ``(N,)`` of each frame in RGB.
-        crf: it was coded at.
-    """
-
-    stream: bytes
-    planes: Planes
-    psnr_db: np.ndarray
-    crf: float
-
-
-@dataclass(frozen=True)
-class Refined:
-    """What a network made of a base.
-
-    Attributes:
-        config: of the network.
-        tensors: as they are stored.
-        psnr_db: ``(N,)`` with it.
-        size_bytes: of the tensors.
-        steps, complete: of its fit.
-    """
-
-    config: RefinerConfig
-    tensors: dict[str, bitstream.RoundedTensor | np.ndarray]
-    psnr_db: np.ndarray
-    size_bytes: int
-    steps: int
-    complete: bool
-
-
 class Stopped(Exception):
     """The user wants no more while a base layer is coded."""
 
@@ -91,13 +47,12 @@ def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None)
     try:
         head = layer.head(None) if layer.limit is None else layer.head(SEMANTIC_SHARE * layer.limit)
         base = layer.coded(head)
+        if layer.limit is None:
+            head = layer.head(len(base.stream) * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE))
+        refined, worth = layer.refined(base, head, time.perf_counter() - start, resumed)
     except Stopped:
         return None
-    if layer.limit is None:
-        head = layer.head(len(base.stream) * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE))
-    refined, worth = layer.refined(base, time.perf_counter() - start, resumed)
-    earns = refined is not None and worth is not None and worth > refined.size_bytes / len(base.stream)
-    kept = refined if earns else None
+    kept = refined if refined is not None and layer.earns(base, head, refined, worth or 0.0) else None
     config = replace(kept.config if kept else RefinerConfig(task.network.geometry), semantic=layer.semantic(head))
     tensors = {**(head.tensors if head else {}), **(kept.tensors if kept else {})}
     tables = tables_of(config, layer.embedded).tensors()
@@ -165,12 +120,17 @@ class _Layer:
 
     # ------------------------------------------------------------------ the base
 
+    def room(self, head: Head | None) -> float:
+        """Bytes that the head leaves, where there is a limit."""
+        assert self.limit is not None
+        return self.limit - (head.size_bytes if head else 0)
+
     def coded(self, head: Head | None) -> Coded:
         """The base at the quality that was asked for, or that meets the goal."""
         if self.limit is not None:
-            share = 1 - (sizing.REFINER_SHARE if self.tries else 0.0)
-            room = (self.limit - (head.size_bytes if head else 0)) * share
-            crf, stream = self._searched(self._with_size, size_aim(room, _REACH), self.base.crf, over_is_worse=True)
+            crf, stream = self._searched(
+                self._with_size, size_aim(self.room(head), _REACH), self.base.crf, over_is_worse=True
+            )
             return self._decoded(stream, crf)
         if self.base.psnr_db is not None:
             aim = quality_aim(self.base.psnr_db, _ABOVE_DB)
@@ -190,9 +150,9 @@ class _Layer:
         coded_base = self._decoded(self._stream(crf, self.base.preset), crf)
         return coded_base, float(coded_base.psnr_db[self.fitted].mean())
 
-    def _stream(self, crf: float, preset: int) -> bytes:
+    def _stream(self, crf: float, preset: int, stage: str = "Coding the base") -> bytes:
         """All frames at a quality."""
-        self.hooks.stage("Coding the base", self.geometry.frames)
+        self.hooks.stage(stage, self.geometry.frames)
         size = self.geometry.width, self.geometry.height
         return av1.encode(self._frames(), self.format, *size, self.base.rate, crf, preset)
 
@@ -209,23 +169,18 @@ class _Layer:
         planes = joined(frames, geometry.frames)
         for _ in frames:  # what comes after the last is an error, found where the end is looked for
             continue
-        return Coded(stream, planes, self._psnr(RefinerConfig(geometry), {}, planes), crf)
-
-    def _psnr(self, config: RefinerConfig, weights: dict[str, np.ndarray], planes: Planes) -> np.ndarray:
-        """``(N,)`` dB of each frame, as it will be decoded."""
-        base = BaseFrames.of(planes, self.format)
-        numbers = np.arange(self.geometry.frames)
-        return measure(config, weights, self.task.data.frames, numbers, self.task.hardware, base)
+        return Coded(stream, planes, quality_of(self.task, RefinerConfig(geometry), {}, planes, self.format), crf)
 
     # ------------------------------------------------------------------ the network
 
     @property
     def tries(self) -> bool:
-        """Whether a network is fitted at all: where there is time for it."""
-        return self.task.fit.time_s is not None or self.task.fit.epochs is not None
+        """Whether a network is fitted at all: where there is time for it, and no quality that the base has already."""
+        timed = self.task.fit.time_s is not None or self.task.fit.epochs is not None
+        return timed and self.base.psnr_db is None
 
     def refined(
-        self, base: Coded, elapsed_s: float, resumed: dict[str, Any] | None
+        self, base: Coded, head: Head | None, elapsed_s: float, resumed: dict[str, Any] | None
     ) -> tuple[Refined | None, float | None]:
         """A network fitted in the time that is left, and what its gain would cost the base: a part of its bytes."""
         fit = self.task.fit
@@ -233,38 +188,23 @@ class _Layer:
         if not self.tries or (left_s is not None and left_s < _LEAST_FIT_S) or self.hooks.stop_requested():
             return None, None
         slope = self._slope(base)
-        config = sizing.refiner_config(self.geometry)
-        # A bit costs in the loss, the logarithm of the squared error, what it would bring the base's own stream.
-        price = math.log(10) / 10 * slope * parameter_count(config) / (8 * len(base.stream))
-        fit = replace(fit, time_s=left_s, rate_weight=price, psnr_db=None, lr=fit.lr or sizing.REFINER_LR)
-        source = [to_base(self.base.planes.frames(slice(i, i + 1)), self.base.form, self.base.form.depth)
-                  for i in range(self.geometry.frames)]  # fmt: skip
-        source_format = base_format(self.base.form, self.base.form.depth)
-        data = SegmentData(
-            self.task.data.frames,
-            fitted=self.task.data.fitted,
-            base=BaseData(base.planes, self.format, joined(iter(source), len(source)), source_format),
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fit.seed + self.task.index)
-            field = build(config)
-        state = FitState(field, data, fit, self.task.hardware)
-        if resumed is not None:
-            state.restore(resumed)
-        self.hooks.stage("Fitting")
-        result = Loop(state, self.hooks).run()
-        tensors = bitstream.read(coded(field, result.rounding))
-        psnr_db = self._psnr(config, bitstream.values(tensors), base.planes)
-        size = bitstream.encode(tensors).size
-        gain = float((psnr_db - base.psnr_db)[self.fitted].mean())
-        return Refined(config, tensors, psnr_db, size, result.steps, result.complete), math.exp(gain / slope) - 1
+        goal = None if self.limit is None else SizeGoal(self.room(head) - len(base.stream))
+        task = replace(self.task, fit=replace(fit, time_s=left_s), goal=goal)
+        found = refine(task, base, self.format, slope, self.hooks, resumed)
+        return found, math.exp(float((found.psnr_db - base.psnr_db)[self.fitted].mean()) / slope) - 1
+
+    def earns(self, base: Coded, head: Head | None, refined: Refined, worth: float) -> bool:
+        """Whether a network is worth its bytes; where a size was asked for, those are what the base left of it."""
+        if self.limit is not None:
+            return worth > 0 and refined.size_bytes <= self.room(head) - len(base.stream)
+        return worth > refined.size_bytes / len(base.stream)
 
     def _slope(self, base: Coded) -> float:
         """Decibels that the base gains with e times as many bytes, about its quality; by a fast preset."""
         trials = []
         for crf in (base.crf, quarter(base.crf - _PROBE_CRF)):
             try:
-                stream = self._stream(crf, _PROBE_PRESET)
+                stream = self._stream(crf, _PROBE_PRESET, "Probing the base")
             except Stopped:
                 return _USUAL_SLOPE
             trials.append((math.log(len(stream)), float(self._decoded(stream, crf).psnr_db.mean())))

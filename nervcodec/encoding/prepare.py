@@ -84,13 +84,15 @@ def _on_base(plan: Plan, data: SegmentData, planes: Planes, first: int, index: i
     share = frames / plan.info.frame_count
     time_s = None if wanted.fit.time_s is None else wanted.fit.time_s * share
     embedded = 0 if data.embedded_frames is None else len(data.embedded_frames)
+    goal = plan.size_goal(frames, embedded)
+    searches = 1 if goal is None and wanted.fit.psnr_db is None else sizing.BASE_SEARCHES
     megapixels = frames * plan.info.height * plan.info.width / 1e6
     base = BaseTask(
         planes,
         plan.planes,
         plan.info.frame_rate,
         DEFAULT_CRF if wanted.layer.crf is None else wanted.layer.crf,
-        preset_for(None if time_s is None else time_s * sizing.BASE_TIME_SHARE, megapixels),
+        preset_for(None if time_s is None else time_s * sizing.BASE_TIME_SHARE / searches, megapixels),
         wanted.fit.psnr_db,
     )
     return SegmentTask(
@@ -100,7 +102,7 @@ def _on_base(plan: Plan, data: SegmentData, planes: Planes, first: int, index: i
         data,
         RefinerConfig(plan.geometry(frames)),
         replace(wanted.fit, time_s=time_s),
-        plan.size_goal(frames, embedded),
+        goal,
         plan.hardware,
         wanted.precision,
         base,

@@ -63,6 +63,7 @@ class Quality:
 
     Attributes:
         psnr_db: of 8-bit RGB.
+        ycbcr_psnr_db: of luma, Cb and Cr made from it, as many samples of each as pixels.
         ms_ssim: of 8-bit RGB, None where a frame is too small for five scales.
         vmaf: 0 to 100, of 4:2:0 made from the RGB of both; None where ffmpeg has no libvmaf.
     """
@@ -70,6 +71,7 @@ class Quality:
     psnr_db: float
     ms_ssim: float | None
     vmaf: float | None
+    ycbcr_psnr_db: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Point:
             "bytes": self.size_bytes,
             "bpp": round(self.rate_bpp, 6),
             "psnr": round(quality.psnr_db, 4),
+            "psnr_ycbcr": None if quality.ycbcr_psnr_db is None else [round(p, 3) for p in quality.ycbcr_psnr_db],
             "ms_ssim": None if quality.ms_ssim is None else round(quality.ms_ssim, 6),
             "vmaf": None if quality.vmaf is None else round(quality.vmaf, 3),
             "encode_s": round(self.encode_s, 2),
@@ -178,19 +181,22 @@ def judge(decoded: Iterable[np.ndarray], original: Original) -> Quality:
     Raises:
         VideoError: too few or too many frames, or ffmpeg refused.
     """
-    psnr, ms_ssim, info = [], [], original.info
+    psnr, planes, ms_ssim, info = [], [], [], original.info
     with Vmaf(info.width, info.height) as vmaf:
         pairs = zip(decoded, original.frames(), strict=True)
         try:
             for frame, source in pairs:
                 psnr.append(metrics.psnr_db(frame, source))
+                planes.append(metrics.ycbcr_psnr_db(frame, source))
                 ms_ssim.append(metrics.ms_ssim(frame, source))
                 vmaf.add(frame, source)
         except ValueError:
             raise VideoError(f"{info.path}: the decoded video has another number of frames") from None
         score = vmaf.score()
     known = [value for value in ms_ssim if value is not None]
-    return Quality(float(np.mean(psnr)), float(np.mean(known)) if known else None, score)
+    y, cb, cr = np.mean(planes, axis=0)
+    structure = float(np.mean(known)) if known else None
+    return Quality(float(np.mean(psnr)), structure, score, (float(y), float(cb), float(cr)))
 
 
 def _encode(codec: ClassicalCodec, quality: int, original: Original, out: Path) -> int:

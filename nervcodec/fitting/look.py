@@ -57,12 +57,12 @@ def predict(state: FitState, frame: int) -> tuple[Tensor, Tensor, Tensor | None]
         Images ``(units, h, w, 3)`` float32 about [0, 1] and what they should be: one of the whole frame, or one a
         patch; and centred embeddings ``(P, D)`` or None.
     """
-    units = torch.nonzero(state.units.frames(torch.arange(state.units.count)) == frame)[:, 0]
+    inputs, target = state.units.whole(frame)
     with_semantics = state.field.semantic is not None
     with state.hardware.autocast():
-        packed, centred = (state.rounded or state.field)(state.units.inputs(units), with_semantics)
+        packed, centred = (state.rounded or state.field)(inputs, with_semantics)
     centred = None if centred is None else centred.float().flatten(0, 1)
-    return state.units.images(packed).clamp(0, 1), state.units.images(state.units.targets(units)), centred
+    return state.units.images(packed).clamp(0, 1), state.units.images(target), centred
 
 
 def _patches(state: FitState, image: Tensor, target: Tensor) -> Iterable[tuple[Tensor, Tensor]]:

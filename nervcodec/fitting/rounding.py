@@ -22,7 +22,6 @@ from nervcodec.network.field import Field
 from nervcodec.network.grids import FeatureGrid
 from nervcodec.network.inputs import Inputs
 
-SMALL = 256  # tensors of fewer values are stored as float16: their table line would cost more than it saves
 COARSE = 0.4  # first step over standard deviation: about 3.4 bits a value, for steps that are then learned
 FINE = 0.02  # the same for weights that were fitted without rounding: about 8 bits
 _SMALLEST_DEVIATION = 1e-6
@@ -146,7 +145,7 @@ class RoundedField:
             if id(parameter) in grids:
                 self.grids[name] = GridRounding(parameter, coarseness, generator)
                 grids[id(parameter)].round_with(self.grids[name].forward)
-            elif parameter.requires_grad and parameter.numel() >= SMALL:
+            elif parameter.requires_grad and parameter.numel() >= field.rounded_from:
                 self.whole[name] = parameter
         self.flat = FlatRounding(list(self.whole.values()), coarseness, generator) if self.whole else None
 

@@ -105,7 +105,8 @@ def _convert(y: Tensor, u: Tensor, v: Tensor, form: PlaneFormat, window: Window 
     out = torch.empty(len(y), window.height, 3 * (right - left), dtype=kind, device=y.device)
     rows = max(2, _BAND // (right - left) & ~1) if y.device.type == "cpu" else window.height
     top, bottom = window.top, window.top + window.height
-    with torch.no_grad():
+    # What is kept from call to call must be usable in and outside of inference mode.
+    with torch.inference_mode(False), torch.no_grad():
         for frames in range(len(y)) if y.device.type == "cpu" else (slice(None),):
             some = slice(frames, frames + 1) if isinstance(frames, int) else frames
             first = top

@@ -24,8 +24,10 @@ class Field(nn.Module, ABC):
     Attributes:
         geometry: of the segment.
         semantic: the second head, or None.
+        rounded_from: tensors of fewer values are stored as float16: a table line would cost more than it saves.
     """
 
+    rounded_from = 256
     geometry: Geometry
     semantic: SemanticHead | None
 

@@ -23,12 +23,15 @@ class Inputs:
     Attributes:
         frames: ``(B,)`` int64, counted from the segment's first.
         windows: nothing for whole frames, one for all of them, or one each.
+        parts: in place of ``windows``, for a fit: in whole cells, one for each frame and all of one size, of which
+            nothing around them is looked at.
         base: what a base layer has of these frames, and of those before and after them; None without a base layer.
     """
 
     frames: Tensor
     windows: tuple[Window, ...] = ()
     base: BaseFrames | None = None
+    parts: tuple[Cells, ...] = ()
 
     def each(self) -> list[tuple[int, Window]]:
         """Frame number and window of every row."""

@@ -63,29 +63,34 @@ class BaseFrames:
         """The same where a network runs."""
         return replace(self, y=self.y.to(device), u=self.u.to(device), v=self.v.to(device))
 
-    def at(self, frames: Tensor, cells: Cells | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Planes of some frames within a window of whole cells; beyond the frame its edge repeats.
+    def at(self, frames: Tensor, cells: Sequence[Cells] = ()) -> tuple[Tensor, Tensor, Tensor]:
+        """Planes of some frames within windows of whole cells; beyond the frame its edge repeats.
 
         Args:
             frames: ``(B,)`` int64, counted from the segment's first.
-            cells: the window; None for the frames as they are.
+            cells: one window for all frames, or one each; none for the frames as they are.
 
         Returns:
             y, u, v, ``(B, ...)``.
         """
         rows = frames.to(self.y.device) - self.first
-        return _window(self.y, rows, cells, 1), _window(self.u, rows, cells, 2), _window(self.v, rows, cells, 2)
+        return _windows(self.y, rows, cells, 1), _windows(self.u, rows, cells, 2), _windows(self.v, rows, cells, 2)
 
-    def luma(self, frames: Tensor, cells: Cells) -> Tensor:
+    def luma(self, frames: Tensor, cells: Sequence[Cells]) -> Tensor:
         """:meth:`at`, of luma alone."""
-        return _window(self.y, frames.to(self.y.device) - self.first, cells, 1)
+        return _windows(self.y, frames.to(self.y.device) - self.first, cells, 1)
 
 
-def _window(plane: Tensor, rows: Tensor, cells: Cells | None, step: int) -> Tensor:
-    """Rows of a plane, cut to cells; ``step`` is how many luma samples there are for one of the plane's."""
-    plane = plane.index_select(0, rows)
-    if cells is None:
-        return plane
+def _windows(plane: Tensor, rows: Tensor, cells: Sequence[Cells], step: int) -> Tensor:
+    """Some frames of a plane, cut to cells; ``step`` is how many luma samples there are for one of the plane's."""
+    if not cells:
+        return plane.index_select(0, rows)
+    if len(cells) == 1:
+        return _window(plane.index_select(0, rows), cells[0], step)
+    return torch.cat([_window(plane[row : row + 1], one, step) for row, one in zip(rows.tolist(), cells, strict=True)])
+
+
+def _window(plane: Tensor, cells: Cells, step: int) -> Tensor:
     top, bottom, left, right = (edge * CELL // step for edge in cells)
     if bottom <= plane.shape[1] and right <= plane.shape[2]:
         return plane[:, top:bottom, left:right]

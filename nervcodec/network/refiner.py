@@ -36,6 +36,8 @@ _GAIN = 0.02  # of the last matrix: a fit begins at about the base
 class Refiner(Field):
     """See the module's docstring; sizes come from :class:`RefinerConfig`."""
 
+    rounded_from = 64  # in a network of one or two thousand parameters every byte counts
+
     def __init__(self, config: RefinerConfig):
         super().__init__()
         self.config, self.geometry = config, config.geometry
@@ -61,11 +63,16 @@ class Refiner(Field):
     @property
     def halo(self) -> int:
         """Cells around a window that its pixels depend on; chroma between two samples needs one in any case."""
-        return max(1, -(-ResidualBlock.reach * self.config.depth // (1 << _LAST)))
+        return max(1, -(-self.reach // (1 << _LAST)))
 
-    def _cells(self, inputs: Inputs) -> Cells:
-        """What has to be computed: the whole frame, or a window and what its pixels depend on."""
-        return inputs.cells(self.cells, self.halo)
+    @property
+    def reach(self) -> int:
+        """Positions at 1/4 on each side that one output depends on."""
+        return ResidualBlock.reach * self.config.depth
+
+    def _cells(self, inputs: Inputs) -> tuple[Cells, ...]:
+        """What has to be computed: the whole frame, a window and what its pixels depend on, or parts as they are."""
+        return inputs.parts or (inputs.cells(self.cells, self.halo),)
 
     def _base(self, inputs: Inputs) -> BaseFrames:
         assert inputs.base is not None, "a refiner is shown a base layer"
@@ -85,18 +92,17 @@ class Refiner(Field):
             centred = self.semantic(None, frames)
         return packed, centred
 
-    def _lacking(self, packed: Tensor, base: BaseFrames, frames: Tensor, cells: Cells) -> Tensor:
+    def _lacking(self, packed: Tensor, base: BaseFrames, frames: Tensor, cells: tuple[Cells, ...]) -> Tensor:
         """What blocks find missing, ``(B, h, w, 24)``."""
         layout, last = PlaneLayout(base.format), self.geometry.frames - 1
         around = [layout.luma(base.luma((frames + step).clamp(0, last), cells)) for step in (-1, 1)]
         seen = [torch.cat([packed, *around], dim=-1) * _SPREAD]
-        top, bottom, left, right = (edge << _LAST for edge in cells)
-        seen += [grid(frames, (top, bottom, left, right)).permute(0, 2, 3, 1) for grid in self.grids]
+        seen += [_features(grid, frames, cells) for grid in self.grids]
         return self.pixels(self.blocks(self.enter(torch.cat(seen, dim=-1))))
 
     def _planes(self, inputs: Inputs) -> tuple[tuple[Tensor, Tensor, Tensor], PlaneFormat, Window]:
         """Samples that hold what is asked for, what they stand for, and where in them it lies."""
-        base, (top, _, left, _) = self._base(inputs), self._cells(inputs)
+        base, ((top, _, left, _),) = self._base(inputs), self._cells(inputs)
         window = Window(0, 0, self.geometry.height, self.geometry.width)
         if inputs.windows:
             (asked,) = inputs.windows
@@ -118,3 +124,11 @@ class Refiner(Field):
     def coefficients(self, inputs: Inputs) -> Tensor:
         assert self.semantic is not None
         return self.semantic.coefficients(None, inputs.frames.to(self.device))
+
+
+def _features(grid: nn.Module, frames: Tensor, cells: tuple[Cells, ...]) -> Tensor:
+    """A grid's features, ``(B, h, w, channels)``, in one window for all frames or one each."""
+    windows = [tuple(edge << _LAST for edge in one) for one in cells]
+    each = frames.split(1) if len(windows) > 1 else [frames]
+    parts = [grid(some, window) for some, window in zip(each, windows, strict=True)]
+    return torch.cat(parts).permute(0, 2, 3, 1)

@@ -306,7 +306,7 @@ def test_containers_that_lie_about_their_network(small_nerv, tmp_path):
     copy = tmp_path / "a.nerv"
     copy.write_bytes(small_nerv.read_bytes())
     for change in (
-        lambda h: h["segments"][0]["network"]["geometry"].update(frames=10**7),
+        lambda h: h["segments"][0]["network"]["geometry"].__setitem__(0, 10**7),
         lambda h: h["segments"][0]["network"].update(kind="x"),
         lambda h: h["segments"][1].update(prefix="0/"),
         lambda h: h.update(patch_grid=[1, 1]),

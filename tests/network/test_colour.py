@@ -193,3 +193,15 @@ def test_an_independent_implementation(chroma, pixels, matrix, name, range_):
     away = np.abs(to_rgb8(*planes, form)[0].numpy() - np.stack([r, g, b], -1))
     assert away.max() <= 1
     assert away.mean() < 0.2
+
+
+def test_inference_mode_makes_no_difference():
+    """Memory is kept from call to call: it must serve both."""
+    form = PlaneFormat(10)
+    planes = [torch.full(size, 500, dtype=torch.int16) for size in ((1, 64, 66), (1, 32, 33), (1, 32, 33))]
+    with torch.inference_mode():
+        first = to_rgb8(*planes, form)
+        made_here = [p + 0 for p in planes]
+        assert torch.equal(to_rgb8(*made_here, form), first)
+    assert torch.equal(to_rgb8(*planes, form), first)
+    assert torch.equal(to_rgb8(*made_here, form), first)

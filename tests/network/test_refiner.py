@@ -93,7 +93,7 @@ def test_the_layout_gives_samples_back(depth):
     cells = (0, 5, 0, 7)
     base = BaseFrames.of(planes(depth), PlaneFormat(depth))
     layout = PlaneLayout(base.format)
-    there = base.at(torch.arange(5), cells)
+    there = base.at(torch.arange(5), [cells])
     for plane, again in zip(there, layout.samples(layout.pack(*there)), strict=True):
         assert torch.equal(plane.to(torch.int16), again)
 
@@ -171,7 +171,7 @@ def test_a_fit_brings_back_what_a_blur_took():
     state = FitState(field, data, FitConfig(epochs=60, rate_weight=0.001, batch_size=1), choose("cpu", "fp32"))
     units = torch.arange(5)
     before = state.units.targets(units) - PlaneLayout(FORMAT).pack(
-        *BaseFrames.of(base.coded, FORMAT).at(units, (0, 5, 0, 7))
+        *BaseFrames.of(base.coded, FORMAT).at(units, [(0, 5, 0, 7)])
     )
     Loop(state).run()
     with torch.no_grad():

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""What a network adds to a coded base: it is fitted, rounded and measured; whether it earns its bytes is for others."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from nervcodec import sizing
+from nervcodec.base.convert import base_format, to_base
+from nervcodec.encoding.material import joined
+from nervcodec.encoding.measure import measure
+from nervcodec.encoding.segment import SegmentTask
+from nervcodec.fitting.hooks import Hook
+from nervcodec.fitting.loop import Loop
+from nervcodec.fitting.rate_control import coded_to
+from nervcodec.fitting.segment import BaseData, SegmentData
+from nervcodec.fitting.state import FitState
+from nervcodec.formats import bitstream
+from nervcodec.formats.header import PlaneFormat
+from nervcodec.network.build import build
+from nervcodec.network.config import RefinerConfig
+from nervcodec.network.planes import BaseFrames
+from nervcodec.network.shapes import parameter_count
+from nervcodec.video.planes import Planes
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A stream and what it decodes to.
+
+    Attributes:
+        stream: without temporal delimiters.
+        planes: of all frames.
+        psnr_db: ``(N,)`` of each frame in RGB.
+        crf: it was coded at.
+    """
+
+    stream: bytes
+    planes: Planes
+    psnr_db: np.ndarray
+    crf: float
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What a network made of a base.
+
+    Attributes:
+        config: of the network.
+        tensors: as they are stored.
+        psnr_db: ``(N,)`` with it.
+        size_bytes: of the tensors.
+        steps, complete: of its fit.
+    """
+
+    config: RefinerConfig
+    tensors: dict[str, bitstream.RoundedTensor | np.ndarray]
+    psnr_db: np.ndarray
+    size_bytes: int
+    steps: int
+    complete: bool
+
+
+def refine(
+    task: SegmentTask, base: Coded, form: PlaneFormat, slope: float, hooks: Hook, resumed: dict[str, Any] | None
+) -> Refined:
+    """Fit a network to what a base lacks.
+
+    Args:
+        task: of the segment; its fit's time is that of the network, its goal what the network may take.
+        base: of the segment.
+        form: of the base's samples.
+        slope: decibels that the base would gain with e times as many bytes.
+        hooks: told of what happens.
+        resumed: the state of a fit of the same task to go on from.
+    """
+    assert task.base is not None
+    config = sizing.refiner_config(task.network.geometry)
+    # A bit costs in the loss, the logarithm of the squared error, what it would bring the base's own stream.
+    price = math.log(10) / 10 * slope * parameter_count(config) / (8 * len(base.stream))
+    fit = replace(task.fit, rate_weight=price, lr=task.fit.lr or sizing.REFINER_LR)
+    depth, frames = task.base.form.depth, len(task.data.frames)
+    source = (to_base(task.base.planes.frames(slice(i, i + 1)), task.base.form, depth) for i in range(frames))
+    data = SegmentData(
+        task.data.frames,
+        fitted=task.data.fitted,
+        base=BaseData(base.planes, form, joined(source, frames), base_format(task.base.form, depth)),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(fit.seed + task.index)
+        field = build(config)
+    state = FitState(field, data, fit, task.hardware)
+    if resumed is not None:
+        state.restore(resumed)
+    hooks.stage("Fitting")
+    result = Loop(state, hooks).run()
+    tensors = bitstream.read(coded_to(field, result.rounding, task.goal))
+    psnr_db = quality_of(task, config, bitstream.values(tensors), base.planes, form)
+    return Refined(config, tensors, psnr_db, bitstream.encode(tensors).size, result.steps, result.complete)
+
+
+def quality_of(
+    task: SegmentTask, config: RefinerConfig, weights: dict[str, np.ndarray], planes: Planes, form: PlaneFormat
+) -> np.ndarray:
+    """``(N,)`` dB of each frame of a segment, as a decoder will give it: of a base alone, or with a network."""
+    numbers = np.arange(len(task.data.frames))
+    return measure(config, weights, task.data.frames, numbers, task.hardware, BaseFrames.of(planes, form))
