@@ -200,8 +200,7 @@ def _room(name: str, kind: torch.dtype, like: Tensor, *shape: int) -> Tensor:
     size = math.prod(shape)
     kept = getattr(_rooms, name, None)
     if kept is None or kept.dtype != kind or len(kept) < size or len(kept) > 4 * max(size, _BAND):
-        with torch.inference_mode(False):  # what is made within that mode could not be written to outside of it
-            kept = torch.empty(size, dtype=kind)
+        kept = torch.empty(size, dtype=kind)
         setattr(_rooms, name, kept)
     return kept[:size].view(shape)
 
