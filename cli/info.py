@@ -84,6 +84,6 @@ def _entropy(coded: int, entropy: int) -> str:
 
 def _base(base: BaseFacts) -> str:
     facts = [base.kind, base.codec, f"{base.width}x{base.height}", f"{base.planes.depth} bit {base.planes.chroma}"]
-    facts += [] if base.crf is None else [f"crf {base.crf}"]
+    facts += [] if base.crf is None else [f"crf {base.crf:g}"]
     facts += [] if base.psnr_db is None else [f"{base.psnr_db:.2f} dB alone"]
     return ", ".join(facts)

@@ -3,19 +3,26 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-BEST, WORST, STEP = 1.0, 63.0, 0.25  # of a crf that a search chooses
+from nervcodec.formats.kinds import MAX_CRF
+
+BEST, WORST, STEP = 1.0, float(MAX_CRF), 0.25  # of a crf that a search chooses
 USUAL_PRESET = 5  # of SVT-AV1, where no time is given
 # Seconds that two cores take for a million pixels, by preset, in 10 bits (benchmarks/NOTES.md).
 _SECONDS_PER_MEGAPIXEL = {2: 0.42, 4: 0.15, 5: 0.11, 6: 0.08, 8: 0.04, 10: 0.015}
 _CORES = 2
 _TRIES = 7
-_FLATTER = 0.6  # a size falls by so much less than thought, from one crf to another, that a guess goes further
+# What streams at a crf take, as the logarithm over that at 35: the mean of three clips. Sizes and decibels are nearly
+# straight lines in it.
+_CRFS = (1, 3, 6, 11, 16, 21, 27, 35, 47, 57, 61, 63, 70)
+_LENGTHS = (3.7, 3.0, 2.3, 1.5, 1.08, 0.76, 0.44, 0.0, -0.58, -1.1, -1.5, -1.85, -2.4)
+_STEEPEST = 1.6  # a line beyond what was tried is taken for at most so much steeper or flatter than usual
 _Trial = TypeVar("_Trial")
 
 
@@ -36,12 +43,12 @@ class Aim:
 
     Attributes:
         least, most: it lies between these.
-        per_step: how much the figure falls with a crf of one more, about.
+        per_length: how much the figure rises where a stream gets e times as long, about.
     """
 
     least: float
     most: float
-    per_step: float
+    per_length: float
 
     @property
     def middle(self) -> float:
@@ -64,29 +71,15 @@ class Search(Generic[_Trial]):
 
     def run(self, first: float) -> tuple[float, _Trial]:
         """The crf and its trial, begun at ``first``."""
-        crf = quarter(first)
-        while crf not in self._tried:
+        crf: float | None = quarter(first)
+        while crf is not None and len(self._tried) < _TRIES:
             self._tried[crf] = self._attempt(crf)
-            if self._aim.least <= self._tried[crf][1] <= self._aim.most or len(self._tried) >= _TRIES:
+            figures = {at: figure for at, (_, figure) in self._tried.items()}
+            if self._aim.least <= figures[crf] <= self._aim.most:
                 break
-            crf = self._next(crf)
+            crf = _towards(self._aim.middle, figures, self._aim.per_length)
         chosen = self._best()
         return chosen, self._tried[chosen][0]
-
-    def _next(self, crf: float) -> float:
-        """Where to look next; one that was tried already where there is nothing left between."""
-        figures = {at: figure for at, (_, figure) in self._tried.items()}
-        above = [at for at, figure in figures.items() if figure > self._aim.middle]
-        below = [at for at, figure in figures.items() if figure <= self._aim.middle]
-        if not (above and below):
-            wanted = crf + (figures[crf] - self._aim.middle) / (self._aim.per_step * _FLATTER)
-            return quarter(wanted)
-        low, high = max(above), min(below)
-        share = (figures[low] - self._aim.middle) / max(figures[low] - figures[high], 1e-9)
-        inner = low + share * (high - low)
-        if high - low <= STEP:
-            return low
-        return min(max(quarter(inner), low + STEP), high - STEP)
 
     def _best(self) -> float:
         figures = {at: figure for at, (_, figure) in self._tried.items()}
@@ -103,6 +96,53 @@ class Search(Generic[_Trial]):
         return max(figures) if self._over_is_worse else min(figures)
 
 
+def _towards(wanted: float, figures: dict[float, float], per_length: float) -> float | None:
+    """The crf that should have a figure, seen from those that others have; None where there is nothing left between."""
+    above = [at for at, figure in figures.items() if figure > wanted]
+    below = [at for at, figure in figures.items() if figure <= wanted]
+    if above and below:
+        low, high = max(above), min(below)
+        if high - low <= STEP:
+            return None
+        share = (figures[low] - wanted) / (figures[low] - figures[high])
+        inner = _crf(_length(low) + share * (_length(high) - _length(low)))
+        return min(max(quarter(inner), low + STEP), high - STEP)
+    nearest = max(above) if above else min(below)
+    slope = _slope(nearest, figures, per_length)
+    found = quarter(_crf(_length(nearest) + (wanted - figures[nearest]) / slope))
+    if found == nearest:
+        found = quarter(nearest + (STEP if above else -STEP))
+    return None if found == nearest else found  # the best or the worst there is
+
+
+def _slope(at: float, figures: dict[float, float], per_length: float) -> float:
+    """How steep the curve is about a crf, by the next one that is known."""
+    others = [other for other in figures if other != at]
+    if not others:
+        return per_length
+    other = min(others, key=lambda crf: abs(crf - at))
+    slope = (figures[at] - figures[other]) / (_length(at) - _length(other))
+    return min(max(slope, per_length / _STEEPEST), per_length * _STEEPEST)
+
+
+def _length(crf: float) -> float:
+    """The usual logarithm of a stream's length at a crf, over that at 35."""
+    return _between(crf, _CRFS, _LENGTHS)
+
+
+def _crf(length: float) -> float:
+    """The inverse of :func:`_length`."""
+    return _between(-length, [-known for known in _LENGTHS], _CRFS)
+
+
+def _between(at: float, places: Sequence[float], values: Sequence[float]) -> float:
+    """A line through some points, at a place; its ends go on as they are."""
+    right = min(max(bisect.bisect(places, at), 1), len(places) - 1)
+    a, b = places[right - 1], places[right]
+    share = min(max((at - a) / (b - a), 0.0), 1.0)
+    return values[right - 1] + share * (values[right] - values[right - 1])
+
+
 def quarter(crf: float) -> float:
     """The nearest crf that SVT-AV1 has, within what a search may choose."""
     return min(max(round(crf / STEP) * STEP, BEST), WORST)
@@ -110,9 +150,9 @@ def quarter(crf: float) -> float:
 
 def size_aim(limit_bytes: float, reach: float) -> Aim:
     """From a part of a size to the size itself, as logarithms."""
-    return Aim(math.log(max(limit_bytes * reach, 1)), math.log(max(limit_bytes, 2)), 0.07)
+    return Aim(math.log(max(limit_bytes * reach, 1)), math.log(max(limit_bytes, 2)), 1.0)
 
 
 def quality_aim(psnr_db: float, above_db: float) -> Aim:
     """From a PSNR to a little above."""
-    return Aim(psnr_db, psnr_db + above_db, 0.2)
+    return Aim(psnr_db, psnr_db + above_db, 4.5)

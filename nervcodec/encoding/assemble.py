@@ -36,6 +36,8 @@ from nervcodec.split import FITTED, HELD_OUT
 
 POOR_DB = 30.0  # below which a network alone is told what a base layer would do
 
+_NEAR_DB, _NEAR_SHARE = 0.3, 0.95  # how near a base layer comes to a PSNR from above, and to a size from below
+
 
 @dataclass(frozen=True)
 class BaseReport:
@@ -140,11 +142,10 @@ def assemble(
     psnr_db = float(per_frame[roles == FITTED].mean())
     held_out = per_frame[roles == HELD_OUT]
     fit_s, steps = sum(d.elapsed_s for d in done), sum(d.steps for d in done)
-    aim = wanted.fit.psnr_db
-    if aim is not None and complete and psnr_db < aim:
-        observer.note(f"the fit ended at {psnr_db:.2f} dB of the {aim:g} asked for; give it more --time")
     fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(sum(d.entropy_bytes for d in done)))
     size = _written(plan, target, done, fit)
+    if complete and (missed := _missed(plan, psnr_db, size)):
+        observer.note(missed)
     if plan.planes is None and complete and psnr_db < POOR_DB:
         observer.note(f"{psnr_db:.2f} dB: on footage --base {AV1} gives far more in the same bytes")
     if size > info.file_bytes:
@@ -164,6 +165,19 @@ def assemble(
         complete=complete,
         base=_base_report(done, roles == FITTED),
     )
+
+
+def _missed(plan: Plan, psnr_db: float, size_bytes: int) -> str:
+    """What to say where a goal was not met; nothing where it was."""
+    aim, wanted = plan.wanted.fit.psnr_db, plan.wanted_bytes
+    if plan.planes is None:
+        short = aim is not None and psnr_db < aim
+        return f"the fit ended at {psnr_db:.2f} dB of the {aim:g} asked for; give it more --time" if short else ""
+    if aim is not None and not aim <= psnr_db <= aim + _NEAR_DB:
+        return f"{psnr_db:.2f} dB is as near to the {aim:g} asked for as the base layer comes"
+    if wanted is not None and size_bytes < _NEAR_SHARE * wanted:
+        return f"{size_bytes:,} bytes are as near to the {wanted:,.0f} asked for as the base layer comes"
+    return ""
 
 
 def _layers(done: Sequence[EncodedSegment]) -> list[CodedBase]:

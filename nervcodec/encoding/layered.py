@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from nervcodec.base import av1
 from nervcodec.base.convert import base_format, to_base
-from nervcodec.base.rate import Aim, Search, quality_aim, quarter, size_aim
+from nervcodec.base.rate import Search, quality_aim, quarter, size_aim
 from nervcodec.encoding.material import joined
 from nervcodec.encoding.refine import Coded, Refined, quality_of, refine
 from nervcodec.encoding.segment import CodedBase, EncodedSegment, SegmentTask
+from nervcodec.errors import ConfigError
 from nervcodec.fitting.config import SizeGoal
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.principal import Head, principal_head
@@ -33,7 +34,6 @@ _ABOVE_DB = 0.25  # the same for a PSNR
 _PROBE_PRESET, _PROBE_CRF = 10, 6.0  # how it is found out what a decibel costs, at two qualities so far apart
 _USUAL_SLOPE = 3.5  # decibels for a file e times as large, where it cannot be measured
 _LEAST_FIT_S = 2.0  # below which a fit is not begun
-_Trial = TypeVar("_Trial")
 
 
 class Stopped(Exception):
@@ -92,6 +92,7 @@ class _Layer:
         self.format = base_format(task.base.form, DEPTH)
         self.geometry = task.network.geometry
         self.fitted = np.flatnonzero(task.data.is_fitted)
+        self._last: Coded | None = None  # of a search for a PSNR
 
     @property
     def limit(self) -> float | None:
@@ -126,29 +127,43 @@ class _Layer:
         return self.limit - (head.size_bytes if head else 0)
 
     def coded(self, head: Head | None) -> Coded:
-        """The base at the quality that was asked for, or that meets the goal."""
+        """The base at the quality that was asked for, or that meets the goal.
+
+        Raises:
+            ConfigError: no quality is small enough for the size that was asked for.
+        """
         if self.limit is not None:
-            crf, stream = self._searched(
-                self._with_size, size_aim(self.room(head), _REACH), self.base.crf, over_is_worse=True
-            )
+            aim, over_is_worse = size_aim(self.room(head), _REACH), True
+        elif self.base.psnr_db is not None:
+            aim, over_is_worse = quality_aim(self.base.psnr_db, _ABOVE_DB), False
+        else:
+            return self._decoded(self._stream(self.base.crf, self.base.preset), self.base.crf)
+        crf, stream = Search(self._attempt, aim, over_is_worse).run(self.base.crf)
+        if self.limit is not None:
+            self._require_room(len(stream), head, crf)
+        if self._last is None or self._last.crf != crf:
             return self._decoded(stream, crf)
-        if self.base.psnr_db is not None:
-            aim = quality_aim(self.base.psnr_db, _ABOVE_DB)
-            return self._searched(self._with_quality, aim, self.base.crf, over_is_worse=False)[1]
-        return self._decoded(self._stream(self.base.crf, self.base.preset), self.base.crf)
+        return self._last
 
-    def _searched(
-        self, attempt: Callable[[float], tuple[_Trial, float]], aim: Aim, first: float, over_is_worse: bool
-    ) -> tuple[float, _Trial]:
-        return Search(attempt, aim, over_is_worse).run(first)
-
-    def _with_size(self, crf: float) -> tuple[bytes, float]:
+    def _attempt(self, crf: float) -> tuple[bytes, float]:
+        """A stream at a quality and what a search looks at: the logarithm of its bytes, or its PSNR in dB."""
         stream = self._stream(crf, self.base.preset)
-        return stream, math.log(len(stream))
+        if self.limit is not None:
+            return stream, math.log(len(stream))
+        self._last = None  # at most one is in memory
+        self._last = self._decoded(stream, crf)
+        return stream, float(self._last.psnr_db[self.fitted].mean())
 
-    def _with_quality(self, crf: float) -> tuple[Coded, float]:
-        coded_base = self._decoded(self._stream(crf, self.base.preset), crf)
-        return coded_base, float(coded_base.psnr_db[self.fitted].mean())
+    def _require_room(self, size: int, head: Head | None, crf: float) -> None:
+        room = max(self.room(head), 0)
+        if size <= room:
+            return
+        where = f" of segment {self.task.index + 1}" if self.task.count > 1 else ""
+        beside = f" beside {head.size_bytes:,} of embeddings" if head else ""
+        raise ConfigError(
+            f"the size leaves {room:,.0f} bytes for the base layer{where}{beside}, which takes {size:,} at crf {crf:g}; "
+            "ask for more, or --scale the video down"
+        )
 
     def _stream(self, crf: float, preset: int, stage: str = "Coding the base") -> bytes:
         """All frames at a quality."""

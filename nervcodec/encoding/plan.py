@@ -23,6 +23,11 @@ from nervcodec.video.segments import segment_lengths
 from nervcodec.video.sound import packets
 from nervcodec.video.source import VideoInfo, scan
 
+# What a file with a base layer takes beside its streams and networks, at most: once, for each segment, and for the
+# table of an array that it has once; then the least that is left for a segment to be worth a try.
+_BASE_HEADER_BYTES, _BASE_SEGMENT_BYTES, _ARRAY_BYTES, _LEAST_BASE_BYTES = 770, 280, 110, 200
+_BASE_SEMANTIC_BYTES, _BASE_NETWORK_BYTES = 370, 120  # the same for a segment with either
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -58,6 +63,13 @@ class Plan:
         """Of a segment."""
         return Geometry(frames, self.info.height, self.info.width, self.grid.rows, self.grid.columns)
 
+    @property
+    def wanted_bytes(self) -> float | None:
+        """Of the whole file, where a size was asked for."""
+        if self.wanted.bpp is None:
+            return self.wanted.size_bytes
+        return self.wanted.bpp * self.info.frame_count * self.info.height * self.info.width / 8
+
     def size_goal(self, frames: int, embedded: int) -> SizeGoal | None:
         """What a segment's weights may take: its part of the size asked for, or else of the source's.
 
@@ -69,9 +81,7 @@ class Plan:
             ConfigError: the size asked for is too small.
         """
         info, wanted, share = self.info, self.wanted, frames / self.info.frame_count
-        size = wanted.size_bytes
-        if wanted.bpp is not None:
-            size = wanted.bpp * info.frame_count * info.height * info.width / 8
+        size = self.wanted_bytes
         if size is None and self.planes is not None:
             return None
         if size is None:
@@ -80,16 +90,27 @@ class Plan:
                 return None
             part = info.file_bytes * self._share_of_source(frames)
             return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - share * len(self.audio), sizing.MINIMUM_BYTES))
-        per_frame = sizing.FRAME_BYTES + (sizing.TIME_BYTES if info.variable_frame_rate else 0)
-        fixed = sizing.SEGMENT_BYTES + (sizing.SEMANTIC_BYTES if embedded else 0)
-        beside = fixed + per_frame * frames + sizing.EMBEDDED_BYTES * embedded
-        once = sizing.HEADER_BYTES + len(self.audio)
+        beside, once, least = self._beside(frames, embedded)
         weights = share * (size - once) - beside
-        if weights < sizing.MINIMUM_BYTES:
-            least = math.ceil(((sizing.MINIMUM_BYTES + beside) / share + once) / 1000) * 1000
+        if weights < least:
+            enough = math.ceil(((least + beside) / share + once) / 1000) * 1000
             sound = f", {len(self.audio):,} of them for its sound" if self.audio else ""
-            raise ConfigError(f"{size:,.0f} bytes are too few for this video; ask for {least:,.0f} or more{sound}")
+            raise ConfigError(f"{size:,.0f} bytes are too few for this video; ask for {enough:,.0f} or more{sound}")
         return SizeGoal(weights, reach=True)
+
+    def _beside(self, frames: int, embedded: int) -> tuple[float, float, float]:
+        """Bytes beside a segment's weights, those that a file has once, and the fewest weights worth a try."""
+        info, times = self.info, sizing.TIME_BYTES if self.info.variable_frame_rate else 0
+        if self.planes is None:
+            fixed = sizing.SEGMENT_BYTES + (sizing.SEMANTIC_BYTES if embedded else 0)
+            beside = fixed + (sizing.FRAME_BYTES + times) * frames + sizing.EMBEDDED_BYTES * embedded
+            return beside, sizing.HEADER_BYTES + len(self.audio), sizing.MINIMUM_BYTES
+        named = len(self.source.name.encode()) + (len(self.encoder.name) if self.encoder is not None else 0)
+        arrays = _ARRAY_BYTES * (bool(self.audio) + info.variable_frame_rate)
+        beside = _BASE_SEGMENT_BYTES + times * frames + (_BASE_SEMANTIC_BYTES + embedded if embedded else 0)
+        if self.wanted.fit.time_s is not None or self.wanted.fit.epochs is not None:
+            beside += _BASE_NETWORK_BYTES
+        return beside, _BASE_HEADER_BYTES + named + arrays + len(self.audio), _LEAST_BASE_BYTES
 
     def _share_of_source(self, frames: int) -> float:
         """The part of the source file's bytes that a segment stands for, by frames."""

@@ -177,7 +177,7 @@ def read_planes(info: VideoInfo, options: SourceOptions | None, form: PlaneForma
     output = ["-f", "rawvideo", "-pix_fmt", name, "-"]
     arguments = reading(info, options or SourceOptions(), f"format={name}", scaling=_kept(form))
     for data in read_raw(info, [*arguments, *output], frame_bytes(form, info.height, info.width)):
-        yield from_bytes(data, form, info.height, info.width)
+        yield from_bytes(bytearray(data), form, info.height, info.width)  # torch takes only what may be written to
 
 
 def _kept(form: PlaneFormat) -> str:
