@@ -15,6 +15,7 @@ from nervcodec.cli import options
 @options.debug
 def verify(file: str) -> None:
     """Check a container's checksums and structure; exit status 1 and the reason where it is damaged."""
+    from nervcodec.base.check import check_base
     from nervcodec.cli.output import say
     from nervcodec.formats.container import Container
 
@@ -25,5 +26,6 @@ def verify(file: str) -> None:
             opened.weights(segment.prefix)
         if (shared := opened.shared_weights()) is not None:
             shared.decode()
+        check_base(opened)
     count = len(opened.header.tensors)
     say(f"{file}: whole ({count} tensors, {opened.header.video.frame_count} frames)")

@@ -15,7 +15,7 @@ from nervcodec.base.options import SECTION as BASE
 from nervcodec.device import DEVICE, PRECISION
 from nervcodec.errors import ConfigError
 from nervcodec.fitting.config import GOAL, FitConfig
-from nervcodec.formats.kinds import AV1
+from nervcodec.formats.kinds import AV1, COPY
 from nervcodec.ranges import parse_duration, parse_pair, parse_size, parse_strides
 from nervcodec.semantic.names import AUTO, FORMS
 from nervcodec.settings import Setting, converted, owners, settings_of, settle
@@ -253,6 +253,8 @@ _NOT_BESIDE_BASE = ("parameters", "loss", "semantic_loss", "semantic_weight", "p
 _NOT_BESIDE_COPY = (
     "start_s", "duration_s", "crop", "scale", "frame_rate", "time_s", "epochs", "psnr_db", "split", "size_bytes", "bpp",
 )  # fmt: skip
+# Settings of a fit, which above a base layer there is only where there is time for it.
+_OF_A_FIT = ("optimizer", "lr", "lr_type", "batch_size", "eval_every", "log_dir")
 
 
 def _refuse_beside_base(given: dict[str, object], layer: BaseOptions) -> None:
@@ -269,13 +271,38 @@ def _refuse_beside_base(given: dict[str, object], layer: BaseOptions) -> None:
         raise ConfigError(f"--base {layer.base} is for --embed {NetworkOptions.embed}")
     aims = [name for name in ("crf", "size_bytes", "bpp", "psnr_db") if given.get(name) is not None]
     if len(aims) > 1:
-        options_ = " and ".join(settings_of(OWNERS[name])[name].option(name) for name in aims)
-        raise ConfigError(f"choose one of {options_}")
+        raise ConfigError(f"choose one of {' and '.join(map(_option, aims))}")
     refused = _NOT_BESIDE_BASE if layer.base == AV1 else (*_NOT_BESIDE_BASE, *_NOT_BESIDE_COPY)
     for name in refused:
         if given.get(name) is not None:
-            said = settings_of(OWNERS[name])[name]
-            raise ConfigError(f"{said.option(name)} has no effect with --base {layer.base}")
+            raise ConfigError(f"{_option(name)} has no effect with --base {layer.base}")
+
+
+def _refuse_without_fit(given: dict[str, object], merged: dict[str, object], layer: BaseOptions) -> None:
+    """Settings of a fit above a base layer where no network is fitted.
+
+    Args:
+        given: by the user.
+        merged: with those of a preset.
+        layer: what the network builds on.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if layer.base == NONE:
+        return
+    refused, reason = _OF_A_FIT, "" if layer.base == COPY else " where no --time or --epochs asks for a network"
+    if merged.get("psnr_db") is not None:
+        refused, reason = ("epochs", *_OF_A_FIT), " and --psnr, which the base reaches alone"
+    elif merged.get("time_s") is not None or merged.get("epochs") is not None:
+        return
+    for name in refused:
+        if given.get(name) is not None:
+            raise ConfigError(f"{_option(name)} has no effect with --base {layer.base}{reason}")
+
+
+def _option(name: str) -> str:
+    return settings_of(OWNERS[name])[name].option(name)
 
 
 def from_flat(**values: object) -> EncodeOptions:
@@ -297,4 +324,5 @@ def from_flat(**values: object) -> EncodeOptions:
     source, fit = SourceOptions(**_of(SourceOptions, merged)), FitConfig(**_of(FitConfig, merged))
     layer = BaseOptions(**_of(BaseOptions, merged))
     _refuse_beside_base(merged, layer)
+    _refuse_without_fit(given, merged, layer)
     return EncodeOptions(source, layer, network=network, fit=fit, **_of(EncodeOptions, merged))

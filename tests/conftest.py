@@ -84,6 +84,32 @@ def small_nerv(bikes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def layered_nerv(carphone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of carphone in two segments of 30 frames, an AV1 base and nothing else."""
+    import nervcodec
+
+    out = tmp_path_factory.mktemp("layered") / "call.nerv"
+    nervcodec.encode(carphone, out, base="av1", crf=40, duration_s=2.0, segment="30f", encoder="none")
+    return out
+
+
+@pytest.fixture(scope="session")
+def refined_nerv(carphone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with networks that are kept whatever they earn."""
+    import nervcodec
+    from nervcodec.encoding import layered
+
+    out = tmp_path_factory.mktemp("refined") / "call.nerv"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(layered._Layer, "earns", lambda *_: True)
+        settings = {"crf": 40, "duration_s": 2.0, "segment": "30f", "encoder": "none", "epochs": 2}
+        report = nervcodec.encode(carphone, out, base="av1", **settings)
+    assert report.base is not None
+    assert report.base.network_bytes
+    return out
+
+
 TINY_CLIP = {
     "embed_dim": 24,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},

@@ -101,8 +101,7 @@ def decode(
         ContainerError: the stream is damaged, or holds something else than was said.
         VideoError: this ffmpeg cannot decode AV1.
     """
-    units = obu.units(stream)
-    _check(stream, len(units), form, coded_size(width, height), frames)
+    units = checked_units(stream, form, width, height, frames)
     reasons = []
     for decoder in DECODERS:
         with ffmpeg.Process(_reading(decoder, form, width, height), _fed(units), read=True) as process:
@@ -120,6 +119,19 @@ def decode(
                 raise ContainerError(_shortage(process, count, frames))
         reasons.append(reason)
     raise VideoError(reasons[0])
+
+
+def checked_units(
+    stream: bytes | memoryview, form: PlaneFormat, width: int, height: int, frames: int
+) -> list[memoryview]:
+    """The temporal units of a stream that says of itself what :func:`decode` is told of it; no pixel is decoded.
+
+    Raises:
+        ContainerError: the stream is damaged, or holds something else than was said.
+    """
+    units = obu.units(stream)
+    _check(stream, len(units), form, coded_size(width, height), frames)
+    return units
 
 
 def _check(stream: bytes | memoryview, units: int, form: PlaneFormat, size: tuple[int, int], frames: int) -> None:

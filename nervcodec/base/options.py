@@ -5,12 +5,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nervcodec.errors import ConfigError
 from nervcodec.formats.kinds import AV1, COPY, MAX_CRF
 from nervcodec.settings import Setting, settle
 
 SECTION = "Base layer"
 NONE = "none"
 DEFAULT_CRF = 35
+
+
+def _check_quarter(crf: float) -> None:
+    if crf * 4 % 1:
+        raise ConfigError(f"crf {crf:g} lies between two of its steps, which are quarters")
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,8 @@ class BaseOptions:
     ).field()  # fmt: skip
     crf: float | None = Setting(
         None, "Quality of the AV1 stream, from 1 (best) on, in steps of a quarter.", SECTION,
-        unset=f"{DEFAULT_CRF}, or what a size or a PSNR asks for", least=1, most=MAX_CRF, metavar="N",
+        unset=f"{DEFAULT_CRF}, or what a size or a PSNR asks for", least=1, most=MAX_CRF, check=_check_quarter,
+        metavar="N",
     ).field()  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -41,12 +41,17 @@ class Stopped(Exception):
 
 
 def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None) -> EncodedSegment | None:
-    """A segment with a base layer; see :func:`nervcodec.encoding.task.fit_segment`."""
+    """A segment with a base layer; see :func:`nervcodec.encoding.task.fit_segment`.
+
+    A wish to stop ends the network's fit, and the coding of any segment but the first.
+    """
     start = time.perf_counter()
     layer = _Layer(task, hooks)
     try:
         head = layer.head(None) if layer.limit is None else layer.head(SEMANTIC_SHARE * layer.limit)
         base = layer.coded(head)
+        layer.may_stop = True
+        hooks.worth_keeping()
         if layer.limit is None:
             head = layer.head(len(base.stream) * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE))
         refined, worth = layer.refined(base, head, time.perf_counter() - start, resumed)
@@ -66,7 +71,8 @@ def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None)
         parameters=parameter_count(config),
         steps=refined.steps if refined else 0,
         elapsed_s=time.perf_counter() - start,
-        complete=refined.complete if refined else True,
+        complete=refined.complete if refined else not (layer.tries and hooks.stop_requested()),
+        fell_back=refined is not None and refined.fell_back,
         base=CodedBase(
             np.frombuffer(base.stream, np.uint8),
             base.psnr_db,
@@ -92,6 +98,7 @@ class _Layer:
         self.format = base_format(task.base.form, DEPTH)
         self.geometry = task.network.geometry
         self.fitted = np.flatnonzero(task.data.is_fitted)
+        self.may_stop = bool(task.index)  # there is something to keep
         self._last: Coded | None = None  # of a search for a PSNR
 
     @property
@@ -161,8 +168,8 @@ class _Layer:
         where = f" of segment {self.task.index + 1}" if self.task.count > 1 else ""
         beside = f" beside {head.size_bytes:,} of embeddings" if head else ""
         raise ConfigError(
-            f"the size leaves {room:,.0f} bytes for the base layer{where}{beside}, which takes {size:,} at crf {crf:g}; "
-            "ask for more, or --scale the video down"
+            f"the size leaves {room:,.0f} bytes for the base layer{where}{beside}, and it takes {size:,} at crf "
+            f"{crf:g}; ask for more, or --scale the video down"
         )
 
     def _stream(self, crf: float, preset: int, stage: str = "Coding the base") -> bytes:
@@ -173,7 +180,7 @@ class _Layer:
 
     def _frames(self) -> Iterator[Planes]:
         for number in range(self.geometry.frames):
-            if self.hooks.stop_requested():
+            if self.may_stop and self.hooks.stop_requested():
                 raise Stopped
             yield to_base(self.base.planes.frames(slice(number, number + 1)), self.base.form, DEPTH)
             self.hooks.advance()
@@ -221,7 +228,7 @@ class _Layer:
             try:
                 stream = self._stream(crf, _PROBE_PRESET, "Probing the base")
             except Stopped:
-                return _USUAL_SLOPE
+                return _USUAL_SLOPE  # the fit will end at once, too
             trials.append((math.log(len(stream)), float(self._decoded(stream, crf).psnr_db.mean())))
         (small, low), (large, high) = trials
         return (high - low) / (large - small) if large > small and high > low else _USUAL_SLOPE

@@ -12,6 +12,7 @@ import torch
 
 from nervcodec import sizing
 from nervcodec.base.convert import base_format, to_base
+from nervcodec.device import choose
 from nervcodec.encoding.material import joined
 from nervcodec.encoding.measure import measure
 from nervcodec.encoding.segment import SegmentTask
@@ -56,6 +57,7 @@ class Refined:
         psnr_db: ``(N,)`` with it.
         size_bytes: of the tensors.
         steps, complete: of its fit.
+        fell_back: the GPU's memory did not hold the fit, so it was made on the CPU.
     """
 
     config: RefinerConfig
@@ -64,12 +66,13 @@ class Refined:
     size_bytes: int
     steps: int
     complete: bool
+    fell_back: bool = False
 
 
 def refine(
     task: SegmentTask, base: Coded, form: PlaneFormat, slope: float, hooks: Hook, resumed: dict[str, Any] | None
 ) -> Refined:
-    """Fit a network to what a base lacks.
+    """Fit a network to what a base lacks, on the CPU where the GPU's memory is too small.
 
     Args:
         task: of the segment; its fit's time is that of the network, its goal what the network may take.
@@ -79,6 +82,17 @@ def refine(
         hooks: told of what happens.
         resumed: the state of a fit of the same task to go on from.
     """
+    try:
+        return _refined(task, base, form, slope, hooks, resumed)
+    except torch.cuda.OutOfMemoryError:
+        hooks.note("the GPU's memory does not hold this fit at any batch size; it goes on on the CPU")
+        on_cpu = replace(task, hardware=choose("cpu", task.precision))
+        return replace(_refined(on_cpu, base, form, slope, hooks, resumed), fell_back=True)
+
+
+def _refined(
+    task: SegmentTask, base: Coded, form: PlaneFormat, slope: float, hooks: Hook, resumed: dict[str, Any] | None
+) -> Refined:
     assert task.base is not None
     config = sizing.refiner_config(task.network.geometry)
     # A bit costs in the loss, the logarithm of the squared error, what it would bring the base's own stream.

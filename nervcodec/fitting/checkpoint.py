@@ -86,15 +86,17 @@ class CheckpointFile:
         if self._clock() - self._last < EVERY_S:
             return False
         self.current.trainer = trainer_state()
-        self._last = self._clock()
         return self._save()
 
     def finish_segment(self, facts: dict[str, Any]) -> None:
-        """Note that a segment is done; it is written with the next checkpoint."""
+        """Note that a segment is done; it is written if that is due, or with the next checkpoint."""
         self.current.finished.append(facts)
         self.current.trainer = None
+        if self._clock() - self._last >= EVERY_S:
+            self._save()
 
     def _save(self) -> bool:
+        self._last = self._clock()
         try:
             with replacing(self.path) as temporary:
                 torch.save(vars(self.current), temporary)

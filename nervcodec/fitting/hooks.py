@@ -35,6 +35,9 @@ class Hook:
     def advance(self, count: int = 1) -> None:
         """Some of those things are done."""
 
+    def worth_keeping(self) -> None:
+        """From here on there is something to keep when a user wants to stop."""
+
     def stop_requested(self) -> bool:
         """True asks the fit to end at the next step and keep what it has."""
         return False
@@ -69,6 +72,10 @@ class Hooks(Hook):
     def advance(self, count: int = 1) -> None:
         for member in self._members:
             member.advance(count)
+
+    def worth_keeping(self) -> None:
+        for member in self._members:
+            member.worth_keeping()
 
     def stop_requested(self) -> bool:
         return any([member.stop_requested() for member in self._members])
@@ -119,6 +126,9 @@ class ProgressHook(Hook):
 
     def advance(self, count: int = 1) -> None:
         self._observer.advance(count)
+
+    def worth_keeping(self) -> None:
+        self._observer.worth_keeping()
 
     def stop_requested(self) -> bool:
         return self._observer.stop_requested()

@@ -106,6 +106,7 @@ class Process:
             stdin=piped if write or feed is not None else subprocess.DEVNULL,
             stdout=piped if read else subprocess.DEVNULL,
             stderr=piped,
+            start_new_session=True,  # Ctrl-C in a terminal is for us alone, who then end it
             env={"SVT_LOG": "1", **os.environ},  # SVT-AV1 tells of all it does unless it is told not to
         )
         self._late = False

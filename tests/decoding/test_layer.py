@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: MIT
+"""Frames above a base layer: what is decoded for a question, and what a damaged or hostile stream gives."""
+
+import pickle
+import random
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from layers import Counted, rewritten, stream_of
+
+import nervcodec
+from nervcodec.base import av1, obu
+from nervcodec.base.check import check_base
+from nervcodec.decoding.pool import Pool
+from nervcodec.errors import ContainerError, NervError
+from nervcodec.evaluation.compare import open_original
+from nervcodec.formats.container import Container
+from nervcodec.formats.header import PlaneFormat
+
+COUNT, HALF = 60, 30
+
+
+@pytest.fixture(params=["layered_nerv", "refined_nerv"])
+def path(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def video(path):
+    with nervcodec.open(path, "cpu", "fp32") as opened:
+        yield opened
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    return Counted(monkeypatch)
+
+
+# ------------------------------------------------------------------ only what is needed
+
+
+def test_only_the_segments_stream_is_decoded_and_only_as_far_as_needed(layered_nerv, counted):
+    with nervcodec.open(layered_nerv, "cpu") as video:
+        video[0]
+        assert counted.since() == (1, 2)  # with the frame after it
+        video[10:20]
+        assert counted.since() == (1, 21)
+        video[HALF]
+        assert counted.since() == (1, 2)
+        video[-1]
+        assert counted.since() == (1, HALF)
+        video[HALF - 1 : HALF + 1]
+        assert counted.since() == (2, HALF + 2)
+        list(video)
+        assert counted.since() == (2, COUNT)
+        video[[3, 4, 5, 5]]
+        assert counted.since() == (1, 7)
+        video[[9, 2]]
+        assert counted.since() == (2, 11 + 4)
+        video.patch(5, 0, 0)
+        assert counted.since() == (1, 7)
+
+
+def test_a_decoder_ends_with_who_asks(layered_nerv, monkeypatch):
+    made, process = [], av1.ffmpeg.Process
+    monkeypatch.setattr(av1.ffmpeg, "Process", lambda *a, **k: made.append(process(*a, **k)) or made[-1])
+    with nervcodec.open(layered_nerv, "cpu") as video:
+        frames = video.frames()
+        next(frames)
+        frames.close()
+        del frames
+    assert len(made) == 1
+    assert made[0]._process.poll() is not None
+
+
+def test_few_frames_are_held(layered_nerv):
+    with nervcodec.open(layered_nerv, "cpu") as video:
+        frames = video.frames()
+        for _ in range(20):
+            next(frames)
+        cursor = frames.gi_frame.f_locals["cursor"]
+        assert len(cursor._kept) == 3
+        frames.close()
+
+
+# ------------------------------------------------------------------ the same frames however they are asked for
+
+
+def test_any_order_gives_the_same_frames(video):
+    whole = video[:]
+    assert whole.shape == (COUNT, 144, 176, 3)
+    numbers = random.Random(1).sample(range(-COUNT, COUNT), 25)
+    for number, frame in zip(numbers, video.frames(numbers), strict=True):
+        assert np.array_equal(frame, whole[number])
+    assert np.array_equal(video[28:33], whole[28:33])
+    assert np.array_equal(video[::-7], whole[::-7])
+    assert np.array_equal(video.frame_at(1.5), whole[44])
+
+
+def test_windows_are_those_of_whole_frames(video):
+    for number in (0, 29, 30, 59):
+        frame = video[number]
+        for row in range(2):
+            for column in range(4):
+                box = video.grid.window(row, column)
+                wanted = frame[box.y : box.y + box.height, box.x : box.x + box.width]
+                assert np.array_equal(video.patch(number, row, column), wanted)
+        for row, column in ((0.5, 1.25), (0.0, 2.9), (1.0, 0.33), (0.77, 1.9)):
+            box = video.grid.window_between(row, column)
+            wanted = frame[box.y : box.y + box.height, box.x : box.x + box.width]
+            assert np.array_equal(video.window_between(number, row, column), wanted)
+
+
+def test_scaled(video):
+    (half,) = video.frames([3], 0.5)
+    assert half.shape == (72, 88, 3)
+    boxes = video[3].reshape(72, 2, 88, 2, 3).mean(axis=(1, 3))
+    assert np.abs(half - boxes).mean() < 3
+    (large,) = video.frames([3], 2.0)
+    assert large.shape == (288, 352, 3)
+    assert np.abs(large.reshape(144, 2, 176, 2, 3).mean(axis=(1, 3)) - video[3]).mean() < 1
+
+
+def test_the_base_alone(layered_nerv, refined_nerv):
+    with nervcodec.open(layered_nerv, "cpu") as plain, nervcodec.open(refined_nerv, "cpu") as more:
+        wanted = [1, 29, 30]
+        for one, other, refined in zip(
+            plain.frames(wanted), more.base_frames(wanted), more.frames(wanted), strict=True
+        ):
+            assert np.array_equal(one, other)
+            assert not np.array_equal(other, refined)
+
+
+def test_an_open_video_is_pickled(video):
+    with pickle.loads(pickle.dumps(video)) as again:
+        assert np.array_equal(again[31], video[31])
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 1 << 30])
+def test_eight_threads_on_one_file(path, limit_bytes):
+    with nervcodec.open(path, "cpu", "fp32", pool=Pool(limit_bytes)) as video:
+        whole = video[:]
+
+        def use(seed):
+            mine = random.Random(seed)
+            for _ in range(2):
+                number = mine.randrange(COUNT)
+                assert np.array_equal(video[number], whole[number])
+                first = mine.randrange(COUNT - 5)
+                for frame, wanted in zip(video.frames(range(first, first + 5)), whole[first:], strict=False):
+                    assert np.array_equal(frame, wanted)
+            return seed
+
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(use, range(8))) == list(range(8))
+
+
+def test_its_quality_is_what_the_header_says(path, carphone):
+    with nervcodec.open(path, "cpu") as video:
+        found = nervcodec.evaluate(path, carphone, device="cpu")
+        base, fit = video.header.base, video.header.fit
+        assert base is not None
+        assert found.psnr_db == pytest.approx(fit.psnr_db, abs=1e-3)
+        assert found.base["psnr"] == pytest.approx(base.psnr_db, abs=1e-3)
+        assert base.psnr_db > 33
+        assert len(list(open_original(video, carphone).frames())) == COUNT
+
+
+# ------------------------------------------------------------------ damaged and hostile streams
+
+
+def other(width=176, height=144, count=HALF, depth=10, crf=40):
+    """A stream of noise."""
+    form, rng = PlaneFormat(depth), np.random.default_rng(0)
+    kind = np.uint8 if depth == 8 else np.uint16
+    sizes = (height, width), *[(-(-height // 2), -(-width // 2))] * 2
+    frames = [
+        av1.Planes(*(rng.integers(300, 700, (1, *size)).astype(kind) >> (10 - depth) for size in sizes))
+        for _ in range(count)
+    ]
+    return av1.encode(frames, form, width, height, av1.Fraction(25), crf, 12)
+
+
+def coded(codec, form):
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=176x144:d=1.2:r=25"]
+    return subprocess.run([*command, "-c:v", codec, "-f", form, "-"], check=True, capture_output=True).stdout
+
+
+def filled(stream):
+    data, frames = bytearray(stream), list(obu.obus(stream))[2:]
+    largest = max(frames, key=lambda unit: unit.end - unit.body)
+    data[largest.body + 8 : largest.end] = b"\xff" * (largest.end - largest.body - 8)
+    return bytes(data)
+
+
+HOSTILE = {
+    "empty": (lambda _: b"", "the AV1 stream is empty"),
+    "garbage": (lambda _: random.Random(0).randbytes(5000), "no unit begins at byte 0"),
+    "zeros": (lambda _: bytes(5000), "no unit begins at byte 0"),
+    "cut": (lambda stream: stream[: len(stream) // 2], "ends within"),
+    "h264": (lambda _: coded("libx264", "h264"), "no unit begins at byte"),
+    "mp4": (lambda _: coded("libx264", "matroska"), "does not begin with a sequence header"),
+    "too few": (lambda _: other(count=HALF - 1), "it holds 29 frames and 30 are expected"),
+    "too many": (lambda _: other(count=HALF + 1), "it holds 31 frames and 30 are expected"),
+    "wrong size": (lambda _: other(width=192), "its frames are 192x144 of 420 with 10 bits, not 176x144"),
+    "wrong depth": (lambda _: other(depth=8), "with 8 bits, not 176x144 of 420 with 10"),
+    "no header": (lambda stream: b"".join(map(bytes, obu.units(stream)[1:])), "does not begin with a sequence header"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_stream_gives_one_line_and_no_frame(layered_nerv, tmp_path, name):
+    made, message = HOSTILE[name]
+    path = rewritten(layered_nerv, tmp_path / "a.nerv", {1: made(stream_of(layered_nerv, 1))})
+    with Container.at(path) as opened, pytest.raises(ContainerError, match=message) as caught:
+        opened.verify()  # checksums are right
+        check_base(opened)
+    assert str(caught.value).startswith(f"{path}: segment 1: ")
+    with nervcodec.open(path, "cpu") as video:
+        assert video[0].shape == (144, 176, 3)  # the other segment is whole
+        with pytest.raises(ContainerError, match=message) as caught:
+            video[HALF]
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_garbage_within_frames_invents_none(layered_nerv, tmp_path):
+    path = rewritten(layered_nerv, tmp_path / "a.nerv", {0: filled(stream_of(layered_nerv))})
+    with nervcodec.open(layered_nerv, "cpu") as video:
+        whole = video[:HALF]
+    given = 0
+    with nervcodec.open(path, "cpu") as video, pytest.raises(ContainerError, match=r"only \d+ of 30 frames"):
+        for frame, wanted in zip(video.frames(range(HALF)), whole, strict=True):
+            assert np.array_equal(frame, wanted)
+            given += 1
+    assert given < HALF
+
+
+@pytest.mark.parametrize("form", [PlaneFormat(8), PlaneFormat(10, "444"), PlaneFormat(10, "422")])
+def test_a_header_that_claims_other_planes(layered_nerv, tmp_path, form):
+    with Container.at(layered_nerv) as opened:
+        base = replace(opened.header.base, planes=form)
+    path = rewritten(layered_nerv, tmp_path / "a.nerv", base=base)
+    for ask in (lambda: check_base(Container.at(path)), lambda: nervcodec.open(path, "cpu")[0]):
+        with pytest.raises(ContainerError, match=f"{path}: .*its frames are 176x144 of 420 with 10 bits, not"):
+            ask()
+
+
+def test_streams_of_two_segments_exchanged_are_still_frames(layered_nerv, tmp_path):
+    """Both are whole, of the right size and number: that no checksum of ours can tell."""
+    path = rewritten(layered_nerv, tmp_path / "a.nerv", {0: stream_of(layered_nerv, 1), 1: stream_of(layered_nerv, 0)})
+    with nervcodec.open(layered_nerv, "cpu") as video, nervcodec.open(path, "cpu") as exchanged:
+        assert np.array_equal(exchanged[HALF], video[0])
+
+
+def test_bits_flipped_at_random(layered_nerv, tmp_path):
+    """Whatever a decoder makes of it: a frame of the right size for each that is asked for, or an error of ours."""
+    stream, rng = stream_of(layered_nerv), random.Random(3)
+    for turn in range(6):
+        data = bytearray(stream)
+        for _ in range(1 + turn):
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path = rewritten(layered_nerv, tmp_path / f"{turn}.nerv", {0: bytes(data)})
+        with nervcodec.open(path, "cpu") as video:
+            try:
+                assert video[:HALF].shape == (HALF, 144, 176, 3)
+            except NervError as error:
+                assert "\n" not in str(error)
+                assert str(path) in str(error)
