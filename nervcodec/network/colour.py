@@ -102,11 +102,11 @@ def _convert(y: Tensor, u: Tensor, v: Tensor, form: PlaneFormat, window: Window 
     planes = [plane.view(torch.int16) if form.depth == 10 else plane for plane in (y, u, v)]
     # Everything is done for an even number of columns that begins at an even one.
     left, right = window.left & ~1, (window.left + window.width + 1) & ~1
-    out = torch.empty(len(y), window.height, 3 * (right - left), dtype=kind, device=y.device)
     rows = max(2, _BAND // (right - left) & ~1) if y.device.type == "cpu" else window.height
     top, bottom = window.top, window.top + window.height
     # What is kept from call to call must be usable in and outside of inference mode.
     with torch.inference_mode(False), torch.no_grad():
+        out = torch.empty(len(y), window.height, 3 * (right - left), dtype=kind, device=y.device)
         for frames in range(len(y)) if y.device.type == "cpu" else (slice(None),):
             some = slice(frames, frames + 1) if isinstance(frames, int) else frames
             first = top
