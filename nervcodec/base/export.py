@@ -11,7 +11,8 @@ import numpy as np
 from nervcodec.base import mux
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import BaseFacts
+from nervcodec.formats.header import BASE, BaseFacts
+from nervcodec.formats.kinds import COPY
 from nervcodec.video.sound import Sound
 
 
@@ -48,8 +49,9 @@ def write_base(opened: Container, path: Path, sound: Sound | None = None) -> int
         ContainerError: there is no base layer, or it is damaged.
         VideoError: the format is none of these, or the place cannot be written.
     """
-    require_base(opened)
-    video = opened.header.video
+    base, video = require_base(opened), opened.header.video
+    if base.kind == COPY:
+        return _write_copied(opened, base, path, sound)
     times, last_s = None, None
     if video.variable_frame_rate:
         times = growing(opened.frame_times(), mux.TICKS_S).tolist()
@@ -61,6 +63,14 @@ def write_base(opened: Container, path: Path, sound: Sound | None = None) -> int
         return mux.write(path, streams, showing, sound)
     except ContainerError as error:
         raise ContainerError(f"{opened.path}: {error}") from None
+
+
+def _write_copied(opened: Container, base: BaseFacts, path: Path, sound: Sound | None) -> int:
+    try:
+        mux.write_copied(path, lambda: opened.pieces(BASE, (0, None)), base.skipped, sound)
+    except ContainerError as error:
+        raise ContainerError(f"{opened.path}: {str(error).removeprefix(f'{opened.path}: ')}") from None
+    return opened.header.video.frame_count
 
 
 def growing(times_s: np.ndarray, ticks_s: int) -> np.ndarray:
