@@ -76,8 +76,8 @@ class Packets:
                 said = process.complaint()
                 raise VideoError(f"{source.path}: its packets cannot go into Matroska as they are ({said}); {_REMEDY}")
         what = f"{source.path}: its packets cannot be read in Matroska; {_REMEDY}"
-        said = ffmpeg.run(["-i", f"file:{file}", "-c", "copy", "-t", "0", "-f", "framecrc", "-"], what)
-        (stream,) = parse_streams(said.decode("utf-8", "replace"))
+        listing = ffmpeg.run(["-i", f"file:{file}", "-c", "copy", "-t", "0", "-f", "framecrc", "-"], what)
+        (stream,) = parse_streams(listing.decode("utf-8", "replace"))
         return cls(file, source, form, stream.codec, stream.size or (source.width, source.height))
 
     def checked(self, wanted: Sequence[bytes], advance: Callable[[], None]) -> BaseFacts:
@@ -136,7 +136,7 @@ class Packets:
 
     @cached_property
     def _clusters(self) -> list[matroska.Cluster]:
-        return list(matroska.clusters(memoryview(np.memmap(self.file, np.uint8, "r"))))
+        return list(matroska.clusters(np.memmap(self.file, np.uint8, "r").data))
 
     def _entries(self, wanted: Sequence[bytes], advance: Callable[[], None]) -> list[tuple[int, int]]:
         """Where decoding may begin, (frame, byte): what was tried and gave the same frames up to the next.
