@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Frames above a base layer: what is decoded for a question, and what a damaged or hostile stream gives."""
 
+import collections
 import pickle
 import random
 import subprocess
@@ -216,9 +217,10 @@ HOSTILE = {
 def test_a_hostile_stream_gives_one_line_and_no_frame(layered_nerv, tmp_path, name):
     made, message = HOSTILE[name]
     path = rewritten(layered_nerv, tmp_path / "a.nerv", {1: made(stream_of(layered_nerv, 1))})
-    with Container.at(path) as opened, pytest.raises(ContainerError, match=message) as caught:
+    with Container.at(path) as opened:
         opened.verify()  # checksums are right
-        check_base(opened)
+        with pytest.raises(ContainerError, match=message) as caught:
+            check_base(opened)
     assert str(caught.value).startswith(f"{path}: segment 1: ")
     with nervcodec.open(path, "cpu") as video:
         assert video[0].shape == (144, 176, 3)  # the other segment is whole
@@ -232,12 +234,11 @@ def test_garbage_within_frames_invents_none(layered_nerv, tmp_path):
     path = rewritten(layered_nerv, tmp_path / "a.nerv", {0: filled(stream_of(layered_nerv))})
     with nervcodec.open(layered_nerv, "cpu") as video:
         whole = video[:HALF]
-    given = 0
+    given = []
     with nervcodec.open(path, "cpu") as video, pytest.raises(ContainerError, match=r"only \d+ of 30 frames"):
-        for frame, wanted in zip(video.frames(range(HALF)), whole, strict=True):
-            assert np.array_equal(frame, wanted)
-            given += 1
-    assert given < HALF
+        collections.deque(map(given.append, video.frames(range(HALF))), 0)
+    assert len(given) < HALF
+    assert all(np.array_equal(frame, wanted) for frame, wanted in zip(given, whole, strict=False))
 
 
 @pytest.mark.parametrize("form", [PlaneFormat(8), PlaneFormat(10, "444"), PlaneFormat(10, "422")])
@@ -265,9 +266,10 @@ def test_bits_flipped_at_random(layered_nerv, tmp_path):
         for _ in range(1 + turn):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path = rewritten(layered_nerv, tmp_path / f"{turn}.nerv", {0: bytes(data)})
+        said = None
         with nervcodec.open(path, "cpu") as video:
             try:
                 assert video[:HALF].shape == (HALF, 144, 176, 3)
             except NervError as error:
-                assert "\n" not in str(error)
-                assert str(path) in str(error)
+                said = str(error)
+        assert said is None or (str(path) in said and "\n" not in said)
