@@ -54,10 +54,8 @@ def encode(
     arguments += ["-svtav1-params", f"crf={crf:g}", "-f", "obu", "-"]  # ffmpeg's own option knows no quarters
     stream = io.BytesIO()
     with ffmpeg.Process(arguments, write=True, read=True) as process:
-        copying = Copying(process, stream)
-        copying.start()
-        count, status = pump(_padded(frames, form, wide, high), process)
-        copying.join()
+        with Copying(process, stream):
+            count, status = pump(_padded(frames, form, wide, high), process)
         if status:
             raise VideoError(_refusal(process, "encode AV1", ENCODER) or f"SVT-AV1 refused ({process.complaint()})")
     coded = obu.stripped(stream.getvalue())

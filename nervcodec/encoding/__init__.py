@@ -87,10 +87,12 @@ def _fit_in_order(plan: Plan, checkpoint: CheckpointFile, observer: Observer) ->
     if done:
         observer.worth_keeping()
     material = segments(plan, len(done))
-    for index, (pixels, planes) in enumerate(material, len(done)):
+    for pixels, planes in material:
+        index, frames = len(done), len(pixels)
         task, seconds = prepare(plan, pixels, planes, first, index, observer)
+        del pixels, planes  # so that no more than one segment is in memory
         embed_s += seconds
-        if planes is None:
+        if task.base is None:
             observer.worth_keeping()
         hooks = Hooks([_progress(task, observer), *_log(plan, index), CheckpointHook(checkpoint)])
         segment = fit_segment(task, hooks, checkpoint.current.trainer)
@@ -100,7 +102,8 @@ def _fit_in_order(plan: Plan, checkpoint: CheckpointFile, observer: Observer) ->
             plan = plan.on_cpu()
         done.append(segment)
         checkpoint.finish_segment(segment.to_facts())
-        first += len(pixels)
+        first += frames
+        del task
         observer.worth_keeping()
         if not segment.complete:
             break

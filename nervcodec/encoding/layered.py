@@ -99,7 +99,6 @@ class _Layer:
         self.geometry = task.network.geometry
         self.fitted = np.flatnonzero(task.data.is_fitted)
         self.may_stop = bool(task.index)  # there is something to keep
-        self._last: Coded | None = None  # of a search for a PSNR
 
     @property
     def limit(self) -> float | None:
@@ -148,18 +147,14 @@ class _Layer:
         crf, stream = Search(self._attempt, aim, over_is_worse).run(self.base.crf)
         if self.limit is not None:
             self._require_room(len(stream), head, crf)
-        if self._last is None or self._last.crf != crf:
-            return self._decoded(stream, crf)
-        return self._last
+        return self._decoded(stream, crf)
 
     def _attempt(self, crf: float) -> tuple[bytes, float]:
         """A stream at a quality and what a search looks at: the logarithm of its bytes, or its PSNR in dB."""
         stream = self._stream(crf, self.base.preset)
         if self.limit is not None:
             return stream, math.log(len(stream))
-        self._last = None  # at most one is in memory
-        self._last = self._decoded(stream, crf)
-        return stream, float(self._last.psnr_db[self.fitted].mean())
+        return stream, float(self._quality(stream)[self.fitted].mean())
 
     def _require_room(self, size: int, head: Head | None, crf: float) -> None:
         room = max(self.room(head), 0)
@@ -185,9 +180,23 @@ class _Layer:
             yield to_base(self.base.planes.frames(slice(number, number + 1)), self.base.form, DEPTH)
             self.hooks.advance()
 
-    def _decoded(self, stream: bytes, crf: float) -> Coded:
+    def _samples(self, stream: bytes) -> Iterator[Planes]:
+        """The frames of a stream, one after the other."""
         geometry = self.geometry
-        frames = av1.decode(stream, self.format, geometry.width, geometry.height, geometry.frames)
+        return av1.decode(stream, self.format, geometry.width, geometry.height, geometry.frames)
+
+    def _quality(self, stream: bytes) -> np.ndarray:
+        """``(N,)`` dB of each frame of a stream, of which one at a time is in memory."""
+        config = RefinerConfig(self.geometry)
+        return np.concatenate(
+            [
+                quality_of(self.task, config, {}, frame, self.format, range(number, number + 1))
+                for number, frame in enumerate(self._samples(stream))
+            ]
+        )
+
+    def _decoded(self, stream: bytes, crf: float) -> Coded:
+        geometry, frames = self.geometry, self._samples(stream)
         planes = joined(frames, geometry.frames)
         for _ in frames:  # what comes after the last is an error, found where the end is looked for
             continue
@@ -229,6 +238,6 @@ class _Layer:
                 stream = self._stream(crf, _PROBE_PRESET, "Probing the base")
             except Stopped:
                 return _USUAL_SLOPE  # the fit will end at once, too
-            trials.append((math.log(len(stream)), float(self._decoded(stream, crf).psnr_db.mean())))
+            trials.append((math.log(len(stream)), float(self._quality(stream).mean())))
         (small, low), (large, high) = trials
         return (high - low) / (large - small) if large > small and high > low else _USUAL_SLOPE

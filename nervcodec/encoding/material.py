@@ -10,6 +10,7 @@ import numpy as np
 
 from nervcodec.decoding.pixels import frames_of
 from nervcodec.encoding.plan import Plan
+from nervcodec.formats.header import PlaneFormat
 from nervcodec.video.planes import Planes, read_planes
 from nervcodec.video.reader import read_frames, read_segment
 
@@ -34,8 +35,11 @@ def segments(plan: Plan, done: int) -> Generator[tuple[np.ndarray, Planes | None
     with contextlib.closing(read_planes(plan.info, plan.wanted.source, plan.planes)) as samples:
         _skip(samples, skipped)
         for count in lengths:
-            planes = joined(samples, count)
-            yield frames_of(planes, plan.planes), planes
+            yield _with_frames(joined(samples, count), plan.planes)  # and none is held while the next is read
+
+
+def _with_frames(planes: Planes, form: PlaneFormat) -> tuple[np.ndarray, Planes]:
+    return frames_of(planes, form), planes
 
 
 def _skip(frames: Iterator[object], count: int) -> None:

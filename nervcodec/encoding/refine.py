@@ -15,7 +15,7 @@ from nervcodec.base.convert import base_format, to_base
 from nervcodec.device import choose
 from nervcodec.encoding.material import joined
 from nervcodec.encoding.measure import measure
-from nervcodec.encoding.segment import SegmentTask
+from nervcodec.encoding.segment import BaseTask, SegmentTask
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.rate_control import coded_to
@@ -98,12 +98,11 @@ def _refined(
     # A bit costs in the loss, the logarithm of the squared error, what it would bring the base's own stream.
     price = math.log(10) / 10 * slope * parameter_count(config) / (8 * len(base.stream))
     fit = replace(task.fit, rate_weight=price, lr=task.fit.lr or sizing.REFINER_LR)
-    depth, frames = task.base.form.depth, len(task.data.frames)
-    source = (to_base(task.base.planes.frames(slice(i, i + 1)), task.base.form, depth) for i in range(frames))
+    depth = task.base.form.depth
     data = SegmentData(
         task.data.frames,
         fitted=task.data.fitted,
-        base=BaseData(base.planes, form, joined(source, frames), base_format(task.base.form, depth)),
+        base=BaseData(base.planes, form, _source(task.base), base_format(task.base.form, depth)),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fit.seed + task.index)
@@ -118,9 +117,31 @@ def _refined(
     return Refined(config, tensors, psnr_db, bitstream.encode(tensors).size, result.steps, result.complete)
 
 
+def _source(base: BaseTask) -> Planes:
+    """Samples of all frames in 4:2:0, with the bits they have; not copied where they are so already."""
+    frames, depth = len(base.planes.y), base.form.depth
+    if base_format(base.form, depth) == base.form:
+        return base.planes
+    return joined((to_base(base.planes.frames(slice(i, i + 1)), base.form, depth) for i in range(frames)), frames)
+
+
 def quality_of(
-    task: SegmentTask, config: RefinerConfig, weights: dict[str, np.ndarray], planes: Planes, form: PlaneFormat
+    task: SegmentTask,
+    config: RefinerConfig,
+    weights: dict[str, np.ndarray],
+    planes: Planes,
+    form: PlaneFormat,
+    numbers: range | None = None,
 ) -> np.ndarray:
-    """``(N,)`` dB of each frame of a segment, as a decoder will give it: of a base alone, or with a network."""
-    numbers = np.arange(len(task.data.frames))
-    return measure(config, weights, task.data.frames, numbers, task.hardware, BaseFrames.of(planes, form))
+    """Decibels of frames of a segment, as a decoder will give them: of a base alone, or with a network.
+
+    Args:
+        task: of the segment.
+        config, weights: of the network.
+        planes: of the base's frames that are looked at.
+        form: what they stand for.
+        numbers: of those frames, one after the other; None for all.
+    """
+    numbers = range(len(task.data.frames)) if numbers is None else numbers
+    pixels, base = task.data.frames[numbers.start : numbers.stop], BaseFrames.of(planes, form, numbers.start)
+    return measure(config, weights, pixels, np.array(numbers), task.hardware, base)

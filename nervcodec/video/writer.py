@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
@@ -108,10 +109,8 @@ def write_y4m(
     aspect = f"setsar={sample_aspect_ratio.numerator}/{sample_aspect_ratio.denominator}"
     output = ["-vf", aspect, "-pix_fmt", "yuv444p", "-strict", "-1", "-f", "yuv4mpegpipe", "-"]
     with ffmpeg.Process([*_raw_input(width, height, rate), *output], write=True, read=True) as process:
-        copying = Copying(process, stream)
-        copying.start()
-        count, status = pump(frames, process)
-        copying.join()
+        with Copying(process, stream) as copying:
+            count, status = pump(frames, process)
         if isinstance(copying.error, BrokenPipeError):
             raise copying.error
         if copying.error is not None:
@@ -124,6 +123,9 @@ def write_y4m(
 class Copying(threading.Thread):
     """Copies what ffmpeg writes to a stream; ends ffmpeg where the stream takes no more.
 
+    Its ``with`` block lasts until all is copied, or ends ffmpeg where it is left by an error: nothing reads from a
+    pipe that is closed.
+
     Attributes:
         error: what went wrong with the stream, or None.
     """
@@ -132,6 +134,17 @@ class Copying(threading.Thread):
         super().__init__(daemon=True)
         self._process, self._stream = process, stream
         self.error: OSError | None = None
+
+    def __enter__(self) -> Copying:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._process.end()
+        self.join()
 
     def run(self) -> None:
         try:

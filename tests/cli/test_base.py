@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: MIT
+"""Files with a base layer by the real command: what each prints, writes and leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from layers import rewritten, stream_of
+from PIL import Image
+
+import nervcodec
+from nervcodec.formats.container import Container
+
+NERV = str(Path(sys.executable).with_name("nervcodec"))
+
+
+@pytest.fixture(scope="module")
+def searched(carphone, tmp_path_factory):
+    """One second with embeddings."""
+    out = tmp_path_factory.mktemp("searched") / "a.nerv"
+    nervcodec.encode(carphone, out, base="av1", crf=45, duration_s=1.0, encoder="offline")
+    return out
+
+
+def helper(tmp_path, cases):
+    """An ffmpeg that does something else where its arguments hold a word."""
+    path = tmp_path / "helper"
+    text = "".join(f'case "$*" in *{word}*) {does};; esac\n' for word, does in cases.items())
+    path.write_text(f'#!/bin/sh\n{text}exec {imageio_ffmpeg.get_ffmpeg_exe()} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def lacks(kind, name):
+    return f"echo \"[vost#0:0 @ 0x55] Unknown {kind} '{name}'\" >&2; exit 8"
+
+
+# ------------------------------------------------------------------ what is said
+
+
+def test_encode_and_info_and_verify(carphone, run, tmp_path):
+    result = run(
+        "encode", carphone, "-o", "a.nerv", "--base", "av1", "--duration", "0.5s", "--encoder", "none", "--json"
+    )
+    assert result.returncode == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert said["base"]["psnr"] == pytest.approx(said["psnr"], abs=1e-3)
+    assert (said["base"]["network_bytes"], said["base"]["worth"]) == (0, None)
+    facts = json.loads(run("info", "a.nerv", "--json").stdout)
+    assert facts["bytes_by_part"]["base"] == said["base"]["bytes"]
+    assert facts["base"]["kind"] == "av1"
+    assert "10 bit 420, crf 35, " in run("info", "a.nerv").stdout
+    assert "whole (1 tensors, 15 frames)" in run("verify", "a.nerv").stdout
+
+
+def test_ranges(layered_nerv, run, tmp_path):
+    whole = nervcodec.open(layered_nerv, "cpu")[:]
+    for asked, numbers in (("10:20:3", range(10, 20, 3)), ("0.9s:1.1s", range(27, 33)), ("59", [59])):
+        folder = tmp_path / asked.replace(":", "_")
+        result = run("decode", layered_nerv, "--frames", asked, "-o", folder, "-q")
+        assert result.returncode == 0, result.stderr
+        assert sorted(p.name for p in folder.iterdir()) == [f"frame_{number:05d}.png" for number in numbers]
+        for number in numbers:
+            with Image.open(folder / f"frame_{number:05d}.png") as image:
+                assert np.array_equal(np.array(image), whole[number])
+
+
+def test_a_scaled_patch_as_a_video(refined_nerv, run, tmp_path):
+    result = run("decode", refined_nerv, "--patch", "1,2", "--scale", "2", "-o", "a.mp4", "-q")
+    assert result.returncode == 0, result.stderr
+    info = nervcodec.video.source.scan(tmp_path / "a.mp4")
+    assert (info.width, info.height, info.frame_count) == (88, 144, 60)
+
+
+def test_eval_with_a_row_for_the_base_alone(refined_nerv, carphone, run, tmp_path):
+    arguments = ("--per-frame", "a.csv", "--report", "a.html", "--against", "x264")
+    result = run("eval", refined_nerv, carphone, *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "base" in result.stdout
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 61
+    assert "base" in (tmp_path / "a.html").read_text()
+    said = json.loads(run("eval", refined_nerv, carphone, "--json").stdout)
+    assert said["base"]["psnr"] == pytest.approx(said["psnr"], abs=0.5)
+    assert said["base"]["bytes"] == sum(len(stream_of(refined_nerv, number)) for number in range(2))
+
+
+REFUSED = [
+    (["--crf", "30"], "--crf has no effect with --base none"),
+    (["--base", "av1", "--crf", "30.1"], "lies between two of its steps"),
+    (["--base", "av1", "--crf", "30", "--size", "30KB"], "choose one of --crf and --size"),
+    (["--base", "av1", "--loss", "l1"], "--loss has no effect with --base av1"),
+    (["--base", "av1", "--parameters", "5000"], "--parameters has no effect with --base av1"),
+    (["--base", "av1", "--lr", "1"], "--lr has no effect with --base av1 where no --time or --epochs asks for"),
+    (["--base", "av1", "--log-dir", "logs"], "--log-dir has no effect with --base av1 where"),
+    (["--base", "av1", "--psnr", "30", "--epochs", "3"], "--epochs has no effect with --base av1 and --psnr"),
+    (["--base", "copy", "--batch-size", "3"], "--batch-size has no effect with --base copy"),
+    (["--base", "av1", "--embed", "pe_1.25_80"], "--base av1 is for --embed grid"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=lambda value: " ".join(value))
+def test_settings_without_effect_are_refused(carphone, run, tmp_path, arguments, message):
+    result = run("encode", carphone, "-o", "a.nerv", "--encoder", "none", *arguments)
+    assert result.returncode in (1, 2)
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------ what is not needed
+
+
+def test_search_never_starts_ffmpeg(searched, run, tmp_path):
+    path = tmp_path / "none"
+    result = run("search", "a man", searched, "--min-score", "-2", "--json", IMAGEIO_FFMPEG_EXE=str(path))
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)
+    assert result.stdout == run("search", "a man", searched, "--min-score", "-2", "--json").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "never"),
+    [
+        (["info"], ["torch"]),
+        (["verify"], ["torch"]),
+        (["decode", "-q", "--frames", "3", "-o", "out"], ["open_clip", "nervcodec.fitting.loop", "nervcodec.encoding"]),
+    ],
+    ids=["info", "verify", "decode"],
+)
+def test_what_is_not_imported(searched, tmp_path, arguments, never):
+    code = (
+        "import sys, nervcodec.cli.main as m\n"
+        "try:\n    m.main()\n"
+        f"finally:\n    print('FOUND', [name for name in {never} if name in sys.modules], file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, arguments[0], str(searched), *arguments[1:]]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "FOUND []" in result.stderr
+
+
+# ------------------------------------------------------------------ damage
+
+
+def test_verify_and_decode_of_a_hostile_stream(layered_nerv, run, tmp_path):
+    path = rewritten(layered_nerv, tmp_path / "a.nerv", {1: b"\x12\x00" * 300})
+    result = run("verify", path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"nervcodec: {path}: segment 1: the AV1 stream is empty\n"
+    for arguments in (["-o", "a.mp4"], ["-o", "-"], ["--frames", "40:50", "-o", "png"]):
+        result = run("decode", path, "-q", *arguments, binary=True)
+        assert result.returncode == 1
+        assert result.stderr.decode() == f"nervcodec: {path}: the AV1 stream is empty\n"
+    assert not (tmp_path / "a.mp4").exists()
+    assert list(tmp_path.glob("png/*.png")) == []
+    assert [p for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_decoder_that_ends_early_writes_no_video(layered_nerv, run, tmp_path):
+    """As many frames as are there for one that gives half of them."""
+    exe = helper(tmp_path, {"libdav1d": f'{imageio_ffmpeg.get_ffmpeg_exe()} "$@" | head -c 400000; exit 0'})
+    result = run("decode", layered_nerv, "-q", "-o", "a.mp4", IMAGEIO_FFMPEG_EXE=exe)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"nervcodec: {layered_nerv}: the AV1 stream is damaged: only 5 of 30 frames")
+    assert len(result.stderr.splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["helper"]
+
+
+def test_an_ffmpeg_that_lacks(carphone, layered_nerv, run, tmp_path):
+    exe = helper(tmp_path, {"libsvtav1": lacks("encoder", "libsvtav1")})
+    arguments = ("-o", "a.nerv", "--base", "av1", "--encoder", "none", "-q")
+    result = run("encode", carphone, *arguments, IMAGEIO_FFMPEG_EXE=exe)
+    assert result.returncode == 1
+    assert "cannot encode AV1: it has no libsvtav1; name one that has it in IMAGEIO_FFMPEG_EXE" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    words = {name: lacks("decoder", name) for name in ("libdav1d", "libaom-av1")}
+    exe = helper(tmp_path, words)
+    result = run("decode", layered_nerv, "-q", "-o", "a.mp4", IMAGEIO_FFMPEG_EXE=exe)
+    assert result.returncode == 1
+    assert "cannot decode AV1: it has no libdav1d; name one" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["helper"]
+
+
+# ------------------------------------------------------------------ Ctrl-C
+
+
+def interrupted(tmp_path, arguments, after, exe=None, seconds=0.3):
+    """A command that gets Ctrl-C as a terminal sends it, to all its processes, some time after it said something."""
+    env = {**os.environ, **({"IMAGEIO_FFMPEG_EXE": exe} if exe else {})}
+    process = subprocess.Popen(
+        [NERV, *map(str, arguments)],
+        cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    heard = []
+    while (line := process.stderr.readline()) and sum(after in one for one in [*heard, line]) < heard.count("") + 1:
+        heard.append(line)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    out, rest = process.communicate(timeout=100)
+    return process.returncode, out, "".join([*heard, line, rest])
+
+
+SLOWLY = "sleep 1.5"  # before the encoder begins
+
+
+def test_ctrl_c_in_the_first_segment_leaves_nothing(carphone, tmp_path):
+    exe = helper(tmp_path, {"libsvtav1": SLOWLY})
+    arguments = ["encode", carphone, "-o", "a.nerv", "--base", "av1", "--encoder", "none"]
+    status, _, err = interrupted(tmp_path, arguments, "Coding the base", exe)
+    assert status == 130, err
+    assert "interrupted" in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["helper"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_later_segment_keeps_what_is_whole(carphone, tmp_path):
+    # The second segment never ends by itself: its frames are told by a file that the first leaves.
+    exe = helper(tmp_path, {"libsvtav1": f"if [ -e {tmp_path}/once ]; then sleep 3; fi; touch {tmp_path}/once"})
+    arguments = ["encode", carphone, "-o", "a.nerv", "--base", "av1", "--encoder", "none", "--segment", "30f"]
+    process = subprocess.Popen(
+        [NERV, *map(str, arguments)], cwd=tmp_path, env={**os.environ, "IMAGEIO_FFMPEG_EXE": exe},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    heard = ""
+    while heard.count("Coding the base") < 2:
+        heard += process.stderr.readline()
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 130, err
+    assert "stopping" in err
+    with Container.at(tmp_path / "a.nerv") as opened:
+        opened.verify()
+        assert opened.header.video.frame_count == 30
+        assert not opened.header.fit.complete
+    assert nervcodec.open(tmp_path / "a.nerv", "cpu")[:].shape == (30, 144, 176, 3)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_fit_keeps_the_base(carphone, tmp_path):
+    arguments = ["encode", carphone, "-o", "a.nerv", "--base", "av1", "--encoder", "none", "--time", "60s"]
+    status, out, err = interrupted(tmp_path, arguments, "Fitting", seconds=1.0)
+    assert status == 130, err
+    assert "base" in out
+    with nervcodec.open(tmp_path / "a.nerv", "cpu") as video:
+        assert len(video) == 120
+        assert not video.header.fit.complete
+        assert video.header.fit.psnr_db >= video.header.base.psnr_db - 1e-3
+
+
+@pytest.mark.slow
+def test_killed_in_the_fit_and_resumed(carphone, tmp_path):
+    """The base is coded again, to the same bytes, and the fit goes on."""
+    settings = {"base": "av1", "crf": 45, "duration_s": 1.0, "epochs": 60, "encoder": "none"}
+    code = (
+        "import sys, nervcodec\nfrom nervcodec.fitting import checkpoint\n"
+        "checkpoint.EVERY_S = checkpoint.FIRST_S = 0.2\n"
+        f"nervcodec.encode(sys.argv[1], sys.argv[2], **{settings})"
+    )
+    out, checkpoint = tmp_path / "a.nerv", tmp_path / "a.nerv.resume"
+    child = subprocess.Popen([sys.executable, "-c", code, str(carphone), str(out)])
+    deadline = time.monotonic() + 100
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert checkpoint.exists()
+    assert not out.exists()
+    resumed = nervcodec.encode(carphone, out, **settings, resume=True)
+    whole = nervcodec.encode(carphone, tmp_path / "whole.nerv", **settings)
+    assert resumed.steps == whole.steps
+    assert resumed.psnr_db == pytest.approx(whole.psnr_db, abs=0.02)
+    assert stream_of(out) == stream_of(tmp_path / "whole.nerv")
+    assert not checkpoint.exists()

@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: MIT
+"""Segments with a base layer: sources of every kind, goals, a network that is kept or not, stops and resumption."""
+
+import copy
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import nervcodec
+from nervcodec.base import av1
+from nervcodec.device import Hardware
+from nervcodec.encoding import fit_segment, layered, refine
+from nervcodec.encoding.segment import EncodedSegment
+from nervcodec.errors import ConfigError, VideoError
+from nervcodec.events import Observer
+from nervcodec.fitting import loop
+from nervcodec.fitting.hooks import Hook
+from nervcodec.formats.container import Container
+
+QUICK = {"base": "av1", "encoder": "none", "device": "cpu", "precision": "fp32"}
+
+
+class Notes(Observer):
+    def __init__(self):
+        self.notes, self.stages, self.kept = [], [], False
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def stage(self, name, total=None):
+        self.stages.append(name)
+
+    def worth_keeping(self):
+        self.kept = True
+
+
+# ------------------------------------------------------------------ sources
+
+SOURCES = {
+    "odd": ("scale=177:131,format=yuv420p", 12, "ffv1"),
+    "one frame": ("scale=80:64,format=yuv420p", 1, "ffv1"),
+    "one pixel": ("scale=1:1,format=yuv444p", 3, "ffv1"),
+    "two pixels": ("scale=2:1,format=yuv444p", 3, "ffv1"),
+    "10 bit": ("scale=98:66,format=yuv420p10le", 6, "ffv1"),
+    "4:4:4": ("scale=97:65,format=yuv444p", 6, "ffv1"),
+    "4:2:2, 10 bit": ("scale=97:65,format=yuv422p10le", 6, "ffv1"),
+    "12 bit": ("scale=97:65,format=yuv444p12le", 6, "ffv1"),
+    "rgb": ("scale=97:65,format=gbrp", 6, "ffv1"),
+    "grey": ("scale=97:65,format=gray", 6, "ffv1"),
+    "full range": ("scale=98:66,format=yuvj420p", 6, "libx264"),
+    "709": ("scale=98:66:out_color_matrix=bt709,format=yuv420p,setparams=colorspace=bt709", 6, "ffv1"),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_sources(name, ffmpeg, tmp_path):
+    """Decoded as they were measured, by a fresh reader of the original."""
+    filters, count, codec = SOURCES[name]
+    clip, out = tmp_path / "clip.mkv", tmp_path / "a.nerv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=354x262:r=25", "-frames:v", count, "-vf", filters, "-c:v", codec, clip)
+    patches = (1, 1) if "pixel" in name else (2, 4)
+    report = nervcodec.encode(clip, out, crf=20, patches=patches, **QUICK)
+    found = nervcodec.evaluate(out, clip, device="cpu")
+    assert found.psnr_db == pytest.approx(report.psnr_db, abs=1e-3)
+    assert found.base["psnr"] == pytest.approx(report.psnr_db, abs=1e-3)
+    assert report.psnr_db > (10 if name in ("two pixels", "rgb", "4:4:4", "12 bit") else 28)  # halved chroma
+    with nervcodec.open(out, "cpu") as video:
+        assert video[:].shape == (count, video.header.video.height, video.header.video.width, 3)
+        assert video.header.base.planes.full_range == (name in ("grey", "full range"))
+        assert video.header.base.planes.matrix == (1 if name in ("rgb", "709") else 2)
+
+
+def test_a_folder_of_images(ffmpeg, tmp_path):
+    folder, out = tmp_path / "images", tmp_path / "a.nerv"
+    folder.mkdir()
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=98x66", "-frames:v", 5, folder / "%03d.png")
+    report = nervcodec.encode(folder, out, **QUICK)
+    assert report.frames == 5
+    assert nervcodec.evaluate(out, folder, device="cpu").psnr_db == pytest.approx(report.psnr_db, abs=1e-3)
+
+
+def test_part_of_a_rotated_clip_with_sound_and_times_of_its_own(ffmpeg, tmp_path):
+    flat, clip, out = tmp_path / "flat.mp4", tmp_path / "clip.mp4", tmp_path / "a.nerv"
+    times = "setpts='if(lt(N,30),N,30+(N-30)*3)/25/TB'"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=160x128:d=2", "-f", "lavfi", "-i", "sine=d=4", "-vf", times,
+           "-fps_mode", "vfr", "-pix_fmt", "yuv420p", "-c:v", "libx264", "-c:a", "aac", flat)  # fmt: skip
+    ffmpeg("-display_rotation", 90, "-i", flat, "-c", "copy", clip)
+    report = nervcodec.encode(clip, out, start_s=0.4, duration_s=2.0, crop=(100, 90), segment="20f", **QUICK)
+    with nervcodec.open(out, "cpu") as video:
+        facts = video.header.video
+        assert (facts.height, facts.width, facts.variable_frame_rate) == (100, 90, True)
+        assert len(video.header.segments) == 2
+        assert video.sound() is not None
+        assert len(np.unique(np.diff(video.frame_times_s).round(3))) > 1
+    assert nervcodec.evaluate(out, clip, device="cpu").psnr_db == pytest.approx(report.psnr_db, abs=1e-3)
+
+
+def test_frames_that_were_held_out(carphone, tmp_path):
+    out = tmp_path / "a.nerv"
+    report = nervcodec.encode(carphone, out, duration_s=0.5, split="6_6_10", **QUICK)
+    assert report.held_out_psnr_db == pytest.approx(report.psnr_db, abs=3)
+    found = nervcodec.evaluate(out, carphone, device="cpu")
+    assert np.mean([row.psnr_db for row in found.per_frame if row.role == "train"]) == pytest.approx(
+        report.psnr_db, abs=1e-3
+    )
+
+
+# ------------------------------------------------------------------ goals
+
+CLIP = {"duration_s": 1.0, **QUICK}
+
+
+@pytest.mark.parametrize("more", [{"size_bytes": 6000}, {"bpp": 0.5}], ids=str)
+@pytest.mark.parametrize("segment", ["10s", "15f"])
+def test_sizes(carphone, tmp_path, more, segment):
+    report = nervcodec.encode(carphone, tmp_path / "a.nerv", **CLIP, **more, segment=segment)
+    wanted = more.get("size_bytes") or more["bpp"] * report.frames * 176 * 144 / 8
+    assert 0.95 <= report.size_bytes / wanted <= 1
+
+
+@pytest.mark.parametrize("wanted", [29.0, 35.0, 43.0])
+def test_qualities(carphone, tmp_path, wanted):
+    observer = Notes()
+    report = nervcodec.encode(carphone, tmp_path / "a.nerv", **CLIP, psnr_db=wanted, observer=observer)
+    assert wanted <= report.psnr_db <= wanted + 0.3
+    assert observer.notes == []
+    assert observer.stages.count("Coding the base") <= 4
+
+
+class Sure:
+    """Stands for a real encoder: embeddings at once, about a mean."""
+
+    name, dimension = "offline", 48
+
+    def embed_images(self, images):
+        rng = np.random.default_rng(len(images))
+        vectors = rng.normal(size=(len(images), 48)) + 2
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("more", [{"size_bytes": 12_000}, {"size_bytes": 40_000, "segment": "15f"}, {"psnr_db": 35.0}])
+def test_goals_with_embeddings_inside(carphone, tmp_path, monkeypatch, more):
+    monkeypatch.setattr("nervcodec.encoding.plan.resolve", lambda *_: Sure())
+    settings = {**CLIP, "encoder": "offline", **more}
+    report = nervcodec.encode(carphone, tmp_path / "a.nerv", **settings)
+    if "size_bytes" in more:
+        assert 0.95 <= report.size_bytes / more["size_bytes"] <= 1
+    else:
+        assert 35.0 <= report.psnr_db <= 35.3
+    with nervcodec.open(tmp_path / "a.nerv", "cpu") as video:
+        assert video.embeddings().shape == (report.frames, 8, 48)
+
+
+def test_what_cannot_be_met_is_said(carphone, tmp_path):
+    out = tmp_path / "a.nerv"
+    with pytest.raises(ConfigError, match=r"^300 bytes are too few for this video; ask for 2,000 or more$"):
+        nervcodec.encode(carphone, out, **CLIP, size_bytes=300)
+    message = r"leaves \d+ bytes for the base layer, and it takes [\d,]+ at crf 70; ask for more, or --scale"
+    with pytest.raises(ConfigError, match=message):
+        nervcodec.encode(carphone, out, **CLIP, size_bytes=1500)
+    assert not out.exists()
+    for more, said in (
+        ({"size_bytes": 50e6}, r"[\d,]+ bytes are as near to the 50,000,000 asked for as the base layer comes"),
+        ({"psnr_db": 5.0}, r"[\d.]+ dB is as near to the 5 asked for"),
+        ({"psnr_db": 90.0}, r"[\d.]+ dB is as near to the 90 asked for"),
+    ):
+        observer = Notes()
+        nervcodec.encode(carphone, out, **CLIP, **more, observer=observer, force=True)
+        assert any(re.match(said, note) for note in observer.notes)
+
+
+# ------------------------------------------------------------------ the network
+
+
+def task_of(carphone, monkeypatch, index=0, **settings):
+    """The task of a segment, as an encode makes it."""
+    taken = []
+
+    def take(task, hooks=None, resumed=None):
+        taken.append(task)
+        raise ConfigError("taken")
+
+    monkeypatch.setattr("nervcodec.encoding.fit_segment", take)
+    with pytest.raises(ConfigError, match="taken"):
+        nervcodec.encode(carphone, "never.nerv", **{**CLIP, "duration_s": 0.5, **settings})
+    return replace(taken[0], index=index)
+
+
+def test_a_file_is_never_worse_than_its_base_alone(carphone, tmp_path):
+    alone = nervcodec.encode(carphone, tmp_path / "a.nerv", **CLIP, crf=45)
+    report = nervcodec.encode(carphone, tmp_path / "b.nerv", **CLIP, crf=45, epochs=2)
+    assert report.base is not None
+    assert report.steps
+    assert report.base.psnr_db == pytest.approx(alone.psnr_db, abs=1e-6)
+    assert report.psnr_db >= alone.psnr_db
+    if report.base.network_bytes:
+        assert report.base.worth > report.base.network_bytes / report.base.size_bytes
+    else:
+        assert report.base.left_out_bytes
+        assert report.size_bytes == alone.size_bytes
+        assert report.psnr_db == report.base.psnr_db
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_size_is_met_with_a_network_or_without(carphone, tmp_path, monkeypatch, kept):
+    monkeypatch.setattr(layered._Layer, "earns", lambda *_: kept)
+    report = nervcodec.encode(carphone, tmp_path / "a.nerv", **CLIP, size_bytes=40_000, epochs=1)
+    assert bool(report.base.network_bytes) == kept
+    assert report.size_bytes >= 0.95 * 40_000
+    if not kept:
+        assert report.size_bytes <= 40_000
+
+
+def test_one_seed_gives_one_file(carphone, tmp_path):
+    blobs = []
+    for name in "ab":
+        nervcodec.encode(carphone, tmp_path / f"{name}.nerv", **{**CLIP, "duration_s": 0.3}, epochs=1, seed=3)
+        with Container.at(tmp_path / f"{name}.nerv") as opened:
+            blobs.append({n: opened.array(n).tobytes() for n in opened.header.tensors})
+    assert blobs[0] == blobs[1]
+
+
+def test_a_gpu_too_small_hands_over_to_the_cpu(carphone, monkeypatch):
+    run, said = loop.Loop.run, []
+
+    def too_small(self):
+        if self.state.hardware.precision == "bf16":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return run(self)
+
+    monkeypatch.setattr(loop.Loop, "run", too_small)
+    monkeypatch.setattr(Hook, "note", lambda _self, text: said.append(text))
+    task = replace(task_of(carphone, monkeypatch, epochs=1), hardware=Hardware("cpu", "bf16"), precision="fp32")
+    assert fit_segment(task).fell_back
+    assert said == ["the GPU's memory does not hold this fit at any batch size; it goes on on the CPU"]
+
+
+# ------------------------------------------------------------------ stops, checkpoints
+
+
+class StopAt(Hook):
+    """Wants to stop once a kind of work has begun."""
+
+    def __init__(self, stage):
+        self.stage_wanted, self.stopped, self.kept = stage, False, False
+
+    def stage(self, name, total=None):
+        self.stopped |= name == self.stage_wanted
+
+    def worth_keeping(self):
+        self.kept = True
+
+    def stop_requested(self):
+        return self.stopped
+
+
+@pytest.mark.parametrize("stage", ["Coding the base", "Probing the base", "Fitting"])
+def test_a_wish_to_stop(carphone, monkeypatch, stage):
+    """The first segment is coded whatever happens; a later one is given up until it is."""
+    for index in (0, 1):
+        hook = StopAt(stage)
+        segment = fit_segment(task_of(carphone, monkeypatch, index, epochs=400), hook)
+        monkeypatch.undo()
+        if index and stage == "Coding the base":
+            assert segment is None
+            assert not hook.kept
+            continue
+        assert hook.kept
+        assert not segment.complete
+        assert segment.steps < 400
+        assert len(segment.base.stream) > 1000
+
+
+def test_an_observer_that_wants_to_stop_from_the_first(carphone, tmp_path):
+    observer = Notes()
+    observer.stop_requested = lambda: True
+    report = nervcodec.encode(carphone, tmp_path / "a.nerv", **CLIP, segment="15f", observer=observer)
+    assert (report.complete, report.frames) == (False, 15)
+    with nervcodec.open(tmp_path / "a.nerv", "cpu") as video:
+        assert video[:].shape == (15, 144, 176, 3)
+        assert not video.header.fit.complete
+
+
+def test_what_a_checkpoint_keeps_of_a_segment(carphone, monkeypatch):
+    task = task_of(carphone, monkeypatch, epochs=1)
+    monkeypatch.undo()
+    coded = fit_segment(task)
+    back = EncodedSegment.from_facts(copy.deepcopy(coded.to_facts()))
+    assert np.array_equal(back.base.stream, coded.base.stream)
+    assert np.array_equal(back.base.psnr_db, coded.base.psnr_db)
+    assert (back.base.crf, back.base.worth, back.base.kept) == (coded.base.crf, coded.base.worth, coded.base.kept)
+    assert back.segment == coded.segment
+
+
+def test_the_rest_of_a_refiners_fit_is_the_same(carphone, monkeypatch):
+    class TakenAt(Hook):
+        kept = None
+
+        def stepped(self, state):
+            if state.steps == 5:
+                self.kept = copy.deepcopy(state.to_dict())
+
+    task = task_of(carphone, monkeypatch, epochs=3)
+    monkeypatch.undo()
+    monkeypatch.setattr(layered._Layer, "earns", lambda *_: True)
+    hook = TakenAt()
+    whole = fit_segment(task, hook)
+    assert hook.kept is not None
+    rest = fit_segment(task, Hook(), hook.kept)
+    assert rest.steps == whole.steps
+    assert np.allclose(rest.psnr_db, whole.psnr_db, atol=0.02)
+    assert np.array_equal(rest.base.stream, whole.base.stream)
+
+
+def test_segments_that_are_done_are_not_coded_again(carphone, tmp_path, monkeypatch):
+    """Killed in the coding of the third of four segments."""
+    for name in ("EVERY_S", "FIRST_S"):
+        monkeypatch.setattr(f"nervcodec.fitting.checkpoint.{name}", 0.0)
+    settings = {**CLIP, "segment": "8f"}
+    whole = nervcodec.encode(carphone, tmp_path / "whole.nerv", **settings)
+    out, encode, calls = tmp_path / "a.nerv", av1.encode, []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise VideoError("killed")
+        return encode(*arguments)
+
+    monkeypatch.setattr(av1, "encode", dies)
+    with pytest.raises(VideoError, match="killed"):
+        nervcodec.encode(carphone, out, **settings)
+    assert not out.exists()
+    resumed = nervcodec.encode(carphone, out, **settings, resume=True)
+    assert len(calls) == 5  # of which the third failed
+    assert resumed.psnr_db == pytest.approx(whole.psnr_db, abs=1e-9)
+    with Container.at(out) as one, Container.at(tmp_path / "whole.nerv") as other:
+        for name in one.header.tensors:
+            assert np.array_equal(one.array(name), other.array(name))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nerv", "whole.nerv"]
+
+
+def test_one_decoded_trial_at_a_time_is_in_memory(carphone, tmp_path, monkeypatch):
+    """A search looks at the quality of frames one by one; only what is chosen is held."""
+    held, joined = [], layered.joined
+    monkeypatch.setattr(layered, "joined", lambda *a: held.append(1) or joined(*a))
+    nervcodec.encode(carphone, tmp_path / "a.nerv", **CLIP, psnr_db=36.0)
+    assert len(held) == 1
+
+
+def test_the_price_of_a_bit_needs_a_slope(carphone, monkeypatch):
+    task = task_of(carphone, monkeypatch, epochs=1)
+    monkeypatch.undo()
+    seen, found = [], refine.refine
+    monkeypatch.setattr(layered, "refine", lambda *a: seen.append(a[3]) or found(*a))
+    fit_segment(task)
+    assert 2 < seen[0] < 8
+    assert math.isfinite(seen[0])
