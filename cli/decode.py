@@ -49,6 +49,7 @@ class _Wanted:
     scale: float
     crf: int
     audio: str
+    base_only: bool
     device: str
     precision: str
     force: bool
@@ -80,17 +81,26 @@ class _Wanted:
     show_default=True,
     help="Put the sound back, or not.",
 )
+@click.option("--base-only", is_flag=True, help="The base layer as it is stored, as .mp4, .mkv or .webm: at once.")
 @options.hardware
 @options.force
 @options.quiet
 @options.debug
 def decode(**given: Any) -> None:
     """Rebuild frames from a .nerv container: a video, PNG images, or y4m on stdout."""
+    wanted = _Wanted(**given)
+    if wanted.base_only:
+        _write_base(wanted)
+    else:
+        _rebuild(wanted)
+
+
+def _rebuild(wanted: _Wanted) -> None:
+    """Run networks for the frames asked for."""
     from nervcodec.cli.progress import observer
     from nervcodec.decoding import OpenVideo
     from nervcodec.outputs import require_free
 
-    wanted = _Wanted(**given)
     target, as_images = _target(wanted)
     if target is not None and not as_images:
         require_free(target, wanted.force)
@@ -107,6 +117,32 @@ def decode(**given: Any) -> None:
             _write_video(video, target, numbers, wanted, progress)
     if target is not None and not wanted.quiet:
         say(f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames")
+
+
+def _write_base(wanted: _Wanted) -> None:
+    """The base layer without any network: no torch."""
+    from nervcodec.base.export import require_base, sound_of, write_base
+    from nervcodec.base.mux import SUFFIXES
+    from nervcodec.cli.progress import observer
+    from nervcodec.formats.container import Container
+    from nervcodec.outputs import require_free
+
+    source_of = click.get_current_context().get_parameter_source
+    for name in ("frames", "patch", "scale", "crf"):
+        if source_of(name) == click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--base-only gives the base layer as it is stored; --{name} has no effect with it")
+    if wanted.output is not None and Path(wanted.output).suffix.lower() not in SUFFIXES:
+        raise click.UsageError(f"--base-only writes {', '.join(SUFFIXES)}, but {wanted.output} is none")
+    with observer(wanted.quiet) as progress, Container.at(Path(wanted.file)) as opened:
+        require_base(opened)
+        target = _default_target(Path(wanted.file), False) if wanted.output is None else Path(wanted.output)
+        require_free(target, wanted.force)
+        sound = sound_of(opened) if wanted.audio == "copy" else None
+        if sound is not None:
+            sound = _fitting(sound, target.suffix, progress)
+        count = write_base(opened, target, sound)
+    if not wanted.quiet:
+        say(f"{target}, {count} frames")
 
 
 def _target(wanted: _Wanted) -> tuple[Path | None, bool]:

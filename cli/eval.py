@@ -156,6 +156,9 @@ def _rows(report: EvalReport) -> list[tuple[str, str]]:
     if report.held_out_frames:
         fitted, held_out = report.of_role(FITTED), report.of_role(HELD_OUT)
         rows.insert(1, ("held out", f"{held_out['psnr']:.2f} dB, fitted {fitted['psnr']:.2f} dB"))
+    if report.base is not None and report.base["psnr"] is not None:
+        bytes_ = human_bytes(int(report.base["bytes"] or 0))
+        rows.append(("base alone", f"{report.base['psnr']:.2f} dB, {bytes_}"))
     if report.between is not None:
         at_patches = f"the same pixels from patches {report.between.patch_psnr_db:.2f} dB"
         rows.append(("between patches", f"{report.between.psnr_db:.2f} dB, {at_patches}"))

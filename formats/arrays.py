@@ -133,14 +133,20 @@ class ArrayFile:
         with self._lock:
             self._release()
 
-    def pieces(self, name: str) -> Iterator[bytes]:
-        """The bytes of an array, little-endian, a part after the other.
+    def pieces(self, name: str, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes of an array, little-endian, or some of them, a part after the other.
+
+        Args:
+            name: of the array.
+            begin: the first byte wanted, from 0.
+            end: the one after the last; None for all.
 
         Raises:
             ContainerError: the file is closed, or was cut short meanwhile.
         """
         place = self.places[name]
-        return self._read(place.start, place.nbytes)
+        end = place.nbytes if end is None else min(end, place.nbytes)
+        return self._read(place.start + begin, max(0, end - begin))
 
     def _read(self, start: int, count: int) -> Iterator[bytes]:
         end = start + count

@@ -9,6 +9,7 @@ A ``.nerv`` file is a valid safetensors file. Its ``__metadata__`` has four entr
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,7 @@ class CheckedArrays:
     def __init__(self, file: ArrayFile, header: Header, version: int):
         self._file, self.header, self.version = file, header, version
         self.path, self.size_bytes = file.path, file.size
+        self._compared: set[str] = set()  # arrays that were, with their checksums, once and for all
 
     def close(self) -> None:
         """Give the file back; the header stays."""
@@ -85,6 +87,23 @@ class CheckedArrays:
     def nbytes(self, name: str) -> int:
         """Bytes that an array takes in the file, 0 where there is none of that name."""
         return self._file.places[name].nbytes if name in self._file.places else 0
+
+    def pieces(self, name: str, *parts: tuple[int, int | None]) -> Iterator[bytes]:
+        """Parts of an array's bytes, one after the other, none of which is kept: for those too large to hold.
+
+        Args:
+            name: of the array.
+            parts: (first byte, byte after the last or None for the end) of each.
+
+        Raises:
+            KeyError: there is none of that name.
+            ContainerError: it is damaged, which is known before the first piece; or the container is closed.
+        """
+        if name not in self._compared:
+            for _ in self._whole(name):
+                continue
+            self._compared.add(name)
+        return itertools.chain.from_iterable(self._file.pieces(name, begin, end) for begin, end in parts)
 
     def _whole(self, name: str) -> Iterator[bytes]:
         """The bytes of an array in pieces; an error after the last where they are not what was written."""

@@ -161,6 +161,10 @@ class BaseFacts:
         width, height: of the coded frames, in pixels of luma; with ``av1`` the video is their top left part.
         crf: quality it was coded at, 0 (best) to 70; None where that is not known.
         psnr_db: of the base alone, as measured at encode; None where it was not.
+        skipped: with ``copy``, frames at the beginning of its stream that no player shows; no part of the video.
+        entries: with ``copy``, where decoding may begin: (number of a frame, byte of the stream) from which that frame
+            and all after it are decoded exactly, behind the bytes before the first entry; none: at its beginning alone.
+        flawed: with ``copy``, decoders complain of the stream and go on past that; else no complaint is expected.
     """
 
     kind: str
@@ -170,6 +174,9 @@ class BaseFacts:
     height: int
     crf: float | None = None
     psnr_db: float | None = None
+    skipped: int = 0
+    entries: tuple[tuple[int, int], ...] = ()
+    flawed: bool = False
 
     def __post_init__(self) -> None:
         _check(
@@ -184,6 +191,14 @@ class BaseFacts:
         _check(even, "a coded frame does not hold its chroma samples")
         _check(self.crf is None or 0 <= self.crf <= MAX_CRF, "crf of the base layer is out of range")
         _check(self.psnr_db is None or math.isfinite(self.psnr_db), "quality of the base layer is not finite")
+        is_plain = not (self.skipped or self.entries or self.flawed)
+        _check(self.kind == COPY or is_plain, "only a copied stream has frames to skip, entries or flaws")
+        _check(0 <= self.skipped < MAX_FRAMES, "frames to skip are out of range")
+        _check(not (self.skipped and self.entries), "a stream with frames to skip has no entries")
+        _check(len(self.entries) <= MAX_SEGMENTS, "number of entries is out of range")
+        frames, places = [entry[0] for entry in self.entries], [entry[1] for entry in self.entries]
+        _check(not frames or (frames[0] == 0 and places[0] > 0), "the first entry is the first frame")
+        _check(all(a < b for n in (frames, places) for a, b in zip(n, n[1:], strict=False)), "entries must ascend")
 
 
 @dataclass(frozen=True)
@@ -350,5 +365,7 @@ class Header:
             padding = self.base.width - self.video.width, self.base.height - self.video.height
             fits = self.base.kind == COPY or all(0 <= more <= MOST_PADDING for more in padding)
             _check(fits, "the base layer's frames are not of the video's size")
+            last = self.base.entries[-1][0] if self.base.entries else 0
+            _check(last < self.video.frame_count, "an entry of the base layer lies behind the last frame")
         kind = "without a base layer" if self.base is None else f"whose base layer is of kind {self.base.kind}"
         _check(found <= wanted, f"a file {kind} has no array {min(found - wanted, default='')!r}")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nervcodec.decoding import OpenVideo
@@ -50,6 +52,28 @@ class NervVideo(OpenVideo):
         encoder = encoder or load(self.require_embeddings().encoder)
         asked = answer(Query((Term(query),)), encoder, cut_off)
         return find_moments([EmbeddingIndex.of(self)], lambda _: asked, int(k))
+
+    def write_base(self, path: str | os.PathLike[str], audio: bool = True, force: bool = False) -> int:
+        """Write the base layer as a video that plays anywhere, not coded again; returns the number of frames.
+
+        Args:
+            path: ends in ``.mp4``, ``.mkv`` or ``.webm``.
+            audio: with the sound that the container has, coded anew where the format does not hold it.
+            force: overwrite an existing file.
+
+        Raises:
+            ContainerError: the container has no base layer, or it is damaged.
+            ConfigError: the file exists, or its folder does not.
+            VideoError: another ending, or the place cannot be written.
+        """
+        from nervcodec.base.export import require_base, write_base
+        from nervcodec.outputs import require_free
+
+        target, opened = Path(path), self._networks.contents()
+        require_base(opened)
+        require_free(target, force)
+        sound = self.sound() if audio else None
+        return write_base(opened, target, sound.fitting(target.suffix) if sound else None)
 
 
 open_video = NervVideo.at

@@ -291,7 +291,8 @@ def _refuse_without_fit(given: dict[str, object], merged: dict[str, object], lay
     """
     if layer.base == NONE:
         return
-    refused, reason = _OF_A_FIT, "" if layer.base == COPY else " where no --time or --epochs asks for a network"
+    refused: tuple[str, ...] = _OF_A_FIT
+    reason = "" if layer.base == COPY else " where no --time or --epochs asks for a network"
     if merged.get("psnr_db") is not None:
         refused, reason = ("epochs", *_OF_A_FIT), " and --psnr, which the base reaches alone"
     elif merged.get("time_s") is not None or merged.get("epochs") is not None:

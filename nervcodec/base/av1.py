@@ -13,7 +13,7 @@ from nervcodec.base import obu
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.video import ffmpeg
-from nervcodec.video.planes import Planes, frame_bytes, from_bytes, pixel_format
+from nervcodec.video.planes import Planes, pixel_format, raw_output, taken
 from nervcodec.video.writer import Copying, pump
 
 ENCODER, DECODERS = "libsvtav1", ("libdav1d", "libaom-av1")
@@ -104,7 +104,7 @@ def decode(
     for decoder in DECODERS:
         with ffmpeg.Process(_reading(decoder, form, width, height), _fed(units), read=True) as process:
             count = 0
-            for frame in _taken(process, form, width, height):
+            for frame in taken(process, form, height, width, _STALLS_S):
                 count += 1
                 if count > frames:
                     break
@@ -153,22 +153,12 @@ def _reading(decoder: str, form: PlaneFormat, width: int, height: int) -> list[s
     same = f"eq(iw,{wide})*eq(ih,{high})"
     cut = f"crop=w='if({same},{width},-1)':h='if({same},{height},-1)':x=0:y=0:exact=1"
     arguments = ["-xerror", "-f", "obu", "-c:v", decoder, "-i", "pipe:0", "-vf", cut, "-fps_mode", "passthrough"]
-    return [*arguments, "-noautoscale", "-f", "rawvideo", "-pix_fmt", pixel_format(form), "-"]
+    return [*arguments, "-noautoscale", *raw_output(form)]
 
 
 def _fed(units: list[memoryview]) -> Iterator[bytes]:
     for unit in units:
         yield obu.DELIMITER + unit
-
-
-def _taken(process: ffmpeg.Process, form: PlaneFormat, width: int, height: int) -> Iterator[Planes]:
-    """Frames as ffmpeg writes them, as long as whole ones come."""
-    size = frame_bytes(form, height, width)
-    while True:
-        data = memoryview(bytearray(size))
-        if process.read_into(data, _STALLS_S) < size:
-            return
-        yield from_bytes(data, form, height, width)
 
 
 def _shortage(process: ffmpeg.Process, count: int, frames: int) -> str:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Frames of a base layer and those around them, as a refiner is shown them: no more is decoded than is needed.
 
-A stream begins with a key frame and is read from there. Who asks for frames one after the other has each decoded once.
+A stream is read from the last place before a frame where decoding may begin. Who asks for frames one after the other
+has each decoded once.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator
 
-from nervcodec.base import av1
+from nervcodec.base.streams import streams_of
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import PlaneFormat
@@ -32,7 +33,8 @@ class BaseCursor:
         self._opened, base = opened, opened.header.base
         assert base is not None
         self._form: PlaneFormat = base.planes
-        self._segment, self._next = -1, 0  # number of the frame that comes next
+        self._streams = streams_of(opened)
+        self._end, self._next = 0, 0  # of the run under way; number of the frame that comes next
         self._frames: Generator[Planes, None, None] | None = None
         self._kept: deque[Planes] = deque(maxlen=2 * _AROUND + 1)
 
@@ -49,29 +51,32 @@ class BaseCursor:
         """
         facts = self._opened.header.segments[segment]
         first, last = max(number - _AROUND, 0), min(number + _AROUND, facts.frame_count - 1)
-        if segment != self._segment or first < self._next - len(self._kept):
-            self._start(segment)
+        begin, end = facts.first_frame + first, facts.first_frame + last + 1
+        path = self._opened.path
+        self._ready_for(begin)
         assert self._frames is not None
-        while self._next <= last:
+        while self._next < end:
             try:
                 self._kept.append(next(self._frames))
             except ContainerError as error:
-                raise ContainerError(f"{self._opened.path}: {error}") from None
+                raise ContainerError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
             self._next += 1
-        begin = self._next - len(self._kept)
-        wanted = list(self._kept)[first - begin : last - begin + 1]
+        oldest = self._next - len(self._kept)
+        wanted = list(self._kept)[begin - oldest : end - oldest]
         return BaseFrames.joined(wanted, self._form, first)
 
-    def _start(self, segment: int) -> None:
-        self.close()
-        facts, video = self._opened.header.segments[segment], self._opened.header.video
-        stream = self._opened.base_stream(facts)
-        self._frames = av1.decode(stream.data, self._form, video.width, video.height, facts.frame_count)
-        self._segment = segment
+    def _ready_for(self, frame: int) -> None:
+        """Have a decoder that gives a frame, unless it is still there; a new one where that has less to decode."""
+        run = self._streams.run(frame)
+        goes_on = self._frames is not None and self._next - len(self._kept) <= frame < self._end
+        if not goes_on or run.first > self._next:
+            self.close()
+            self._frames = self._streams.decode(run)
+            self._next, self._end = run
 
     def close(self) -> None:
         """End the decoder."""
         if self._frames is not None:
             self._frames.close()
-        self._frames, self._segment, self._next = None, -1, 0
+        self._frames, self._end, self._next = None, 0, 0
         self._kept.clear()

@@ -11,7 +11,8 @@ from nervcodec.decoding.pool import Pool
 from nervcodec.device import Hardware
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import Segment
+from nervcodec.formats.header import BaseFacts, Segment
+from nervcodec.formats.kinds import COPY
 from nervcodec.network.build import SEMANTIC, build, check_shapes, from_arrays, head_from_arrays, stands_alone
 from nervcodec.network.config import NetworkConfig, RefinerConfig, completed, network_from_json
 from nervcodec.network.field import Field
@@ -94,6 +95,7 @@ class Networks:
                 raise ContainerError("the network's geometry is not the video's")
             if (geometry.patch_rows, geometry.patch_columns) != self.header.patch_grid:
                 raise ContainerError("the network's patch grid is not the video's")
+            _check_above(config, self.header.base)
             own, stated = ((None if s is None else s.dimension) for s in (config.semantic, self.header.semantic))
             if own != stated:
                 raise ContainerError("the network's semantic head is not what the header says")
@@ -124,3 +126,11 @@ class Networks:
 
     def _load_head(self, index: int) -> SemanticHead:
         return head_from_arrays(*self._read(index, SEMANTIC)).to(self.hardware.device)
+
+
+def _check_above(config: NetworkConfig, base: BaseFacts | None) -> None:
+    """Refuse a network that does not go with the base layer of its file."""
+    if isinstance(config, RefinerConfig) != (base is not None):
+        raise ContainerError("the network and the base layer do not go together")
+    if isinstance(config, RefinerConfig) and config.width and base is not None and base.kind == COPY:
+        raise ContainerError("the network changes the frames of a copied base layer")

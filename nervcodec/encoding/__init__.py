@@ -2,16 +2,19 @@
 """Video in, ``.nerv`` out: plan -> segment task -> :func:`fit_segment` -> assemble.
 
 A task is plain data and its fit a pure function of it, so that segments may be fitted anywhere.
+A copy has no fit: its segments are heads alone, above the source's packets (:mod:`nervcodec.encoding.copied`).
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from nervcodec import options
 from nervcodec.encoding.assemble import EncodeReport, assemble
+from nervcodec.encoding.copied import copy_source
 from nervcodec.encoding.material import segments
 from nervcodec.encoding.plan import Plan, make_plan
 from nervcodec.encoding.prepare import prepare
@@ -22,6 +25,7 @@ from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
 from nervcodec.fitting.hooks import CheckpointHook, Hook, Hooks, ProgressHook
 from nervcodec.fitting.tensorboard import TensorBoardLog, require_tensorboard
+from nervcodec.formats.kinds import COPY
 from nervcodec.formats.names import SUFFIX, within
 from nervcodec.outputs import require_folder, require_free
 from nervcodec.video.probe import require_file
@@ -63,6 +67,10 @@ def encode(
         require_folder(Path(wanted.log_dir))
         require_tensorboard()
     plan = make_plan(source, wanted, observer)
+    if wanted.layer.base == COPY:
+        with tempfile.TemporaryDirectory() as folder:
+            copied = copy_source(plan, Path(folder), observer)
+            return assemble(plan, target, copied.segments, copied.embed_s, observer, copied.base)
     checkpoint = CheckpointFile(target, Checkpoint(_identity(plan)), observer.note)
     if wanted.resume:
         checkpoint.load()

@@ -13,6 +13,7 @@ import numpy as np
 from nervcodec import __version__, metrics
 from nervcodec.base.av1 import coded_size
 from nervcodec.base.convert import base_format
+from nervcodec.encoding.copied import CopiedBase
 from nervcodec.encoding.layered import DEPTH
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import CodedBase, EncodedSegment
@@ -50,6 +51,7 @@ class BaseReport:
         left_out_bytes: of those that were fitted and did not earn theirs.
         worth: the part of the streams' bytes that what the file's networks bring would have cost in them; None where no
             network was fitted.
+        copied: codec of the source's own packets, where the base is those; else None.
     """
 
     psnr_db: float
@@ -57,6 +59,7 @@ class BaseReport:
     network_bytes: int
     left_out_bytes: int
     worth: float | None
+    copied: str | None = None
 
     def in_words(self, psnr_db: float) -> str:
         """What a person reads of it.
@@ -64,6 +67,8 @@ class BaseReport:
         Args:
             psnr_db: of the file, networks included.
         """
+        if self.copied is not None:
+            return f"the source's own {self.copied} packets, {self.size_bytes:,} bytes"
         if self.network_bytes:
             share, worth = self.network_bytes / self.size_bytes, self.worth or 0.0
             return (
@@ -82,6 +87,7 @@ class BaseReport:
             "network_bytes": self.network_bytes,
             "left_out_bytes": self.left_out_bytes,
             "worth": None if self.worth is None else round(self.worth, 5),
+            "copied": self.copied,
         }
 
 
@@ -120,7 +126,12 @@ class EncodeReport:
 
 
 def assemble(
-    plan: Plan, target: Path, done: Sequence[EncodedSegment], embed_s: float, observer: Observer
+    plan: Plan,
+    target: Path,
+    done: Sequence[EncodedSegment],
+    embed_s: float,
+    observer: Observer,
+    copied: CopiedBase | None = None,
 ) -> EncodeReport:
     """Write the container of some segments, the first ones of a plan.
 
@@ -130,6 +141,7 @@ def assemble(
         done: at least one segment, in order.
         embed_s: seconds that reference embeddings took.
         observer: told where the result is not what was asked for.
+        copied: the source's own packets, where they are the base layer of the whole.
 
     Raises:
         ContainerError: the file cannot be written.
@@ -143,12 +155,12 @@ def assemble(
     held_out = per_frame[roles == HELD_OUT]
     fit_s, steps = sum(d.elapsed_s for d in done), sum(d.steps for d in done)
     fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(sum(d.entropy_bytes for d in done)))
-    size = _written(plan, target, done, fit)
+    size = _written(plan, target, done, fit, copied)
     if complete and (missed := _missed(plan, psnr_db, size)):
         observer.note(missed)
     if plan.planes is None and complete and psnr_db < POOR_DB:
         observer.note(f"{psnr_db:.2f} dB: on footage --base {AV1} gives far more in the same bytes")
-    if size > info.file_bytes:
+    if size > info.file_bytes and copied is None:  # which holds the source and more
         observer.note(f"{target.name} is larger than its source ({size:,} bytes, {info.file_bytes:,})")
     return EncodeReport(
         path=target,
@@ -163,7 +175,7 @@ def assemble(
         embed_s=embed_s,
         fit_s=fit_s,
         complete=complete,
-        base=_base_report(done, roles == FITTED),
+        base=_base_report(done, roles == FITTED) if copied is None else _copy_report(copied),
     )
 
 
@@ -200,6 +212,10 @@ def _base_report(done: Sequence[EncodedSegment], fitted: np.ndarray) -> BaseRepo
     )
 
 
+def _copy_report(copied: CopiedBase) -> BaseReport:
+    return BaseReport(metrics.IDENTICAL_DB, copied.stream.size, 0, 0, None, copied.facts.codec)
+
+
 def _base_facts(plan: Plan, done: Sequence[EncodedSegment]) -> BaseFacts | None:
     layers = _layers(done)
     if not layers or plan.planes is None:
@@ -216,7 +232,9 @@ def _base_facts(plan: Plan, done: Sequence[EncodedSegment]) -> BaseFacts | None:
     )
 
 
-def _written(plan: Plan, target: Path, done: Sequence[EncodedSegment], fit: FitRecord) -> int:
+def _written(
+    plan: Plan, target: Path, done: Sequence[EncodedSegment], fit: FitRecord, copied: CopiedBase | None
+) -> int:
     """Write header and arrays; returns the bytes of the file."""
     info, encoder, split = plan.info, plan.encoder, plan.wanted.split
     frames = sum(d.segment.frame_count for d in done)
@@ -230,6 +248,8 @@ def _written(plan: Plan, target: Path, done: Sequence[EncodedSegment], fit: FitR
                 writer.add(d.segment.prefix + WEIGHTS, d.stream, TensorCode(STREAM))
             if d.base is not None:
                 writer.add(d.segment.prefix + BASE, d.base.stream)
+        if copied is not None:
+            writer.add(BASE, copied.stream)
         if info.variable_frame_rate:
             writer.add(FRAME_TIMES, info.times_s[:frames].astype("<f8"))
         if plan.audio:
@@ -242,7 +262,7 @@ def _written(plan: Plan, target: Path, done: Sequence[EncodedSegment], fit: FitR
             fit=fit,
             tool=f"nervcodec {__version__}",
             semantic=semantic,
-            base=_base_facts(plan, done),
+            base=_base_facts(plan, done) if copied is None else copied.facts,
             split=(split.fitted, split.train, split.total) if split else None,
         )
         return writer.finish(header)

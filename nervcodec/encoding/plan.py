@@ -9,12 +9,14 @@ from pathlib import Path
 
 from nervcodec import sizing
 from nervcodec.base.options import NONE
+from nervcodec.base.packets import require_packets
 from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.rate_control import SizeGoal
 from nervcodec.formats.header import PlaneFormat
+from nervcodec.formats.kinds import COPY
 from nervcodec.network.config import Geometry
 from nervcodec.options import EncodeOptions
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
@@ -131,6 +133,8 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer) -> Plan:
     observer.stage("Reading")
     hardware = choose(wanted.device, wanted.precision)
     info = scan(source, wanted.source)
+    if wanted.layer.base == COPY:
+        require_packets(info)
     for note in info.notes:
         observer.note(note)
     for complaint in info.complaints:

@@ -14,13 +14,18 @@ from functools import cache
 from types import TracebackType
 from typing import IO, NamedTuple
 
-from nervcodec.errors import VideoError
+from nervcodec.errors import NervError, VideoError
 
 _VARIABLE = "IMAGEIO_FFMPEG_EXE"
 _OLDEST = (5, 1)  # the first with -fps_mode
 _ANSWERS_IN_S = 20.0
 _MOST_LINES = 10_000  # of a log that are kept
 _REPEATED = "Last message repeated"
+# What it says after it said what went wrong.
+_VAGUE = (
+    "Conversion failed", "Error opening output", "Terminating thread", "Task finished", "Error submitting a packet",
+    "Error muxing a packet", "Could not write header",
+)  # fmt: skip
 _LACKS = re.compile(r"Unknown (encoder|decoder)|No such filter|Requested output format .* is not known", re.IGNORECASE)
 
 
@@ -113,8 +118,9 @@ class Process:
         self.position, self._writes = 0, write
         self._log: list[LogLine] = []
         self._threads = [threading.Thread(target=self._listen, daemon=True)]
-        if feed is not None:
-            self._threads.append(threading.Thread(target=self._feed, args=(feed,), daemon=True))
+        self._feeding = None if feed is None else _Feeding(self, feed)
+        if self._feeding is not None:
+            self._threads.append(self._feeding)
         for thread in self._threads:
             thread.start()
 
@@ -134,17 +140,6 @@ class Process:
             text = line.decode("utf-8", "replace").strip()
             if text and not text.startswith(_REPEATED) and len(self._log) < _MOST_LINES:
                 self._log.append(LogLine(text, self.position))
-
-    def _feed(self, parts: Iterable[bytes]) -> None:
-        # The pipe breaks when ffmpeg stops early; its own message says why.
-        with contextlib.suppress(BrokenPipeError), self._stdin:
-            try:
-                for part in parts:
-                    self._stdin.write(part)
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                self._log.append(LogLine(f"{error.filename}: {error.strerror}", self.position))
 
     def write(self, data: bytes | memoryview) -> None:
         """Send bytes into standard input.
@@ -174,6 +169,15 @@ class Process:
                 break
             filled += count
         return filled
+
+    def require_feed(self) -> None:
+        """Raise what went wrong where bytes for standard input were made, once it ended; it was given fewer then.
+
+        Raises:
+            NervError: that.
+        """
+        if self._feeding is not None and self._feeding.failure is not None:
+            raise self._feeding.failure
 
     @property
     def was_late(self) -> bool:
@@ -226,6 +230,33 @@ class Process:
         self._process.stderr.close()
 
 
+class _Feeding(threading.Thread):
+    """Writes bytes into standard input as they are made.
+
+    Attributes:
+        failure: what went wrong where they are made, or None.
+    """
+
+    def __init__(self, process: Process, parts: Iterable[bytes]):
+        super().__init__(daemon=True)
+        self._process, self._parts = process, parts
+        self.failure: NervError | None = None
+
+    def run(self) -> None:
+        # The pipe breaks when ffmpeg stops early; its own message says why.
+        process = self._process
+        with contextlib.suppress(BrokenPipeError), process._stdin:
+            try:
+                for part in self._parts:
+                    process.write(part)
+            except BrokenPipeError:
+                raise
+            except NervError as error:
+                self.failure = error
+            except OSError as error:
+                process.log.append(LogLine(f"{error.filename}: {error.strerror}", process.position))
+
+
 def run(arguments: list[str], what: str, feed: Iterable[bytes] | None = None) -> bytes:
     """Run ffmpeg to its end; returns its standard output.
 
@@ -238,15 +269,16 @@ def run(arguments: list[str], what: str, feed: Iterable[bytes] | None = None) ->
         VideoError: it failed.
     """
     with Process(arguments, feed, read=True) as process:
-        output = process.read(-1)
-        if process.wait():
+        output, status = process.read(-1), process.wait()
+        process.require_feed()
+        if status:
             raise VideoError(f"{what} ({process.complaint()})")
     return output
 
 
 def complaint(lines: list[str]) -> str:
     """The most telling of the lines that ffmpeg logged, in one line."""
-    telling = [line for line in lines if not line.startswith(("Conversion failed", "Error opening output"))]
+    telling = [line for line in lines if not plain(line).startswith(_VAGUE)] or lines
     if not telling:
         return "ffmpeg failed without saying why"
     for line in telling:

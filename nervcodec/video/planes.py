@@ -16,7 +16,7 @@ import numpy as np
 
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.video import ffmpeg, folder
+from nervcodec.video import ffmpeg, folder, matroska
 from nervcodec.video.reader import read_raw
 from nervcodec.video.source import SourceOptions, VideoInfo, reading
 
@@ -37,10 +37,7 @@ _CHOICES = {
 _NUT_STREAM = re.compile(rb"NS\x11\x40\x5b\xf2\xf9\xdb[\x80-\xff]*[\x00-\x7f]\x00\x00\x04(.{4})", re.DOTALL)
 _HEAD = 1 << 16  # bytes of a stream that surely hold its head
 
-# Elements of Matroska on the way to the colours of a track, and what a colour has.
-_SEGMENT, _TRACKS, _TRACK, _VIDEO, _COLOUR = 0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x55B0
-_MATRIX, _RANGE, _ACROSS, _DOWN, _TRANSFER, _PRIMARIES = 0x55B1, 0x55B9, 0x55B7, 0x55B8, 0x55BA, 0x55BB
-_FULL = 2
+_FULL = 2  # Matroska's Range
 
 # Matrices as they are recorded. BT.2020 with constant luminance is read by ffmpeg as that without; those of FCC and
 # SMPTE 240M become BT.601 and BT.709; what it cannot read it takes for BT.601, as what says nothing.
@@ -142,16 +139,16 @@ def plane_format(info: VideoInfo, options: SourceOptions | None = None) -> Plane
     if found is None or found[1] not in known:
         raise VideoError(f"{info.path}: the format of its pixels is not known to this ffmpeg")
     chroma, depth = known[found[1]]
-    colour = _colour(_head(info, options, ["-allow_raw_vfw", "1", "-f", "matroska"]))
-    primaries, transfer = colour.get(_PRIMARIES, _UNSAID) & 255, colour.get(_TRANSFER, _UNSAID) & 255
+    colour = matroska.colours(_head(info, options, ["-allow_raw_vfw", "1", "-f", "matroska"]))
+    primaries, transfer = colour.get(matroska.PRIMARIES, _UNSAID) & 255, colour.get(matroska.TRANSFER, _UNSAID) & 255
     if chroma == "rgb":
         return PlaneFormat(depth, "444", 0, True, primaries=primaries, transfer=transfer)
     return PlaneFormat(
         depth,
         "420" if chroma == _GRAY else chroma,
-        _MATRICES.get(colour.get(_MATRIX, _UNSAID), _UNSAID),
-        colour.get(_RANGE, _FULL if chroma == _GRAY else 0) == _FULL,
-        _place(colour.get(_ACROSS, 1), colour.get(_DOWN, 2)),
+        _MATRICES.get(colour.get(matroska.MATRIX, _UNSAID), _UNSAID),
+        colour.get(matroska.RANGE, _FULL if chroma == _GRAY else 0) == _FULL,
+        _place(colour.get(matroska.ACROSS, 1), colour.get(matroska.DOWN, 2)),
         primaries,
         transfer,
     )
@@ -173,11 +170,38 @@ def read_planes(info: VideoInfo, options: SourceOptions | None, form: PlaneForma
     Raises:
         VideoError: the source gave fewer or more frames than the scan counted.
     """
-    name = pixel_format(form)
-    output = ["-f", "rawvideo", "-pix_fmt", name, "-"]
-    arguments = reading(info, options or SourceOptions(), f"format={name}", scaling=_kept(form))
-    for data in read_raw(info, [*arguments, *output], frame_bytes(form, info.height, info.width)):
-        yield from_bytes(bytearray(data), form, info.height, info.width)  # torch takes only what may be written to
+    arguments = reading(info, options or SourceOptions(), f"format={pixel_format(form)}", scaling=_kept(form))
+    for data in read_raw(info, [*arguments, *raw_output(form)], frame_bytes(form, info.height, info.width)):
+        yield from_bytes(bytearray(data), form, info.height, info.width)  # torch takes what may be written alone
+
+
+def raw_output(form: PlaneFormat) -> list[str]:
+    """ffmpeg's arguments that write planes of a format to standard output."""
+    return ["-f", "rawvideo", "-pix_fmt", pixel_format(form), "-"]
+
+
+def plane_filters(form: PlaneFormat, height: int, width: int) -> str:
+    """The filters by which :func:`read_planes` makes frames of this size planes of a format."""
+    return f"scale={width}:{height}{_kept(form)},format={pixel_format(form)}"
+
+
+def taken(
+    process: ffmpeg.Process, form: PlaneFormat, height: int, width: int, within_s: float
+) -> Generator[Planes, None, None]:
+    """Frames as ffmpeg writes them, as long as whole ones come.
+
+    Args:
+        process: whose standard output they are.
+        form: as they are written.
+        height, width: of a frame.
+        within_s: for how long nothing may come, see :meth:`ffmpeg.Process.read_into`.
+    """
+    size = frame_bytes(form, height, width)
+    while True:
+        data = memoryview(bytearray(size))
+        if process.read_into(data, within_s) < size:
+            return
+        yield from_bytes(data, form, height, width)
 
 
 def _kept(form: PlaneFormat) -> str:
@@ -206,31 +230,3 @@ def _place(across: int, down: int) -> str:
     if across == 2:
         return "center"
     return "topleft" if down == 1 else "left"
-
-
-def _colour(data: bytes) -> dict[int, int]:
-    """The colours of the first track of a Matroska stream, by the elements' numbers; only what is said."""
-    where = 0, len(data)
-    for wanted in (_SEGMENT, _TRACKS, _TRACK, _VIDEO, _COLOUR):
-        found = [(begin, end) for number, begin, end in _elements(data, *where) if number == wanted]
-        if not found:
-            return {}
-        where = found[0]
-    return {number: int.from_bytes(data[begin:end], "big") for number, begin, end in _elements(data, *where)}
-
-
-def _elements(data: bytes, position: int, end: int) -> Generator[tuple[int, int, int], None, None]:
-    """Elements of EBML in a part of a stream: number, where the content begins, where it ends."""
-    while position + 2 <= end and data[position]:
-        length = 9 - data[position].bit_length()  # of a number, as its leading zeros say
-        number = int.from_bytes(data[position : position + length], "big")
-        position += length
-        if position >= end or not data[position]:
-            return
-        length = 9 - data[position].bit_length()
-        size = int.from_bytes(data[position : position + length], "big") & ((1 << 7 * length) - 1)
-        position += length
-        unknown = size == (1 << 7 * length) - 1
-        stop = end if unknown else min(position + size, end)
-        yield number, position, stop
-        position = stop

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Frames above a base layer: what is decoded for a question, and what a damaged or hostile stream gives."""
 
-import collections
 import pickle
 import random
 import subprocess
@@ -236,7 +235,7 @@ def test_garbage_within_frames_invents_none(layered_nerv, tmp_path):
         whole = video[:HALF]
     given = []
     with nervcodec.open(path, "cpu") as video, pytest.raises(ContainerError, match=r"only \d+ of 30 frames"):
-        collections.deque(map(given.append, video.frames(range(HALF))), 0)
+        given.extend(video.frames(range(HALF)))
     assert len(given) < HALF
     assert all(np.array_equal(frame, wanted) for frame, wanted in zip(given, whole, strict=False))
 
@@ -266,10 +265,12 @@ def test_bits_flipped_at_random(layered_nerv, tmp_path):
         for _ in range(1 + turn):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path = rewritten(layered_nerv, tmp_path / f"{turn}.nerv", {0: bytes(data)})
-        said = None
         with nervcodec.open(path, "cpu") as video:
+            frames, said = [], f"{path}: "
             try:
-                assert video[:HALF].shape == (HALF, 144, 176, 3)
+                frames = list(video[:HALF])
             except NervError as error:
                 said = str(error)
-        assert said is None or (str(path) in said and "\n" not in said)
+        assert len(frames) in (0, HALF)
+        assert said.startswith(f"{path}: ")
+        assert "\n" not in said

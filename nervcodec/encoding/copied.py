@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""A source's own stream made searchable: its packets as they are, and a semantic head for each segment."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nervcodec import metrics
+from nervcodec.base.packets import Packets, fingerprint
+from nervcodec.decoding.pixels import frames_of
+from nervcodec.encoding.layered import SEMANTIC_SHARE
+from nervcodec.encoding.plan import Plan
+from nervcodec.encoding.segment import EncodedSegment
+from nervcodec.events import Observer
+from nervcodec.fitting.principal import principal_head
+from nervcodec.formats import bitstream
+from nervcodec.formats.header import BaseFacts, Segment
+from nervcodec.network.config import RefinerConfig, SemanticConfig, network_to_json, tables_of
+from nervcodec.network.shapes import parameter_count
+from nervcodec.semantic.patches import embed_patches, sampled_frames
+from nervcodec.video.planes import Planes, read_planes
+
+
+@dataclass(frozen=True)
+class CopiedBase:
+    """The base layer of a file: the source's packets.
+
+    Attributes:
+        facts: as the header has them.
+        stream: ``(n,)`` uint8, a Matroska file, not in memory.
+    """
+
+    facts: BaseFacts
+    stream: np.ndarray
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy came to.
+
+    Attributes:
+        segments: with their heads.
+        base: of the whole file.
+        embed_s: seconds that reference embeddings took.
+    """
+
+    segments: list[EncodedSegment]
+    base: CopiedBase
+    embed_s: float
+
+
+def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
+    """Take the packets of a source, see that they decode to its frames, and give each segment its head.
+
+    Args:
+        plan: of the encode.
+        folder: an empty one, in which the packets stay until they are written.
+        observer: told of progress.
+
+    Raises:
+        VideoError: the packets cannot be taken, or decode to other frames.
+    """
+    assert plan.planes is not None
+    start, embed_s = time.perf_counter(), 0.0
+    packets = Packets.of(plan.info, plan.planes, folder / "packets.mkv")
+    share = packets.file.stat().st_size / plan.info.frame_count
+    fingerprints: list[bytes] = []
+    segments: list[EncodedSegment] = []
+    with contextlib.closing(read_planes(plan.info, plan.wanted.source, plan.planes)) as frames:
+        for index, count in enumerate(plan.lengths):
+            observer.stage("Reading frames", count)
+            shown = _shown(plan, itertools.islice(frames, count), count, fingerprints, observer)
+            embedding = time.perf_counter()
+            reference = None if plan.encoder is None else embed_patches(shown[1], plan.grid, plan.encoder, observer)
+            embed_s += time.perf_counter() - embedding
+            limit = count * share * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE)
+            segments.append(_with_head(plan, index, shown[0], reference, limit))
+        for _ in frames:  # what comes after the last is an error, found where the end is looked for
+            continue
+    observer.stage("Comparing frames", plan.info.frame_count)
+    facts = packets.checked(fingerprints, observer.advance)
+    stream = np.memmap(packets.file, np.uint8, "r")
+    segments[0] = replace(segments[0], elapsed_s=time.perf_counter() - start - embed_s)
+    return Copied(segments, CopiedBase(facts, stream), embed_s)
+
+
+def _shown(
+    plan: Plan, frames: Iterator[Planes], count: int, fingerprints: list[bytes], observer: Observer
+) -> tuple[tuple[int, ...], np.ndarray]:
+    """Numbers of the frames of a segment that are embedded, and those as ``(n, H, W, 3)`` uint8 RGB; no others."""
+    assert plan.planes is not None
+    numbers: list[int] = []
+    if plan.encoder is not None:
+        numbers = sampled_frames(count, float(plan.info.frame_rate), plan.wanted.semantic_fps).tolist()
+    images = np.empty((len(numbers), plan.info.height, plan.info.width, 3), np.uint8)
+    wanted = {number: place for place, number in enumerate(numbers)}
+    for number, frame in enumerate(frames):
+        fingerprints.append(fingerprint(frame))
+        if number in wanted:
+            images[wanted[number]] = frames_of(frame, plan.planes)[0]
+        observer.advance()
+    return tuple(numbers), images
+
+
+def _with_head(
+    plan: Plan, index: int, embedded: tuple[int, ...], reference: np.ndarray | None, limit_bytes: float
+) -> EncodedSegment:
+    """A segment whose network is a semantic head alone, or nothing at all."""
+    geometry, first = plan.geometry(plan.lengths[index]), sum(plan.lengths[:index])
+    config, tensors, stream = RefinerConfig(geometry), {}, np.empty(0, np.uint8)
+    if reference is not None:
+        head = principal_head(reference, (plan.grid.rows, plan.grid.columns), limit_bytes)
+        semantic = SemanticConfig(reference.shape[2], rank=head.rank, code_frames=embedded)
+        config, tensors = RefinerConfig(geometry, semantic=semantic), head.tensors
+        stream = bitstream.encode({**tables_of(config, embedded).tensors(), **tensors})
+    return EncodedSegment(
+        segment=Segment(first, geometry.frames, network_to_json(config), f"{index}/"),
+        stream=stream,
+        entropy_bytes=bitstream.entropy_bytes(tensors),
+        psnr_db=np.full(geometry.frames, metrics.IDENTICAL_DB),
+        parameters=parameter_count(config),
+        steps=0,
+        elapsed_s=0.0,
+    )
