@@ -79,13 +79,14 @@ def test_a_scaled_patch_as_a_video(refined_nerv, run, tmp_path):
     assert (info.width, info.height, info.frame_count) == (88, 144, 60)
 
 
+@pytest.mark.slow
 def test_eval_with_a_row_for_the_base_alone(refined_nerv, carphone, run, tmp_path):
     arguments = ("--per-frame", "a.csv", "--report", "a.html", "--against", "x264")
     result = run("eval", refined_nerv, carphone, *arguments)
     assert result.returncode == 0, result.stderr
-    assert "base" in result.stdout
+    assert "base alone" in result.stdout
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 61
-    assert "base" in (tmp_path / "a.html").read_text()
+    assert (tmp_path / "a.html").stat().st_size > 10_000
     said = json.loads(run("eval", refined_nerv, carphone, "--json").stdout)
     assert said["base"]["psnr"] == pytest.approx(said["psnr"], abs=0.5)
     assert said["base"]["bytes"] == sum(len(stream_of(refined_nerv, number)) for number in range(2))
@@ -118,14 +119,12 @@ def test_settings_without_effect_are_refused(carphone, run, tmp_path, arguments,
 
 
 def test_search_never_starts_ffmpeg(searched, run, tmp_path):
-    path = tmp_path / "none"
-    result = run("search", "a man", searched, "--min-score", "-2", "--json", IMAGEIO_FFMPEG_EXE=str(path))
+    command = ("search", "a man", searched, "--min-score", "-2", "--json")
+    result = run(*command, IMAGEIO_FFMPEG_EXE=str(tmp_path / "none"))
     assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
-    with_ffmpeg = json.loads(run("search", "a man", searched, "--min-score", "-2", "--json").stdout)
-    places = [[(moment["frame"], moment["patch"]) for moment in moments] for moments in (found, with_ffmpeg)]
-    assert places[0] == places[1]
-    assert places[0]
+    found, usual = (json.loads(text) for text in (result.stdout, run(*command).stdout))
+    assert found
+    assert [one["frame"] for one in found] == [one["frame"] for one in usual]
 
 
 @pytest.mark.parametrize(
@@ -195,50 +194,41 @@ def test_an_ffmpeg_that_lacks(carphone, layered_nerv, run, tmp_path):
 # ------------------------------------------------------------------ Ctrl-C
 
 
-def interrupted(tmp_path, arguments, after, exe=None, seconds=0.3):
-    """A command that gets Ctrl-C as a terminal sends it, to all its processes, some time after it said something."""
+def interrupted(tmp_path, arguments, after, exe=None, seconds=0.3, times=1):
+    """A command that gets Ctrl-C as a terminal sends it, to all its processes, once it has said something so often."""
     env = {**os.environ, **({"IMAGEIO_FFMPEG_EXE": exe} if exe else {})}
     process = subprocess.Popen(
         [NERV, *map(str, arguments)],
         cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    heard = []
-    while (line := process.stderr.readline()) and sum(after in one for one in [*heard, line]) < heard.count("") + 1:
-        heard.append(line)
+    heard = ""
+    while heard.count(after) < times:
+        line = process.stderr.readline()
+        assert line, heard
+        heard += line
     time.sleep(seconds)
     os.killpg(process.pid, signal.SIGINT)
     out, rest = process.communicate(timeout=100)
-    return process.returncode, out, "".join([*heard, line, rest])
-
-
-SLOWLY = "sleep 1.5"  # before the encoder begins
+    return process.returncode, out, heard + rest
 
 
 def test_ctrl_c_in_the_first_segment_leaves_nothing(carphone, tmp_path):
-    exe = helper(tmp_path, {"libsvtav1": SLOWLY})
+    exe = helper(tmp_path, {"libsvtav1": "sleep 2"})  # before it begins
     arguments = ["encode", carphone, "-o", "a.nerv", "--base", "av1", "--encoder", "none"]
     status, _, err = interrupted(tmp_path, arguments, "Coding the base", exe)
     assert status == 130, err
     assert "interrupted" in err
+    assert "Traceback" not in err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["helper"]
 
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_later_segment_keeps_what_is_whole(carphone, tmp_path):
-    # The second segment never ends by itself: its frames are told by a file that the first leaves.
     exe = helper(tmp_path, {"libsvtav1": f"if [ -e {tmp_path}/once ]; then sleep 3; fi; touch {tmp_path}/once"})
     arguments = ["encode", carphone, "-o", "a.nerv", "--base", "av1", "--encoder", "none", "--segment", "30f"]
-    process = subprocess.Popen(
-        [NERV, *map(str, arguments)], cwd=tmp_path, env={**os.environ, "IMAGEIO_FFMPEG_EXE": exe},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    heard = ""
-    while heard.count("Coding the base") < 2:
-        heard += process.stderr.readline()
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 130, err
+    status, _, err = interrupted(tmp_path, arguments, "Coding the base", exe, 0.5, times=2)
+    assert status == 130, err
+    assert "Traceback" not in err
     assert "stopping" in err
     with Container.at(tmp_path / "a.nerv") as opened:
         opened.verify()
@@ -262,7 +252,7 @@ def test_ctrl_c_in_the_fit_keeps_the_base(carphone, tmp_path):
 @pytest.mark.slow
 def test_killed_in_the_fit_and_resumed(carphone, tmp_path):
     """The base is coded again, to the same bytes, and the fit goes on."""
-    settings = {"base": "av1", "crf": 45, "duration_s": 1.0, "epochs": 60, "encoder": "none"}
+    settings = {"base": "av1", "crf": 45, "duration_s": 1.0, "epochs": 20, "encoder": "none"}
     code = (
         "import sys, nervcodec\nfrom nervcodec.fitting import checkpoint\n"
         "checkpoint.EVERY_S = checkpoint.FIRST_S = 0.2\n"
