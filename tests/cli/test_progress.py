@@ -38,6 +38,7 @@ def test_plain_lines_come_every_ten_seconds(capsys):
 def test_the_first_signal_stops_the_fit_and_the_second_gives_up(capsys):
     with PlainObserver() as observer:
         observer.stage("Fitting")
+        observer.worth_keeping()
         signal.raise_signal(signal.SIGINT)
         assert observer.stop_requested()
         with pytest.raises(KeyboardInterrupt):
@@ -47,7 +48,7 @@ def test_the_first_signal_stops_the_fit_and_the_second_gives_up(capsys):
 
 def test_between_segments_there_is_something_to_keep():
     with PlainObserver() as observer:
-        observer.stage("Fitting")
+        observer.worth_keeping()
         observer.stage("Embedding patches", 8)
         signal.raise_signal(signal.SIGINT)
         assert observer.stop_requested()
