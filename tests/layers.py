@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 from containers import everything, write
 
+import nervcodec
+from nervcodec import metrics
 from nervcodec.base import av1
+from nervcodec.evaluation.compare import open_original
 from nervcodec.formats.container import checksum
 from nervcodec.formats.header import StoredTensor
 
@@ -23,6 +26,14 @@ def rewritten(source: Path, target: Path, streams=None, **changes) -> Path:
 def stream_of(path: Path, number: int = 0) -> bytes:
     """A segment's base stream."""
     return everything(path)[1][f"{number}/base"].tobytes()
+
+
+def qualities(path: Path, clip: Path, alone: bool = False) -> np.ndarray:
+    """PSNR of each frame of a file, opened afresh, or of its base layer alone, against the clip it was made from."""
+    with nervcodec.open(path, "cpu", "fp32") as video:
+        frames = video.base_frames() if alone else video.frames()
+        originals = open_original(video, clip).frames()
+        return np.array([metrics.psnr_db(one, other) for one, other in zip(frames, originals, strict=True)])
 
 
 class Counted:

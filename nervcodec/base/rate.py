@@ -17,7 +17,7 @@ USUAL_PRESET = 5  # of SVT-AV1, where no time is given
 # Seconds that two cores take for a million pixels, by preset, in 10 bits (benchmarks/NOTES.md).
 _SECONDS_PER_MEGAPIXEL = {2: 0.42, 4: 0.15, 5: 0.11, 6: 0.08, 8: 0.04, 10: 0.015}
 _CORES = 2
-_TRIES = 7
+_TRIES, _LIKELY = 7, 4  # the most, and those after which a curve counts as an unusual one
 # What streams at a crf take, as the logarithm over that at 35: the mean of three clips. Sizes and decibels are nearly
 # straight lines in it.
 _CRFS = (1, 3, 6, 11, 16, 21, 27, 35, 47, 57, 61, 63, 70)
@@ -104,10 +104,12 @@ def _towards(wanted: float, figures: dict[float, float], per_length: float) -> f
         low, high = max(above), min(below)
         if high - low <= STEP:
             return None
-        share = (figures[low] - wanted) / (figures[low] - figures[high])
+        share = (figures[low] - wanted) / (figures[low] - figures[high]) if len(figures) < _LIKELY else 0.5
         inner = _crf(_length(low) + share * (_length(high) - _length(low)))
         return min(max(quarter(inner), low + STEP), high - STEP)
     nearest = max(above) if above else min(below)
+    if len(figures) >= _LIKELY and nearest not in (BEST, WORST):
+        return WORST if above else BEST
     slope = _slope(nearest, figures, per_length)
     found = quarter(_crf(_length(nearest) + (wanted - figures[nearest]) / slope))
     if found == nearest:

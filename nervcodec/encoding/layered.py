@@ -150,7 +150,7 @@ class _Layer:
             return self._decoded(self._stream(self.base.crf, self.base.preset), self.base.crf)
         crf, stream = Search(self._attempt, aim, over_is_worse).run(self.base.crf)
         if self.limit is not None:
-            self._require_room(len(stream), head, crf)
+            _require_room(self.task, self.room(head), head, (len(stream), crf))
         return self._decoded(stream, crf)
 
     def _attempt(self, crf: float) -> tuple[bytes, float]:
@@ -159,17 +159,6 @@ class _Layer:
         if self.limit is not None:
             return stream, math.log(len(stream))
         return stream, float(self._quality(stream)[self.fitted].mean())
-
-    def _require_room(self, size: int, head: Head | None, crf: float) -> None:
-        room = max(self.room(head), 0)
-        if size <= room:
-            return
-        where = f" of segment {self.task.index + 1}" if self.task.count > 1 else ""
-        beside = f" beside {head.size_bytes:,} of embeddings" if head else ""
-        raise ConfigError(
-            f"the size leaves {room:,.0f} bytes for the base layer{where}{beside}, and it takes {size:,} at crf "
-            f"{crf:g}; ask for more, or --scale the video down"
-        )
 
     def _stream(self, crf: float, preset: int, stage: str = "Coding the base") -> bytes:
         """All frames at a quality."""
@@ -245,3 +234,16 @@ class _Layer:
             trials.append((math.log(len(stream)), float(self._quality(stream).mean())))
         (small, low), (large, high) = trials
         return (high - low) / (large - small) if large > small and high > low else _USUAL_SLOPE
+
+
+def _require_room(task: SegmentTask, room: float, head: Head | None, found: tuple[int, float]) -> None:
+    """Refuse a stream of so many bytes, coded at a crf, where it does not fit."""
+    size, crf = found
+    if size <= room:
+        return
+    where = f" of segment {task.index + 1}" if task.count > 1 else ""
+    beside = f" beside {head.size_bytes:,} of embeddings" if head else ""
+    raise ConfigError(
+        f"the size leaves {max(room, 0):,.0f} bytes for the base layer{where}{beside}, and it takes {size:,} at crf "
+        f"{crf:g}; ask for more, or --scale the video down"
+    )

@@ -64,7 +64,7 @@ def test_sizes_are_met_in_few_trials(clip):
             continue  # is nearly out of reach
         assert 0.955 <= math.exp(figure) / (thousands * 1000) <= 1
         counts.append(trials)
-    assert sum(counts) / len(counts) <= 3.2
+    assert sum(counts) / len(counts) <= 3.5
 
 
 @pytest.mark.parametrize("clip", MEASURED)
@@ -74,7 +74,7 @@ def test_qualities_are_met_in_few_trials(clip):
         _, figure, trials = found(quality_of(clip), quality_aim(wanted, 0.25), False)
         assert wanted <= figure <= wanted + 0.25
         counts.append(trials)
-    assert sum(counts) / len(counts) <= 3.2
+    assert sum(counts) / len(counts) <= 3.5
 
 
 def test_what_cannot_be_met():
@@ -109,7 +109,7 @@ def test_any_curve_that_falls(steps, wanted, over_is_worse):
     _, figure, trials = found(lambda crf: between(crf, crfs, values), aim, over_is_worse)
     assert trials <= 7
     if values[-1] < aim.least and aim.most < values[0]:
-        assert trials == 7 or (figure <= aim.most + 1e-9 if over_is_worse else figure >= aim.least - 1e-9)
+        assert figure <= aim.most if over_is_worse else figure >= aim.least
 
 
 @given(st.lists(st.floats(-5, 5), min_size=280, max_size=280), st.booleans())

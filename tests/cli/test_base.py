@@ -81,13 +81,14 @@ def test_a_scaled_patch_as_a_video(refined_nerv, run, tmp_path):
 
 @pytest.mark.slow
 def test_eval_with_a_row_for_the_base_alone(refined_nerv, carphone, run, tmp_path):
-    arguments = ("--per-frame", "a.csv", "--report", "a.html", "--against", "x264")
+    result = run("eval", refined_nerv, carphone)
+    assert "base alone\t" in result.stdout
+    arguments = ("--per-frame", "a.csv", "--report", "a.html", "--against", "x264", "--json")
     result = run("eval", refined_nerv, carphone, *arguments)
     assert result.returncode == 0, result.stderr
-    assert "base alone" in result.stdout
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 61
     assert (tmp_path / "a.html").stat().st_size > 10_000
-    said = json.loads(run("eval", refined_nerv, carphone, "--json").stdout)
+    said = json.loads(result.stdout)
     assert said["base"]["psnr"] == pytest.approx(said["psnr"], abs=0.5)
     assert said["base"]["bytes"] == sum(len(stream_of(refined_nerv, number)) for number in range(2))
 
@@ -118,13 +119,16 @@ def test_settings_without_effect_are_refused(carphone, run, tmp_path, arguments,
 # ------------------------------------------------------------------ what is not needed
 
 
+@pytest.mark.slow  # an encoder is loaded three times
 def test_search_never_starts_ffmpeg(searched, run, tmp_path):
     command = ("search", "a man", searched, "--min-score", "-2", "--json")
     result = run(*command, IMAGEIO_FFMPEG_EXE=str(tmp_path / "none"))
     assert result.returncode == 0, result.stderr
-    found, usual = (json.loads(text) for text in (result.stdout, run(*command).stdout))
-    assert found
-    assert [one["frame"] for one in found] == [one["frame"] for one in usual]
+    found = json.loads(result.stdout)
+    with_ffmpeg = json.loads(run(*command).stdout)
+    places = [[(moment["frame"], moment["patch"]) for moment in moments] for moments in (found, with_ffmpeg)]
+    assert places[0] == places[1]
+    assert places[0]
 
 
 @pytest.mark.parametrize(
@@ -136,13 +140,13 @@ def test_search_never_starts_ffmpeg(searched, run, tmp_path):
     ],
     ids=["info", "verify", "decode"],
 )
-def test_what_is_not_imported(searched, tmp_path, arguments, never):
+def test_what_is_not_imported(layered_nerv, tmp_path, arguments, never):
     code = (
         "import sys, nervcodec.cli.main as m\n"
         "try:\n    m.main()\n"
         f"finally:\n    print('FOUND', [name for name in {never} if name in sys.modules], file=sys.stderr)"
     )
-    command = [sys.executable, "-c", code, arguments[0], str(searched), *arguments[1:]]
+    command = [sys.executable, "-c", code, arguments[0], str(layered_nerv), *arguments[1:]]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "FOUND []" in result.stderr
@@ -165,6 +169,7 @@ def test_verify_and_decode_of_a_hostile_stream(layered_nerv, run, tmp_path):
     assert [p for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_a_decoder_that_ends_early_writes_no_video(layered_nerv, run, tmp_path):
     """As many frames as are there for one that gives half of them."""
     exe = helper(tmp_path, {"libdav1d": f'{imageio_ffmpeg.get_ffmpeg_exe()} "$@" | head -c 400000; exit 0'})
@@ -175,6 +180,7 @@ def test_a_decoder_that_ends_early_writes_no_video(layered_nerv, run, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["helper"]
 
 
+@pytest.mark.slow
 def test_an_ffmpeg_that_lacks(carphone, layered_nerv, run, tmp_path):
     exe = helper(tmp_path, {"libsvtav1": lacks("encoder", "libsvtav1")})
     arguments = ("-o", "a.nerv", "--base", "av1", "--encoder", "none", "-q")
@@ -212,6 +218,7 @@ def interrupted(tmp_path, arguments, after, exe=None, seconds=0.3, times=1):
     return process.returncode, out, heard + rest
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_first_segment_leaves_nothing(carphone, tmp_path):
     exe = helper(tmp_path, {"libsvtav1": "sleep 2"})  # before it begins
     arguments = ["encode", carphone, "-o", "a.nerv", "--base", "av1", "--encoder", "none"]
