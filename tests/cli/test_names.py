@@ -25,7 +25,7 @@ from nervcodec.search.collection import containers
 from nervcodec.search.moments import Moment
 from nervcodec.search.pictures import clip_name
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "version2_pe.nerv"
+GOLDEN = Path(__file__).parents[1] / "golden" / "version3_grid.nerv"
 TINY = ["--duration", "0.2s", "--epochs", "1", "--encoder", "none", "--scale", "0.25"]
 STRICT = {"PYTHONIOENCODING": "utf-8:strict"}
 ODD = os.fsdecode(b"b\xffad\tna\nme\x1b[31m\xe2\x80\xae.nerv")
