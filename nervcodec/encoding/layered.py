@@ -48,19 +48,21 @@ def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None)
     start = time.perf_counter()
     layer = _Layer(task, hooks)
     try:
-        head = layer.head(None) if layer.limit is None else layer.head(SEMANTIC_SHARE * layer.limit)
+        head = head_of(task, None) if layer.limit is None else head_of(task, SEMANTIC_SHARE * layer.limit)
         base = layer.coded(head)
         layer.may_stop = True
         hooks.worth_keeping()
         if layer.limit is None:
-            head = layer.head(len(base.stream) * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE))
+            head = head_of(task, len(base.stream) * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE))
         refined, worth = layer.refined(base, head, time.perf_counter() - start, resumed)
     except Stopped:
         return None
     kept = refined if refined is not None and layer.earns(base, head, refined, worth or 0.0) else None
-    config = replace(kept.config if kept else RefinerConfig(task.network.geometry), semantic=layer.semantic(head))
+    config = replace(
+        kept.config if kept else RefinerConfig(task.network.geometry), semantic=semantic_config(task, head)
+    )
     tensors = {**(head.tensors if head else {}), **(kept.tensors if kept else {})}
-    tables = tables_of(config, layer.embedded).tensors()
+    tables = tables_of(config, embedded(task)).tensors()
     stream = bitstream.encode({**tables, **tensors}) if tensors else np.empty(0, np.uint8)
     frames = len(task.data.frames)
     return EncodedSegment(
@@ -84,6 +86,28 @@ def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None)
     )
 
 
+def head_of(task: SegmentTask, limit_bytes: float | None) -> Head | None:
+    """The semantic head of a segment; None without embeddings."""
+    reference, geometry = task.data.embeddings, task.network.geometry
+    if reference is None or not len(reference):
+        return None
+    grid = geometry.patch_rows, geometry.patch_columns
+    return principal_head(reference, grid, math.inf if limit_bytes is None else limit_bytes)
+
+
+def semantic_config(task: SegmentTask, head: Head | None) -> SemanticConfig | None:
+    """The configuration of a segment's semantic head."""
+    if head is None or task.data.embeddings is None:
+        return None
+    return SemanticConfig(task.data.embeddings.shape[2], rank=head.rank, code_frames=embedded(task))
+
+
+def embedded(task: SegmentTask) -> tuple[int, ...]:
+    """Frames of a segment that have embeddings."""
+    frames = task.data.embedded_frames
+    return () if frames is None or task.data.embeddings is None else tuple(frames.tolist())
+
+
 class _Layer:
     """The work on one segment.
 
@@ -104,26 +128,6 @@ class _Layer:
     def limit(self) -> float | None:
         """Bytes of the whole segment, where there is a limit."""
         return None if self.task.goal is None else self.task.goal.limit_bytes
-
-    @property
-    def embedded(self) -> tuple[int, ...]:
-        """Frames with embeddings."""
-        frames = self.task.data.embedded_frames
-        return () if frames is None or self.task.data.embeddings is None else tuple(frames.tolist())
-
-    def head(self, limit_bytes: float | None) -> Head | None:
-        """The semantic head; None without embeddings."""
-        reference = self.task.data.embeddings
-        if reference is None or not len(reference):
-            return None
-        grid = self.geometry.patch_rows, self.geometry.patch_columns
-        return principal_head(reference, grid, math.inf if limit_bytes is None else limit_bytes)
-
-    def semantic(self, head: Head | None) -> SemanticConfig | None:
-        """Its configuration."""
-        if head is None or self.task.data.embeddings is None:
-            return None
-        return SemanticConfig(self.task.data.embeddings.shape[2], rank=head.rank, code_frames=self.embedded)
 
     # ------------------------------------------------------------------ the base
 
