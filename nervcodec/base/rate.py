@@ -17,7 +17,7 @@ USUAL_PRESET = 5  # of SVT-AV1, where no time is given
 # Seconds that two cores take for a million pixels, by preset, in 10 bits (benchmarks/NOTES.md).
 _SECONDS_PER_MEGAPIXEL = {2: 0.42, 4: 0.15, 5: 0.11, 6: 0.08, 8: 0.04, 10: 0.015}
 _CORES = 2
-_TRIES, _LIKELY = 7, 4  # the most, and those after which a curve counts as an unusual one
+_TRIES, _LIKELY = 7, 5  # the most, and those after which a curve counts as an unusual one
 # What streams at a crf take, as the logarithm over that at 35: the mean of three clips. Sizes and decibels are nearly
 # straight lines in it.
 _CRFS = (1, 3, 6, 11, 16, 21, 27, 35, 47, 57, 61, 63, 70)
