@@ -15,14 +15,13 @@ import numpy as np
 from nervcodec import metrics
 from nervcodec.base.packets import Packets, fingerprint
 from nervcodec.decoding.pixels import frames_of
-from nervcodec.encoding.layered import SEMANTIC_SHARE
+from nervcodec.encoding.head import head_of, room_beside, stored
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.events import Observer
-from nervcodec.fitting.principal import principal_head
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import BaseFacts, Segment
-from nervcodec.network.config import RefinerConfig, SemanticConfig, network_to_json, tables_of
+from nervcodec.network.config import RefinerConfig, network_to_json
 from nervcodec.network.shapes import parameter_count
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.video.planes import Planes, read_planes
@@ -80,8 +79,7 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
             embedding = time.perf_counter()
             reference = None if plan.encoder is None else embed_patches(shown[1], plan.grid, plan.encoder, observer)
             embed_s += time.perf_counter() - embedding
-            limit = count * share * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE)
-            segments.append(_with_head(plan, index, shown[0], reference, limit))
+            segments.append(_with_head(plan, index, shown[0], reference, room_beside(count * share)))
         for _ in frames:  # what comes after the last is an error, found where the end is looked for
             continue
     observer.stage("Comparing frames", plan.info.frame_count)
@@ -114,16 +112,12 @@ def _with_head(
 ) -> EncodedSegment:
     """A segment whose network is a semantic head alone, or nothing at all."""
     geometry, first = plan.geometry(plan.lengths[index]), sum(plan.lengths[:index])
-    config, tensors, stream = RefinerConfig(geometry), {}, np.empty(0, np.uint8)
-    if reference is not None:
-        head = principal_head(reference, (plan.grid.rows, plan.grid.columns), limit_bytes)
-        semantic = SemanticConfig(reference.shape[2], rank=head.rank, code_frames=embedded)
-        config, tensors = RefinerConfig(geometry, semantic=semantic), head.tensors
-        stream = bitstream.encode({**tables_of(config, embedded).tensors(), **tensors})
+    head = head_of(reference, embedded, (plan.grid.rows, plan.grid.columns), limit_bytes)
+    config = RefinerConfig(geometry, semantic=head.semantic)
     return EncodedSegment(
         segment=Segment(first, geometry.frames, network_to_json(config), f"{index}/"),
-        stream=stream,
-        entropy_bytes=bitstream.entropy_bytes(tensors),
+        stream=stored(config, embedded, head.tensors),
+        entropy_bytes=bitstream.entropy_bytes(head.tensors),
         psnr_db=np.full(geometry.frames, metrics.IDENTICAL_DB),
         parameters=parameter_count(config),
         steps=0,

@@ -14,21 +14,20 @@ import numpy as np
 from nervcodec.base import av1
 from nervcodec.base.convert import base_format, to_base
 from nervcodec.base.rate import Search, quality_aim, quarter, size_aim
+from nervcodec.encoding.head import SEMANTIC_SHARE, SegmentHead, head_of, room_beside, stored
 from nervcodec.encoding.material import joined
 from nervcodec.encoding.refine import Coded, Refined, quality_of, refine
 from nervcodec.encoding.segment import CodedBase, EncodedSegment, SegmentTask
 from nervcodec.errors import ConfigError
 from nervcodec.fitting.config import SizeGoal
 from nervcodec.fitting.hooks import Hook
-from nervcodec.fitting.principal import Head, principal_head
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
-from nervcodec.network.config import RefinerConfig, SemanticConfig, network_to_json, tables_of
+from nervcodec.network.config import RefinerConfig, network_to_json
 from nervcodec.network.shapes import parameter_count
 from nervcodec.video.planes import Planes
 
 DEPTH = 10  # bits of a coded sample: worth 5 % of the bytes of 8-bit footage (benchmarks/NOTES.md)
-SEMANTIC_SHARE = 0.08  # of a segment's bytes that embeddings may take where that leaves them good enough
 _REACH = 0.955  # of what a size leaves the base layer, for a search to be content
 _ABOVE_DB = 0.25  # the same for a PSNR
 _PROBE_PRESET, _PROBE_CRF = 10, 6.0  # how it is found out what a decibel costs, at two qualities so far apart
@@ -48,26 +47,22 @@ def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None)
     start = time.perf_counter()
     layer = _Layer(task, hooks)
     try:
-        head = head_of(task, None) if layer.limit is None else head_of(task, SEMANTIC_SHARE * layer.limit)
+        head = SegmentHead() if layer.limit is None else layer.head(SEMANTIC_SHARE * layer.limit)
         base = layer.coded(head)
         layer.may_stop = True
         hooks.worth_keeping()
         if layer.limit is None:
-            head = head_of(task, len(base.stream) * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE))
+            head = layer.head(room_beside(len(base.stream)))
         refined, worth = layer.refined(base, head, time.perf_counter() - start, resumed)
     except Stopped:
         return None
     kept = refined if refined is not None and layer.earns(base, head, refined, worth or 0.0) else None
-    config = replace(
-        kept.config if kept else RefinerConfig(task.network.geometry), semantic=semantic_config(task, head)
-    )
-    tensors = {**(head.tensors if head else {}), **(kept.tensors if kept else {})}
-    tables = tables_of(config, embedded(task)).tensors()
-    stream = bitstream.encode({**tables, **tensors}) if tensors else np.empty(0, np.uint8)
+    config = replace(kept.config if kept else RefinerConfig(task.network.geometry), semantic=head.semantic)
+    tensors = {**head.tensors, **(kept.tensors if kept else {})}
     frames = len(task.data.frames)
     return EncodedSegment(
         segment=Segment(task.first_frame, frames, network_to_json(config), f"{task.index}/"),
-        stream=stream,
+        stream=stored(config, task.embedded, tensors),
         entropy_bytes=bitstream.entropy_bytes(tensors),
         psnr_db=kept.psnr_db if kept else base.psnr_db,
         parameters=parameter_count(config),
@@ -84,28 +79,6 @@ def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None)
             kept is not None,
         ),
     )
-
-
-def head_of(task: SegmentTask, limit_bytes: float | None) -> Head | None:
-    """The semantic head of a segment; None without embeddings."""
-    reference, geometry = task.data.embeddings, task.network.geometry
-    if reference is None or not len(reference):
-        return None
-    grid = geometry.patch_rows, geometry.patch_columns
-    return principal_head(reference, grid, math.inf if limit_bytes is None else limit_bytes)
-
-
-def semantic_config(task: SegmentTask, head: Head | None) -> SemanticConfig | None:
-    """The configuration of a segment's semantic head."""
-    if head is None or task.data.embeddings is None:
-        return None
-    return SemanticConfig(task.data.embeddings.shape[2], rank=head.rank, code_frames=embedded(task))
-
-
-def embedded(task: SegmentTask) -> tuple[int, ...]:
-    """Frames of a segment that have embeddings."""
-    frames = task.data.embedded_frames
-    return () if frames is None or task.data.embeddings is None else tuple(frames.tolist())
 
 
 class _Layer:
@@ -129,14 +102,19 @@ class _Layer:
         """Bytes of the whole segment, where there is a limit."""
         return None if self.task.goal is None else self.task.goal.limit_bytes
 
+    def head(self, limit_bytes: float) -> SegmentHead:
+        """The semantic head, in about so many bytes at the most."""
+        grid = self.geometry.patch_rows, self.geometry.patch_columns
+        return head_of(self.task.data.embeddings, self.task.embedded, grid, limit_bytes)
+
     # ------------------------------------------------------------------ the base
 
-    def room(self, head: Head | None) -> float:
+    def room(self, head: SegmentHead) -> float:
         """Bytes that the head leaves, where there is a limit."""
         assert self.limit is not None
-        return self.limit - (head.size_bytes if head else 0)
+        return self.limit - head.size_bytes
 
-    def coded(self, head: Head | None) -> Coded:
+    def coded(self, head: SegmentHead) -> Coded:
         """The base at the quality that was asked for, or that meets the goal.
 
         Raises:
@@ -204,7 +182,7 @@ class _Layer:
         return timed and self.base.psnr_db is None
 
     def refined(
-        self, base: Coded, head: Head | None, elapsed_s: float, resumed: dict[str, Any] | None
+        self, base: Coded, head: SegmentHead, elapsed_s: float, resumed: dict[str, Any] | None
     ) -> tuple[Refined | None, float | None]:
         """A network fitted in the time that is left, and what its gain would cost the base: a part of its bytes."""
         fit = self.task.fit
@@ -217,7 +195,7 @@ class _Layer:
         found = refine(task, base, self.format, slope, self.hooks, resumed)
         return found, math.exp(float((found.psnr_db - base.psnr_db)[self.fitted].mean()) / slope) - 1
 
-    def earns(self, base: Coded, head: Head | None, refined: Refined, worth: float) -> bool:
+    def earns(self, base: Coded, head: SegmentHead, refined: Refined, worth: float) -> bool:
         """Whether a network is worth its bytes; where a size was asked for, those are what the base left of it."""
         if self.limit is not None:
             return worth > 0 and refined.size_bytes <= self.room(head) - len(base.stream)
@@ -236,13 +214,13 @@ class _Layer:
         return (high - low) / (large - small) if large > small and high > low else _USUAL_SLOPE
 
 
-def _require_room(task: SegmentTask, room: float, head: Head | None, found: tuple[int, float]) -> None:
+def _require_room(task: SegmentTask, room: float, head: SegmentHead, found: tuple[int, float]) -> None:
     """Refuse a stream of so many bytes, coded at a crf, where it does not fit."""
     size, crf = found
     if size <= room:
         return
     where = f" of segment {task.index + 1}" if task.count > 1 else ""
-    beside = f" beside {head.size_bytes:,} of embeddings" if head else ""
+    beside = f" beside {head.size_bytes:,} of embeddings" if head.size_bytes else ""
     raise ConfigError(
         f"the size leaves {max(room, 0):,.0f} bytes for the base layer{where}{beside}, and it takes {size:,} at crf "
         f"{crf:g}; ask for more, or --scale the video down"

@@ -15,7 +15,7 @@ from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import BaseTask, SegmentTask
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
-from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.config import FitConfig, SizeGoal
 from nervcodec.fitting.look import evenly
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED
@@ -61,7 +61,7 @@ def prepare(
     data = SegmentData(pixels, _embedded(plan, pixels[embedded], observer), embedded, fitted, similar, shown)
     embed_s = time.perf_counter() - start if encoder is not None else 0.0
     if planes is not None:
-        return _on_base(plan, data, planes, first, index), embed_s
+        return _on_base(plan, data, planes, goal, (first, index)), embed_s
     fit = wanted.fit.limited(len(pixels) / plan.info.frame_count, count)
     config = sizing.network_config(
         wanted.network,
@@ -77,14 +77,14 @@ def prepare(
     return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, wanted.precision), embed_s
 
 
-def _on_base(plan: Plan, data: SegmentData, planes: Planes, first: int, index: int) -> SegmentTask:
-    """The task of a segment with a base layer."""
-    wanted, frames = plan.wanted, len(data.frames)
+def _on_base(
+    plan: Plan, data: SegmentData, planes: Planes, goal: SizeGoal | None, place: tuple[int, int]
+) -> SegmentTask:
+    """The task of a segment with a base layer, whose place is its first frame and its number."""
+    wanted, frames, (first, index) = plan.wanted, len(data.frames), place
     assert plan.planes is not None
     share = frames / plan.info.frame_count
     time_s = None if wanted.fit.time_s is None else wanted.fit.time_s * share
-    embedded = 0 if data.embedded_frames is None else len(data.embedded_frames)
-    goal = plan.size_goal(frames, embedded)
     searches = 1 if goal is None and wanted.fit.psnr_db is None else sizing.BASE_SEARCHES
     megapixels = frames * plan.info.height * plan.info.width / 1e6
     base = BaseTask(

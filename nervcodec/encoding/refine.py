@@ -8,22 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from nervcodec import sizing
 from nervcodec.base.convert import base_format, to_base
-from nervcodec.device import choose
+from nervcodec.encoding.fit import fitted, where_it_fits
 from nervcodec.encoding.material import joined
 from nervcodec.encoding.measure import measure
 from nervcodec.encoding.segment import BaseTask, SegmentTask
 from nervcodec.fitting.hooks import Hook
-from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.rate_control import coded_to
 from nervcodec.fitting.segment import BaseData, SegmentData
-from nervcodec.fitting.state import FitState
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.network.build import build
 from nervcodec.network.config import RefinerConfig
 from nervcodec.network.planes import BaseFrames
 from nervcodec.network.shapes import parameter_count
@@ -82,12 +78,8 @@ def refine(
         hooks: told of what happens.
         resumed: the state of a fit of the same task to go on from.
     """
-    try:
-        return _refined(task, base, form, slope, hooks, resumed)
-    except torch.cuda.OutOfMemoryError:
-        hooks.note("the GPU's memory does not hold this fit at any batch size; it goes on on the CPU")
-        on_cpu = replace(task, hardware=choose("cpu", task.precision))
-        return replace(_refined(on_cpu, base, form, slope, hooks, resumed), fell_back=True)
+    found, done = where_it_fits(lambda one: _refined(one, base, form, slope, hooks, resumed), task, hooks)
+    return replace(found, fell_back=done is not task)
 
 
 def _refined(
@@ -104,14 +96,9 @@ def _refined(
         fitted=task.data.fitted,
         base=BaseData(base.planes, form, _source(task.base), base_format(task.base.form, depth)),
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(fit.seed + task.index)
-        field = build(config)
-    state = FitState(field, data, fit, task.hardware)
-    if resumed is not None:
-        state.restore(resumed)
     hooks.stage("Fitting")
-    result = Loop(state, hooks).run()
+    # Only the stored form has to meet the goal: the price of bits already says what they are worth.
+    field, result = fitted(replace(task, network=config, data=data, fit=fit, goal=None), hooks, resumed)
     tensors = bitstream.read(coded_to(field, result.rounding, task.goal))
     psnr_db = quality_of(task, config, bitstream.values(tensors), base.planes, form)
     return Refined(config, tensors, psnr_db, bitstream.encode(tensors).size, result.steps, result.complete)

@@ -103,6 +103,11 @@ class SegmentTask:
     base: BaseTask | None = None
 
     @property
+    def embedded(self) -> tuple[int, ...]:
+        """Frames, counted from the segment's first, that have embeddings."""
+        return () if self.data.embedded_frames is None else tuple(self.data.embedded_frames.tolist())
+
+    @property
     def expected_bpp(self) -> float:
         """Bits per pixel that the weights will take, about."""
         expected_bytes = parameter_count(self.network) * sizing.BITS_PER_PARAMETER / 8
