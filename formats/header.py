@@ -112,6 +112,10 @@ class VideoFacts:
         return self.frame_rate[0] / self.frame_rate[1]
 
 
+_LUMA_WEIGHTS = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}  # of red and blue, by H.273's matrix; BT.601 for all others
+_BT601 = (0.299, 0.114)
+
+
 @dataclass(frozen=True)
 class PlaneFormat:
     """How the samples of a base layer stand for colours: one plane of luma and two of chroma.
@@ -142,6 +146,11 @@ class PlaneFormat:
         _check(self.matrix != 0 or self.chroma == "444", "planes of RGB are all of one size")
         _check(self.chroma_place in ("left", "center", "topleft"), "place of chroma is unknown")
         _check(0 <= self.primaries < 256 and 0 <= self.transfer < 256, "code point of colours is out of range")
+
+    @property
+    def luma_weights(self) -> tuple[float, float]:
+        """What red and blue have in luma, by the matrix; the rest is green's."""
+        return _LUMA_WEIGHTS.get(self.matrix, _BT601)
 
     @property
     def chroma_step(self) -> tuple[int, int]:

@@ -32,6 +32,20 @@ class DivergedError(NervError):
 
 
 @contextlib.contextmanager
+def named(file: object) -> Iterator[None]:
+    """Begin what is wrong with a container with its name, where it does not begin so already.
+
+    Args:
+        file: its path.
+    """
+    try:
+        yield
+    except ContainerError as error:
+        said = str(error)
+        raise ContainerError(said if said.startswith(f"{file}: ") else f"{file}: {said}") from None
+
+
+@contextlib.contextmanager
 def explained(what: str, kind: type[NervError], *also: type[Exception]) -> Iterator[None]:
     """Turn an OSError of the block into one of ours: ``what``, a colon, and the system's reason.
 

@@ -13,7 +13,7 @@ from nervcodec.base import obu
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.video import ffmpeg
-from nervcodec.video.planes import Planes, pixel_format, raw_output, taken
+from nervcodec.video.planes import Planes, cut_of, pixel_format, raw_output, taken
 from nervcodec.video.writer import Copying, pump
 
 ENCODER, DECODERS = "libsvtav1", ("libdav1d", "libaom-av1")
@@ -61,8 +61,9 @@ def encode(
     coded = obu.stripped(stream.getvalue())
     if not count:
         raise VideoError("no frame to encode")
-    if len(obu.units(coded)) * 3 != count:
-        raise VideoError(f"SVT-AV1 made {len(obu.units(coded))} frames of {count // 3}")
+    made = len(obu.units(coded))
+    if made * 3 != count:
+        raise VideoError(f"SVT-AV1 made {made} frames of {count // 3}")
     return coded
 
 
@@ -148,10 +149,7 @@ def _check(stream: bytes | memoryview, units: int, form: PlaneFormat, size: tupl
 
 
 def _reading(decoder: str, form: PlaneFormat, width: int, height: int) -> list[str]:
-    # Frames of another size make the filter fail; without it ffmpeg would scale them, or give them as they are.
-    wide, high = coded_size(width, height)
-    same = f"eq(iw,{wide})*eq(ih,{high})"
-    cut = f"crop=w='if({same},{width},-1)':h='if({same},{height},-1)':x=0:y=0:exact=1"
+    cut = cut_of(coded_size(width, height), width, height)
     arguments = ["-xerror", "-f", "obu", "-c:v", decoder, "-i", "pipe:0", "-vf", cut, "-fps_mode", "passthrough"]
     return [*arguments, "-noautoscale", *raw_output(form)]
 

@@ -10,7 +10,7 @@ import numpy as np
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.video.planes import Planes
 
-_RED, _BLUE = 0.2126, 0.0722  # of BT.709's luma
+_OF_RGB = PlaneFormat(matrix=1)  # what planes of G, B and R become: BT.709 of limited range
 
 
 def base_format(form: PlaneFormat, depth: int) -> PlaneFormat:
@@ -21,7 +21,7 @@ def base_format(form: PlaneFormat, depth: int) -> PlaneFormat:
         depth: bits of a sample, 8 or 10.
     """
     if form.matrix == 0:
-        form = replace(form, matrix=1, full_range=False)
+        form = replace(form, matrix=_OF_RGB.matrix, full_range=_OF_RGB.full_range)
     place = form.chroma_place if form.chroma == "420" or form.chroma_place == "center" else "left"
     return replace(form, depth=depth, chroma="420", chroma_place="left" if form.chroma == "444" else place)
 
@@ -78,7 +78,8 @@ def _from_rgb(planes: Planes, form: PlaneFormat, depth: int) -> Planes:
     top = (1 << form.depth) - 1
     low, span = (0, top) if form.full_range else (16 << form.depth - 8, 219 << form.depth - 8)
     green, blue, red = ((plane.astype(float) - low) / span for plane in planes)
-    luma = _RED * red + (1 - _RED - _BLUE) * green + _BLUE * blue
-    u, v = (_halved(plane, True) for plane in ((blue - luma) / (2 - 2 * _BLUE), (red - luma) / (2 - 2 * _RED)))
+    of_red, of_blue = _OF_RGB.luma_weights
+    luma = of_red * red + (1 - of_red - of_blue) * green + of_blue * blue
+    u, v = (_halved(plane, True) for plane in ((blue - luma) / (2 - 2 * of_blue), (red - luma) / (2 - 2 * of_red)))
     step = 1 << depth - 8
     return Planes(*(_whole(p * step, depth) for p in (16 + 219 * luma, 128 + 224 * u, 128 + 224 * v)))

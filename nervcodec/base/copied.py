@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable
 from nervcodec.errors import ContainerError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.video import ffmpeg
-from nervcodec.video.planes import Planes, plane_filters, raw_output, taken
+from nervcodec.video.planes import Planes, cut_of, plane_filters, raw_output, taken
 
 _STALLS_S = 30.0  # a decoder that gives nothing for so long is stopped
 
@@ -57,9 +57,7 @@ def every_frame(
     pieces: Iterable[bytes], form: PlaneFormat, width: int, height: int, skipped: int = 0, flawed: bool = False
 ) -> Generator[Planes, None, None]:
     """As :func:`decode`, for as many frames as there are."""
-    # Frames of another size make the first filter fail; without it ffmpeg would scale them.
-    same = f"eq(iw,{width})*eq(ih,{height})"
-    chain = [f"crop=w='if({same},{width},-1)':h='if({same},{height},-1)':x=0:y=0:exact=1"]
+    chain = [cut_of((width, height), width, height)]
     chain += [f"trim=start_frame={skipped}"] if skipped else []
     chain += [plane_filters(form, height, width)]
     arguments = [*([] if flawed else ["-xerror"]), "-f", "matroska", "-i", "pipe:0", "-map", "0:v:0"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec.base import mux
-from nervcodec.errors import ContainerError
+from nervcodec.errors import ContainerError, named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import BASE, BaseFacts
 from nervcodec.formats.kinds import COPY
@@ -59,17 +59,13 @@ def write_base(opened: Container, path: Path, sound: Sound | None = None) -> int
     aspect = Fraction(*video.sample_aspect_ratio)
     showing = mux.Showing(video.width, video.height, Fraction(*video.frame_rate), times, aspect, last_s)
     streams = [opened.base_stream(segment).data for segment in opened.header.segments]
-    try:
+    with named(opened.path):
         return mux.write(path, streams, showing, sound)
-    except ContainerError as error:
-        raise ContainerError(f"{opened.path}: {error}") from None
 
 
 def _write_copied(opened: Container, base: BaseFacts, path: Path, sound: Sound | None) -> int:
-    try:
+    with named(opened.path):
         mux.write_copied(path, lambda: opened.pieces(BASE, (0, None)), base.skipped, sound)
-    except ContainerError as error:
-        raise ContainerError(f"{opened.path}: {str(error).removeprefix(f'{opened.path}: ')}") from None
     return opened.header.video.frame_count
 
 

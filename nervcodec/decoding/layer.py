@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator
 
 from nervcodec.base.streams import streams_of
-from nervcodec.errors import ContainerError
+from nervcodec.errors import named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.network.planes import BaseFrames
@@ -52,14 +52,11 @@ class BaseCursor:
         facts = self._opened.header.segments[segment]
         first, last = max(number - _AROUND, 0), min(number + _AROUND, facts.frame_count - 1)
         begin, end = facts.first_frame + first, facts.first_frame + last + 1
-        path = self._opened.path
         self._ready_for(begin)
         assert self._frames is not None
         while self._next < end:
-            try:
+            with named(self._opened.path):
                 self._kept.append(next(self._frames))
-            except ContainerError as error:
-                raise ContainerError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
             self._next += 1
         oldest = self._next - len(self._kept)
         wanted = list(self._kept)[begin - oldest : end - oldest]

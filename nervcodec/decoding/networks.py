@@ -45,6 +45,11 @@ class Networks:
         """The network of a segment."""
         return self.pool.get(self._owner, index, lambda: self._load(index))
 
+    @property
+    def change_base(self) -> bool:
+        """Whether any of them changes the frames of a base layer."""
+        return any(isinstance(config, RefinerConfig) and config.width for config in self._configs)
+
     def bare(self, index: int) -> Field:
         """What shows the base layer of a segment as it is."""
         return build(RefinerConfig(self._configs[index].geometry))

@@ -125,6 +125,11 @@ class OpenVideo(OpenFile, Sequence[np.ndarray]):
             )
         )
 
+    @property
+    def changes_base(self) -> bool:
+        """Whether networks change the frames of a base layer; else :meth:`base_frames` are :meth:`frames`."""
+        return self._networks.change_base
+
     def base_frames(self, numbers: Iterable[int] | None = None) -> Iterator[np.ndarray]:
         """Frames of the base layer alone, without what networks add; see :meth:`frames`.
 

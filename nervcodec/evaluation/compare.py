@@ -270,7 +270,7 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
         raise VideoError(
             f"{video.path.name} holds {len(video)} of {info.frame_count} frames, which other codecs would encode"
         )
-    facts, facts_base = video.header.video, video.header.base
+    facts = video.header.video
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
     judged = _judged_frames(video, roles) if measures.retrieval and video.header.semantic else {}
     wanted = {int(number) for parts in judged.values() for part in parts for number in part}
@@ -282,7 +282,7 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
     decode_s = 0.0
     next(video.frames([0]))  # builds the first network, which is not decoding
     decoded = video.frames()
-    alone = video.base_frames() if facts_base is not None else None
+    alone = video.base_frames() if video.changes_base else None
     base_rows: list[FrameFigures] = []
     score = None
     with Vmaf(facts.width, facts.height) if against else nullcontext() as vmaf:
@@ -325,7 +325,7 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
         per_frame=rows,
         vmaf=score,
         per_patch=tuple(patches),
-        base={**_means(base_rows), "bytes": _base_bytes(video)} if base_rows else None,
+        base=None if video.header.base is None else {**_means(base_rows or rows), "bytes": _base_bytes(video)},
         between=between_patches(video, {number: kept[number] for number in sorted(looked_between)}),
         against=tuple(tuple(c) for c in curves_at(against, size, source_video, observer)),
     )

@@ -61,9 +61,9 @@ class Units(ABC):
     def images(self, packed: Tensor) -> Tensor:
         """Predictions or targets to images ``(B, h, w, 3)`` float32, about [0, 1]."""
 
-    @abstractmethod
     def embeddings(self, reference: Tensor, rows: Tensor, units: Tensor) -> Tensor:
         """Reference embeddings of a batch: from ``(n, patches, D)``, rows of the batch's frames, and its units."""
+        return reference[rows]
 
 
 class WholeFrames(Units):
@@ -95,9 +95,6 @@ class WholeFrames(Units):
 
     def images(self, packed: Tensor) -> Tensor:
         return self._field.unpack(packed)
-
-    def embeddings(self, reference: Tensor, rows: Tensor, units: Tensor) -> Tensor:
-        return reference[rows]
 
 
 class SinglePatches(Units):
@@ -187,9 +184,6 @@ class BasePlanes(Units):
     def images(self, packed: Tensor) -> Tensor:
         geometry = self._field.geometry
         return self._layout.images(packed)[:, : geometry.height, : geometry.width]
-
-    def embeddings(self, reference: Tensor, rows: Tensor, units: Tensor) -> Tensor:
-        return reference[rows]
 
 
 def _evenly(cells: int) -> tuple[list[int], int]:

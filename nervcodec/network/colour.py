@@ -23,8 +23,6 @@ STEP = 64  # units of an 8-bit step
 _HIGH = 16383  # chroma adds no more than this, nor less than its negative: colours beyond do not exist
 _MIDDLE = 128 * STEP  # is taken off, so that sums of luma and chroma fit into 16 bits
 _BAND = 1 << 18  # samples of luma that are worked on at once, on a CPU
-_FACTORS = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}  # of red and blue in luma; BT.601 for all others
-_BT601 = (0.299, 0.114)
 
 
 class Window(NamedTuple):
@@ -266,10 +264,10 @@ class _Formula(NamedTuple):
 
 
 @cache
-def _formula(matrix: int, full_range: bool, depth: int) -> _Formula:
+def _formula(form: PlaneFormat) -> _Formula:
     """Factors by which luma less black, and chroma less its middle, are multiplied, as if they were of 8 bits."""
-    red, blue = _FACTORS.get(matrix, _BT601)
-    white = (255 << depth - 8) / ((1 << depth) - 1)  # 1,023 is white in the full range of 10 bits, not 1,020
+    (red, blue), full_range = form.luma_weights, form.full_range
+    white = (255 << form.depth - 8) / ((1 << form.depth) - 1)  # 1,023 is white in the full range of 10 bits, not 1,020
     light, colour = (white, white) if full_range else (255 / 219, 255 / 224)
     of_v, of_u = 2 * (1 - red) * colour, 2 * (1 - blue) * colour
     green = 1 - red - blue
@@ -285,13 +283,13 @@ def _formula(matrix: int, full_range: bool, depth: int) -> _Formula:
 
 def _luma(a: Tensor, form: PlaneFormat) -> Tensor:
     """What luma gives to each colour, less the middle."""
-    formula = _formula(form.matrix, form.full_range, form.depth)
+    formula = _formula(form)
     return _times(a, formula.luma, form.depth, "light").sub_(formula.black + _MIDDLE)
 
 
 def _added(u: Tensor, v: Tensor, form: PlaneFormat) -> Tensor:
     """What chroma adds to R, G and B: ``(3, ..)`` int16, where u and v are ``(..)`` int16 and changed."""
-    formula, depth = _formula(form.matrix, form.full_range, form.depth), form.depth
+    formula, depth = _formula(form), form.depth
     u.sub_(1 << depth - 1)
     v.sub_(1 << depth - 1)
     out = _room("added", torch.int16, u, 3, *u.shape)

@@ -24,8 +24,6 @@ FACTOR = 4  # pixels across and down that one position stands for
 REFINED_DEPTH = 10  # bits of the samples that a network gives
 # (top, bottom, left, right) in 16 x 16 pixel cells
 Cells = tuple[int, int, int, int]
-_LUMA_WEIGHTS = {0: (1 / 3, 1 / 3), 1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}  # of red and blue, by H.273's matrix
-_BT601 = (0.299, 0.114)
 _KEPT = 0.7  # of the squared error of a chroma sample, once it is interpolated to its four pixels
 
 
@@ -108,7 +106,7 @@ class PlaneLayout:
 
     def __init__(self, format: PlaneFormat):
         self.format = format
-        red, blue = _LUMA_WEIGHTS.get(format.matrix, _BT601)
+        red, blue = format.luma_weights
         green = 1 - red - blue
         of_blue = (2 * (1 - blue)) ** 2 + (2 * blue * (1 - blue) / green) ** 2
         of_red = (2 * (1 - red)) ** 2 + (2 * red * (1 - red) / green) ** 2
@@ -155,7 +153,7 @@ class PlaneLayout:
         y, u, v = (plane / self._scale for plane in self.values(packed))
         middle = self._middle / self._scale
         chroma = F.interpolate(torch.stack([u, v], dim=1) - middle, scale_factor=2, mode="bilinear")
-        form, (red, blue) = self.format, _LUMA_WEIGHTS.get(self.format.matrix, _BT601)
+        form, (red, blue) = self.format, self.format.luma_weights
         y, chroma = (y, chroma) if form.full_range else ((y - 16 / 255) * (255 / 219), chroma * (255 / 224))
         of_blue, of_red = chroma[:, 0] * (2 * (1 - blue)), chroma[:, 1] * (2 * (1 - red))
         of_green = -(of_blue * blue + of_red * red) / (1 - red - blue)

@@ -180,6 +180,19 @@ def raw_output(form: PlaneFormat) -> list[str]:
     return ["-f", "rawvideo", "-pix_fmt", pixel_format(form), "-"]
 
 
+def cut_of(coded: tuple[int, int], width: int, height: int) -> str:
+    """A filter that takes the upper left of frames of one size and fails on those of any other.
+
+    Without it ffmpeg would scale frames of another size, or give them as they are.
+
+    Args:
+        coded: (width, height) that frames must have.
+        width, height: of what is taken.
+    """
+    same = f"eq(iw,{coded[0]})*eq(ih,{coded[1]})"
+    return f"crop=w='if({same},{width},-1)':h='if({same},{height},-1)':x=0:y=0:exact=1"
+
+
 def plane_filters(form: PlaneFormat, height: int, width: int) -> str:
     """The filters by which :func:`read_planes` makes frames of this size planes of a format."""
     return f"scale={width}:{height}{_kept(form)},format={pixel_format(form)}"
