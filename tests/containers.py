@@ -6,12 +6,24 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from hypothesis import strategies as st
 
 from nervcodec.formats import container
 from nervcodec.formats.codes import FLOAT16, TensorCode
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
 from nervcodec.formats.writer import Writer
+
+
+def damaged(data, stream: np.ndarray) -> np.ndarray:
+    """A stream cut short and written over, as hypothesis draws it."""
+    stream = stream.copy()
+    if data.draw(st.booleans()):
+        stream = stream[: data.draw(st.integers(0, stream.size))]
+    for _ in range(data.draw(st.integers(1, 4))):
+        if stream.size:
+            stream[data.draw(st.integers(0, stream.size - 1))] = data.draw(st.integers(0, 255))
+    return stream
 
 
 def make(frames: int = 10, **video) -> tuple[Header, dict[str, np.ndarray]]:

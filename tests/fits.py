@@ -7,7 +7,7 @@ import torch
 from nervcodec import sizing
 from nervcodec.device import Hardware
 from nervcodec.events import Observer
-from nervcodec.fitting.hooks import ProgressHook
+from nervcodec.fitting.hooks import Hook, ProgressHook
 from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.state import FitState
@@ -16,6 +16,20 @@ from nervcodec.network.config import Geometry, SemanticConfig
 from nervcodec.network.inputs import Inputs
 
 CPU = Hardware("cpu", "fp32")
+
+
+def too_small_a_gpu(monkeypatch):
+    """Fits in bf16 run out of a GPU's memory from here on; the list takes what is noted."""
+    run, said = Loop.run, []
+
+    def too_small(self):
+        if self.state.hardware.precision == "bf16":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return run(self)
+
+    monkeypatch.setattr(Loop, "run", too_small)
+    monkeypatch.setattr(Hook, "note", lambda _self, text: said.append(text))
+    return said
 
 
 def moving_square(frames=8, height=48, width=64):

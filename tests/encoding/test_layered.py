@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from fits import too_small_a_gpu
 from layers import qualities
 
 import nervcodec
@@ -18,7 +18,6 @@ from nervcodec.encoding import fit_segment, layered, refine
 from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.events import Observer
-from nervcodec.fitting import loop
 from nervcodec.fitting.hooks import Hook
 from nervcodec.formats.container import Container
 from nervcodec.split import FITTED, FrameSplit
@@ -223,15 +222,7 @@ def test_one_seed_gives_one_file(carphone, tmp_path):
 
 
 def test_a_gpu_too_small_hands_over_to_the_cpu(carphone, monkeypatch):
-    run, said = loop.Loop.run, []
-
-    def too_small(self):
-        if self.state.hardware.precision == "bf16":
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return run(self)
-
-    monkeypatch.setattr(loop.Loop, "run", too_small)
-    monkeypatch.setattr(Hook, "note", lambda _self, text: said.append(text))
+    said = too_small_a_gpu(monkeypatch)
     task = replace(task_of(carphone, monkeypatch, epochs=1), hardware=Hardware("cpu", "bf16"), precision="fp32")
     assert fit_segment(task).fell_back
     assert said == ["the GPU's memory does not hold this fit at any batch size; it goes on on the CPU"]

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fits import too_small_a_gpu
 
 from nervcodec import sizing
 from nervcodec.device import Hardware
 from nervcodec.encoding import SegmentTask, fit_segment
 from nervcodec.encoding.segment import EncodedSegment
-from nervcodec.fitting import loop
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.rate_control import SizeGoal
@@ -91,15 +91,7 @@ def test_what_is_said_of_frames_stands_before_the_weights():
 
 
 def test_a_gpu_too_small_hands_over_to_the_cpu(monkeypatch):
-    run, said = loop.Loop.run, []
-
-    def too_small(self):
-        if self.state.hardware.precision == "bf16":
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return run(self)
-
-    monkeypatch.setattr(loop.Loop, "run", too_small)
-    monkeypatch.setattr(Hook, "note", lambda _self, text: said.append(text))
+    said = too_small_a_gpu(monkeypatch)
     asked = replace(task(epochs=1), hardware=Hardware("cpu", "bf16"), precision="fp32")
     assert fit_segment(asked).fell_back
     assert said == ["the GPU's memory does not hold this fit at any batch size; it goes on on the CPU"]

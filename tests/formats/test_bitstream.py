@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference_decoder
+from containers import damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -108,12 +109,7 @@ def test_the_table_accounts_for_every_byte():
 @given(st.data())
 def test_damage_is_an_error_or_other_numbers_but_nothing_else(data):
     tensors = {"a": RoundedTensor(walk((2, 2, 8, 8)), np.ones(2, np.float32)), "b": np.ones(3, np.float32)}
-    stream = bitstream.encode(tensors).copy()
-    if data.draw(st.booleans()):
-        stream = stream[: data.draw(st.integers(0, stream.size))]
-    for _ in range(data.draw(st.integers(1, 4))):
-        if stream.size:
-            stream[data.draw(st.integers(0, stream.size - 1))] = data.draw(st.integers(0, 255))
+    stream = damaged(data, bitstream.encode(tensors))
     try:
         decoded = bitstream.decode(stream)
     except ContainerError:

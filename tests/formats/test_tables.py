@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference_decoder
-from containers import make, write
+from containers import damaged, make, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,12 +121,7 @@ def test_other_steps_and_floats_are_no_tables():
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_damage_is_an_error_or_other_tables_that_can_be(data):
-    stream = bitstream.encode({**FrameTables((0, 5, 9), (3,) * 9).tensors(), **WEIGHTS}).copy()
-    if data.draw(st.booleans()):
-        stream = stream[: data.draw(st.integers(0, stream.size))]
-    for _ in range(data.draw(st.integers(1, 4))):
-        if stream.size:
-            stream[data.draw(st.integers(0, stream.size - 1))] = data.draw(st.integers(0, 255))
+    stream = damaged(data, bitstream.encode({**FrameTables((0, 5, 9), (3,) * 9).tensors(), **WEIGHTS}))
     try:
         tables = read_tables(stream, 10)
     except ContainerError:
