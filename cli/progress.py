@@ -58,22 +58,28 @@ class ProgressObserver(Observer):
     def worth_keeping(self) -> None:
         self._something_to_keep = True
 
+    def note(self, text: str) -> None:
+        remark(text)
+
+    def hint(self, text: str) -> None:
+        self.note(text)
+
     def evaluated(self, event: EvaluationEvent) -> None:
         held_out = "" if event.held_out_db is None else f", held out {event.held_out_db:.2f} dB"
         self.note(f"epoch {event.epoch}: fitted {event.fitted_db:.2f} dB{held_out}")
 
 
 class QuietObserver(ProgressObserver):
-    """Only notes."""
+    """Only notes: what a user should know of, and nothing else."""
 
     def evaluated(self, event: EvaluationEvent) -> None:
         """Not said: it is progress."""
 
-    def note(self, text: str) -> None:
-        remark(text)
+    def hint(self, text: str) -> None:
+        """Not said: it is no warning."""
 
 
-class PlainObserver(QuietObserver):
+class PlainObserver(ProgressObserver):
     """A line when a stage begins and one every ten seconds, for logs and pipes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
@@ -94,9 +100,6 @@ class PlainObserver(QuietObserver):
     def step(self, event: StepEvent) -> None:
         if self._due() or event.fraction >= 1:
             print(describe(event), file=sys.stderr, flush=True)
-
-    def evaluated(self, event: EvaluationEvent) -> None:
-        ProgressObserver.evaluated(self, event)
 
     def _due(self) -> bool:
         now = self._clock()

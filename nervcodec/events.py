@@ -66,6 +66,9 @@ class Observer:
     def note(self, text: str) -> None:
         """One line that a user should read, such as why a fallback was taken."""
 
+    def hint(self, text: str) -> None:
+        """One line of advice: nothing is wrong, another way may serve better."""
+
     def stop_requested(self) -> bool:
         """True asks the fit to end at the next step and keep what it has."""
         return False

@@ -159,7 +159,7 @@ def assemble(
     if complete and (missed := _missed(plan, psnr_db, size)):
         observer.note(missed)
     if plan.planes is None and complete and psnr_db < POOR_DB:
-        observer.note(f"{psnr_db:.2f} dB: on footage --base {AV1} gives far more in the same bytes")
+        observer.hint(f"{psnr_db:.2f} dB: on footage --base {AV1} gives far more in the same bytes")
     if size > info.file_bytes and copied is None:  # which holds the source and more
         observer.note(f"{target.name} is larger than its source ({size:,} bytes, {info.file_bytes:,})")
     return EncodeReport(

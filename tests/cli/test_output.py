@@ -53,6 +53,18 @@ def test_a_full_device_after_a_fit(carphone, tmp_path):
     assert (tmp_path / "a.nerv").exists()
 
 
+@pytest.mark.slow
+def test_a_poor_fit_is_told_of_the_base_layer_unless_it_is_quiet(carphone, tmp_path):
+    arguments = ["encode", carphone, "-o", "a.nerv", "--duration", "0.1s", "--encoder", "none", "--force"]
+    alone = [*arguments, "--epochs", 1]
+    said = start(alone, tmp_path, capture_output=True).stderr
+    assert "dB: on footage --base av1 gives far more in the same bytes\n" in said
+    assert start([*alone, "-q"], tmp_path, capture_output=True).stderr == ""
+    layered = start([*arguments, "--base", "av1", "--crf", 70], tmp_path, capture_output=True)
+    assert layered.returncode == 0
+    assert "gives far more" not in layered.stderr
+
+
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_closed_pipe_is_silent(name, tmp_path):
     reader, writer = os.pipe()
