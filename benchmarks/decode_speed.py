@@ -58,7 +58,7 @@ def of_refiner(path: Path, hardware: Hardware, frames: int) -> Callable[[], int]
     def run() -> int:
         with Container.at(path) as opened, contextlib.closing(BaseCursor(opened)) as cursor:
             for number in range(frames):
-                base = cursor.at(0, number).to(hardware.device)
+                base = cursor.at(0, number, field.around).to(hardware.device)
                 rendered(field, Inputs(torch.tensor([number]), base=base), hardware)
         return frames
 

@@ -17,7 +17,7 @@ from nervcodec.formats.header import PlaneFormat
 from nervcodec.network.planes import BaseFrames
 from nervcodec.video.planes import Planes
 
-_AROUND = 1  # frames before and after the one that is shown
+_MOST_AROUND = 1
 
 
 class BaseCursor:
@@ -36,21 +36,22 @@ class BaseCursor:
         self._streams = streams_of(opened)
         self._end, self._next = 0, 0  # of the run under way; number of the frame that comes next
         self._frames: Generator[Planes, None, None] | None = None
-        self._kept: deque[Planes] = deque(maxlen=2 * _AROUND + 1)
+        self._kept: deque[Planes] = deque(maxlen=2 * _MOST_AROUND + 1)
 
-    def at(self, segment: int, number: int) -> BaseFrames:
-        """A frame and its neighbours in the segment.
+    def at(self, segment: int, number: int, around: int) -> BaseFrames:
+        """A frame, with its neighbours in the segment.
 
         Args:
             segment: its number.
             number: of the frame, counted from the segment's first.
+            around: 0 for the frame alone, 1 with those before and after it.
 
         Raises:
             ContainerError: the stream is damaged, or not what the header says.
             VideoError: this ffmpeg cannot decode it.
         """
         facts = self._opened.header.segments[segment]
-        first, last = max(number - _AROUND, 0), min(number + _AROUND, facts.frame_count - 1)
+        first, last = max(number - around, 0), min(number + around, facts.frame_count - 1)
         begin, end = facts.first_frame + first, facts.first_frame + last + 1
         self._ready_for(begin)
         assert self._frames is not None

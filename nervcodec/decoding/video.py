@@ -147,7 +147,7 @@ class OpenVideo(OpenFile, Sequence[np.ndarray]):
         with contextlib.closing(BaseCursor(self._networks.contents())) as cursor:
             for segment, (local,) in runs(numbers, self._starts, 1):
                 field = self._networks.bare(segment) if alone else self._networks.field(segment)
-                base = cursor.at(segment, local).to(self.hardware.device)
+                base = cursor.at(segment, local, field.around).to(self.hardware.device)
                 yield from rendered(field, Inputs(torch.tensor([local]), windows, base), self.hardware, scale)
 
     def needs(self, count: int, scale: float = 1.0) -> Needs:

@@ -22,7 +22,7 @@ from nervcodec.formats.header import PlaneFormat
 STEP = 64  # units of an 8-bit step
 _HIGH = 16383  # chroma adds no more than this, nor less than its negative: colours beyond do not exist
 _MIDDLE = 128 * STEP  # is taken off, so that sums of luma and chroma fit into 16 bits
-_BAND = 1 << 18  # samples of luma that are worked on at once, on a CPU
+_BAND = 1 << 20  # samples of luma that are worked on at once, on a CPU
 
 
 class Window(NamedTuple):
@@ -151,7 +151,7 @@ def _colours(planes: list[Tensor], form: PlaneFormat, band: Window) -> Tensor:
         added = _stretched(added, form.chroma_place == "topleft")
     here = added[..., 1:-1]
     if form.chroma_place == "center":
-        between = torch.add(added[..., :-1], added[..., 1:]).add_(2).bitwise_right_shift_(_int(1))
+        between = torch.add(added[..., :-1], added[..., 1:]).add_(_int(2)).bitwise_right_shift_(_int(1))
         even, odd = (
             torch.add(here, side).bitwise_right_shift_(_int(1)) for side in (between[..., :-1], between[..., 1:])
         )
@@ -184,7 +184,7 @@ def _part(plane: Tensor, top: int, height: int, left: int, width: int) -> Tensor
 
 @cache
 def _int(value: int) -> Tensor:
-    """A number as a tensor: torch would make a new one for each shift."""
+    """A number as a tensor: torch would make a new one for each operation, which costs as much as the operation."""
     return torch.tensor(value, dtype=torch.int16)
 
 
@@ -213,7 +213,7 @@ def _apart(plane: Tensor, name: str = "y") -> Tensor:
     else:
         pairs = _as_pairs(plane, torch.int32)
         out[0].copy_(pairs)
-        out[1].copy_(pairs >> 16)
+        out[1].copy_(torch.bitwise_right_shift(pairs, _int(16), out=_room("upper", torch.int32, pairs, *pairs.shape)))
     return out
 
 
@@ -243,10 +243,10 @@ def _times(a: Tensor, gain: _Gain, depth: int, name: str = "times") -> Tensor:
     if depth == 10:
         quarter = torch.bitwise_right_shift(a, _int(2), out=_room("quarter", torch.int16, a, *a.shape))
         eighth = torch.bitwise_and(a, _int(3), out=_room("eighth", torch.int16, a, *a.shape))
-        eighth.mul_(_double(gain)).add_(4).bitwise_right_shift_(_int(3))
+        eighth.mul_(_int(_double(gain))).add_(_int(4)).bitwise_right_shift_(_int(3))
         return _times(quarter, gain, 8, name).add_(eighth)
-    out = torch.mul(a, gain.part, out=_room(name, torch.int16, a, *a.shape))
-    return out.add_(128).bitwise_right_shift_(_int(8)).add_(a, alpha=gain.whole)
+    out = torch.mul(a, _int(gain.part), out=_room(name, torch.int16, a, *a.shape))
+    return out.add_(_int(128)).bitwise_right_shift_(_int(8)).add_(a, alpha=gain.whole)
 
 
 def _double(gain: _Gain) -> int:
@@ -284,14 +284,14 @@ def _formula(form: PlaneFormat) -> _Formula:
 def _luma(a: Tensor, form: PlaneFormat) -> Tensor:
     """What luma gives to each colour, less the middle."""
     formula = _formula(form)
-    return _times(a, formula.luma, form.depth, "light").sub_(formula.black + _MIDDLE)
+    return _times(a, formula.luma, form.depth, "light").sub_(_int(formula.black + _MIDDLE))
 
 
 def _added(u: Tensor, v: Tensor, form: PlaneFormat) -> Tensor:
     """What chroma adds to R, G and B: ``(3, ..)`` int16, where u and v are ``(..)`` int16 and changed."""
     formula, depth = _formula(form), form.depth
-    u.sub_(1 << depth - 1)
-    v.sub_(1 << depth - 1)
+    u.sub_(_int(1 << depth - 1))
+    v.sub_(_int(1 << depth - 1))
     out = _room("added", torch.int16, u, 3, *u.shape)
     out[0] = _times(v, formula.red, depth)
     out[1] = _times(v, formula.green_v, depth)
@@ -314,7 +314,7 @@ def _stretched(added: Tensor, with_first: bool) -> Tensor:
         out[:, :, :, 1] = torch.add(here, added[:, :, 2:]).bitwise_right_shift_(_int(1))
     else:
         # Three quarters of the nearer row and one of the other: halfway to what is halfway.
-        between = torch.add(added[:, :, :-1], added[:, :, 1:]).add_(2).bitwise_right_shift_(_int(1))
+        between = torch.add(added[:, :, :-1], added[:, :, 1:]).add_(_int(2)).bitwise_right_shift_(_int(1))
         torch.add(here, between[:, :, :-1], out=out[:, :, :, 0])
         torch.add(here, between[:, :, 1:], out=out[:, :, :, 1])
         out.bitwise_right_shift_(_int(1))
@@ -323,7 +323,7 @@ def _stretched(added: Tensor, with_first: bool) -> Tensor:
 
 def _pack(columns: Tensor, out: Tensor) -> None:
     """``(2, 3, n, rows, columns / 2)``, changed, into ``(n, rows, columns * 3)`` int16."""
-    columns.clamp_(max=32767 - _MIDDLE).add_(_MIDDLE)
+    columns.clamp_(max=32767 - _MIDDLE).add_(_int(_MIDDLE))
     _interleave(columns.flatten(0, 1), out)
 
 
@@ -332,13 +332,13 @@ def _pack8(columns: Tensor, out: Tensor) -> None:
 
     Two pixels are three numbers of 16 bits, of two bytes each: RG, BR, GB.
     """
-    columns.add_(STEP // 2).clamp_(-_MIDDLE, _MIDDLE - 1)
+    columns.add_(_int(STEP // 2)).clamp_(-_MIDDLE, _MIDDLE - 1)
     bytes_ = columns.flatten(0, 1)
     low, high = bytes_[0::2], bytes_[1::2]
     words = (
         low.bitwise_right_shift_(_int(6))
         .add_(high.bitwise_left_shift_(_int(2)).bitwise_and_(_int(-256)))
-        .add_(128 - (1 << 15))
+        .add_(_int(128 - (1 << 15)))
     )
     _interleave(words, out.view(torch.int16))
 

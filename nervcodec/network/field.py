@@ -36,6 +36,11 @@ class Field(nn.Module, ABC):
         """Where the parameters are."""
         return next(self.parameters()).device
 
+    @property
+    def around(self) -> int:
+        """Frames of a base layer before and after one that its pixels depend on."""
+        return 0
+
     @abstractmethod
     def forward(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
         """Predict in the layout that the last layer gives.

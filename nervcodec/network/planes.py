@@ -82,7 +82,7 @@ class BaseFrames:
 def _windows(plane: Tensor, rows: Tensor, cells: Sequence[Cells], step: int) -> Tensor:
     """Some frames of a plane, cut to cells; ``step`` is how many luma samples there are for one of the plane's."""
     if not cells:
-        return plane.index_select(0, rows)
+        return plane if len(plane) == 1 == len(rows) else plane.index_select(0, rows)
     if len(cells) == 1:
         return _window(plane.index_select(0, rows), cells[0], step)
     return torch.cat([_window(plane[row : row + 1], one, step) for row, one in zip(rows.tolist(), cells, strict=True)])

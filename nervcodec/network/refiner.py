@@ -61,6 +61,10 @@ class Refiner(Field):
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     @property
+    def around(self) -> int:
+        return 1 if self.config.width else 0
+
+    @property
     def halo(self) -> int:
         """Cells around a window that its pixels depend on; chroma between two samples needs one in any case."""
         return max(1, -(-self.reach // (1 << _LAST)))
