@@ -42,26 +42,29 @@ def counted(monkeypatch):
 # ------------------------------------------------------------------ only what is needed
 
 
-def test_only_the_segments_stream_is_decoded_and_only_as_far_as_needed(layered_nerv, counted):
-    with nervcodec.open(layered_nerv, "cpu") as video:
+@pytest.mark.parametrize(("name", "around"), [("layered_nerv", 0), ("refined_nerv", 1)])
+def test_only_the_segments_stream_is_decoded_and_only_as_far_as_needed(name, around, request, counted):
+    """A network is shown one frame more on each side, a base alone none."""
+    with nervcodec.open(request.getfixturevalue(name), "cpu") as video:
+        counted.since()
         video[0]
-        assert counted.since() == (1, 2)  # with the frame after it
+        assert counted.since() == (1, 1 + around)
         video[10:20]
-        assert counted.since() == (1, 21)
+        assert counted.since() == (1, 20 + around)
         video[HALF]
-        assert counted.since() == (1, 2)
+        assert counted.since() == (1, 1 + around)
         video[-1]
         assert counted.since() == (1, HALF)
         video[HALF - 1 : HALF + 1]
-        assert counted.since() == (2, HALF + 2)
+        assert counted.since() == (2, HALF + 1 + around)
         list(video)
         assert counted.since() == (2, COUNT)
         video[[3, 4, 5, 5]]
-        assert counted.since() == (1, 7)
+        assert counted.since() == (1, 6 + around)
         video[[9, 2]]
-        assert counted.since() == (2, 11 + 4)
+        assert counted.since() == (2, 10 + 3 + 2 * around)
         video.patch(5, 0, 0)
-        assert counted.since() == (1, 7)
+        assert counted.since() == (1, 6 + around)
 
 
 def test_a_decoder_ends_with_who_asks(layered_nerv, monkeypatch):
