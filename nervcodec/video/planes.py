@@ -211,7 +211,7 @@ def taken(
     """
     size = frame_bytes(form, height, width)
     while True:
-        data = memoryview(np.empty(size, np.uint8))  # not filled with zeros first, as a bytearray is
+        data = np.empty(size, np.uint8).data  # not filled with zeros first, as a bytearray is
         if process.read_into(data, within_s) < size:
             return
         yield from_bytes(data, form, height, width)
