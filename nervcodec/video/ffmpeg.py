@@ -20,7 +20,6 @@ _VARIABLE = "IMAGEIO_FFMPEG_EXE"
 _OLDEST = (5, 1)  # the first with -fps_mode
 _ANSWERS_IN_S = 20.0
 _MOST_LINES = 10_000  # of a log that are kept
-_PIPE = 1 << 20  # bytes; what Linux lets everybody ask for
 _REPEATED = "Last message repeated"
 # What it says after it said what went wrong.
 _VAGUE = (
@@ -115,8 +114,6 @@ class Process:
             start_new_session=True,  # Ctrl-C in a terminal is for us alone, who then end it
             env={"SVT_LOG": "1", **os.environ},  # SVT-AV1 tells of all it does unless it is told not to
         )
-        if read:
-            _widen(self._stdout)
         self._late = False
         self.position, self._writes = 0, write
         self._log: list[LogLine] = []
@@ -231,14 +228,6 @@ class Process:
         self.wait()
         assert self._process.stderr is not None
         self._process.stderr.close()
-
-
-def _widen(pipe: IO[bytes]) -> None:
-    """Let a pipe hold a frame or so where the system allows it: ffmpeg then decodes the next while one is looked at."""
-    with contextlib.suppress(ImportError, AttributeError, OSError):  # Linux alone knows it, and has a limit
-        import fcntl
-
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 class _Feeding(threading.Thread):
