@@ -17,7 +17,7 @@ from nervcodec.formats.header import PlaneFormat
 from nervcodec.network.planes import BaseFrames
 from nervcodec.video.planes import Planes
 
-_MOST_AROUND = 1
+_MOST_AROUND = 1  # frames on each side that a network may be shown
 
 
 class BaseCursor:

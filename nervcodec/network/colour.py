@@ -3,8 +3,8 @@
 
 A colour is counted in 1/64 of an 8-bit step. What chroma adds to R, G and B is worked out where the chroma samples are
 and interpolated linearly from there, at the places that the format says; at the edges of a frame the last sample is
-repeated. All of it is arithmetic of 16 bits on even and odd columns apart, in bands of rows that stay in a processor's
-cache: that is what makes it fast.
+repeated. All of it is arithmetic of 16 bits on even and odd columns apart, into memory that is used again: that is what
+makes it fast. Large frames are done in bands of rows, which bounds that memory.
 """
 
 from __future__ import annotations
