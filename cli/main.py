@@ -94,3 +94,6 @@ def main() -> None:
         discard(sys.stdout)
         remark(str(error))
         sys.exit(FAILED)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # all is done: there is nothing left to interrupt
+            signal.signal(number, signal.SIG_IGN)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -31,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     previous = os.environ.get("NERVCODEC_CACHE")
-    os.environ["NERVCODEC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["NERVCODEC_CACHE"] = str(_common(tmp_path_factory, "cache"))
     yield
     if previous is None:
         del os.environ["NERVCODEC_CACHE"]
@@ -64,24 +65,46 @@ def carphone() -> Path:
     return _clip("carphone_pristine.mp4")
 
 
+def _common(factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder that all workers of a run have in common."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A file that whichever worker needs it first makes for all of them."""
+    folder = _common(factory, "made_once")
+    out, making = folder / name, folder / f"{os.getpid()}_{name}"
+    with open(folder / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            make(making)
+            making.rename(out)
+    return out
+
+
 @pytest.fixture(scope="session")
 def small_nerv(bikes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of bikes.mp4 at half size with offline embeddings, fitted in some seconds, in two segments."""
+    return _made_once(tmp_path_factory, "street.nerv", lambda out: _fit_small(bikes, out))
+
+
+def _fit_small(bikes: Path, out: Path) -> None:
     import nervcodec
 
-    out = tmp_path_factory.mktemp("small") / "street.nerv"
     nervcodec.encode(
         bikes,
         out,
         start_s=4.0,
         duration_s=2.0,
         scale=0.5,
-        epochs=100,
+        epochs=50,
         segment="1s",
         encoder="offline",
         semantic_fps=5.0,
     )
-    return out
 
 
 @pytest.fixture(scope="session")
@@ -89,25 +112,26 @@ def layered_nerv(carphone: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """Two seconds of carphone in two segments of 30 frames, an AV1 base and nothing else."""
     import nervcodec
 
-    out = tmp_path_factory.mktemp("layered") / "call.nerv"
-    nervcodec.encode(carphone, out, base="av1", crf=40, duration_s=2.0, segment="30f", encoder="none")
-    return out
+    settings = {"base": "av1", "crf": 40, "duration_s": 2.0, "segment": "30f", "encoder": "none"}
+    return _made_once(tmp_path_factory, "layered.nerv", lambda out: nervcodec.encode(carphone, out, **settings))
 
 
 @pytest.fixture(scope="session")
 def refined_nerv(carphone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with networks that are kept whatever they earn."""
+    return _made_once(tmp_path_factory, "refined.nerv", lambda out: _refine(carphone, out))
+
+
+def _refine(carphone: Path, out: Path) -> None:
     import nervcodec
     from nervcodec.encoding import layered
 
-    out = tmp_path_factory.mktemp("refined") / "call.nerv"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(layered._Layer, "earns", lambda *_: True)
         settings = {"crf": 40, "duration_s": 2.0, "segment": "30f", "encoder": "none", "epochs": 2}
         report = nervcodec.encode(carphone, out, base="av1", **settings)
     assert report.base is not None
     assert report.base.network_bytes
-    return out
 
 
 TINY_CLIP = {
@@ -137,14 +161,15 @@ Run = Callable[..., subprocess.CompletedProcess]
 
 
 @pytest.fixture(scope="session")
-def _forks() -> Iterator[Forks]:
+def forks() -> Iterator[Forks]:
+    """Starts the command without waiting for its end."""
     server = Forks()
     yield server
     server.close()
 
 
 @pytest.fixture
-def run(tmp_path: Path, _forks: Forks) -> Run:
+def run(tmp_path: Path, forks: Forks) -> Run:
     """The command by its real entry point, in a process of its own, in an empty folder.
 
     With something in the environment it is an interpreter of its own, too.
@@ -152,7 +177,7 @@ def run(tmp_path: Path, _forks: Forks) -> Run:
 
     def call(*arguments: object, cwd: Path = tmp_path, binary: bool = False, **env: str) -> subprocess.CompletedProcess:
         if not env:
-            return _forks.run([str(argument) for argument in arguments], cwd, binary)
+            return forks.run([str(argument) for argument in arguments], cwd, binary)
         command = [SCRIPT, *map(str, arguments)]
         return subprocess.run(
             command, cwd=cwd, capture_output=True, text=not binary, env={**os.environ, **env}, timeout=300

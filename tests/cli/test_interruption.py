@@ -4,7 +4,6 @@
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -12,27 +11,30 @@ import time
 from pathlib import Path
 
 import pytest
+from forks import Forked
 from PIL import Image
 
 import nervcodec
 from nervcodec.formats.container import Container
 from nervcodec.video.source import scan
 
-NERV = str(Path(sys.executable).with_name("nervcodec"))
+
+@pytest.fixture
+def start(forks, tmp_path):
+    """Starts a command in an empty folder, or in another."""
+
+    def call(*arguments: object, cwd: Path = tmp_path, **more: int) -> Forked:
+        return forks.start(list(map(str, arguments)), cwd, **more)
+
+    return call
 
 
-def start(*arguments, cwd, **popen) -> subprocess.Popen:
-    command = [NERV, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
-
-
-def kill_after(process: subprocess.Popen, seconds: float, number: signal.Signals) -> str:
+def kill_after(process: Forked, seconds: float, number: signal.Signals) -> str:
     try:
         process.wait(seconds)
-    except subprocess.TimeoutExpired:
+    except TimeoutError:
         process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    return err
+    return process.communicate(60)[1]
 
 
 def moments(seed: int, count: int, run_s: float) -> list[tuple[float, signal.Signals]]:
@@ -42,21 +44,20 @@ def moments(seed: int, count: int, run_s: float) -> list[tuple[float, signal.Sig
     return [(run_s * rng.uniform(0.1, 1.1), rng.choice(kinds)) for _ in range(count)]
 
 
-def undisturbed_s(*arguments, cwd, **popen) -> float:
+def undisturbed_s(process: Forked) -> float:
     begin = time.monotonic()
-    process = start(*arguments, cwd=cwd, **popen)
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(200)
     assert process.returncode == 0, err
     return time.monotonic() - begin
 
 
 @pytest.mark.slow
-def test_encode_killed_at_random_moments(carphone, tmp_path):
+def test_encode_killed_at_random_moments(start, carphone, tmp_path):
     out = tmp_path / "a.nerv"
-    command = ["encode", carphone, "-o", out, "--time", "2s", "--duration", "1s", "--encoder", "none"]
-    for seconds, number in moments(1, 8, undisturbed_s(*command, cwd=tmp_path)):
+    command = ["encode", carphone, "-o", out, "--time", "1s", "--duration", "1s", "--encoder", "none"]
+    for seconds, number in moments(1, 8, undisturbed_s(start(*command))):
         out.unlink(missing_ok=True)
-        err = kill_after(start(*command, cwd=tmp_path), seconds, number)
+        err = kill_after(start(*command), seconds, number)
         assert "Traceback" not in err
         if out.exists():
             with Container.at(out) as opened:
@@ -67,13 +68,13 @@ def test_encode_killed_at_random_moments(carphone, tmp_path):
         for left in tmp_path.glob(".a.*"):  # what SIGKILL leaves has another name
             left.unlink()
     out.unlink(missing_ok=True)
-    undisturbed_s(*command, cwd=tmp_path)  # nothing that the others left is in its way
+    undisturbed_s(start(*command))  # nothing that the others left is in its way
     assert out.exists()
 
 
 @pytest.mark.slow
-def test_decode_killed_at_random_moments(small_nerv, tmp_path):
-    run_s = undisturbed_s("decode", small_nerv, "-o", "whole.mp4", cwd=tmp_path)
+def test_decode_killed_at_random_moments(start, small_nerv, tmp_path):
+    run_s = undisturbed_s(start("decode", small_nerv, "-o", "whole.mp4"))
     for turn, (seconds, number) in enumerate(moments(2, 6, run_s)):
         folder = tmp_path / str(turn)
         folder.mkdir()
@@ -88,14 +89,14 @@ def test_decode_killed_at_random_moments(small_nerv, tmp_path):
 
 
 @pytest.mark.slow
-def test_search_killed_at_random_moments(small_nerv, tmp_path):
-    env = {**os.environ, "NERVCODEC_CACHE": str(tmp_path / "cache")}
+def test_search_killed_at_random_moments(start, small_nerv, tmp_path, monkeypatch):
+    monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "another"))
     command = ["search", "a car", small_nerv, "--min-score", "-2"]
-    run_s = undisturbed_s(*command, cwd=tmp_path, env={**env, "NERVCODEC_CACHE": str(tmp_path / "another")})
-    for seconds, number in moments(3, 6, run_s):
-        err = kill_after(start(*command, cwd=tmp_path, env=env), seconds, number)
-        assert "Traceback" not in err
-    process = start(*command, "--json", cwd=tmp_path, env=env)
+    run_s = undisturbed_s(start(*command))
+    monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "cache"))
+    for seconds, number in moments(3, 4, run_s):
+        assert "Traceback" not in kill_after(start(*command), seconds, number)
+    process = start(*command, "--json")
     found, err = process.communicate()
     assert process.returncode == 0, err
     assert json.loads(found)
@@ -104,21 +105,16 @@ def test_search_killed_at_random_moments(small_nerv, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
 @pytest.mark.parametrize("command", ["encode", "decode", "frames", "sheet"])
-def test_a_disk_that_is_full(command, small_nerv, carphone, tmp_path):
-    limit = 8_000  # bytes a file may have: writing more fails as on a full disk
-
-    def starve():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
+def test_a_disk_that_is_full(command, start, small_nerv, carphone, tmp_path, monkeypatch):
     arguments = {
         "encode": ["encode", carphone, "-o", "a.nerv", "--epochs", "1", "--duration", "0.2s", "--encoder", "none"],
         "decode": ["decode", small_nerv, "-o", "a.mp4"],
         "frames": ["decode", small_nerv, "--frames", "0:2", "-o", "png"],
         "sheet": ["search", "a car", small_nerv, "--min-score", "-2", "--sheet", "a.png"],
     }[command]
-    env = {**os.environ, "NERVCODEC_CACHE": str(tmp_path / "cache")}
-    process = start(*arguments, cwd=tmp_path, preexec_fn=starve, env=env)
-    _, err = process.communicate(timeout=120)
+    monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "cache"))
+    process = start(*arguments, largest_file=8_000)  # writing more fails as on a full disk
+    _, err = process.communicate(120)
     assert process.returncode == 1
     assert "Traceback" not in err
     assert "internal error" not in err
@@ -127,22 +123,21 @@ def test_a_disk_that_is_full(command, small_nerv, carphone, tmp_path):
 
 
 @pytest.mark.slow
-def test_twenty_at_once(small_nerv, tmp_path):
-    env = {**os.environ, "NERVCODEC_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    searches = [
-        start("search", "a car", small_nerv, "--json", "--min-score", "-2", cwd=tmp_path, env=env) for _ in range(10)
-    ]
-    decodes = [start("decode", small_nerv, "--frames", "10", "-o", f"out{n}", cwd=tmp_path, env=env) for n in range(10)]
+def test_twenty_at_once(start, small_nerv, tmp_path, monkeypatch):
+    monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    searches = [start("search", "a car", small_nerv, "--json", "--min-score", "-2") for _ in range(5)]
+    decodes = [start("decode", small_nerv, "--frames", "10", "-o", f"out{n}") for n in range(15)]
     answers = set()
     for process in searches:
-        out, err = process.communicate(timeout=280)
+        out, err = process.communicate(280)
         assert process.returncode == 0, err
         answers.add(out)
     assert len(answers) == 1
     for process in decodes:
-        _, err = process.communicate(timeout=280)
+        _, err = process.communicate(280)
         assert process.returncode == 0, err
-    images = {next((tmp_path / f"out{n}").iterdir()).read_bytes() for n in range(10)}
+    images = {next((tmp_path / f"out{n}").iterdir()).read_bytes() for n in range(15)}
     assert len(images) == 1
 
 

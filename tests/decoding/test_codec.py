@@ -193,7 +193,7 @@ def test_the_original_method_end_to_end(carphone, tmp_path):
     out = tmp_path / "pe.nerv"
     settings = {"embed": "pe_1.25_20", "fc_hw": (3, 4), "fc_dim": 24, "strides": (3, 2, 2), "reduce": 1.5}
     report = nervcodec.encode(
-        carphone, out, duration_s=0.5, epochs=40, loss="fusion6", lower_width=8, encoder="offline",
+        carphone, out, duration_s=0.5, epochs=25, loss="fusion6", lower_width=8, encoder="offline",
         lr_type="cosine_0.1_1_0.1", batch_size=4, pixel_warmup=5, patches=(2, 2), lr=0.002, **settings,
     )  # fmt: skip
     assert report.psnr_db > 18

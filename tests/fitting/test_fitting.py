@@ -128,9 +128,9 @@ def test_the_original_cosine_loss():
 @pytest.mark.parametrize("loss", ["l1", "l2", "log-l2", "fusion6", "fusion12"])
 def test_every_kind_of_loss_fits(loss):
     recorder = Recorder()
-    _, result = fitted(FitConfig(epochs=200, loss=loss, batch_size=4), recorder)
+    _, result = fitted(FitConfig(epochs=100, loss=loss, batch_size=4), recorder)
     assert result.complete
-    assert result.steps == 400
+    assert result.steps == 200
     assert recorder.events[-1].psnr_db > 18
     assert recorder.events[-1].fraction == 1.0
 
@@ -245,16 +245,16 @@ class Spoiler(Notes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [150, 350])  # before and after rounding begins
+@pytest.mark.parametrize("at", [60, 140])  # before and after rounding begins
 @pytest.mark.parametrize("value", [math.nan, 1e4])
 def test_a_fit_that_goes_astray_comes_back(at, value):
     spoiler, recorder = Spoiler(at, value), Recorder()
-    state, ticks = begun(FitConfig(epochs=300, batch_size=4)), itertools.count()
+    state, ticks = begun(FitConfig(epochs=120, batch_size=4)), itertools.count()
     # A clock by which a copy of the weights is taken at every step, that of the spoiled ones among them.
     hooks, clock = Hooks([spoiler, ProgressHook(recorder)]), lambda: 10.0 * next(ticks)
     result = Loop(state, hooks, measure_every_s=0.0, clock=clock).run()
     assert result.complete
-    assert result.steps == 600
+    assert result.steps == 240
     assert len(spoiler.said) >= 1
     assert "back to the last good weights, at 0.5 of the rate" in spoiler.said[0]
     assert recorder.events[-1].psnr_db > 18

@@ -108,13 +108,13 @@ import sys
 import nervcodec
 from nervcodec.fitting import checkpoint
 checkpoint.EVERY_S = checkpoint.FIRST_S = 0.3
-nervcodec.encode(sys.argv[1], sys.argv[2], duration_s=1.0, segment="0.5s", epochs=120, encoder="none", precision="fp32")
+nervcodec.encode(sys.argv[1], sys.argv[2], duration_s=1.0, segment="0.5s", epochs=60, encoder="none", precision="fp32")
 """
 
 
 @pytest.mark.slow
 def test_killed_and_resumed(carphone, tmp_path):
-    options = {"duration_s": 1.0, "segment": "0.5s", "epochs": 120, "encoder": "none", "precision": "fp32"}
+    options = {"duration_s": 1.0, "segment": "0.5s", "epochs": 60, "encoder": "none", "precision": "fp32"}
     whole = nervcodec.encode(carphone, tmp_path / "whole.nerv", **options)
     out = tmp_path / "killed.nerv"
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(carphone), str(out)], env=os.environ.copy())
@@ -129,7 +129,7 @@ def test_killed_and_resumed(carphone, tmp_path):
     for left in tmp_path.glob(".killed.*"):  # what SIGKILL leaves of a checkpoint that it came in the middle of
         left.unlink()
     with pytest.raises(ConfigError, match="other options"):
-        nervcodec.encode(carphone, out, **{**options, "epochs": 121}, resume=True)
+        nervcodec.encode(carphone, out, **{**options, "epochs": 61}, resume=True)
     resumed = nervcodec.encode(carphone, out, **options, resume=True)
     assert resumed.steps == whole.steps
     assert resumed.psnr_db == pytest.approx(whole.psnr_db, abs=0.02)

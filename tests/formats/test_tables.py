@@ -46,7 +46,7 @@ def test_what_goes_in_comes_out(pace, data):
     assert list(bitstream.decode(stream)) == [*tables.tensors(), *WEIGHTS]
 
 
-@settings(deadline=None)
+@settings(max_examples=40)
 @given(far_apart)
 def test_gaps_of_any_length_and_a_second_decoder(frames):
     embedded = tuple(sorted(frames))
