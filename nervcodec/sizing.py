@@ -184,7 +184,9 @@ def grid_config(
         if outlook.passes < least_passes:
             continue
         few = grid_shapes(layout, geometry, 0.0, moments, shots)
-        smallest = GridConfig(geometry, few, widths, depths, expansions, semantic, outlook.cuts, outlook.pace)
+        smallest = GridConfig(
+            geometry, few, widths, depths, expansions, semantic, outlook.cuts, outlook.pace, lapped=True
+        )
         decoder = parameter_count(smallest) - sum(g.size for g in few)
         if decoder <= share * budget:
             break

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from nervcodec.fitting.segment import BaseData, SegmentData
-from nervcodec.network.blocks import pixel_unshuffle
 from nervcodec.network.config import CELL, Geometry
 from nervcodec.network.field import Field
 from nervcodec.network.grid_field import GridField
-from nervcodec.network.heads import PixelHead
 from nervcodec.network.inputs import Inputs
 from nervcodec.network.patch_field import PatchField
 from nervcodec.network.planes import BaseFrames, Cells, PlaneLayout
@@ -67,7 +65,7 @@ class Units(ABC):
 
 
 class WholeFrames(Units):
-    """A unit is a frame; targets are padded to whole cells by repeating the edge, and packed 4 x 4.
+    """A unit is a frame; targets are padded to whole cells by repeating the edge, and packed as the head packs them.
 
     Args:
         field: that is fitted.
@@ -82,7 +80,7 @@ class WholeFrames(Units):
             down = torch.arange(height, device=frames.device).clamp(max=frames.shape[1] - 1)
             across = torch.arange(width, device=frames.device).clamp(max=frames.shape[2] - 1)
             frames = frames[:, down][:, :, across]
-        self._packed = pixel_unshuffle(frames, PixelHead.factor)
+        self._frames = frames
 
     def frames(self, units: Tensor) -> Tensor:
         return units
@@ -91,7 +89,8 @@ class WholeFrames(Units):
         return Inputs(units)
 
     def targets(self, units: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        return centred(self._packed, units, dtype)
+        # Made for each batch: as floats, all of them would take four times the memory.
+        return self._field.pixels.to_packed(centred(self._frames, units, torch.float32)).to(dtype)
 
     def images(self, packed: Tensor) -> Tensor:
         return self._field.unpack(packed)

@@ -137,6 +137,7 @@ class GridConfig:
         semantic: the second head, or None.
         cuts: first frames of the shots after the first, ascending; no grid interpolates across a cut.
         pace: how much time passes for the grids from each frame to the next; empty: the same everywhere.
+        lapped: whether the blocks of pixels that the head gives overlap, see :mod:`nervcodec.network.overlap`.
     """
 
     geometry: Geometry
@@ -147,6 +148,7 @@ class GridConfig:
     semantic: SemanticConfig | None = None
     cuts: tuple[int, ...] = ()
     pace: tuple[int, ...] = ()
+    lapped: bool = False
 
     def __post_init__(self) -> None:
         bounds = [0, *self.cuts, self.geometry.frames]

@@ -7,6 +7,8 @@
                             |                   ^                         ^
                             v               grids 1/8                 grids 1/4
                      mean over each patch -> semantic head
+
+The blocks of pixels that the last shuffle gives overlap (:mod:`nervcodec.network.overlap`).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from nervcodec.network.grids import FeatureGrid
 from nervcodec.network.heads import PixelHead, semantic_head
 from nervcodec.network.inputs import Inputs
 from nervcodec.network.interpolation import pooling_matrix
+from nervcodec.network.overlap import REACH
 from nervcodec.network.planes import Cells
 from nervcodec.network.timeline import Timeline
 
@@ -48,7 +51,7 @@ class GridField(Field):
             for s in range(STAGES)
         )
         self.raise_ = nn.ModuleList(Pointwise(widths[s], 4 * widths[s + 1]) for s in range(STAGES - 1))
-        self.pixels = PixelHead(widths[-1])
+        self.pixels = PixelHead(widths[-1], config.lapped)
         self.semantic = semantic_head(config, widths[0])
         self._pooling = Constants(self._pooling_matrices)
 
@@ -67,6 +70,7 @@ class GridField(Field):
     def halo(self) -> int:
         """Cells around a window that its pixels depend on."""
         reach = sum(ResidualBlock.reach * depth / (1 << stage) for stage, depth in enumerate(self.config.depths))
+        reach += REACH / CELL if self.config.lapped else 0
         return -int(-reach // 1)
 
     def _features(self, stage: int, frames: Tensor, cells: Cells) -> Tensor:

@@ -7,20 +7,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nervcodec.network.blocks import Pointwise, pixel_shuffle
+from nervcodec.network.blocks import Pointwise, pixel_shuffle, pixel_unshuffle
 from nervcodec.network.config import GridConfig, RefinerConfig, SemanticConfig
+from nervcodec.network.overlap import BLOCK, overlapped, parted
 from nervcodec.network.timeline import Timeline
 
 _LEAST_GAIN = 0.02  # of a direction, over the strongest
 
 
 class PixelHead(nn.Module):
-    """Features at 1/4 resolution to RGB: one matrix and a pixel shuffle by 4."""
+    """Features at 1/4 resolution to RGB: one matrix and a pixel shuffle by 4, whose blocks may overlap.
 
-    factor = 4
+    Args:
+        width: channels of the features.
+        lapped: whether they do, see :mod:`nervcodec.network.overlap`.
+    """
 
-    def __init__(self, width: int):
+    factor = BLOCK
+
+    def __init__(self, width: int, lapped: bool):
         super().__init__()
+        self.lapped = lapped
         self.project = Pointwise(width, 3 * self.factor**2, gain=0.3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -29,7 +36,12 @@ class PixelHead(nn.Module):
 
     def to_frame(self, packed: Tensor) -> Tensor:
         """``(B, H, W, 48)`` to ``(B, 4H, 4W, 3)`` float32, mid-grey added; black is 0 and white 1, not clamped."""
-        return pixel_shuffle(packed, self.factor).float() + 0.5
+        blocks = pixel_shuffle(packed, self.factor).float()
+        return (overlapped(blocks) if self.lapped else blocks).add_(0.5)
+
+    def to_packed(self, frames: Tensor) -> Tensor:
+        """The inverse, but for mid-grey: ``(B, 4H, 4W, 3)`` float32 about 0 to what the network should predict."""
+        return pixel_unshuffle(parted(frames) if self.lapped else frames, self.factor)
 
 
 class SemanticHead(nn.Module):

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""Blocks that overlap: the map and its inverse, and the lattice that it takes away."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nervcodec.evaluation.blockiness import Blockiness
+from nervcodec.network.overlap import ANGLE, BLOCK, REACH, overlapped, parted
+
+
+def noise(batch, rows, columns, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, rows * BLOCK, columns * BLOCK, 3, generator=generator)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 3), st.integers(2, 9), st.integers(2, 9), st.integers(0, 100))
+def test_the_inverse_and_what_stays(batch, rows, columns, seed):
+    blocks = noise(batch, rows, columns, seed)
+    picture = overlapped(blocks)
+    assert picture.shape == blocks.shape
+    torch.testing.assert_close(parted(picture), blocks, atol=1e-5, rtol=0)
+    torch.testing.assert_close(picture.square().sum(), blocks.square().sum())
+    assert torch.equal(picture[:, :REACH, :REACH], blocks[:, :REACH, :REACH])  # no border near
+    flat = torch.full_like(blocks, 0.25)
+    torch.testing.assert_close(overlapped(flat), flat)
+
+
+def test_down_is_as_across():
+    blocks = noise(1, 5, 7)
+    turned = overlapped(blocks.transpose(1, 2).contiguous()).transpose(1, 2)
+    torch.testing.assert_close(turned, overlapped(blocks), atol=1e-5, rtol=0)
+
+
+def test_four_pixels_about_a_border():
+    """By the definition, one row by hand."""
+    row = noise(1, 2, 2)[:, :1].expand(1, 8, 8, 3).contiguous()  # the same from top to bottom
+    a, b, c, d = (row[0, 0, x].double() for x in range(2, 6))
+    outer, inner = a - d, b - c
+    cosine, sine = np.cos(ANGLE), np.sin(ANGLE)
+    turned_outer, turned_inner = cosine * outer + sine * inner, cosine * inner - sine * outer
+    wanted = [(a + d + turned_outer) / 2, (b + c + turned_inner) / 2, (b + c - turned_inner) / 2]
+    found = overlapped(row)[0, 0]
+    for x, value in zip(range(2, 5), wanted, strict=True):
+        torch.testing.assert_close(found[x].double(), value, atol=1e-6, rtol=0)
+    assert torch.equal(found[:2], row[0, 0, :2])
+
+
+def test_gradients_go_the_way_back():
+    blocks = noise(1, 2, 3).double().requires_grad_()
+    assert torch.autograd.gradcheck(overlapped, (blocks,))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_lattice_is_measured_and_taken_away(seed):
+    """A picture with errors that differ from block to block, as those of a network that paints blocks."""
+    generator = np.random.default_rng(seed)
+    smooth = np.cumsum(generator.normal(size=(128, 128, 3)), axis=1) + np.cumsum(
+        generator.normal(size=(128, 128, 3)), 0
+    )
+    errors = generator.normal(size=(32, 32, 3)).repeat(4, 0).repeat(4, 1) * 6
+    shown = {}
+    for name, one in (("blocks", errors), ("lapped", overlapped(torch.from_numpy(errors)[None])[0].numpy())):
+        lattice = Blockiness()
+        original = (smooth + 128).clip(0, 255).astype(np.uint8)
+        lattice.add((smooth + one + 128).clip(0, 255).astype(np.uint8), original)
+        assert lattice.original == pytest.approx(1, abs=0.05)
+        shown[name] = lattice.decoded / lattice.original
+    assert shown["blocks"] > 1.3
+    assert shown["lapped"] < 1 + (shown["blocks"] - 1) / 3
+
+
+def test_frames_without_borders_have_no_blockiness():
+    tiny, flat = Blockiness(), Blockiness()
+    tiny.add(np.zeros((3, 4, 3), np.uint8), np.zeros((3, 4, 3), np.uint8))
+    flat.add(np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8))
+    assert tiny.to_json() is None
+    assert flat.to_json() is None
