@@ -121,8 +121,9 @@ class EncodeOptions:
         forms=FORMS, check=_check_recordable, metavar="NAME",
     ).field()  # fmt: skip
     semantic_fps: float = Setting(
-        5.0, "Frames a second that get embeddings.", SEARCH, above=0, most=1000, metavar="X"
-    ).field()
+        5.0, "Frames a second that get embeddings, at most: fewer where nothing changes.", SEARCH,
+        above=0, most=1000, metavar="X",
+    ).field()  # fmt: skip
     split: FrameSplit | None = Setting(
         None, "Hold frames out from the fit: 6_6_10 fits 6 of every 10.", SOURCE, unset="all are fitted",
         parse=parse_split, metavar="A_B_C",

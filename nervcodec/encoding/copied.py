@@ -23,8 +23,10 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.header import BaseFacts, Segment
 from nervcodec.network.config import RefinerConfig, network_to_json
 from nervcodec.network.shapes import parameter_count
+from nervcodec.semantic.changes import find_changes
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.video.planes import Planes, read_planes
+from nervcodec.video.shots import cuts_of, seen_small
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,10 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
             observer.stage("Reading frames", count)
             shown = _shown(plan, itertools.islice(frames, count), count, fingerprints, observer)
             embedding = time.perf_counter()
-            reference = None if plan.encoder is None else embed_patches(shown[1], plan.grid, plan.encoder, observer)
+            embedded, reference = _embedded(plan, shown, observer)
             embed_s += time.perf_counter() - embedding
-            segments.append(_with_head(plan, index, shown[0], reference, room_beside(count * share)))
+            network = RefinerConfig(plan.geometry(count), cuts=shown.cuts)
+            segments.append(_with_head(plan, index, network, embedded, reference, room_beside(count * share)))
         for _ in frames:  # what comes after the last is an error, found where the end is looked for
             continue
     observer.stage("Comparing frames", plan.info.frame_count)
@@ -89,36 +92,66 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
     return Copied(segments, CopiedBase(facts, stream), embed_s)
 
 
-def _shown(
-    plan: Plan, frames: Iterator[Planes], count: int, fingerprints: list[bytes], observer: Observer
-) -> tuple[tuple[int, ...], np.ndarray]:
-    """Numbers of the frames of a segment that are embedded, and those as ``(n, H, W, 3)`` uint8 RGB; no others."""
+@dataclass(frozen=True)
+class _Shown:
+    """Frames of a segment that may get embeddings.
+
+    Attributes:
+        numbers: of them, counted from the segment's first.
+        images: ``(n, H, W, 3)`` uint8 RGB.
+        cuts: of the segment.
+    """
+
+    numbers: np.ndarray
+    images: np.ndarray
+    cuts: tuple[int, ...]
+
+
+def _shown(plan: Plan, frames: Iterator[Planes], count: int, fingerprints: list[bytes], observer: Observer) -> _Shown:
+    """Read a segment; no more frames than are sampled are made images."""
     assert plan.planes is not None
-    numbers: list[int] = []
+    numbers = np.empty(0, np.int64)
     if plan.encoder is not None:
-        numbers = sampled_frames(count, float(plan.info.frame_rate), plan.wanted.semantic_fps).tolist()
+        numbers = sampled_frames(count, float(plan.info.frame_rate), plan.wanted.semantic_fps)
     images = np.empty((len(numbers), plan.info.height, plan.info.width, 3), np.uint8)
-    wanted = {number: place for place, number in enumerate(numbers)}
+    wanted = {number: place for place, number in enumerate(numbers.tolist())}
+    small = []
     for number, frame in enumerate(frames):
         fingerprints.append(fingerprint(frame))
+        small.append(seen_small(frame.y >> (plan.planes.depth - 8))[0])
         if number in wanted:
             images[wanted[number]] = frames_of(frame, plan.planes)[0]
         observer.advance()
-    return tuple(numbers), images
+    return _Shown(numbers, images, cuts_of(np.stack(small)[..., None]))
+
+
+def _embedded(plan: Plan, shown: _Shown, observer: Observer) -> tuple[tuple[int, ...], np.ndarray | None]:
+    """Frames that get embeddings, and those of their patches, where an encoder was chosen."""
+    if plan.encoder is None:
+        return (), None
+    changes = find_changes(shown.images, plan.grid, np.searchsorted(shown.cuts, shown.numbers, "right"))
+    images = shown.images[changes.kept]
+    reference = embed_patches(images, plan.grid, plan.encoder, observer, changes.anew)
+    return tuple(shown.numbers[changes.kept].tolist()), reference
 
 
 def _with_head(
-    plan: Plan, index: int, embedded: tuple[int, ...], reference: np.ndarray | None, limit_bytes: float
+    plan: Plan,
+    index: int,
+    network: RefinerConfig,
+    embedded: tuple[int, ...],
+    reference: np.ndarray | None,
+    limit_bytes: float,
 ) -> EncodedSegment:
     """A segment whose network is a semantic head alone, or nothing at all."""
-    geometry, first = plan.geometry(plan.lengths[index]), sum(plan.lengths[:index])
+    first = sum(plan.lengths[:index])
     head = head_of(reference, embedded, (plan.grid.rows, plan.grid.columns), limit_bytes)
-    config = RefinerConfig(geometry, semantic=head.semantic)
+    config = replace(network, semantic=head.semantic)
     return EncodedSegment(
-        segment=Segment(first, geometry.frames, network_to_json(config), f"{index}/"),
+        segment=Segment(first, network.geometry.frames, network_to_json(config), f"{index}/"),
         stream=stored(config, embedded, head.tensors),
         entropy_bytes=bitstream.entropy_bytes(head.tensors),
-        psnr_db=np.full(geometry.frames, metrics.IDENTICAL_DB),
+        psnr_db=np.full(network.geometry.frames, metrics.IDENTICAL_DB),
         parameters=parameter_count(config),
         steps=0,
         elapsed_s=0.0,

@@ -45,6 +45,7 @@ def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None)
     A wish to stop ends the network's fit, and the coding of any segment but the first.
     """
     start = time.perf_counter()
+    assert isinstance(task.network, RefinerConfig)
     layer = _Layer(task, hooks)
     try:
         head = SegmentHead() if layer.limit is None else layer.head(SEMANTIC_SHARE * layer.limit)
@@ -57,7 +58,7 @@ def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None)
     except Stopped:
         return None
     kept = refined if refined is not None and layer.earns(base, head, refined, worth or 0.0) else None
-    config = replace(kept.config if kept else RefinerConfig(task.network.geometry), semantic=head.semantic)
+    config = replace(kept.config if kept else task.network, semantic=head.semantic)
     tensors = {**head.tensors, **(kept.tensors if kept else {})}
     frames = len(task.data.frames)
     return EncodedSegment(

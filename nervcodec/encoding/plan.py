@@ -29,6 +29,7 @@ from nervcodec.video.source import VideoInfo, scan
 # table of an array that it has once; then the least that is left for a segment to be worth a try.
 _BASE_HEADER_BYTES, _BASE_SEGMENT_BYTES, _ARRAY_BYTES, _LEAST_BASE_BYTES = 770, 280, 110, 200
 _BASE_SEMANTIC_BYTES, _BASE_NETWORK_BYTES = 370, 120  # the same for a segment with either
+_CUT_BYTES = 7  # of the header, for each
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,13 @@ class Plan:
             return self.wanted.size_bytes
         return self.wanted.bpp * self.info.frame_count * self.info.height * self.info.width / 8
 
-    def size_goal(self, frames: int, embedded: int) -> SizeGoal | None:
+    def size_goal(self, frames: int, embedded: int, cuts: int) -> SizeGoal | None:
         """What a segment's weights may take: its part of the size asked for, or else of the source's.
 
         Args:
             frames: of the segment.
             embedded: how many of them have embeddings.
+            cuts: how many of them begin a shot after the first.
 
         Raises:
             ConfigError: the size asked for is too small.
@@ -92,7 +94,7 @@ class Plan:
                 return None
             part = info.file_bytes * self._share_of_source(frames)
             return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - share * len(self.audio), sizing.MINIMUM_BYTES))
-        beside, once, least = self._beside(frames, embedded)
+        beside, once, least = self._beside(frames, embedded, cuts)
         weights = share * (size - once) - beside
         if weights < least:
             enough = math.ceil(((least + beside) / share + once) / 1000) * 1000
@@ -100,7 +102,7 @@ class Plan:
             raise ConfigError(f"{size:,.0f} bytes are too few for this video; ask for {enough:,.0f} or more{sound}")
         return SizeGoal(weights, reach=True)
 
-    def _beside(self, frames: int, embedded: int) -> tuple[float, float, float]:
+    def _beside(self, frames: int, embedded: int, cuts: int) -> tuple[float, float, float]:
         """Bytes beside a segment's weights, those that a file has once, and the fewest weights worth a try."""
         info, times = self.info, sizing.TIME_BYTES if self.info.variable_frame_rate else 0
         if self.planes is None:
@@ -109,7 +111,12 @@ class Plan:
             return beside, sizing.HEADER_BYTES + len(self.audio), sizing.MINIMUM_BYTES
         named = len(self.source.name.encode()) + (len(self.encoder.name) if self.encoder is not None else 0)
         arrays = _ARRAY_BYTES * (bool(self.audio) + info.variable_frame_rate)
-        beside = _BASE_SEGMENT_BYTES + times * frames + (_BASE_SEMANTIC_BYTES + embedded if embedded else 0)
+        beside = (
+            _BASE_SEGMENT_BYTES
+            + _CUT_BYTES * cuts
+            + times * frames
+            + (_BASE_SEMANTIC_BYTES + embedded if embedded else 0)
+        )
         if self.wanted.fit.time_s is not None or self.wanted.fit.epochs is not None:
             beside += _BASE_NETWORK_BYTES
         return beside, _BASE_HEADER_BYTES + named + arrays + len(self.audio), _LEAST_BASE_BYTES

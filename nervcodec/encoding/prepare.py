@@ -22,6 +22,7 @@ from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED
 from nervcodec.formats import bitstream
 from nervcodec.network.config import RefinerConfig
 from nervcodec.network.shapes import parameter_count
+from nervcodec.semantic.changes import find_changes
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED
 from nervcodec.video.planes import Planes
@@ -49,19 +50,21 @@ def prepare(
     fitted = np.array(split.roles(first, len(pixels))) == FITTED if split else np.ones(len(pixels), bool)
     if not fitted.any():
         raise ConfigError(f"the split leaves no frame to fit in the segment that starts at frame {first}")
-    embedded = np.empty(0, np.int64)
+    start, cuts = time.perf_counter(), find_cuts(pixels)
+    embedded, anew = np.empty(0, np.int64), None
     if encoder is not None:
         rate = float(plan.info.frame_rate) * fitted.mean()
-        embedded = np.flatnonzero(fitted)[sampled_frames(fitted.sum(), rate, wanted.semantic_fps)]
+        sampled = np.flatnonzero(fitted)[sampled_frames(fitted.sum(), rate, wanted.semantic_fps)]
+        changes = find_changes(pixels[sampled], plan.grid, np.searchsorted(cuts, sampled, "right"))
+        embedded, anew = sampled[changes.kept], changes.anew
     geometry = plan.geometry(len(pixels))
-    goal = plan.size_goal(len(pixels), len(embedded))  # refuses a size that is too small before any work
-    start = time.perf_counter()
+    goal = plan.size_goal(len(pixels), len(embedded), len(cuts))  # refuses a size that is too small before any work
     shown = _held_out_to_show(plan, fitted)
     similar = _embedded(plan, pixels[shown], observer) if len(shown) else None
-    data = SegmentData(pixels, _embedded(plan, pixels[embedded], observer), embedded, fitted, similar, shown)
+    data = SegmentData(pixels, _embedded(plan, pixels[embedded], observer, anew), embedded, fitted, similar, shown)
     embed_s = time.perf_counter() - start if encoder is not None else 0.0
     if planes is not None:
-        return _on_base(plan, data, planes, goal, (first, index)), embed_s
+        return _on_base(plan, data, planes, goal, RefinerConfig(geometry, cuts=cuts), (first, index)), embed_s
     fit = wanted.fit.limited(len(pixels) / plan.info.frame_count, count)
     config = sizing.network_config(
         wanted.network,
@@ -69,7 +72,7 @@ def prepare(
         goal,
         None if encoder is None else encoder.dimension,
         embedded.tolist(),
-        _outlook(plan, pixels, int(fitted.sum()), fit),
+        _outlook(plan, pixels, cuts, int(fitted.sum()), fit),
     )
     parameters = parameter_count(config)
     if goal is not None and parameters > bitstream.most_values(int(goal.limit_bytes)):
@@ -78,7 +81,12 @@ def prepare(
 
 
 def _on_base(
-    plan: Plan, data: SegmentData, planes: Planes, goal: SizeGoal | None, place: tuple[int, int]
+    plan: Plan,
+    data: SegmentData,
+    planes: Planes,
+    goal: SizeGoal | None,
+    network: RefinerConfig,
+    place: tuple[int, int],
 ) -> SegmentTask:
     """The task of a segment with a base layer, whose place is its first frame and its number."""
     wanted, frames, (first, index) = plan.wanted, len(data.frames), place
@@ -100,7 +108,7 @@ def _on_base(
         len(plan.lengths),
         first,
         data,
-        RefinerConfig(plan.geometry(frames)),
+        network,
         replace(wanted.fit, time_s=time_s),
         goal,
         plan.hardware,
@@ -109,9 +117,8 @@ def _on_base(
     )
 
 
-def _outlook(plan: Plan, pixels: np.ndarray, fitted: int, fit: FitConfig) -> sizing.Outlook:
+def _outlook(plan: Plan, pixels: np.ndarray, cuts: tuple[int, ...], fitted: int, fit: FitConfig) -> sizing.Outlook:
     """What a segment's frames, so many of them fitted, and its fit let expect."""
-    cuts = find_cuts(pixels)
     passes = sizing.expected_passes(plan.geometry(len(pixels)), fit, fitted, plan.hardware.device)
     return sizing.Outlook(fitted, cuts, find_pace(pixels), persistence(pixels, cuts), passes)
 
@@ -123,6 +130,6 @@ def _held_out_to_show(plan: Plan, fitted: np.ndarray) -> np.ndarray:
     return np.array(evenly(np.flatnonzero(~fitted), HELD_OUT_EMBEDDED), np.int64)
 
 
-def _embedded(plan: Plan, frames: np.ndarray, observer: Observer) -> np.ndarray | None:
-    """Reference embeddings of every patch of some frames, where an encoder was chosen."""
-    return None if plan.encoder is None else embed_patches(frames, plan.grid, plan.encoder, observer)
+def _embedded(plan: Plan, frames: np.ndarray, observer: Observer, anew: np.ndarray | None = None) -> np.ndarray | None:
+    """Reference embeddings of the patches of some frames, where an encoder was chosen; see :func:`embed_patches`."""
+    return None if plan.encoder is None else embed_patches(frames, plan.grid, plan.encoder, observer, anew)

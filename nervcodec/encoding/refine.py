@@ -86,7 +86,8 @@ def _refined(
     task: SegmentTask, base: Coded, form: PlaneFormat, slope: float, hooks: Hook, resumed: dict[str, Any] | None
 ) -> Refined:
     assert task.base is not None
-    config = sizing.refiner_config(task.network.geometry)
+    assert isinstance(task.network, RefinerConfig)
+    config = replace(sizing.refiner_config(task.network.geometry), cuts=task.network.cuts)
     # A bit costs in the loss, the logarithm of the squared error, what it would bring the base's own stream.
     price = math.log(10) / 10 * slope * parameter_count(config) / (8 * len(base.stream))
     fit = replace(task.fit, rate_weight=price, lr=task.fit.lr or sizing.REFINER_LR)

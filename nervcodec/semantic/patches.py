@@ -25,8 +25,14 @@ def sampled_frames(count: int, frame_rate: float, semantic_fps: float) -> np.nda
     return np.unique(np.arange(0, count, step).astype(np.int64))
 
 
-def embed_patches(frames: np.ndarray, grid: PatchGrid, encoder: SemanticEncoder, observer: Observer) -> np.ndarray:
-    """Embed every patch of every frame.
+def embed_patches(
+    frames: np.ndarray,
+    grid: PatchGrid,
+    encoder: SemanticEncoder,
+    observer: Observer,
+    anew: np.ndarray | None = None,
+) -> np.ndarray:
+    """Embed every patch of every frame, or those that changed.
 
     The result is cached by the pixels themselves, the patch grid and the encoder's name.
 
@@ -35,6 +41,8 @@ def embed_patches(frames: np.ndarray, grid: PatchGrid, encoder: SemanticEncoder,
         grid: the patch grid.
         encoder: the reference.
         observer: told of each patch.
+        anew: ``(n, rows * columns)`` bool, of the first frame all: other patches have the embedding that they have in
+            the frame before; None for all.
 
     Returns:
         ``(n, rows * columns, D)`` float32 unit vectors.
@@ -42,22 +50,27 @@ def embed_patches(frames: np.ndarray, grid: PatchGrid, encoder: SemanticEncoder,
     boxes = grid.boxes()
     shape = (len(frames), len(boxes), encoder.dimension)
     pixels = hashlib.sha256(np.ascontiguousarray(frames).data).digest()
-    name = cache.key("patch embeddings 1", pixels, repr((frames.shape, grid)), encoder.name)
-    observer.stage("Embedding patches", shape[0] * shape[1])
+    wanted = np.ones(shape[:2], bool) if anew is None else anew
+    chosen = b"" if wanted.all() else np.packbits(wanted).tobytes()
+    name = cache.key(
+        "patch embeddings 1", pixels, repr((frames.shape, grid)), encoder.name, *([chosen] if chosen else [])
+    )
+    observer.stage("Embedding patches", int(wanted.sum()))
     cached = cache.load("embeddings", name)
     if cached is not None and cached.shape == shape and cached.dtype == np.float32:
-        observer.advance(shape[0] * shape[1])
+        observer.advance(int(wanted.sum()))
         return cached
     result = np.empty(shape, np.float32)
-    flat = result.reshape(-1, encoder.dimension)
-    for start in range(0, len(flat), BATCH):
-        numbers = range(start, min(start + BATCH, len(flat)))
+    places = np.argwhere(wanted)
+    for start in range(0, len(places), BATCH):
+        batch = places[start : start + BATCH]
         images = []
-        for number in numbers:
-            frame, patch = divmod(number, len(boxes))
+        for frame, patch in batch:
             x, y, width, height = boxes[patch]
             images.append(frames[frame, y : y + height, x : x + width])
-        flat[start : numbers.stop] = encoder.embed_images(images)
-        observer.advance(len(numbers))
+        result[batch[:, 0], batch[:, 1]] = encoder.embed_images(images)
+        observer.advance(len(batch))
+    for frame in range(1, len(frames)):
+        result[frame, ~wanted[frame]] = result[frame - 1, ~wanted[frame]]
     cache.store("embeddings", name, result)
     return result

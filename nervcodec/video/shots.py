@@ -17,19 +17,33 @@ _AROUND = 12  # frames on each side
 _LATER = 8  # frames over which a picture lasts or does not
 
 
+def seen_small(frames: np.ndarray) -> np.ndarray:
+    """What is looked at of frames ``(N, H, W, ...)``: every eighth pixel across and down."""
+    return frames[:, ::_STRIDE, ::_STRIDE]
+
+
 def find_cuts(frames: np.ndarray) -> tuple[int, ...]:
+    """First frames of the shots after the first; see :func:`cuts_of`.
+
+    Args:
+        frames: ``(N, H, W, 3)`` uint8.
+    """
+    return cuts_of(seen_small(frames))
+
+
+def cuts_of(small: np.ndarray) -> tuple[int, ...]:
     """First frames of the shots after the first.
 
     A cut is a difference between neighbouring frames that is large, and large beside the differences around it:
     fast motion makes a run of large differences, a cut a single one.
 
     Args:
-        frames: ``(N, H, W, 3)`` uint8.
+        small: ``(N, h, w, C)`` of 8 bits, small pictures of all frames, in colour or not.
 
     Returns:
         Frame numbers from 1 to N - 1, ascending.
     """
-    small = frames[:, ::_STRIDE, ::_STRIDE].astype(np.int16)
+    small = small.astype(np.int16)
     change = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3))
     cuts = []
     for index, value in enumerate(change):
@@ -51,7 +65,7 @@ def find_pace(frames: np.ndarray) -> tuple[int, ...]:
     """
     if len(frames) < 2:
         return ()
-    small = frames[:, ::_STRIDE, ::_STRIDE].astype(np.float32)
+    small = seen_small(frames).astype(np.float32)
     change = np.sqrt(np.square(np.diff(small, axis=0)).mean(axis=(1, 2, 3)))
     usual = float(np.median(change))
     if usual == 0:
@@ -71,7 +85,7 @@ def persistence(frames: np.ndarray, cuts: tuple[int, ...]) -> float:
         1 less the mean squared difference of frames of a shot that lie so far apart, over twice the variance within a
         frame: 1 for a still picture, 0 where one says nothing about the other. 1 where no shot is so long.
     """
-    small = frames[:, ::_STRIDE, ::_STRIDE].astype(np.float32)
+    small = seen_small(frames).astype(np.float32)
     later = np.arange(len(small) - _LATER)
     later = later[np.searchsorted(cuts, later, "right") == np.searchsorted(cuts, later + _LATER, "right")]
     variance = float(small.var(axis=(1, 2)).mean())
