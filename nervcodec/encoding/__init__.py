@@ -22,7 +22,7 @@ from nervcodec.encoding.segment import EncodedSegment, SegmentTask
 from nervcodec.encoding.task import fit_segment
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
-from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
+from nervcodec.fitting.checkpoint import Checkpoint, identity
 from nervcodec.fitting.hooks import CheckpointHook, Hook, Hooks, ProgressHook
 from nervcodec.fitting.tensorboard import TensorBoardLog, require_tensorboard
 from nervcodec.formats.kinds import COPY
@@ -71,7 +71,7 @@ def encode(
         with tempfile.TemporaryDirectory() as folder:
             copied = copy_source(plan, Path(folder), observer)
             return assemble(plan, target, copied.segments, copied.embed_s, observer, copied.base)
-    checkpoint = CheckpointFile(target, Checkpoint(_identity(plan)), observer.note)
+    checkpoint = Checkpoint(target, _identity(plan), observer.note)
     if wanted.resume:
         checkpoint.load()
     done, embed_s = _fit_in_order(plan, checkpoint, observer)
@@ -80,9 +80,9 @@ def encode(
     return report
 
 
-def _fit_in_order(plan: Plan, checkpoint: CheckpointFile, observer: Observer) -> tuple[list[EncodedSegment], float]:
+def _fit_in_order(plan: Plan, checkpoint: Checkpoint, observer: Observer) -> tuple[list[EncodedSegment], float]:
     """Fit one segment after the other; returns those that are done, and the seconds that embeddings took."""
-    done = [EncodedSegment.from_facts(facts) for facts in checkpoint.current.finished]
+    done = [EncodedSegment.from_facts(facts) for facts in checkpoint.finished]
     first, embed_s = sum(segment.segment.frame_count for segment in done), 0.0
     if done:
         observer.worth_keeping()
@@ -95,13 +95,14 @@ def _fit_in_order(plan: Plan, checkpoint: CheckpointFile, observer: Observer) ->
         if task.base is None:
             observer.worth_keeping()
         hooks = Hooks([_progress(task, observer), *_log(plan, index), CheckpointHook(checkpoint)])
-        segment = fit_segment(task, hooks, checkpoint.current.trainer)
+        segment = fit_segment(task, hooks, checkpoint.trainer)
         if segment is None:
             break  # stopped before this segment was begun; those before it are whole
         if segment.fell_back:
             plan = plan.on_cpu()
+        if segment.complete and len(plan.lengths) > 1:  # it leaves memory, and need not be fitted again
+            segment = EncodedSegment.from_facts(checkpoint.finish_segment(segment.to_facts()))
         done.append(segment)
-        checkpoint.finish_segment(segment.to_facts())
         first += frames
         del task
         observer.worth_keeping()

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from nervcodec.formats.header import FORMAT_VERSION
 from nervcodec.formats.names import within
 
 SUFFIX = ".resume"
+_STATE, _SEGMENT = "fit", "segment_"  # names in the folder
 EVERY_S, FIRST_S = 60.0, 10.0  # at most one checkpoint in so long, the first after less
 
 
@@ -27,41 +28,37 @@ def identity(*parts: object) -> str:
     return hashlib.blake2b(repr((__version__, FORMAT_VERSION, *parts)).encode(), digest_size=16).hexdigest()
 
 
-@dataclass
 class Checkpoint:
-    """An encode under way.
+    """An encode under way, in a folder beside its output: each finished segment, and the state of the fit of the next.
 
-    Attributes:
-        identity: see :func:`identity`.
-        finished: what is known of each finished segment; plain values and tensors.
-        trainer: state of the fit of the next segment, or None.
-    """
-
-    identity: str
-    finished: list[dict[str, Any]] = field(default_factory=list)
-    trainer: dict[str, Any] | None = None
-
-
-class CheckpointFile:
-    """The checkpoint beside an output, written whole or not at all: after ten seconds, then once a minute at most.
+    Files are written whole or not at all: a segment's when it is finished, the state after ten seconds, then once a
+    minute at most.
 
     Args:
-        target: the output; the checkpoint has its name, shortened where need be, with ``.resume`` added.
-        current: the encode's own checkpoint, whose ``identity`` a stored one must have.
+        target: the output; the folder has its name, shortened where need be, with ``.resume`` added.
+        identity: see :func:`identity`; a stored one must be the same.
         warn: told, once, that checkpoints cannot be written; the encode goes on without.
         clock: seconds.
+
+    Attributes:
+        finished: what is known of each finished segment, plain values and tensors; those read from the folder are not
+            in memory.
+        trainer: state of the fit of the next segment to go on from, or None.
     """
 
     def __init__(
         self,
         target: Path,
-        current: Checkpoint,
+        identity: str,
         warn: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ):
         self.path = target.with_name(within(target.name, SUFFIX))
-        self.current, self._warn, self._clock, self._last = current, warn, clock, clock() - EVERY_S + FIRST_S
-        self._warned = False
+        self.identity = identity
+        self.finished: list[dict[str, Any]] = []
+        self.trainer: dict[str, Any] | None = None
+        self._warn, self._clock, self._last = warn, clock, clock() - EVERY_S + FIRST_S
+        self._warned = self._begun = False
 
     def load(self) -> None:
         """Take over what is stored.
@@ -69,45 +66,77 @@ class CheckpointFile:
         Raises:
             ConfigError: there is nothing, it is damaged, or it belongs to another source or other options.
         """
+        if not os.path.lexists(self.path):
+            raise ConfigError(f"{self.path}: nothing to resume; run without --resume")
+        stored: list[dict[str, Any]] = []
+        while (place := self._place(len(stored))).exists():
+            stored.append(self._read(place))
+        state = self._read(self.path / _STATE) if (self.path / _STATE).exists() else None
+        if not stored and state is None:
+            raise ConfigError(f"{self.path}: nothing to resume; run without --resume")
+        self.finished = [each["facts"] for each in stored]
+        # A state that is older than the last finished segment is of a fit that is over.
+        self.trainer = state["facts"] if state is not None and state["number"] == len(stored) else None
+        self._begun = True
+
+    def _read(self, place: Path) -> dict[str, Any]:
         try:
-            stored = torch.load(self.path, map_location="cpu", weights_only=True)
-            found = Checkpoint(stored["identity"], stored["finished"], stored["trainer"])
-        except FileNotFoundError:
-            raise ConfigError(f"{self.path}: nothing to resume; run without --resume") from None
+            stored = torch.load(place, map_location="cpu", weights_only=True, mmap=True)
+            found = stored["identity"], {"number": stored["number"], "facts": stored["facts"]}
         except Exception as error:  # a damaged file makes torch and its unpickler raise whatever there is
             reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-            raise ConfigError(f"{self.path}: cannot be resumed ({reason})") from None
-        if found.identity != self.current.identity:
+            raise ConfigError(f"{place}: cannot be resumed ({reason})") from None
+        if found[0] != self.identity:
             raise ConfigError(f"{self.path}: belongs to another source or other options; run without --resume")
-        self.current.finished, self.current.trainer = found.finished, found.trainer
+        return found[1]
+
+    def _place(self, number: int) -> Path:
+        return self.path / f"{_SEGMENT}{number}"
 
     def save_if_due(self, trainer_state: Callable[[], dict[str, Any]]) -> bool:
-        """Write the checkpoint if the last attempt is a minute old; tells whether it did."""
+        """Write the state of the fit if the last attempt is a minute old; tells whether it did."""
         if self._clock() - self._last < EVERY_S:
             return False
-        self.current.trainer = trainer_state()
-        return self._save()
-
-    def finish_segment(self, facts: dict[str, Any]) -> None:
-        """Note that a segment is done; it is written if that is due, or with the next checkpoint."""
-        self.current.finished.append(facts)
-        self.current.trainer = None
-        if self._clock() - self._last >= EVERY_S:
-            self._save()
-
-    def _save(self) -> bool:
         self._last = self._clock()
+        return self._save(self.path / _STATE, len(self.finished), trainer_state())
+
+    def finish_segment(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Write a finished segment; returns what is known of it, out of memory where it could be written."""
+        number = len(self.finished)
+        if self._save(self._place(number), number, facts):
+            facts = self._read(self._place(number))["facts"]
+        self.finished.append(facts)
+        self.trainer = None
+        return facts
+
+    def _save(self, place: Path, number: int, facts: dict[str, Any]) -> bool:
         try:
-            with replacing(self.path) as temporary:
-                torch.save(vars(self.current), temporary)
+            if not self._begun:
+                self.remove()  # what an encode left that nobody went on with
+                self.path.mkdir()
+                self._begun = True
+            with replacing(place) as temporary:
+                torch.save({"identity": self.identity, "number": number, "facts": facts}, temporary)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             if not self._warned:
                 reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
                 self._warn(f"{self.path}: checkpoints cannot be written ({reason}); the fit goes on without")
             self._warned = True
+            self._drop_if_empty()
             return False
         return True
 
     def remove(self) -> None:
-        """Delete the file, once there is nothing left to resume."""
-        self.path.unlink(missing_ok=True)
+        """Delete all of it, once there is nothing left to resume; files that are not its own stay."""
+        if not self.path.is_dir():
+            self.path.unlink(missing_ok=True)
+            return
+        for place in self.path.iterdir():
+            if place.name.lstrip(".").startswith((_STATE, _SEGMENT)):
+                place.unlink(missing_ok=True)
+        self._drop_if_empty()
+
+    def _drop_if_empty(self) -> None:
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+            self._begun = False

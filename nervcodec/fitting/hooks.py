@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nervcodec.events import EvaluationEvent, Observer, StepEvent
 from nervcodec.fitting import look
-from nervcodec.fitting.checkpoint import CheckpointFile
+from nervcodec.fitting.checkpoint import Checkpoint
 from nervcodec.fitting.facts import StepFacts, psnr_db
 from nervcodec.fitting.state import FitState
 
@@ -135,10 +135,10 @@ class ProgressHook(Hook):
 
 
 class CheckpointHook(Hook):
-    """Keeps the state of the fit in a file, at most once a minute."""
+    """Keeps the state of the fit on disk, at most once a minute."""
 
-    def __init__(self, file: CheckpointFile):
-        self._file = file
+    def __init__(self, checkpoint: Checkpoint):
+        self._checkpoint = checkpoint
 
     def measured(self, state: FitState, facts: StepFacts, done: float) -> None:
-        self._file.save_if_due(state.to_dict)
+        self._checkpoint.save_if_due(state.to_dict)

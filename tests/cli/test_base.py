@@ -265,7 +265,7 @@ def test_killed_in_the_fit_and_resumed(carphone, tmp_path):
         "checkpoint.EVERY_S = checkpoint.FIRST_S = 0.2\n"
         f"nervcodec.encode(sys.argv[1], sys.argv[2], **{settings})"
     )
-    out, checkpoint = tmp_path / "a.nerv", tmp_path / "a.nerv.resume"
+    out, checkpoint = tmp_path / "a.nerv", tmp_path / "a.nerv.resume" / "fit"
     child = subprocess.Popen([sys.executable, "-c", code, str(carphone), str(out)])
     deadline = time.monotonic() + 100
     while not checkpoint.exists() and time.monotonic() < deadline:
@@ -279,4 +279,4 @@ def test_killed_in_the_fit_and_resumed(carphone, tmp_path):
     assert resumed.steps == whole.steps
     assert resumed.psnr_db == pytest.approx(whole.psnr_db, abs=0.02)
     assert stream_of(out) == stream_of(tmp_path / "whole.nerv")
-    assert not checkpoint.exists()
+    assert not checkpoint.parent.exists()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import nervcodec
 from nervcodec.cli.output import one_line
 from nervcodec.errors import ConfigError, ContainerError
-from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile
+from nervcodec.fitting.checkpoint import Checkpoint
 from nervcodec.formats import container
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.container import Container
@@ -78,9 +78,8 @@ def test_what_is_derived_from_a_long_name_can_be_written(stem, tmp_path):
             assert len(os.fsencode(temporary.name)) <= NAME_BYTES
             temporary.write_text("x")
         assert target.read_text() == "x"
-    checkpoint = CheckpointFile(
-        tmp_path / within(stem, ".nerv"), Checkpoint(""), pytest.fail, clock=iter([0, 99, 99]).__next__
-    )
+    clock = iter([0, 99, 99]).__next__
+    checkpoint = Checkpoint(tmp_path / within(stem, ".nerv"), "", pytest.fail, clock=clock)
     assert checkpoint.save_if_due(dict)
     assert checkpoint.path.name.endswith(".resume")
     checkpoint.remove()

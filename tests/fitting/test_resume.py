@@ -15,7 +15,7 @@ from fits import begun, moving_square, random_embeddings
 
 import nervcodec
 from nervcodec.errors import ConfigError
-from nervcodec.fitting.checkpoint import Checkpoint, CheckpointFile, identity
+from nervcodec.fitting.checkpoint import Checkpoint, identity
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.loop import Loop
@@ -65,39 +65,97 @@ def test_a_state_of_another_network_is_refused():
         other.restore(state)
 
 
+def checkpoint(folder, identity="x", warn=pytest.fail, **more):
+    return Checkpoint(folder / "a.nerv", identity, warn, **more)
+
+
 def test_checkpoints_are_a_minute_apart(tmp_path):
-    now, notes = [0.0], []
-    file = CheckpointFile(tmp_path / "a.nerv", Checkpoint("x"), notes.append, clock=lambda: now[0])
+    now = [0.0]
+    kept = checkpoint(tmp_path, clock=lambda: now[0])
     saved = []
     for second in range(0, 200, 10):
         now[0] = float(second)
-        saved.append(file.save_if_due(lambda: {"steps": second}))  # noqa: B023 - called at once
+        saved.append(kept.save_if_due(lambda: {"steps": second}))  # noqa: B023 - called at once
     assert [i * 10 for i, done in enumerate(saved) if done] == [10, 70, 130, 190]
-    back = CheckpointFile(tmp_path / "a.nerv", Checkpoint("x"), notes.append)
+    back = checkpoint(tmp_path)
     back.load()
-    assert back.current.trainer == {"steps": 190}
+    assert back.trainer == {"steps": 190}
     with pytest.raises(ConfigError, match="another source or other options"):
-        CheckpointFile(tmp_path / "a.nerv", Checkpoint("y"), notes.append).load()
-    file.path.write_bytes(b"junk")
+        checkpoint(tmp_path, "y").load()
+    (kept.path / "fit").write_bytes(b"junk")
     with pytest.raises(ConfigError, match="cannot be resumed"):
         back.load()
-    file.remove()
+    kept.remove()
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match="nothing to resume"):
         back.load()
-    assert notes == []
     assert identity(1) != identity(2)
+
+
+def test_a_file_for_each_finished_segment(tmp_path):
+    """None of them is written a second time, and none is kept in memory."""
+    kept, now = checkpoint(tmp_path, clock=lambda: 100.0), {}
+    assert not kept.save_if_due(dict)
+    for number in range(3):
+        facts = kept.finish_segment({"stream": torch.full((1000,), number, dtype=torch.uint8), "steps": number})
+        assert facts["stream"].tolist() == [number] * 1000
+        found = {place.name: place.stat().st_mtime_ns for place in kept.path.iterdir()}
+        assert now.items() <= found.items()
+        now = found
+    assert sorted(now) == ["segment_0", "segment_1", "segment_2"]
+    back = checkpoint(tmp_path)
+    back.load()
+    assert [facts["steps"] for facts in back.finished] == [0, 1, 2]
+    assert back.trainer is None
+    (kept.path / "segment_1").unlink()  # what comes after a gap cannot be gone on from
+    back.load()
+    assert len(back.finished) == 1
+
+
+def test_a_state_from_before_the_last_segment_is_not_gone_on_from(tmp_path):
+    clock = iter([0.0, 99.0, 99.0]).__next__
+    kept = checkpoint(tmp_path, clock=clock)
+    assert kept.save_if_due(lambda: {"steps": 5})
+    kept.finish_segment({"steps": 9})
+    back = checkpoint(tmp_path)
+    back.load()
+    assert back.trainer is None
+    assert back.finished == [{"steps": 9}]
+
+
+def test_what_another_encode_left(tmp_path):
+    """Without --resume it is overwritten; what is not ours stays."""
+    checkpoint(tmp_path, "old").finish_segment({"steps": 1})
+    again = checkpoint(tmp_path, "new")
+    again.finish_segment({"steps": 2})
+    back = checkpoint(tmp_path, "new")
+    back.load()
+    assert back.finished == [{"steps": 2}]
+    (again.path / "notes.txt").write_text("mine")
+    again.remove()
+    assert [place.name for place in again.path.iterdir()] == ["notes.txt"]
+
+
+def test_a_file_of_an_older_version_in_the_way(tmp_path):
+    (tmp_path / "a.nerv.resume").write_bytes(b"one file, as it once was")
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        checkpoint(tmp_path).load()
+    kept = checkpoint(tmp_path)
+    kept.finish_segment({"steps": 1})
+    assert kept.path.is_dir()
 
 
 def test_a_full_disk_does_not_end_the_fit(tmp_path, monkeypatch):
     now, notes = [0.0], []
-    file = CheckpointFile(tmp_path / "a.nerv", Checkpoint("x"), notes.append, clock=lambda: now[0])
+    kept = checkpoint(tmp_path, warn=notes.append, clock=lambda: now[0])
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
     for now[0] in (11.0, 72.0):
-        assert not file.save_if_due(dict)
+        assert not kept.save_if_due(dict)
+    assert kept.finish_segment({"steps": 1}) == {"steps": 1}  # kept in memory
     assert len(notes) == 1
     assert "No space left on device" in notes[0]
     assert list(tmp_path.iterdir()) == []
@@ -118,9 +176,9 @@ def test_killed_and_resumed(carphone, tmp_path):
     whole = nervcodec.encode(carphone, tmp_path / "whole.nerv", **options)
     out = tmp_path / "killed.nerv"
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(carphone), str(out)], env=os.environ.copy())
-    checkpoint = tmp_path / "killed.nerv.resume"
+    left_there = tmp_path / "killed.nerv.resume"
     deadline = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < deadline:
+    while not left_there.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
     child.send_signal(signal.SIGKILL)
@@ -133,5 +191,5 @@ def test_killed_and_resumed(carphone, tmp_path):
     resumed = nervcodec.encode(carphone, out, **options, resume=True)
     assert resumed.steps == whole.steps
     assert resumed.psnr_db == pytest.approx(whole.psnr_db, abs=0.02)
-    assert not checkpoint.exists()
+    assert not left_there.exists()
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
