@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
 from nervcodec import options
 from nervcodec.encoding.assemble import EncodeReport, assemble
+from nervcodec.encoding.basis import Shared, basis_for, embed_all
 from nervcodec.encoding.copied import copy_source
 from nervcodec.encoding.material import segments
 from nervcodec.encoding.plan import Plan, make_plan
@@ -70,17 +72,25 @@ def encode(
     if wanted.layer.base == COPY:
         with tempfile.TemporaryDirectory() as folder:
             copied = copy_source(plan, Path(folder), observer)
-            return assemble(plan, target, copied.segments, copied.embed_s, observer, copied.base)
+            return assemble(plan, target, copied.segments, copied.embed_s, observer, copied.base, copied.basis)
     checkpoint = Checkpoint(target, _identity(plan), observer.note)
     if wanted.resume:
         checkpoint.load()
-    done, embed_s = _fit_in_order(plan, checkpoint, observer)
-    report = assemble(plan, target, done, embed_s, observer)
+    start, shared = time.perf_counter(), None
+    if plan.planes is not None and plan.encoder is not None and len(plan.lengths) > 1:
+        everything = embed_all(plan, observer)
+        shared = Shared(basis_for(plan, everything), everything)
+        plan = replace(plan, shared_bytes=shared.basis.size_bytes)
+    before_s = time.perf_counter() - start
+    done, embed_s = _fit_in_order(plan, shared, checkpoint, observer)
+    report = assemble(plan, target, done, before_s + embed_s, observer, basis=None if shared is None else shared.basis)
     checkpoint.remove()
     return report
 
 
-def _fit_in_order(plan: Plan, checkpoint: Checkpoint, observer: Observer) -> tuple[list[EncodedSegment], float]:
+def _fit_in_order(
+    plan: Plan, shared: Shared | None, checkpoint: Checkpoint, observer: Observer
+) -> tuple[list[EncodedSegment], float]:
     """Fit one segment after the other; returns those that are done, and the seconds that embeddings took."""
     done = [EncodedSegment.from_facts(facts) for facts in checkpoint.finished]
     first, embed_s = sum(segment.segment.frame_count for segment in done), 0.0
@@ -89,7 +99,9 @@ def _fit_in_order(plan: Plan, checkpoint: Checkpoint, observer: Observer) -> tup
     material = segments(plan, len(done))
     for pixels, planes in material:
         index, frames = len(done), len(pixels)
-        task, seconds = prepare(plan, pixels, planes, first, index, observer)
+        known = None if shared is None else shared.everything[index]
+        task, seconds = prepare(plan, pixels, planes, (first, index), observer, known)
+        task = task if shared is None else replace(task, basis=shared.basis)
         del pixels, planes  # so that no more than one segment is in memory
         embed_s += seconds
         if task.base is None:

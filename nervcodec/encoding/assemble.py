@@ -13,11 +13,13 @@ import numpy as np
 from nervcodec import __version__, metrics
 from nervcodec.base.av1 import coded_size
 from nervcodec.base.convert import base_format
+from nervcodec.encoding.basis import Basis
 from nervcodec.encoding.copied import CopiedBase
 from nervcodec.encoding.layered import DEPTH
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import CodedBase, EncodedSegment
 from nervcodec.events import Observer
+from nervcodec.formats import bitstream
 from nervcodec.formats.codes import STREAM, TensorCode
 from nervcodec.formats.header import (
     AUDIO,
@@ -35,6 +37,7 @@ from nervcodec.formats.names import recorded
 from nervcodec.formats.writer import Writer
 from nervcodec.split import FITTED, HELD_OUT
 
+SHARED = "shared/"  # prefix of what all segments have in common
 POOR_DB = 30.0  # below which a network alone is told what a base layer would do
 
 _NEAR_DB, _NEAR_SHARE = 0.3, 0.95  # how near a base layer comes to a PSNR from above, and to a size from below
@@ -132,6 +135,7 @@ def assemble(
     embed_s: float,
     observer: Observer,
     copied: CopiedBase | None = None,
+    basis: Basis | None = None,
 ) -> EncodeReport:
     """Write the container of some segments, the first ones of a plan.
 
@@ -142,6 +146,7 @@ def assemble(
         embed_s: seconds that reference embeddings took.
         observer: told where the result is not what was asked for.
         copied: the source's own packets, where they are the base layer of the whole.
+        basis: that all embeddings are stored in; None where each segment has its own, or none.
 
     Raises:
         ContainerError: the file cannot be written.
@@ -155,7 +160,7 @@ def assemble(
     held_out = per_frame[roles == HELD_OUT]
     fit_s, steps = sum(d.elapsed_s for d in done), sum(d.steps for d in done)
     fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(sum(d.entropy_bytes for d in done)))
-    size = _written(plan, target, done, fit, copied)
+    size = _written(plan, target, done, fit, (copied, basis))
     if complete and (missed := _missed(plan, psnr_db, size)):
         observer.note(missed)
     if plan.planes is None and complete and psnr_db < POOR_DB:
@@ -233,9 +238,14 @@ def _base_facts(plan: Plan, done: Sequence[EncodedSegment]) -> BaseFacts | None:
 
 
 def _written(
-    plan: Plan, target: Path, done: Sequence[EncodedSegment], fit: FitRecord, copied: CopiedBase | None
+    plan: Plan,
+    target: Path,
+    done: Sequence[EncodedSegment],
+    fit: FitRecord,
+    common: tuple[CopiedBase | None, Basis | None],
 ) -> int:
-    """Write header and arrays; returns the bytes of the file."""
+    """Write header and arrays, those that all segments have in common among them; returns the bytes of the file."""
+    copied, basis = common
     info, encoder, split = plan.info, plan.encoder, plan.wanted.split
     frames = sum(d.segment.frame_count for d in done)
     semantic = None
@@ -250,6 +260,8 @@ def _written(
                 writer.add(d.segment.prefix + BASE, d.base.stream)
         if copied is not None:
             writer.add(BASE, copied.stream)
+        if basis is not None:
+            writer.add(SHARED + WEIGHTS, bitstream.encode(basis.tensors), TensorCode(STREAM))
         if info.variable_frame_rate:
             writer.add(FRAME_TIMES, info.times_s[:frames].astype("<f8"))
         if plan.audio:
@@ -263,6 +275,7 @@ def _written(
             tool=f"nervcodec {__version__}",
             semantic=semantic,
             base=_base_facts(plan, done) if copied is None else copied.facts,
+            shared=None if basis is None else SHARED,
             split=(split.fitted, split.train, split.total) if split else None,
         )
         return writer.finish(header)

@@ -15,6 +15,7 @@ import numpy as np
 from nervcodec import metrics
 from nervcodec.base.packets import Packets, fingerprint
 from nervcodec.decoding.pixels import frames_of
+from nervcodec.encoding.basis import Basis, Embedded, basis_for
 from nervcodec.encoding.head import head_of, room_beside, stored
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import EncodedSegment
@@ -50,11 +51,13 @@ class Copied:
         segments: with their heads.
         base: of the whole file.
         embed_s: seconds that reference embeddings took.
+        basis: that the heads of several segments have in common, or None.
     """
 
     segments: list[EncodedSegment]
     base: CopiedBase
     embed_s: float
+    basis: Basis | None = None
 
 
 def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
@@ -71,25 +74,30 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
     assert plan.planes is not None
     start, embed_s = time.perf_counter(), 0.0
     packets = Packets.of(plan.info, plan.planes, folder / "packets.mkv")
-    share = packets.file.stat().st_size / plan.info.frame_count
     fingerprints: list[bytes] = []
-    segments: list[EncodedSegment] = []
+    networks: list[RefinerConfig] = []
+    everything: list[Embedded] = []
     with contextlib.closing(read_planes(plan.info, plan.wanted.source, plan.planes)) as frames:
-        for index, count in enumerate(plan.lengths):
+        for count in plan.lengths:
             observer.stage("Reading frames", count)
             shown = _shown(plan, itertools.islice(frames, count), count, fingerprints, observer)
             embedding = time.perf_counter()
-            embedded, reference = _embedded(plan, shown, observer)
+            everything += _embedded(plan, shown, observer)
             embed_s += time.perf_counter() - embedding
-            network = RefinerConfig(plan.geometry(count), cuts=shown.cuts)
-            segments.append(_with_head(plan, index, network, embedded, reference, room_beside(count * share)))
+            networks.append(RefinerConfig(plan.geometry(count), cuts=shown.cuts))
         for _ in frames:  # what comes after the last is an error, found where the end is looked for
             continue
     observer.stage("Comparing frames", plan.info.frame_count)
     facts = packets.checked(fingerprints, observer.advance)
     stream = np.memmap(packets.file, np.uint8, "r")
+    room = room_beside(packets.file.stat().st_size)
+    basis = basis_for(plan, everything, room) if len(everything) > 1 else None
+    segments = [
+        _with_head(plan, index, network, everything[index] if everything else None, room if basis is None else basis)
+        for index, network in enumerate(networks)
+    ]
     segments[0] = replace(segments[0], elapsed_s=time.perf_counter() - start - embed_s)
-    return Copied(segments, CopiedBase(facts, stream), embed_s)
+    return Copied(segments, CopiedBase(facts, stream), embed_s, basis)
 
 
 @dataclass(frozen=True)
@@ -125,27 +133,27 @@ def _shown(plan: Plan, frames: Iterator[Planes], count: int, fingerprints: list[
     return _Shown(numbers, images, cuts_of(np.stack(small)[..., None]))
 
 
-def _embedded(plan: Plan, shown: _Shown, observer: Observer) -> tuple[tuple[int, ...], np.ndarray | None]:
-    """Frames that get embeddings, and those of their patches, where an encoder was chosen."""
+def _embedded(plan: Plan, shown: _Shown, observer: Observer) -> list[Embedded]:
+    """Embeddings of a segment, where an encoder was chosen."""
     if plan.encoder is None:
-        return (), None
+        return []
     changes = find_changes(shown.images, plan.grid, np.searchsorted(shown.cuts, shown.numbers, "right"))
     images = shown.images[changes.kept]
     reference = embed_patches(images, plan.grid, plan.encoder, observer, changes.anew)
-    return tuple(shown.numbers[changes.kept].tolist()), reference
+    return [Embedded(shown.numbers[changes.kept], reference.astype(np.float16))]
 
 
 def _with_head(
-    plan: Plan,
-    index: int,
-    network: RefinerConfig,
-    embedded: tuple[int, ...],
-    reference: np.ndarray | None,
-    limit_bytes: float,
+    plan: Plan, index: int, network: RefinerConfig, known: Embedded | None, how: Basis | float
 ) -> EncodedSegment:
-    """A segment whose network is a semantic head alone, or nothing at all."""
+    """A segment whose network is a semantic head alone, in a basis or in so many bytes, or nothing at all."""
     first = sum(plan.lengths[:index])
-    head = head_of(reference, embedded, (plan.grid.rows, plan.grid.columns), limit_bytes)
+    embedded = () if known is None else tuple(known.numbers.tolist())
+    reference = None if known is None else known.reference.astype(np.float32)
+    if isinstance(how, Basis):
+        head = how.segment(embedded, reference)
+    else:
+        head = head_of(reference, embedded, (plan.grid.rows, plan.grid.columns), how)
     config = replace(network, semantic=head.semantic)
     return EncodedSegment(
         segment=Segment(first, network.geometry.frames, network_to_json(config), f"{index}/"),

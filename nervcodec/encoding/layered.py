@@ -104,7 +104,9 @@ class _Layer:
         return None if self.task.goal is None else self.task.goal.limit_bytes
 
     def head(self, limit_bytes: float) -> SegmentHead:
-        """The semantic head, in about so many bytes at the most."""
+        """The semantic head, in about so many bytes at the most; in a basis that is there already, in what it takes."""
+        if self.task.basis is not None:
+            return self.task.basis.segment(self.task.embedded, self.task.data.embeddings)
         grid = self.geometry.patch_rows, self.geometry.patch_columns
         return head_of(self.task.data.embeddings, self.task.embedded, grid, limit_bytes)
 

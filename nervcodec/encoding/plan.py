@@ -30,6 +30,7 @@ from nervcodec.video.source import VideoInfo, scan
 _BASE_HEADER_BYTES, _BASE_SEGMENT_BYTES, _ARRAY_BYTES, _LEAST_BASE_BYTES = 770, 280, 110, 200
 _BASE_SEMANTIC_BYTES, _BASE_NETWORK_BYTES = 370, 120  # the same for a segment with either
 _CUT_BYTES = 7  # of the header, for each
+_SHARED_BYTES = 160  # of the header, where segments share anything
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Plan:
         encoder: of reference embeddings, or None.
         lengths: frames of each segment.
         planes: the source's own samples, where they are read for a base layer; else None.
+        shared_bytes: of what all segments share.
     """
 
     source: Path
@@ -57,6 +59,7 @@ class Plan:
     encoder: SemanticEncoder | None
     lengths: list[int]
     planes: PlaneFormat | None = None
+    shared_bytes: int = 0
 
     def on_cpu(self) -> Plan:
         """The same without the GPU."""
@@ -119,7 +122,8 @@ class Plan:
         )
         if self.wanted.fit.time_s is not None or self.wanted.fit.epochs is not None:
             beside += _BASE_NETWORK_BYTES
-        return beside, _BASE_HEADER_BYTES + named + arrays + len(self.audio), _LEAST_BASE_BYTES
+        shared = self.shared_bytes + _SHARED_BYTES if self.shared_bytes else 0
+        return beside, _BASE_HEADER_BYTES + named + arrays + shared + len(self.audio), _LEAST_BASE_BYTES
 
     def _share_of_source(self, frames: int) -> float:
         """The part of the source file's bytes that a segment stands for, by frames."""

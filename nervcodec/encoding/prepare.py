@@ -11,6 +11,8 @@ import numpy as np
 from nervcodec import sizing
 from nervcodec.base.options import DEFAULT_CRF
 from nervcodec.base.rate import preset_for
+from nervcodec.encoding.basis import Embedded
+from nervcodec.encoding.embedding import Chosen, choose_frames, embed, fitted_frames
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import BaseTask, SegmentTask
 from nervcodec.errors import ConfigError
@@ -22,15 +24,18 @@ from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED
 from nervcodec.formats import bitstream
 from nervcodec.network.config import RefinerConfig
 from nervcodec.network.shapes import parameter_count
-from nervcodec.semantic.changes import find_changes
-from nervcodec.semantic.patches import embed_patches, sampled_frames
-from nervcodec.split import FITTED
+from nervcodec.semantic.patches import embed_patches
 from nervcodec.video.planes import Planes
 from nervcodec.video.shots import find_cuts, find_pace, persistence
 
 
 def prepare(
-    plan: Plan, pixels: np.ndarray, planes: Planes | None, first: int, index: int, observer: Observer
+    plan: Plan,
+    pixels: np.ndarray,
+    planes: Planes | None,
+    place: tuple[int, int],
+    observer: Observer,
+    known: Embedded | None = None,
 ) -> tuple[SegmentTask, float]:
     """The task of one segment, and the seconds that its reference embeddings took.
 
@@ -38,30 +43,25 @@ def prepare(
         plan: of the encode.
         pixels: ``(N, H, W, 3)`` uint8.
         planes: the samples that they were made of, for a base layer; else None.
-        first: number of its first frame.
-        index: which segment, from 0.
+        place: number of its first frame, and which segment it is, from 0.
         observer: told of the embedding.
+        known: its embeddings, where they were made before; else None.
 
     Raises:
         ConfigError: nothing to fit, or a size that is too small.
     """
+    first, index = place
     wanted, encoder, count = plan.wanted, plan.encoder, len(plan.lengths)
-    split = wanted.split
-    fitted = np.array(split.roles(first, len(pixels))) == FITTED if split else np.ones(len(pixels), bool)
-    if not fitted.any():
-        raise ConfigError(f"the split leaves no frame to fit in the segment that starts at frame {first}")
+    fitted = fitted_frames(plan, first, len(pixels))
     start, cuts = time.perf_counter(), find_cuts(pixels)
-    embedded, anew = np.empty(0, np.int64), None
-    if encoder is not None:
-        rate = float(plan.info.frame_rate) * fitted.mean()
-        sampled = np.flatnonzero(fitted)[sampled_frames(fitted.sum(), rate, wanted.semantic_fps)]
-        changes = find_changes(pixels[sampled], plan.grid, np.searchsorted(cuts, sampled, "right"))
-        embedded, anew = sampled[changes.kept], changes.anew
+    chosen = choose_frames(plan, pixels, fitted, cuts) if known is None else Chosen(known.numbers)
+    embedded = chosen.numbers
     geometry = plan.geometry(len(pixels))
     goal = plan.size_goal(len(pixels), len(embedded), len(cuts))  # refuses a size that is too small before any work
     shown = _held_out_to_show(plan, fitted)
-    similar = _embedded(plan, pixels[shown], observer) if len(shown) else None
-    data = SegmentData(pixels, _embedded(plan, pixels[embedded], observer, anew), embedded, fitted, similar, shown)
+    similar = embed_patches(pixels[shown], plan.grid, encoder, observer) if encoder is not None and len(shown) else None
+    reference = embed(plan, pixels, chosen, observer) if known is None else known.reference.astype(np.float32)
+    data = SegmentData(pixels, reference, embedded, fitted, similar, shown)
     embed_s = time.perf_counter() - start if encoder is not None else 0.0
     if planes is not None:
         return _on_base(plan, data, planes, goal, RefinerConfig(geometry, cuts=cuts), (first, index)), embed_s
@@ -128,8 +128,3 @@ def _held_out_to_show(plan: Plan, fitted: np.ndarray) -> np.ndarray:
     if plan.wanted.log_dir is None or plan.encoder is None or fitted.all():
         return np.empty(0, np.int64)
     return np.array(evenly(np.flatnonzero(~fitted), HELD_OUT_EMBEDDED), np.int64)
-
-
-def _embedded(plan: Plan, frames: np.ndarray, observer: Observer, anew: np.ndarray | None = None) -> np.ndarray | None:
-    """Reference embeddings of the patches of some frames, where an encoder was chosen; see :func:`embed_patches`."""
-    return None if plan.encoder is None else embed_patches(frames, plan.grid, plan.encoder, observer, anew)

@@ -13,6 +13,7 @@ import torch
 
 from nervcodec import metrics, sizing
 from nervcodec.device import Hardware
+from nervcodec.encoding.basis import Basis
 from nervcodec.fitting.config import FitConfig, SizeGoal
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.formats.fields import from_json, to_json
@@ -89,6 +90,7 @@ class SegmentTask:
         hardware: device and precision.
         precision: as it was asked for, in case the fit goes on on the CPU.
         base: what its base layer is made of; None without one.
+        basis: that its embeddings are stored in with those of all segments; None for one of its own.
     """
 
     index: int
@@ -101,6 +103,7 @@ class SegmentTask:
     hardware: Hardware
     precision: str = "auto"
     base: BaseTask | None = None
+    basis: Basis | None = None
 
     @property
     def embedded(self) -> tuple[int, ...]:

@@ -69,6 +69,23 @@ def principal_head(reference: np.ndarray, grid: tuple[int, int], limit_bytes: fl
     return best
 
 
+def codes_in(head: Head, reference: np.ndarray, grid: tuple[int, int]) -> RoundedTensor:
+    """Codes of other embeddings in the basis of a head, as finely rounded as its own.
+
+    Args:
+        head: whose directions, gain and mean are used.
+        reference: ``(n, patches, D)`` float32 unit vectors.
+        grid: rows and columns of patches.
+    """
+    values, own = bitstream.values(head.tensors), head.tensors["semantic.codes"]
+    assert isinstance(own, RoundedTensor)
+    basis = values["semantic.directions.weight"] * values["semantic.gain"]  # (D, r), one unit of a code each
+    flat = (reference - values["semantic.mean"]).reshape(-1, reference.shape[2])
+    coordinates, *_ = np.linalg.lstsq(basis, flat.T, rcond=None)
+    codes = coordinates.reshape(head.rank, len(reference), *grid).transpose(1, 0, 2, 3)
+    return round_to_steps(np.ascontiguousarray(codes), own.steps)
+
+
 def _rounded(
     coordinates: np.ndarray,
     directions: np.ndarray,

@@ -27,7 +27,7 @@ def is_own(config: NetworkConfig, name: str) -> bool:
 
 
 def check_owners(config: NetworkConfig, own: Iterable[str], shared: Iterable[str]) -> None:
-    """Where segments share parameters, each has to stand with whom it belongs to.
+    """Where segments share parameters, what is one segment's own must not be among them, and nothing stands twice.
 
     Args:
         config: of the network.
@@ -37,7 +37,9 @@ def check_owners(config: NetworkConfig, own: Iterable[str], shared: Iterable[str
     Raises:
         ContainerError: a parameter stands on the wrong side, or on both.
     """
-    for names, owner, other in ((own, True, "shared parameters"), (shared, False, "segment's own parameters")):
-        for name in names:
-            if is_own(config, name) != owner:
-                raise ContainerError(f"tensor {name[:80]!r} should be among the {other}")
+    found = set(own)
+    for name in shared:
+        if is_own(config, name):
+            raise ContainerError(f"tensor {name[:80]!r} should be among the segment's own parameters")
+        if name in found:
+            raise ContainerError(f"tensor {name[:80]!r} stands among the shared parameters and a segment's own")

@@ -52,10 +52,10 @@ MOVES = {
     "tensor 'grids.5.values' should be among the segment's own": lambda s: s["shared/"].update(
         {"grids.5.values": s["0/"].pop("grids.5.values")}
     ),
-    "tensor 'raise_.0.bias' should be among the shared": lambda s: s["0/"].update(
-        {"raise_.0.bias": s["shared/"].pop("raise_.0.bias")}
+    "tensor 'raise_.0.bias' stands among the shared parameters and a segment's own": lambda s: s["0/"].update(
+        {"raise_.0.bias": s["shared/"]["raise_.0.bias"]}
     ),
-    "tensor 'semantic.gain' should be among the shared": lambda s: s["0/"].update(
+    "tensor 'semantic.gain' stands among the shared parameters and a segment's own": lambda s: s["0/"].update(
         {"semantic.gain": s["shared/"]["semantic.gain"]}
     ),
     r"tensor 'raise_.0.bias': expected \(\d+,\), stored none": lambda s: s["shared/"].pop("raise_.0.bias"),
@@ -75,6 +75,17 @@ def test_a_tensor_on_the_wrong_side_twice_or_missing_is_refused(tmp_path, messag
     path = sharing.together(tmp_path / "a.nerv", MOVES[message])
     with opened(path) as video, pytest.raises(ContainerError, match=rf"^{path}: .*{message}"):
         video.network(0)
+
+
+def test_what_may_be_shared_may_stand_with_each_segment(files, tmp_path):
+    def move(streams):
+        tensor = streams["shared/"].pop("raise_.0.bias")
+        for prefix in ("0/", "1/"):
+            streams[prefix]["raise_.0.bias"] = tensor
+
+    with opened(sharing.together(tmp_path / "a.nerv", move)) as moved, opened(files[1]) as video:
+        assert np.array_equal(moved[0], video[0])
+        assert np.array_equal(moved[-1], video[-1])
 
 
 HEADERS = {
