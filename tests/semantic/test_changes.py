@@ -60,6 +60,14 @@ def test_a_slow_change_is_seen_once_it_is_large():
     assert find_changes(frames, GRID, ONE_SHOT).kept.tolist() == [0, 5, 6]
 
 
+def test_where_nearly_all_changes_all_is_embedded():
+    frames = np.random.default_rng(0).integers(0, 256, (10, 64, 128, 3), dtype=np.uint8)
+    frames[4, :32, :32] = frames[3, :32, :32]
+    changes = find_changes(frames, GRID, ONE_SHOT)
+    assert changes.kept.tolist() == list(range(10))
+    assert changes.anew.all()
+
+
 def test_patches_of_a_pixel():
     frames = np.arange(2 * 2 * 4 * 3, dtype=np.uint8).reshape(2, 2, 4, 3)
     changes = find_changes(frames, PatchGrid(2, 4, 2, 4), np.zeros(2, int))
