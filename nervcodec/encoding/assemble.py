@@ -159,7 +159,8 @@ def assemble(
     psnr_db = float(per_frame[roles == FITTED].mean())
     held_out = per_frame[roles == HELD_OUT]
     fit_s, steps = sum(d.elapsed_s for d in done), sum(d.steps for d in done)
-    fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(sum(d.entropy_bytes for d in done)))
+    entropy = sum(d.entropy_bytes for d in done) + (0 if basis is None else bitstream.entropy_bytes(basis.tensors))
+    fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(entropy))
     size = _written(plan, target, done, fit, (copied, basis))
     if complete and (missed := _missed(plan, psnr_db, size)):
         observer.note(missed)

@@ -83,9 +83,8 @@ class Checkpoint:
         try:
             stored = torch.load(place, map_location="cpu", weights_only=True, mmap=True)
             found = stored["identity"], {"number": stored["number"], "facts": stored["facts"]}
-        except Exception as error:  # a damaged file makes torch and its unpickler raise whatever there is
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-            raise ConfigError(f"{place}: cannot be resumed ({reason})") from None
+        except Exception:  # a damaged file makes torch and its unpickler raise whatever there is
+            raise ConfigError(f"{place}: is damaged and cannot be resumed; run without --resume") from None
         if found[0] != self.identity:
             raise ConfigError(f"{self.path}: belongs to another source or other options; run without --resume")
         return found[1]
@@ -129,7 +128,6 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete all of it, once there is nothing left to resume; files that are not its own stay."""
         if not self.path.is_dir():
-            self.path.unlink(missing_ok=True)
             return
         for place in self.path.iterdir():
             if place.name.lstrip(".").startswith((_STATE, _SEGMENT)):

@@ -74,6 +74,8 @@ def test_a_file_of_several_segments(base, carphone, tmp_path, run):
     assert many.frames == one.frames
     with Container.at(tmp_path / "many.nerv") as opened:
         opened.verify()
+        weights = sum(opened.nbytes(name) for name in opened.header.tensors if name.endswith("/weights"))
+        assert opened.header.fit.entropy_bytes == pytest.approx(weights, rel=0.3)
         assert opened.header.shared == "shared/"
         assert set(opened.shared_weights().table()) == {
             "semantic.gain", "semantic.directions.weight", "semantic.mean",

@@ -136,13 +136,17 @@ def test_what_another_encode_left(tmp_path):
     assert [place.name for place in again.path.iterdir()] == ["notes.txt"]
 
 
-def test_a_file_of_an_older_version_in_the_way(tmp_path):
-    (tmp_path / "a.nerv.resume").write_bytes(b"one file, as it once was")
+def test_a_file_in_the_way_stays(tmp_path):
+    notes = []
+    (tmp_path / "a.nerv.resume").write_bytes(b"mine")
     with pytest.raises(ConfigError, match="nothing to resume"):
         checkpoint(tmp_path).load()
-    kept = checkpoint(tmp_path)
-    kept.finish_segment({"steps": 1})
-    assert kept.path.is_dir()
+    kept = checkpoint(tmp_path, warn=notes.append)
+    assert kept.finish_segment({"steps": 1}) == {"steps": 1}
+    kept.remove()
+    assert len(notes) == 1
+    assert "File exists" in notes[0]
+    assert kept.path.read_bytes() == b"mine"
 
 
 def test_a_full_disk_does_not_end_the_fit(tmp_path, monkeypatch):
