@@ -19,14 +19,13 @@ from nervcodec.encoding.head import SEMANTIC_SHARE, SegmentHead, Tensors, room_b
 from nervcodec.encoding.material import segments
 from nervcodec.encoding.plan import Plan
 from nervcodec.events import Observer
-from nervcodec.fitting.principal import Head, codes_in, principal_head
+from nervcodec.fitting.principal import CODES, Head, codes_in, principal_head
 from nervcodec.formats import bitstream
 from nervcodec.network.config import SemanticConfig
 from nervcodec.video.shots import find_cuts
 
 _SAMPLED = 400  # frames that a basis is made from, at most
 _USUAL_BPP = 0.02  # of footage in AV1, where no size is asked for: what embeddings should not take too much of
-_CODES = "semantic.codes"
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Basis:
     @property
     def tensors(self) -> Tensors:
         """What is stored once."""
-        return {name: tensor for name, tensor in self.head.tensors.items() if name != _CODES}
+        return {name: tensor for name, tensor in self.head.tensors.items() if name != CODES}
 
     @property
     def size_bytes(self) -> int:
@@ -87,7 +86,7 @@ class Basis:
         """
         if reference is None or not len(reference):
             return SegmentHead()
-        tensors: Tensors = {_CODES: codes_in(self.head, reference.astype(np.float32), self.grid)}
+        tensors: Tensors = {CODES: codes_in(self.head, reference.astype(np.float32), self.grid)}
         semantic = SemanticConfig(reference.shape[2], rank=self.head.rank, code_frames=embedded)
         return SegmentHead(semantic, tensors, bitstream.encode(tensors).size)
 

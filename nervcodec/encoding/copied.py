@@ -16,6 +16,7 @@ from nervcodec import metrics
 from nervcodec.base.packets import Packets, fingerprint
 from nervcodec.decoding.pixels import frames_of
 from nervcodec.encoding.basis import Basis, Embedded, basis_for
+from nervcodec.encoding.embedding import embed, where_it_changes
 from nervcodec.encoding.head import head_of, room_beside, stored
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import EncodedSegment
@@ -24,8 +25,7 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.header import BaseFacts, Segment
 from nervcodec.network.config import RefinerConfig, network_to_json
 from nervcodec.network.shapes import parameter_count
-from nervcodec.semantic.changes import find_changes
-from nervcodec.semantic.patches import embed_patches, sampled_frames
+from nervcodec.semantic.patches import sampled_frames
 from nervcodec.video.planes import Planes, read_planes
 from nervcodec.video.shots import cuts_of, seen_small
 
@@ -137,10 +137,10 @@ def _embedded(plan: Plan, shown: _Shown, observer: Observer) -> list[Embedded]:
     """Embeddings of a segment, where an encoder was chosen."""
     if plan.encoder is None:
         return []
-    changes = find_changes(shown.images, plan.grid, np.searchsorted(shown.cuts, shown.numbers, "right"))
-    images = shown.images[changes.kept]
-    reference = embed_patches(images, plan.grid, plan.encoder, observer, changes.anew)
-    return [Embedded(shown.numbers[changes.kept], reference.astype(np.float16))]
+    places = where_it_changes(plan, shown.images, shown.numbers, shown.cuts)
+    reference = embed(plan, shown.images, places, observer)
+    assert reference is not None
+    return [Embedded(shown.numbers[places.numbers], reference.astype(np.float16))]
 
 
 def _with_head(

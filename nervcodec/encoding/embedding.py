@@ -54,12 +54,18 @@ def choose_frames(plan: Plan, pixels: np.ndarray, fitted: np.ndarray, cuts: tupl
         return Chosen(np.empty(0, np.int64))
     rate = float(plan.info.frame_rate) * fitted.mean()
     sampled = np.flatnonzero(fitted)[sampled_frames(fitted.sum(), rate, plan.wanted.semantic_fps)]
-    changes = find_changes(pixels[sampled], plan.grid, np.searchsorted(cuts, sampled, "right"))
-    return Chosen(sampled[changes.kept], changes.anew)
+    places = where_it_changes(plan, pixels[sampled], sampled, cuts)
+    return Chosen(sampled[places.numbers], places.anew)
 
 
-def embed(plan: Plan, pixels: np.ndarray, chosen: Chosen, observer: Observer) -> np.ndarray | None:
-    """Embeddings of the frames of a segment that were chosen, ``(n, patches, D)``; None where there is no encoder."""
+def where_it_changes(plan: Plan, images: np.ndarray, numbers: np.ndarray, cuts: tuple[int, ...]) -> Chosen:
+    """Which of some images, frames of a segment with these numbers, get embeddings; by their places among them."""
+    changes = find_changes(images, plan.grid, np.searchsorted(cuts, numbers, "right"))
+    return Chosen(changes.kept, changes.anew)
+
+
+def embed(plan: Plan, images: np.ndarray, chosen: Chosen, observer: Observer) -> np.ndarray | None:
+    """Embeddings of the images that were chosen, ``(n, patches, D)``; None where there is no encoder."""
     if plan.encoder is None:
         return None
-    return embed_patches(pixels[chosen.numbers], plan.grid, plan.encoder, observer, chosen.anew)
+    return embed_patches(images[chosen.numbers], plan.grid, plan.encoder, observer, chosen.anew)

@@ -17,6 +17,7 @@ import numpy as np
 from nervcodec.formats import bitstream
 from nervcodec.formats.bitstream import RoundedTensor, round_to_steps
 
+CODES = "semantic.codes"  # the one parameter of a head that is a segment's own
 ENOUGH, LEAST = 0.92, 0.88  # mean cosine of centred embeddings: what is aimed at, and where squeezing ends
 MOST_DIRECTIONS = 64
 _LEAST_GAIN = 0.02  # of a direction, over the strongest
@@ -77,7 +78,7 @@ def codes_in(head: Head, reference: np.ndarray, grid: tuple[int, int]) -> Rounde
         reference: ``(n, patches, D)`` float32 unit vectors.
         grid: rows and columns of patches.
     """
-    values, own = bitstream.values(head.tensors), head.tensors["semantic.codes"]
+    values, own = bitstream.values(head.tensors), head.tensors[CODES]
     assert isinstance(own, RoundedTensor)
     basis = values["semantic.directions.weight"] * values["semantic.gain"]  # (D, r), one unit of a code each
     flat = (reference - values["semantic.mean"]).reshape(-1, reference.shape[2])
@@ -107,13 +108,13 @@ def _rounded(
     # one at which a bit more for them and a bit more for coordinates help alike.
     own_step = step * scale / max(float(strength[0]), 1e-6)
     tensors: dict[str, RoundedTensor | np.ndarray] = {
-        "semantic.codes": round_to_steps(codes.reshape(frames, len(used), rows, columns), np.array([step])),
+        CODES: round_to_steps(codes.reshape(frames, len(used), rows, columns), np.array([step])),
         "semantic.gain": gain,
         "semantic.directions.weight": round_to_steps(directions[used].T * (scale / gain), np.array([own_step])),
         "semantic.mean": round_to_steps(centre, np.array([_MEAN_STEP / math.sqrt(len(centre))])),
     }
     values = bitstream.values(tensors)
-    again = values["semantic.codes"].reshape(frames, len(used), -1).transpose(0, 2, 1).reshape(-1, len(used))
+    again = values[CODES].reshape(frames, len(used), -1).transpose(0, 2, 1).reshape(-1, len(used))
     found = (again * gain) @ values["semantic.directions.weight"].T / scale
     wanted = coordinates @ directions
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
