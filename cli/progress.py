@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nervcodec.cli.output import one_line, remark
-from nervcodec.events import EvaluationEvent, Observer, StepEvent
+from nervcodec.events import EvaluationEvent, Observer, StepEvent, WholeEvent
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -29,6 +29,7 @@ class ProgressObserver(Observer):
 
     def __init__(self) -> None:
         self._current = ""
+        self._whole: WholeEvent | None = None
         self._something_to_keep = self._stop = False
         self._previous: dict[int, Any] = {}  # handlers, in the kinds that signal knows
 
@@ -54,6 +55,9 @@ class ProgressObserver(Observer):
 
     def stage(self, name: str, total: int | None = None) -> None:
         self._current = name
+
+    def whole(self, event: WholeEvent) -> None:
+        self._whole = event
 
     def worth_keeping(self) -> None:
         self._something_to_keep = True
@@ -90,16 +94,20 @@ class PlainObserver(ProgressObserver):
     def stage(self, name: str, total: int | None = None) -> None:
         super().stage(name, total)
         self._total, self._count, self._next = total, 0, self._clock() + _PLAIN_EVERY_S
-        print(f"{name}{f' ({total})' if total else ''} ...", file=sys.stderr, flush=True)
+        self._say(f"{name}{f' ({total})' if total else ''} ...")
 
     def advance(self, count: int = 1) -> None:
         self._count += count
         if self._due() and self._total:
-            print(f"{self._current}: {self._count} of {self._total}", file=sys.stderr, flush=True)
+            self._say(f"{self._current}: {self._count} of {self._total}")
 
     def step(self, event: StepEvent) -> None:
         if self._due() or event.fraction >= 1:
-            print(describe(event), file=sys.stderr, flush=True)
+            self._say(describe(event))
+
+    def _say(self, line: str) -> None:
+        whole = describe_whole(self._whole)
+        print(f"{line}{f' ({whole})' if whole else ''}", file=sys.stderr, flush=True)
 
     def _due(self) -> bool:
         now = self._clock()
@@ -111,23 +119,47 @@ class PlainObserver(ProgressObserver):
 
 def describe(event: StepEvent) -> str:
     """One line on the state of a fit."""
-    segment = f"segment {event.segment + 1} of {event.segment_count}, " if event.segment_count > 1 else ""
-    left = event.elapsed_s * (1 - event.fraction) / event.fraction if event.fraction > 0 else math.nan
-    psnr = "" if math.isnan(event.psnr_db) else f"PSNR {event.psnr_db:.2f} dB, "
-    semantic = "" if event.semantic_loss is None else f"semantic {event.semantic_loss:.3f}, "
+    psnr = "" if math.isnan(event.psnr_db) else f", PSNR {event.psnr_db:.2f} dB"
+    semantic = "" if event.semantic_loss is None else f", semantic {event.semantic_loss:.3f}"
     return (
-        f"Fitting: {segment}{event.fraction:4.0%}, step {event.step}, {psnr}{semantic}"
-        f"{event.rate_bpp:.4f} bpp, {event.elapsed_s:.0f} s, {left:.0f} s left"
+        f"Fitting: {event.fraction:4.0%}, step {event.step}{psnr}{semantic}{_rate(event)}, "
+        f"{event.elapsed_s:.0f} s, {_left_s(event):.0f} s left"
     )
 
 
+def _rate(event: StepEvent) -> str:
+    """Bits per pixel, where they are foreseen."""
+    return f", {event.rate_bpp:.4f} bpp" if event.rate_bpp else ""
+
+
+def _left_s(event: StepEvent) -> float:
+    return event.elapsed_s * (1 - event.fraction) / event.fraction if event.fraction > 0 else math.nan
+
+
+def clock(seconds: float) -> str:
+    """A time as 0:07, 12:30 or 1:02:03; a question mark where it is not known."""
+    if math.isnan(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def describe_whole(event: WholeEvent | None) -> str:
+    """How far a video of several segments is, in a few words; nothing for one of a single segment."""
+    if event is None or event.segment_count == 1:
+        return ""
+    place = "shared by all" if event.segment is None else f"segment {event.segment + 1} of {event.segment_count}"
+    return place if math.isnan(event.left_s) else f"{place}, {event.fraction:.0%} of all, {clock(event.left_s)} left"
+
+
 class RichObserver(ProgressObserver):
-    """Bars in a terminal."""
+    """Bars in a terminal: one for the whole of a video of several segments, and one for each stage of work."""
 
     def __init__(self) -> None:
         super().__init__()
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._progress = Progress(
             TextColumn("{task.description:<17}"),
@@ -135,11 +167,11 @@ class RichObserver(ProgressObserver):
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[left]}"),
             console=Console(stderr=True),
         )
         self._task: TaskID | None = None
+        self._all: TaskID | None = None
 
     def __enter__(self) -> RichObserver:
         super().__enter__()
@@ -154,20 +186,30 @@ class RichObserver(ProgressObserver):
 
     def stage(self, name: str, total: int | None = None) -> None:
         super().stage(name, total)
-        self._task = self._progress.add_task(name, total=1.0 if name == _FITTING else total, detail="")
+        if self._task is not None and self._all is not None:  # hours of video have thousands of stages
+            self._progress.remove_task(self._task)
+        total = 1.0 if name.startswith(_FITTING) else total
+        self._task = self._progress.add_task(name, total=total, detail="", left="")
 
     def advance(self, count: int = 1) -> None:
         if self._task is not None:
-            task = self._progress.tasks[self._task]
+            task = next(task for task in self._progress.tasks if task.id == self._task)
             self._progress.update(self._task, advance=count, detail=f"{int(task.completed) + count} of {task.total:g}")
+
+    def whole(self, event: WholeEvent) -> None:
+        super().whole(event)
+        if event.segment_count == 1 or math.isnan(event.left_s):
+            return
+        if self._all is None:
+            self._all = self._progress.add_task("Whole video", total=1.0, detail="", left="")
+        place = "shared" if event.segment is None else f"{event.segment + 1}/{event.segment_count}"
+        self._progress.update(self._all, completed=event.fraction, detail=place, left=f"{clock(event.left_s)} left")
 
     def step(self, event: StepEvent) -> None:
         if self._task is None:
             return
-        detail = "" if math.isnan(event.psnr_db) else f"{event.psnr_db:5.2f} dB {event.rate_bpp:.4f} bpp"
-        if event.segment_count > 1:
-            detail = f"{event.segment + 1}/{event.segment_count} {detail}"
-        self._progress.update(self._task, completed=event.fraction, detail=detail)
+        detail = "" if math.isnan(event.psnr_db) else f"{event.psnr_db:5.2f} dB{_rate(event)}"
+        self._progress.update(self._task, completed=event.fraction, detail=detail, left=f"{clock(_left_s(event))} left")
 
     def note(self, text: str) -> None:
         self._progress.console.print(f"nervcodec: {one_line(text)}", markup=False, highlight=False)

@@ -31,6 +31,23 @@ class StepEvent:
 
 
 @dataclass(frozen=True)
+class WholeEvent:
+    """How far an encode has come with a whole video, sent as often.
+
+    Attributes:
+        segment: which is worked on, from 0; None while what all segments share is made.
+        segment_count: of how many.
+        fraction: of the time it takes that is over, about, 0 to 1; NaN where nothing is known yet.
+        left_s: seconds until it is done, about; NaN where nothing is known yet.
+    """
+
+    segment: int | None
+    segment_count: int
+    fraction: float
+    left_s: float
+
+
+@dataclass(frozen=True)
 class EvaluationEvent:
     """Quality during a fit, over up to 16 frames of either kind, as the fit sees them: rounded in its last part.
 
@@ -59,6 +76,9 @@ class Observer:
 
     def step(self, event: StepEvent) -> None:
         """The fit moved on."""
+
+    def whole(self, event: WholeEvent) -> None:
+        """The whole encode moved on."""
 
     def evaluated(self, event: EvaluationEvent) -> None:
         """The fit was measured in between, as its settings ask for."""

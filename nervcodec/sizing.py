@@ -26,6 +26,8 @@ PARAMETERS_PER_PIXEL_DETAILED = 0.033  # with details that change
 BASE_PARAMETERS = 60_000
 MINIMUM_PARAMETERS = 48_000
 MINIMUM_BYTES = 12_000  # weights are not squeezed below this, however small the source
+# The least for what is a segment's own beside a shared decoder; and what that takes of a file while it is unknown.
+OWN_MINIMUM_BYTES, SHARED_SIZE = 2_000, 0.4
 # What a container takes beside its weights and their table: once; for each segment, and for one with a semantic head;
 # for each frame (its pace), for each frame that has embeddings, and for each frame whose time has to be stored.
 HEADER_BYTES, SEGMENT_BYTES, SEMANTIC_BYTES = 620, 440, 130
@@ -36,6 +38,9 @@ BITS_WHERE_AIMED = 2.2  # the same for a size that was asked for: more parameter
 MOST_DIRECTIONS, FEWEST_DIRECTIONS = 64, 8  # of the semantic head
 PATCHES_PER_DIRECTION = 6
 SHARE_OF_SOURCE = 0.94  # of the source's bytes that weights may take; the header and tables need the rest
+
+# Of the time of a fit of several segments, what goes to the network that they share, and the most of it in seconds.
+SHARED_FIT, MOST_SHARED_S = 0.5, 600.0
 
 # Over a base layer: the network's learning rate; the part of a time that the base's encoder may take, after which the
 # network gets the rest; and how often the base is coded about where its quality is searched for.
@@ -62,7 +67,6 @@ QUICK: _Layout = (*_COARSE, (1, 4, 1 / 16, 8), (2, 4, 0.0, 4))
 _DETAILED: _Layout = (*_COARSE, (1, 4, 1 / 8, 8), (2, 4, 0.0, 4), (2, 2, 1 / 8, 4))
 _LONG_PASSES, _LASTING = 40.0, 0.8  # from how many passes, and from which persistence on
 _LEAST_PER_PIXEL = 0.024  # parameters of the whole network: with fewer, the quick grids are better
-_FEWEST_TIMES = 2
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ class Outlook:
         pace: how much time passes for the grids from each frame to the next; empty: the same everywhere.
         persistence: how much of the video stays, see :func:`nervcodec.video.shots.persistence`.
         passes: how many times the fit will see every frame, about.
+        fewest: positions in time of a grid, at the least.
+        scenes: the scene that each shot shows, of so many, where a grid of what lasts is shared; else none.
+        scene_count: how many.
     """
 
     fitted: int | None = None
@@ -83,28 +90,37 @@ class Outlook:
     pace: tuple[int, ...] = ()
     persistence: float = 0.0
     passes: float = 0.0
+    fewest: int = 2
+    scenes: tuple[int, ...] = ()
+    scene_count: int = 0
+
+    @property
+    def shots(self) -> int:
+        """How many."""
+        return len(self.cuts) + 1
 
 
 NOTHING_KNOWN = Outlook()
 
 
-def parameter_budget(geometry: Geometry, goal: SizeGoal | None, detailed: bool = False) -> int:
+def parameter_budget(geometry: Geometry, goal: SizeGoal | None, detailed: bool = False, own: bool = False) -> int:
     """Parameters a segment may have.
 
     Args:
         geometry: of the segment.
         goal: what their stored form should take, or None.
         detailed: count on details that change, where the goal keeps the file from growing by that.
+        own: only those beside a decoder that it shares with others.
     """
     detailed = detailed and goal is not None
     per_pixel = PARAMETERS_PER_PIXEL_DETAILED if detailed else PARAMETERS_PER_PIXEL
-    wanted = BASE_PARAMETERS + per_pixel * geometry.frames * geometry.height * geometry.width
+    wanted = per_pixel * geometry.frames * geometry.height * geometry.width + (0 if own else BASE_PARAMETERS)
     if goal is not None and goal.reach:
         wanted = goal.limit_bytes * 8 / BITS_WHERE_AIMED
     elif goal is not None:
         bits = BITS_PER_PARAMETER_DETAILED if detailed else BITS_PER_PARAMETER
         wanted = min(wanted, goal.limit_bytes * 8 / bits)
-    return max(MINIMUM_PARAMETERS, int(wanted))
+    return max(0 if own else MINIMUM_PARAMETERS, int(wanted))
 
 
 def semantic_config(dimension: int, embedded_frames: Sequence[int], vectors: int) -> SemanticConfig:
@@ -179,23 +195,42 @@ def grid_config(
     in time then takes up what is left.
     """
     layout = _DETAILED if detailed else QUICK
-    moments, shots = geometry.frames if outlook.fitted is None else outlook.fitted, len(outlook.cuts) + 1
+    lasting = tuple(n for n, grid in enumerate(layout) if outlook.scenes and not grid[2])
     for widths, depths, expansions, share, least_passes in _DECODERS:
         if outlook.passes < least_passes:
             continue
-        few = grid_shapes(layout, geometry, 0.0, moments, shots)
-        smallest = GridConfig(
-            geometry, few, widths, depths, expansions, semantic, outlook.cuts, outlook.pace, lapped=True
-        )
+        few = grid_shapes(layout, geometry, 0.0, outlook)
+        sizes, times = (few, widths, depths, expansions), (outlook.cuts, outlook.pace)
+        smallest = GridConfig(geometry, *sizes, semantic, *times, True, lasting, outlook.scenes)
         decoder = parameter_count(smallest) - sum(g.size for g in few)
         if decoder <= share * budget:
             break
+    return replace(smallest, grids=_densest(layout, geometry, budget - decoder, outlook))
+
+
+def own_config(joint: GridConfig, geometry: Geometry, budget: int, outlook: Outlook) -> GridConfig:
+    """The ``grid`` network of a segment that shares its decoder, and grids of what lasts, with others.
+
+    Args:
+        joint: the network of a sample from the whole video.
+        geometry: of the segment.
+        budget: parameters of its own.
+        outlook: what is known of the segment.
+    """
+    layout = _DETAILED if len(joint.grids) == len(_DETAILED) else QUICK
+    common = sum(joint.grids[number].size for number in joint.lasting)
+    grids = _densest(layout, geometry, budget + common, outlook)
+    return replace(joint, geometry=geometry, grids=grids, cuts=outlook.cuts, pace=outlook.pace, scenes=outlook.scenes)
+
+
+def _densest(layout: _Layout, geometry: Geometry, budget: int, outlook: Outlook) -> tuple[GridShape, ...]:
+    """The grids with as many positions in time as a number of parameters allows."""
     low, high = 0.0, 4.0
     for _ in range(24):
         middle = (low + high) / 2
-        size = decoder + sum(g.size for g in grid_shapes(layout, geometry, middle, moments, shots))
+        size = sum(g.size for g in grid_shapes(layout, geometry, middle, outlook))
         low, high = (middle, high) if size <= budget else (low, middle)
-    return replace(smallest, grids=grid_shapes(layout, geometry, low, moments, shots))
+    return grid_shapes(layout, geometry, low, outlook)
 
 
 def refiner_config(geometry: Geometry) -> RefinerConfig:
@@ -209,9 +244,10 @@ def _suits_details(geometry: Geometry, budget: int, outlook: Outlook) -> bool:
     return enough and outlook.passes >= _LONG_PASSES and outlook.persistence >= _LASTING
 
 
-def grid_shapes(layout: _Layout, geometry: Geometry, density: float, moments: int, shots: int) -> tuple[GridShape, ...]:
-    """The grids with their resolution in time multiplied by ``density``, for that many fitted frames and shots."""
+def grid_shapes(layout: _Layout, geometry: Geometry, density: float, outlook: Outlook) -> tuple[GridShape, ...]:
+    """The grids with their resolution in time multiplied by ``density``."""
     cells, shapes = geometry.cells, []
+    moments = geometry.frames if outlook.fitted is None else outlook.fitted
     for stage, channels, per_frame, pixels in layout:
         rows, columns = (
             max(1, min(n << stage, round(side / pixels)))
@@ -219,8 +255,9 @@ def grid_shapes(layout: _Layout, geometry: Geometry, density: float, moments: in
         )
         if pixels == 16 >> stage:  # at the resolution of its stage: no interpolation in space
             rows, columns = cells[0] << stage, cells[1] << stage
-        fewest = min(max(_FEWEST_TIMES, shots), moments)
+        fewest = min(max(outlook.fewest, outlook.shots), moments)
         times = max(fewest, min(moments, round(moments * per_frame * density)))
+        times = outlook.scene_count if outlook.scenes and not per_frame else times
         shapes.append(GridShape(stage, channels, times, rows, columns))
     return tuple(shapes)
 

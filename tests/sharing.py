@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One video of two segments in two files: each network whole, and with the parameters that both share stored once.
 
-The encoder does not share parameters yet, so that these networks are random and put together by hand.
+These networks are random and put together by hand.
 """
 
 from __future__ import annotations

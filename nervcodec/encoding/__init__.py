@@ -15,13 +15,14 @@ from pathlib import Path
 
 from nervcodec import options
 from nervcodec.encoding.assemble import EncodeReport, assemble
-from nervcodec.encoding.basis import Shared, basis_for, embed_all
 from nervcodec.encoding.copied import copy_source
 from nervcodec.encoding.material import segments
 from nervcodec.encoding.plan import Plan, make_plan
 from nervcodec.encoding.prepare import prepare
 from nervcodec.encoding.segment import EncodedSegment, SegmentTask
+from nervcodec.encoding.shared import Shared, shared_by_all
 from nervcodec.encoding.task import fit_segment
+from nervcodec.encoding.whole import Whole
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, identity
@@ -72,26 +73,31 @@ def encode(
     if wanted.layer.base == COPY:
         with tempfile.TemporaryDirectory() as folder:
             copied = copy_source(plan, Path(folder), observer)
-            return assemble(plan, target, copied.segments, copied.embed_s, observer, copied.base, copied.basis)
+            shared = None if copied.basis is None else copied.basis.tensors
+            return assemble(plan, target, copied.segments, copied.embed_s, observer, copied.base, shared)
     checkpoint = Checkpoint(target, _identity(plan), observer.note)
     if wanted.resume:
         checkpoint.load()
-    start, shared = time.perf_counter(), None
-    if plan.planes is not None and plan.encoder is not None and len(plan.lengths) > 1:
-        everything = embed_all(plan, observer)
-        shared = Shared(basis_for(plan, everything), everything)
-        plan = replace(plan, shared_bytes=shared.basis.size_bytes)
+    start = time.perf_counter()
+    whole = Whole(observer, plan.lengths, plan.frame_s)
+    before = Hooks([ProgressHook(observer, moved=whole.tell), CheckpointHook(checkpoint)])
+    shared = shared_by_all(plan, checkpoint, before, observer)
     before_s = time.perf_counter() - start
-    done, embed_s = _fit_in_order(plan, shared, checkpoint, observer)
-    report = assemble(plan, target, done, before_s + embed_s, observer, basis=None if shared is None else shared.basis)
+    if shared is not None:
+        plan, before_s = replace(plan, shared_bytes=shared.size_bytes), before_s - shared.elapsed_s
+    done, embed_s = _fit_in_order(plan, shared, checkpoint, (observer, whole))
+    report = assemble(
+        plan, target, done, before_s + embed_s, observer, shared=None if shared is None else shared.tensors
+    )
     checkpoint.remove()
     return report
 
 
 def _fit_in_order(
-    plan: Plan, shared: Shared | None, checkpoint: Checkpoint, observer: Observer
+    plan: Plan, shared: Shared | None, checkpoint: Checkpoint, told: tuple[Observer, Whole]
 ) -> tuple[list[EncodedSegment], float]:
     """Fit one segment after the other; returns those that are done, and the seconds that embeddings took."""
+    observer, whole = told
     done = [EncodedSegment.from_facts(facts) for facts in checkpoint.finished]
     first, embed_s = sum(segment.segment.frame_count for segment in done), 0.0
     if done:
@@ -99,14 +105,14 @@ def _fit_in_order(
     material = segments(plan, len(done))
     for pixels, planes in material:
         index, frames = len(done), len(pixels)
-        known = None if shared is None else shared.everything[index]
-        task, seconds = prepare(plan, pixels, planes, (first, index), observer, known)
-        task = task if shared is None else replace(task, basis=shared.basis)
+        whole.begin(index)
+        task, seconds = prepare(plan, pixels, planes, (first, index), observer, shared)
         del pixels, planes  # so that no more than one segment is in memory
         embed_s += seconds
         if task.base is None:
             observer.worth_keeping()
-        hooks = Hooks([_progress(task, observer), *_log(plan, index), CheckpointHook(checkpoint)])
+        progress = ProgressHook(observer, index, task.count, task.expected_bpp, whole.tell)
+        hooks = Hooks([progress, *_log(plan, index), CheckpointHook(checkpoint)])
         segment = fit_segment(task, hooks, checkpoint.trainer)
         if segment is None:
             break  # stopped before this segment was begun; those before it are whole
@@ -122,10 +128,6 @@ def _fit_in_order(
             break
     material.close()
     return done, embed_s
-
-
-def _progress(task: SegmentTask, observer: Observer) -> Hook:
-    return ProgressHook(observer, task.index, task.count, task.expected_bpp)
 
 
 def _log(plan: Plan, index: int) -> list[Hook]:

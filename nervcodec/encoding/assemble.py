@@ -13,8 +13,8 @@ import numpy as np
 from nervcodec import __version__, metrics
 from nervcodec.base.av1 import coded_size
 from nervcodec.base.convert import base_format
-from nervcodec.encoding.basis import Basis
 from nervcodec.encoding.copied import CopiedBase
+from nervcodec.encoding.head import Tensors
 from nervcodec.encoding.layered import DEPTH
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import CodedBase, EncodedSegment
@@ -135,7 +135,7 @@ def assemble(
     embed_s: float,
     observer: Observer,
     copied: CopiedBase | None = None,
-    basis: Basis | None = None,
+    shared: Tensors | None = None,
 ) -> EncodeReport:
     """Write the container of some segments, the first ones of a plan.
 
@@ -146,7 +146,7 @@ def assemble(
         embed_s: seconds that reference embeddings took.
         observer: told where the result is not what was asked for.
         copied: the source's own packets, where they are the base layer of the whole.
-        basis: that all embeddings are stored in; None where each segment has its own, or none.
+        shared: what all segments have in common; None or nothing where each has all its own.
 
     Raises:
         ContainerError: the file cannot be written.
@@ -159,9 +159,9 @@ def assemble(
     psnr_db = float(per_frame[roles == FITTED].mean())
     held_out = per_frame[roles == HELD_OUT]
     fit_s, steps = sum(d.elapsed_s for d in done), sum(d.steps for d in done)
-    entropy = sum(d.entropy_bytes for d in done) + (0 if basis is None else bitstream.entropy_bytes(basis.tensors))
+    entropy = sum(d.entropy_bytes for d in done) + bitstream.entropy_bytes(shared or {})
     fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(entropy))
-    size = _written(plan, target, done, fit, (copied, basis))
+    size = _written(plan, target, done, fit, (copied, shared))
     if complete and (missed := _missed(plan, psnr_db, size)):
         observer.note(missed)
     if plan.planes is None and complete and psnr_db < POOR_DB:
@@ -175,7 +175,7 @@ def assemble(
         rate_bpp=metrics.rate_bpp(size, frames, info.height, info.width),
         psnr_db=psnr_db,
         held_out_psnr_db=float(held_out.mean()) if len(held_out) else None,
-        parameters=sum(d.parameters for d in done),
+        parameters=sum(d.parameters for d in done) + sum(t.size for t in bitstream.values(shared or {}).values()),
         frames=frames,
         steps=steps,
         embed_s=embed_s,
@@ -243,10 +243,10 @@ def _written(
     target: Path,
     done: Sequence[EncodedSegment],
     fit: FitRecord,
-    common: tuple[CopiedBase | None, Basis | None],
+    common: tuple[CopiedBase | None, Tensors | None],
 ) -> int:
     """Write header and arrays, those that all segments have in common among them; returns the bytes of the file."""
-    copied, basis = common
+    copied, shared = common
     info, encoder, split = plan.info, plan.encoder, plan.wanted.split
     frames = sum(d.segment.frame_count for d in done)
     semantic = None
@@ -261,8 +261,8 @@ def _written(
                 writer.add(d.segment.prefix + BASE, d.base.stream)
         if copied is not None:
             writer.add(BASE, copied.stream)
-        if basis is not None:
-            writer.add(SHARED + WEIGHTS, bitstream.encode(basis.tensors), TensorCode(STREAM))
+        if shared:
+            writer.add(SHARED + WEIGHTS, bitstream.encode(shared), TensorCode(STREAM))
         if info.variable_frame_rate:
             writer.add(FRAME_TIMES, info.times_s[:frames].astype("<f8"))
         if plan.audio:
@@ -276,7 +276,7 @@ def _written(
             tool=f"nervcodec {__version__}",
             semantic=semantic,
             base=_base_facts(plan, done) if copied is None else copied.facts,
-            shared=None if basis is None else SHARED,
+            shared=SHARED if shared else None,
             split=(split.fitted, split.train, split.total) if split else None,
         )
         return writer.finish(header)

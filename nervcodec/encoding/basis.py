@@ -8,21 +8,16 @@ Above a base layer a head is known in closed form, so that all embeddings can be
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nervcodec.encoding.embedding import choose_frames, embed, fitted_frames
 from nervcodec.encoding.head import SEMANTIC_SHARE, SegmentHead, Tensors, room_beside
-from nervcodec.encoding.material import segments
 from nervcodec.encoding.plan import Plan
-from nervcodec.events import Observer
 from nervcodec.fitting.principal import CODES, Head, codes_in, principal_head
 from nervcodec.formats import bitstream
 from nervcodec.network.config import SemanticConfig
-from nervcodec.video.shots import find_cuts
 
 _SAMPLED = 400  # frames that a basis is made from, at most
 _USUAL_BPP = 0.02  # of footage in AV1, where no size is asked for: what embeddings should not take too much of
@@ -89,38 +84,6 @@ class Basis:
         tensors: Tensors = {CODES: codes_in(self.head, reference.astype(np.float32), self.grid)}
         semantic = SemanticConfig(reference.shape[2], rank=self.head.rank, code_frames=embedded)
         return SegmentHead(semantic, tensors, bitstream.encode(tensors).size)
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What is made of a whole video before its segments.
-
-    Attributes:
-        basis: of all embeddings.
-        everything: embeddings of each segment.
-    """
-
-    basis: Basis
-    everything: list[Embedded]
-
-
-def embed_all(plan: Plan, observer: Observer) -> list[Embedded]:
-    """Embeddings of all segments of a source, which is read for it once.
-
-    Raises:
-        ConfigError: a segment without a frame to fit, or a size that is too small.
-    """
-    result: list[Embedded] = []
-    with contextlib.closing(segments(plan, 0)) as material:
-        for pixels, _ in material:
-            first = sum(plan.lengths[: len(result)])
-            cuts = find_cuts(pixels)
-            chosen = choose_frames(plan, pixels, fitted_frames(plan, first, len(pixels)), cuts)
-            plan.size_goal(len(pixels), len(chosen.numbers), len(cuts))  # refuses one before any work
-            reference = embed(plan, pixels, chosen, observer)
-            assert reference is not None
-            result.append(Embedded(chosen.numbers, reference.astype(np.float16)))
-    return result
 
 
 def basis_for(plan: Plan, everything: Sequence[Embedded], limit_bytes: float | None = None) -> Basis:

@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 import torch
 
 from nervcodec.device import choose
+from nervcodec.encoding.joint import SharedNetwork
 from nervcodec.encoding.segment import SegmentTask
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.loop import FitResult, Judge, Loop
 from nervcodec.fitting.state import FitState
 from nervcodec.network.build import build
+from nervcodec.network.config import GridConfig
 from nervcodec.network.field import Field
 
 Fitted = TypeVar("Fitted")
@@ -50,7 +52,18 @@ def fitted(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.fit.seed + task.index)
         field = build(task.network)
+    if task.shared is not None:
+        _begin_from(field, task.shared, task.first_frame)
     state = FitState(field, task.data, task.fit, task.hardware, task.goal)
     if resumed is not None:
         state.restore(resumed)
     return field, Loop(state, hooks, judge).run()
+
+
+@torch.no_grad()
+def _begin_from(field: Field, shared: SharedNetwork, first: int) -> None:
+    """Give a field what is shared, and let the rest begin where the sample came to."""
+    assert isinstance(field.config, GridConfig)
+    field.give({name: torch.from_numpy(values) for name, values in shared.weights().items()})
+    for name, values in shared.beginning(field.config, first).items():
+        field.get_parameter(name).copy_(torch.from_numpy(values))

@@ -14,6 +14,7 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
+from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.rate_control import SizeGoal
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.formats.kinds import COPY
@@ -70,24 +71,57 @@ class Plan:
         return Geometry(frames, self.info.height, self.info.width, self.grid.rows, self.grid.columns)
 
     @property
+    def shares_network(self) -> bool:
+        """Whether its segments have a network in common."""
+        return len(self.lengths) > 1 and self.planes is None and self.wanted.network.embed == "grid"
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds of fitting for each frame, what segments share apart; NaN where no time is set."""
+        fit = self.wanted.fit if self.planes is not None else self.segment_fit(self.info.frame_count)
+        return math.nan if fit.time_s is None else fit.time_s / self.info.frame_count
+
+    @property
+    def shared_fit(self) -> FitConfig:
+        """The fit of the network that segments share: a part of what they are given, but no longer than is of use."""
+        whole = self.wanted.fit.with_end(len(self.lengths), together=True)
+        if whole.epochs is not None:
+            whole = replace(whole, epochs=max(1, round(sizing.SHARED_FIT * whole.epochs)))
+        return whole.part(self._shared_part(whole))
+
+    def segment_fit(self, frames: int) -> FitConfig:
+        """The fit of a segment of so many frames."""
+        whole = self.wanted.fit.with_end(len(self.lengths), self.shares_network)
+        own = 1 - self._shared_part(whole) if self.shares_network else 1.0
+        if self.shares_network and whole.epochs is not None:
+            whole = replace(whole, epochs=max(1, whole.epochs - round(sizing.SHARED_FIT * whole.epochs)))
+        return whole.part(own * frames / self.info.frame_count)
+
+    @staticmethod
+    def _shared_part(whole: FitConfig) -> float:
+        most = math.inf if whole.time_s is None else sizing.MOST_SHARED_S / whole.time_s
+        return min(sizing.SHARED_FIT, most)
+
+    @property
     def wanted_bytes(self) -> float | None:
         """Of the whole file, where a size was asked for."""
         if self.wanted.bpp is None:
             return self.wanted.size_bytes
         return self.wanted.bpp * self.info.frame_count * self.info.height * self.info.width / 8
 
-    def size_goal(self, frames: int, embedded: int, cuts: int) -> SizeGoal | None:
+    def size_goal(self, frames: int, embedded: int, cuts: int, share: float | None = None) -> SizeGoal | None:
         """What a segment's weights may take: its part of the size asked for, or else of the source's.
 
         Args:
             frames: of the segment.
             embedded: how many of them have embeddings.
             cuts: how many of them begin a shot after the first.
+            share: of all bytes; None for that of its frames.
 
         Raises:
             ConfigError: the size asked for is too small.
         """
-        info, wanted, share = self.info, self.wanted, frames / self.info.frame_count
+        info, wanted, share = self.info, self.wanted, share or frames / self.info.frame_count
         size = self.wanted_bytes
         if size is None and self.planes is not None:
             return None
@@ -95,8 +129,9 @@ class Plan:
             # Weights that were not rounded in the fit do not stand being squeezed: their quality comes first.
             if info.images or not wanted.fit.rounding_share:
                 return None
-            part = info.file_bytes * self._share_of_source(frames)
-            return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - share * len(self.audio), sizing.MINIMUM_BYTES))
+            part = info.file_bytes * self._share_of_source(share)
+            once = len(self.audio) + self.shared_bytes
+            return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - share * once, sizing.MINIMUM_BYTES))
         beside, once, least = self._beside(frames, embedded, cuts)
         weights = share * (size - once) - beside
         if weights < least:
@@ -111,7 +146,11 @@ class Plan:
         if self.planes is None:
             fixed = sizing.SEGMENT_BYTES + (sizing.SEMANTIC_BYTES if embedded else 0)
             beside = fixed + (sizing.FRAME_BYTES + times) * frames + sizing.EMBEDDED_BYTES * embedded
-            return beside, sizing.HEADER_BYTES + len(self.audio), sizing.MINIMUM_BYTES
+            once = sizing.HEADER_BYTES + len(self.audio)
+            if not self.shares_network:
+                return beside, once, sizing.MINIMUM_BYTES
+            foreseen = max(sizing.MINIMUM_BYTES, sizing.SHARED_SIZE * (self.wanted_bytes or 0))
+            return beside, once + (self.shared_bytes or foreseen) + _SHARED_BYTES, sizing.OWN_MINIMUM_BYTES
         named = len(self.source.name.encode()) + (len(self.encoder.name) if self.encoder is not None else 0)
         arrays = _ARRAY_BYTES * (bool(self.audio) + info.variable_frame_rate)
         beside = (
@@ -125,10 +164,9 @@ class Plan:
         shared = self.shared_bytes + _SHARED_BYTES if self.shared_bytes else 0
         return beside, _BASE_HEADER_BYTES + named + arrays + shared + len(self.audio), _LEAST_BASE_BYTES
 
-    def _share_of_source(self, frames: int) -> float:
-        """The part of the source file's bytes that a segment stands for, by frames."""
+    def _share_of_source(self, share: float) -> float:
+        """The part of the source file's bytes that a share of the video stands for."""
         wanted, info = self.wanted.source, self.info
-        share = frames / info.frame_count
         trimmed = wanted.start_s or wanted.duration_s is not None
         if trimmed and info.source_duration_s:
             share *= min(1.0, info.duration_s / info.source_duration_s)

@@ -11,10 +11,10 @@ import numpy as np
 from nervcodec import sizing
 from nervcodec.base.options import DEFAULT_CRF
 from nervcodec.base.rate import preset_for
-from nervcodec.encoding.basis import Embedded
 from nervcodec.encoding.embedding import Chosen, choose_frames, embed, fitted_frames
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import BaseTask, SegmentTask
+from nervcodec.encoding.shared import Shared
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.config import FitConfig, SizeGoal
@@ -35,7 +35,7 @@ def prepare(
     planes: Planes | None,
     place: tuple[int, int],
     observer: Observer,
-    known: Embedded | None = None,
+    shared: Shared | None = None,
 ) -> tuple[SegmentTask, float]:
     """The task of one segment, and the seconds that its reference embeddings took.
 
@@ -45,27 +45,33 @@ def prepare(
         planes: the samples that they were made of, for a base layer; else None.
         place: number of its first frame, and which segment it is, from 0.
         observer: told of the embedding.
-        known: its embeddings, where they were made before; else None.
+        shared: what it has in common with all others; None where that is nothing.
 
     Raises:
         ConfigError: nothing to fit, or a size that is too small.
     """
     first, index = place
     wanted, encoder, count = plan.wanted, plan.encoder, len(plan.lengths)
+    known = shared.everything[index] if shared is not None and shared.everything else None
     fitted = fitted_frames(plan, first, len(pixels))
     start, cuts = time.perf_counter(), find_cuts(pixels)
     chosen = choose_frames(plan, pixels, fitted, cuts) if known is None else Chosen(known.numbers)
     embedded = chosen.numbers
     geometry = plan.geometry(len(pixels))
-    goal = plan.size_goal(len(pixels), len(embedded), len(cuts))  # refuses a size that is too small before any work
+    share = shared.share(index) if shared is not None else None
+    # refuses a size that is too small before any work
+    goal = plan.size_goal(len(pixels), len(embedded), len(cuts), share)
     shown = _held_out_to_show(plan, fitted)
     similar = embed_patches(pixels[shown], plan.grid, encoder, observer) if encoder is not None and len(shown) else None
     reference = embed(plan, pixels, chosen, observer) if known is None else known.reference.astype(np.float32)
     data = SegmentData(pixels, reference, embedded, fitted, similar, shown)
     embed_s = time.perf_counter() - start if encoder is not None else 0.0
     if planes is not None:
-        return _on_base(plan, data, planes, goal, RefinerConfig(geometry, cuts=cuts), (first, index)), embed_s
-    fit = wanted.fit.limited(len(pixels) / plan.info.frame_count, count)
+        task = _on_base(plan, data, planes, goal, RefinerConfig(geometry, cuts=cuts), (first, index))
+        return task if shared is None else replace(task, basis=shared.basis), embed_s
+    fit = plan.segment_fit(len(pixels))
+    if shared is not None:
+        return _with_shared(plan, data, cuts, goal, shared, (first, index)), embed_s
     config = sizing.network_config(
         wanted.network,
         geometry,
@@ -78,6 +84,30 @@ def prepare(
     if goal is not None and parameters > bitstream.most_values(int(goal.limit_bytes)):
         raise ConfigError(f"{parameters:,} parameters are too many for {goal.limit_bytes:,.0f} bytes")
     return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, wanted.precision), embed_s
+
+
+def _with_shared(
+    plan: Plan,
+    data: SegmentData,
+    cuts: tuple[int, ...],
+    goal: SizeGoal | None,
+    shared: Shared,
+    place: tuple[int, int],
+) -> SegmentTask:
+    """The task of a segment that shares its decoder, whose place is its first frame and its number."""
+    assert shared.network is not None
+    wanted, frames, (first, index) = plan.wanted, len(data.frames), place
+    geometry, count = plan.geometry(frames), len(plan.lengths)
+    fit = plan.segment_fit(frames)
+    budget = sizing.parameter_budget(geometry, goal, own=True)
+    scenes, scene_count = (), 0
+    if shared.scenes is not None:
+        cuts, scenes = shared.scenes.of(np.arange(first, first + frames))
+        scene_count = len(shared.scenes.scenes)
+    outlook = sizing.Outlook(int(data.is_fitted.sum()), cuts, find_pace(data.frames), 0.0, 0.0, 1, scenes, scene_count)
+    config = sizing.own_config(shared.network.config, geometry, budget, outlook)
+    common = shared.basis, shared.network
+    return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, wanted.precision, None, *common)
 
 
 def _on_base(

@@ -14,6 +14,7 @@ import torch
 from nervcodec import metrics, sizing
 from nervcodec.device import Hardware
 from nervcodec.encoding.basis import Basis
+from nervcodec.encoding.joint import SharedNetwork
 from nervcodec.fitting.config import FitConfig, SizeGoal
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.formats.fields import from_json, to_json
@@ -91,6 +92,7 @@ class SegmentTask:
         precision: as it was asked for, in case the fit goes on on the CPU.
         base: what its base layer is made of; None without one.
         basis: that its embeddings are stored in with those of all segments; None for one of its own.
+        shared: what its network has in common with those of all segments; None where it has all its own.
     """
 
     index: int
@@ -104,6 +106,7 @@ class SegmentTask:
     precision: str = "auto"
     base: BaseTask | None = None
     basis: Basis | None = None
+    shared: SharedNetwork | None = None
 
     @property
     def embedded(self) -> tuple[int, ...]:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from nervcodec.encoding.fit import fitted, where_it_fits
-from nervcodec.encoding.head import stored
+from nervcodec.encoding.head import SegmentHead, Tensors, stored
 from nervcodec.encoding.layered import code_segment
 from nervcodec.encoding.measure import measure
 from nervcodec.encoding.segment import EncodedSegment, SegmentTask
@@ -19,6 +20,7 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
 from nervcodec.network.config import network_to_json
 from nervcodec.network.field import Field
+from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
 
 
@@ -43,17 +45,20 @@ def fit_segment(
     if task.base is not None:
         return code_segment(task, hooks, resumed)
     hooks.stage("Fitting")
+    head = SegmentHead() if task.basis is None else task.basis.segment(task.embedded, task.data.embeddings)
+    task = task if task.goal is None else replace(task, goal=task.goal.less(head.size_bytes))
     (field, result), done = where_it_fits(lambda one: _fitted(one, hooks, resumed), task, hooks)
     if task.index and not result.steps:
         return None
-    tensors = bitstream.read(coded_to(field, result.rounding, task.goal))
-    pixels = task.data.frames
+    own, pixels = bitstream.read(coded_to(field, result.rounding, task.goal)), task.data.frames
+    config = task.network if head.semantic is None else replace(task.network, semantic=head.semantic)
+    tensors = {**head.tensors, **own}
     return EncodedSegment(
-        segment=Segment(task.first_frame, len(pixels), network_to_json(task.network), f"{task.index}/"),
-        stream=stored(task.network, task.embedded, tensors),
+        segment=Segment(task.first_frame, len(pixels), network_to_json(config), f"{task.index}/"),
+        stream=stored(config, task.embedded, tensors),
         entropy_bytes=bitstream.entropy_bytes(tensors),
-        psnr_db=measure(task.network, bitstream.values(tensors), pixels, np.arange(len(pixels)), done.hardware),
-        parameters=parameter_count(task.network),
+        psnr_db=measure(task.network, _weights(task, own), pixels, np.arange(len(pixels)), done.hardware),
+        parameters=own_parameter_count(config) if task.shared is not None else parameter_count(config),
         steps=result.steps,
         elapsed_s=result.elapsed_s,
         complete=result.complete,
@@ -66,7 +71,12 @@ def _fitted(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None) -> t
     pixels, numbers = task.data.frames, np.flatnonzero(task.data.is_fitted)
 
     def judge(field: Field, steps: dict[str, np.ndarray]) -> float:
-        weights = bitstream.decode(coded_to(field, steps, task.goal))
+        weights = _weights(task, bitstream.read(coded_to(field, steps, task.goal)))
         return float(measure(task.network, weights, pixels[numbers], numbers, task.hardware).mean())
 
     return fitted(task, hooks, resumed, judge)
+
+
+def _weights(task: SegmentTask, own: Tensors) -> dict[str, np.ndarray]:
+    """Of the whole network, as a decoder reads them."""
+    return bitstream.values(own) | ({} if task.shared is None else task.shared.weights())

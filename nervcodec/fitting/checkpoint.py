@@ -19,7 +19,7 @@ from nervcodec.formats.header import FORMAT_VERSION
 from nervcodec.formats.names import within
 
 SUFFIX = ".resume"
-_STATE, _SEGMENT = "fit", "segment_"  # names in the folder
+_STATE, _SEGMENT, _SHARED = "fit", "segment_", "shared"  # names in the folder
 EVERY_S, FIRST_S = 60.0, 10.0  # at most one checkpoint in so long, the first after less
 
 
@@ -43,7 +43,9 @@ class Checkpoint:
     Attributes:
         finished: what is known of each finished segment, plain values and tensors; those read from the folder are not
             in memory.
-        trainer: state of the fit of the next segment to go on from, or None.
+        shared: what is known of what segments share, plain values and tensors; None before that is finished, or where
+            they share nothing.
+        trainer: state of the fit that comes next to go on from, or None.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Checkpoint:
         self.path = target.with_name(within(target.name, SUFFIX))
         self.identity = identity
         self.finished: list[dict[str, Any]] = []
+        self.shared: dict[str, Any] | None = None
         self.trainer: dict[str, Any] | None = None
         self._warn, self._clock, self._last = warn, clock, clock() - EVERY_S + FIRST_S
         self._warned = self._begun = False
@@ -71,12 +74,13 @@ class Checkpoint:
         stored: list[dict[str, Any]] = []
         while (place := self._place(len(stored))).exists():
             stored.append(self._read(place))
-        state = self._read(self.path / _STATE) if (self.path / _STATE).exists() else None
-        if not stored and state is None:
+        shared, state = (self._read(place) if place.exists() else None for place in self._others)
+        if not stored and shared is None and state is None:
             raise ConfigError(f"{self.path}: nothing to resume; run without --resume")
         self.finished = [each["facts"] for each in stored]
-        # A state that is older than the last finished segment is of a fit that is over.
-        self.trainer = state["facts"] if state is not None and state["number"] == len(stored) else None
+        self.shared = None if shared is None else shared["facts"]
+        # A state that is older than what was finished last is of a fit that is over.
+        self.trainer = state["facts"] if state is not None and state["number"] == self._fits else None
         self._begun = True
 
     def _read(self, place: Path) -> dict[str, Any]:
@@ -97,7 +101,21 @@ class Checkpoint:
         if self._clock() - self._last < EVERY_S:
             return False
         self._last = self._clock()
-        return self._save(self.path / _STATE, len(self.finished), trainer_state())
+        return self._save(self._others[1], self._fits, trainer_state())
+
+    @property
+    def _others(self) -> tuple[Path, Path]:
+        return self.path / _SHARED, self.path / _STATE
+
+    @property
+    def _fits(self) -> int:
+        """Fits that are over."""
+        return len(self.finished) + (self.shared is not None)
+
+    def finish_shared(self, facts: dict[str, Any]) -> None:
+        """Write what segments share, once it is finished."""
+        self._save(self._others[0], 0, facts)
+        self.shared, self.trainer = facts, None
 
     def finish_segment(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Write a finished segment; returns what is known of it, out of memory where it could be written."""
@@ -130,7 +148,7 @@ class Checkpoint:
         if not self.path.is_dir():
             return
         for place in self.path.iterdir():
-            if place.name.lstrip(".").startswith((_STATE, _SEGMENT)):
+            if place.name.lstrip(".").startswith((_STATE, _SEGMENT, _SHARED)):
                 place.unlink(missing_ok=True)
         self._drop_if_empty()
 

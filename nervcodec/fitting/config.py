@@ -28,7 +28,7 @@ FUSIONS: dict[str, tuple[tuple[float, str], ...]] = {
 PIXEL_LOSSES = ("l1", "l2", "log-l2", "ssim", *FUSIONS)
 MUON, ADAM = "muon", "adam"
 MUON_LR, ADAM_LR = 0.02, 0.001
-DEFAULT_TIME_S = 180.0  # of fitting per segment
+DEFAULT_TIME_S, FURTHER_TIME_S = 180.0, 60.0  # of fitting a segment; a further one that shares its decoder
 GOAL, SECTION = "Goal", "Fit"
 
 
@@ -44,14 +44,19 @@ class SizeGoal:
     limit_bytes: float
     reach: bool = False
 
+    def less(self, size_bytes: float) -> SizeGoal:
+        """The same for what is stored beside so many bytes."""
+        return replace(self, limit_bytes=self.limit_bytes - size_bytes)
+
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Settings of the fit of one segment. Where neither time nor epochs are given, ``DEFAULT_TIME_S``."""
+    """Settings of the fit of one segment. Where neither time nor epochs are given, a default time."""
 
     time_s: float | None = Setting(
         None, "Fit for so long (90s, 5m, 1h); the schedule is planned to end there.", GOAL,
-        unset=f"{DEFAULT_TIME_S / 60:g}m for every segment", above=0, parse=parse_duration, flag="time", metavar="TIME",
+        unset=f"{DEFAULT_TIME_S / 60:g}m, {FURTHER_TIME_S / 60:g}m more for a further segment", above=0,
+        parse=parse_duration, flag="time", metavar="TIME",
     ).field()  # fmt: skip
     epochs: int | None = Setting(None, "Or fit for so many passes over the video.", GOAL, least=1, metavar="N").field()
     psnr_db: float | None = Setting(
@@ -100,11 +105,21 @@ class FitConfig:
     ).field()
     seed: int = Setting(0, "Of weights and batches.", SECTION, least=0, metavar="N").field()
 
-    def limited(self, share: float, segment_count: int) -> FitConfig:
-        """The same for one segment: its share of the whole time, or the default time where no end is set."""
-        if self.time_s is not None:
-            return replace(self, time_s=self.time_s * share)
-        return self if self.epochs is not None else replace(self, time_s=DEFAULT_TIME_S * segment_count * share)
+    def with_end(self, segment_count: int, together: bool = False) -> FitConfig:
+        """The same with an end: the default time for so many segments where none is set.
+
+        Args:
+            segment_count: of the video.
+            together: they share a decoder.
+        """
+        if self.time_s is not None or self.epochs is not None:
+            return self
+        further = FURTHER_TIME_S if together else DEFAULT_TIME_S
+        return replace(self, time_s=DEFAULT_TIME_S + further * (segment_count - 1))
+
+    def part(self, share: float) -> FitConfig:
+        """The same in a share of its time; passes are those over a segment, whatever its length."""
+        return self if self.time_s is None else replace(self, time_s=self.time_s * share)
 
     def __post_init__(self) -> None:
         settle(self)

@@ -33,7 +33,8 @@ class Optimizers:
 
     def __init__(self, field: Field, kind: str | None, lr: float | None):
         roles = parameter_roles(field)
-        kind = kind or (MUON if roles["matrices"] else ADAM)
+        has_matrices = any(isinstance(module, Pointwise) for module in field.modules())
+        kind = kind or (MUON if has_matrices else ADAM)
         self.kind, self._is_chosen = kind, lr is not None
         self._lr = lr or (ADAM_LR if kind == ADAM else MUON_LR)
         if kind == ADAM:
@@ -41,14 +42,14 @@ class Optimizers:
             self._adam = torch.optim.Adam(everything, lr=self._lr, betas=(0.9, 0.999), fused=True)
             self.all: list[torch.optim.Optimizer] = [self._adam]
         else:
-            if not roles["matrices"]:
+            if not has_matrices:
                 raise ConfigError("this network has no matrices for Muon; use the optimizer adam")
             groups = [
                 {"params": roles["grids"], "lr": _GRID_LR * self._lr},
                 {"params": roles["others"] + roles["semantic"], "lr": _OTHER_LR * self._lr},
             ]
             self._adam = torch.optim.Adam([g for g in groups if g["params"]], betas=(0.9, 0.99), fused=True)
-            self.all = [Muon(roles["matrices"], lr=self._lr), self._adam]
+            self.all = [*([Muon(roles["matrices"], lr=self._lr)] if roles["matrices"] else []), self._adam]
         for optimizer in self.all:
             for group in optimizer.param_groups:
                 group["base_lr"] = group["lr"]
@@ -106,10 +107,10 @@ class Optimizers:
 def parameter_roles(field: Field) -> dict[str, list[nn.Parameter]]:
     """Trained parameters by how they are moved: ``matrices``, ``grids``, ``semantic``, ``others``."""
     semantic = list(field.semantic.parameters()) if field.semantic is not None else []
-    grids = [module.values for module in field.modules() if isinstance(module, FeatureGrid)]
+    grids = [m.values for m in field.modules() if isinstance(m, FeatureGrid) and m.values.requires_grad]
     matrices = {id(module.weight) for module in field.modules() if isinstance(module, Pointwise)}
     taken = {id(p) for p in [*semantic, *grids]}
-    rest = [p for p in field.parameters() if id(p) not in taken]
+    rest = [p for name, p in field.named_parameters() if id(p) not in taken and name not in field.given]
     return {
         "matrices": [p for p in rest if id(p) in matrices],
         "grids": grids,

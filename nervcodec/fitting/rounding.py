@@ -138,7 +138,7 @@ class RoundedField:
         shared = {id(tensor): tensor for tensor in (*field.parameters(), *field.buffers())}
         self.field = copy.deepcopy(field, shared)
         self.generator = generator = torch.Generator(field.device).manual_seed(seed)
-        grids = {id(grid.values): grid for grid in self.field.modules() if isinstance(grid, FeatureGrid)}
+        grids = {id(g.values): g for g in self.field.modules() if isinstance(g, FeatureGrid) and g.values.requires_grad}
         self.grids: dict[str, GridRounding] = {}
         self.whole: dict[str, nn.Parameter] = {}
         for name, parameter in self.field.named_parameters():

@@ -40,7 +40,7 @@ class FitState:
         units: what a row of a batch holds.
         fitted_frames, held_out_frames: their numbers.
         reference: embeddings to be fitted, or None.
-        parameters: how many.
+        parameters: how many it fits.
         rounded: the field with rounded weights, once the fit rounds them.
         steps, elapsed_s: so far.
         smoothed_mse: of the latest batches; NaN before the first.
@@ -62,7 +62,7 @@ class FitState:
         self.fitted_frames, self.held_out_frames = np.flatnonzero(data.is_fitted), np.flatnonzero(~data.is_fitted)
         self.batches = Batches(self.units, data.is_fitted, config.batch_size, config.seed)
         self.part_size = self.batches.size
-        self.parameters = sum(p.numel() for p in field.parameters())
+        self.parameters = sum(p.numel() for p in self._own())
         limit_bits = None if goal is None else 8 * goal.limit_bytes / self.parameters
         self.rate = RateControl(config.rate_weight, limit_bits, goal is not None and goal.reach)
         self.reference = self._begin_semantics(data)
@@ -107,7 +107,10 @@ class FitState:
 
     def learned(self) -> list[nn.Parameter]:
         """All that the optimisers change."""
-        return [*self.field.parameters(), *(self.rounded.parameters() if self.rounded is not None else [])]
+        return [*self._own(), *(self.rounded.parameters() if self.rounded is not None else [])]
+
+    def _own(self) -> list[nn.Parameter]:
+        return [p for name, p in self.field.named_parameters() if name not in self.field.given]
 
     @property
     def running(self) -> Field:

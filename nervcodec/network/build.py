@@ -26,11 +26,11 @@ def build(config: NetworkConfig) -> Field:
 
 
 def to_arrays(field: Field) -> dict[str, np.ndarray]:
-    """Parameters by name as float32 arrays, ready for the container.
+    """Parameters by name as float32 arrays, ready for the container, but for those that were given to the network.
 
     The semantic head comes first, so that search decodes no more than that.
     """
-    arrays = {name: p.detach().float().cpu().numpy() for name, p in field.named_parameters()}
+    arrays = {name: p.detach().float().cpu().numpy() for name, p in field.named_parameters() if name not in field.given}
     return dict(sorted(arrays.items(), key=lambda item: not item[0].startswith(SEMANTIC)))
 
 

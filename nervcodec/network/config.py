@@ -138,6 +138,9 @@ class GridConfig:
         cuts: first frames of the shots after the first, ascending; no grid interpolates across a cut.
         pace: how much time passes for the grids from each frame to the next; empty: the same everywhere.
         lapped: whether the blocks of pixels that the head gives overlap, see :mod:`nervcodec.network.overlap`.
+        lasting: numbers of grids, ascending, that all segments of a video share, since what they hold lasts; they have
+            an entry for each scene.
+        scenes: the scene that each shot shows, where there are grids of what lasts.
     """
 
     geometry: Geometry
@@ -149,6 +152,8 @@ class GridConfig:
     cuts: tuple[int, ...] = ()
     pace: tuple[int, ...] = ()
     lapped: bool = False
+    lasting: tuple[int, ...] = ()
+    scenes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         bounds = [0, *self.cuts, self.geometry.frames]
@@ -158,10 +163,16 @@ class GridConfig:
         _check(len(self.grids) <= 64, "too many grids")
         _check({g.stage for g in self.grids} == set(range(STAGES)), "every stage needs a grid")
         rows, columns = self.geometry.cells
-        for g in self.grids:
-            _check(g.times <= max(2, self.geometry.frames), "a grid has more times than there are frames")
+        for number, g in enumerate(self.grids):
+            few = number in self.lasting or g.times <= max(2, self.geometry.frames)
+            _check(few, "a grid has more times than there are frames")
             limit = 1 << g.stage
             _check(g.rows <= rows * limit and g.columns <= columns * limit, "a grid is finer than its stage")
+        places = [-1, *self.lasting, len(self.grids)]
+        _check(all(a < b for a, b in zip(places, places[1:], strict=False)), "numbers of lasting grids must ascend")
+        _check(len(self.scenes) == (len(self.cuts) + 1 if self.lasting else 0), "there is a scene for each shot")
+        known = all(0 <= scene < self.grids[number].times for number in self.lasting for scene in self.scenes)
+        _check(known, "a scene has no entry in a grid")
         _check(all(1 <= w <= MAX_WIDTH for w in self.widths), "width is out of range")
         _check(all(0 <= d <= MAX_DEPTH for d in self.depths), "depth is out of range")
         _check(all(1 <= e <= 16 for e in self.expansions), "expansion is out of range")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +27,26 @@ class Field(nn.Module, ABC):
         geometry: of the segment.
         semantic: the second head, or None.
         rounded_from: tensors of fewer values are stored as float16: a table line would cost more than it saves.
+        given: names of the parameters that are as they are: no fit changes them, and they are stored elsewhere.
     """
 
     rounded_from = 256
     geometry: Geometry
     semantic: SemanticHead | None
+    given: frozenset[str] = frozenset()
+
+    def give(self, weights: Mapping[str, Tensor]) -> None:
+        """Take parameters that no fit is to change.
+
+        Args:
+            weights: by name, of the shapes that they have.
+        """
+        for name, values in weights.items():
+            parameter = self.get_parameter(name)
+            with torch.no_grad():
+                parameter.copy_(values)
+            parameter.requires_grad_(False)
+        self.given = self.given | weights.keys()
 
     @property
     def device(self) -> torch.device:

@@ -29,6 +29,14 @@ from nervcodec.network.planes import Cells
 from nervcodec.network.timeline import Timeline
 
 
+def timeline_of(config: GridConfig, number: int) -> Timeline:
+    """Where frames lie among the entries of a grid of a network."""
+    frames = config.geometry.frames
+    if number in config.lasting:
+        return Timeline.held(config.scenes, frames, config.cuts)
+    return Timeline.even(config.grids[number].times, frames, config.cuts, config.pace)
+
+
 class GridField(Field):
     """See the module's docstring; sizes come from :class:`GridConfig`."""
 
@@ -37,8 +45,8 @@ class GridField(Field):
         self.config, self.geometry = config, config.geometry
         self.cells = config.geometry.cells
         self.grids = nn.ModuleList(
-            FeatureGrid(shape, self.cells[0] << shape.stage, self.cells[1] << shape.stage, self._timeline(shape.times))
-            for shape in config.grids
+            FeatureGrid(shape, self.cells[0] << shape.stage, self.cells[1] << shape.stage, timeline_of(config, number))
+            for number, shape in enumerate(config.grids)
         )
         channels = [sum(g.channels for g in config.grids if g.stage == stage) for stage in range(STAGES)]
         widths = config.widths
@@ -62,9 +70,6 @@ class GridField(Field):
         columns = [grid.box(0, c)[0::2] for c in range(grid.columns)]
         down = pooling_matrix([(y, y + h) for y, h in rows], CELL, self.cells[0])
         return down, pooling_matrix([(x, x + w) for x, w in columns], CELL, self.cells[1])
-
-    def _timeline(self, times: int) -> Timeline:
-        return Timeline.even(times, self.geometry.frames, self.config.cuts, self.config.pace)
 
     @property
     def halo(self) -> int:

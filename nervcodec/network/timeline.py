@@ -85,6 +85,17 @@ class Timeline:
             raise ValueError("the frames of the entries are not known")
         return cls(lambda: _at(entries, frames, cuts))
 
+    @classmethod
+    def held(cls, entries: tuple[int, ...], frames: int, cuts: tuple[int, ...]) -> Timeline:
+        """One entry for all of a shot.
+
+        Args:
+            entries: of each shot.
+            frames: frames of the segment.
+            cuts: as for :meth:`even`.
+        """
+        return cls(lambda: _held(entries, frames, cuts))
+
     @property
     def places(self) -> tuple[Tensor, Tensor, Tensor]:
         """``(frames,)`` each: the entries before and after each frame, and the weight of the one after it."""
@@ -128,6 +139,12 @@ def _evenly(times: int, frames: int, cuts: tuple[int, ...], pace: tuple[int, ...
         fraction.append(position - below)
         first += entries
     return torch.cat(lower), torch.cat(upper), torch.cat(fraction).float()
+
+
+def _held(entries: tuple[int, ...], frames: int, cuts: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    shots = torch.searchsorted(torch.tensor(cuts, dtype=torch.long), torch.arange(frames), right=True)
+    place = torch.tensor(entries)[shots]
+    return place, place, torch.zeros(frames)
 
 
 def _at(entries: tuple[int, ...], frames: int, cuts: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:

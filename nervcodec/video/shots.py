@@ -13,7 +13,7 @@ _STANDS_OUT = 3.0  # times the median difference of the frames around it
 _USUAL_PACE = 20  # that a median difference stands for
 _PACE_POWER = 0.6  # between one pace for all (0) and one in proportion to differences (1)
 _REPEATED = 0.1  # times the median difference: the same frame again, coded anew
-_AROUND = 12  # frames on each side
+AROUND = 12  # frames on each side
 _LATER = 8  # frames over which a picture lasts or does not
 
 
@@ -47,7 +47,7 @@ def cuts_of(small: np.ndarray) -> tuple[int, ...]:
     change = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3))
     cuts = []
     for index, value in enumerate(change):
-        around = np.r_[change[max(0, index - _AROUND) : index], change[index + 1 : index + 1 + _AROUND]]
+        around = np.r_[change[max(0, index - AROUND) : index], change[index + 1 : index + 1 + AROUND]]
         usual = float(np.median(around)) if around.size else 0.0
         if value > _LEAST and value > _STANDS_OUT * usual:
             cuts.append(index + 1)

@@ -5,20 +5,30 @@ import signal
 import pytest
 
 from nervcodec.cli.output import one_line
-from nervcodec.cli.progress import PlainObserver, describe
+from nervcodec.cli.progress import PlainObserver, clock, describe, describe_whole
 from nervcodec.cli.render import human_bytes, timecode
-from nervcodec.events import StepEvent
+from nervcodec.events import StepEvent, WholeEvent
 
 
-def event(fraction=0.25, psnr_db=30.0, semantic=None, segments=1):
-    return StepEvent(0, segments, fraction, 100, 10.0, psnr_db, 0.05, semantic)
+def event(fraction=0.25, psnr_db=30.0, semantic=None):
+    return StepEvent(0, 1, fraction, 100, 10.0, psnr_db, 0.05, semantic)
 
 
 def test_a_line_carries_rate_quality_and_time_left():
     assert describe(event()) == "Fitting:  25%, step 100, PSNR 30.00 dB, 0.0500 bpp, 10 s, 30 s left"
     assert "PSNR" not in describe(event(psnr_db=math.nan))
-    assert "segment 1 of 3, " in describe(event(segments=3))
     assert "semantic 0.500" in describe(event(semantic=0.5))
+
+
+def test_a_video_of_several_segments_has_a_time_left_of_its_own(capsys):
+    assert describe_whole(None) == describe_whole(WholeEvent(0, 1, 0.5, 30.0)) == ""
+    assert describe_whole(WholeEvent(1, 3, 0.5, 3723.4)) == "segment 2 of 3, 50% of all, 1:02:03 left"
+    assert describe_whole(WholeEvent(None, 3, math.nan, math.nan)) == "shared by all"
+    assert clock(59.6) == "1:00"
+    observer = PlainObserver()
+    observer.whole(WholeEvent(1, 3, 0.5, 61.0))
+    observer.stage("Coding the base", 250)
+    assert capsys.readouterr().err == "Coding the base (250) ... (segment 2 of 3, 50% of all, 1:01 left)\n"
 
 
 def test_plain_lines_come_every_ten_seconds(capsys):

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""What all segments of a video have in common, made before the first of them: a network, a basis of embeddings."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nervcodec import sizing
+from nervcodec.encoding.basis import Basis, Embedded, basis_for
+from nervcodec.encoding.embedding import choose_frames, embed, fitted_frames
+from nervcodec.encoding.fit import fitted, where_it_fits
+from nervcodec.encoding.head import Tensors
+from nervcodec.encoding.joint import SharedNetwork, sample_data, sampled_numbers
+from nervcodec.encoding.material import segments
+from nervcodec.encoding.plan import Plan
+from nervcodec.encoding.segment import SegmentTask
+from nervcodec.events import Observer
+from nervcodec.fitting.checkpoint import Checkpoint
+from nervcodec.fitting.config import SizeGoal
+from nervcodec.fitting.hooks import Hook
+from nervcodec.formats import bitstream
+from nervcodec.video.scenes import Scenes
+from nervcodec.video.shots import find_pace, persistence
+
+_SAMPLED_BYTES = 400e6  # of frames that a shared network is fitted to
+# Grids of what lasts are shared where pictures of the scenes show so much of the frames, where scenes are fewer by this
+# than their parts in all segments, and up to so many positions, since any decoding of the file begins with them.
+_LASTS, _FEWER, _MOST_POSITIONS = 0.4, 0.75, 1_000_000
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What is made of a whole video before its segments.
+
+    Attributes:
+        everything: embeddings of each segment; empty where there is no encoder.
+        basis: of all embeddings, or None.
+        network: what the networks of all segments have in common, or None.
+        elapsed_s, steps: of the network's fit.
+        shares: the part of all bytes that each segment should have; empty where nothing is known.
+        scenes: of the video, where the network has grids for them; else None.
+    """
+
+    everything: list[Embedded]
+    basis: Basis | None = None
+    network: SharedNetwork | None = None
+    elapsed_s: float = 0.0
+    steps: int = 0
+    shares: tuple[float, ...] = ()
+    scenes: Scenes | None = None
+
+    def share(self, index: int) -> float | None:
+        """The part of all bytes that a segment should have; None where nothing is known but its frames."""
+        return self.shares[index] if self.shares else None
+
+    @property
+    def tensors(self) -> Tensors:
+        """What is stored once."""
+        network = {} if self.network is None else self.network.tensors
+        return {**({} if self.basis is None else self.basis.tensors), **network}
+
+    @property
+    def size_bytes(self) -> int:
+        """Of those when they are coded."""
+        return bitstream.encode(self.tensors).size
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is seen of a source before its segments are encoded.
+
+    Attributes:
+        everything: embeddings of each segment; empty where there is no encoder.
+        numbers: ``(M,)`` of the frames of a sample.
+        frames: ``(M, H, W, 3)`` uint8.
+        scenes: of all segments.
+    """
+
+    everything: list[Embedded]
+    numbers: np.ndarray
+    frames: np.ndarray
+    scenes: Scenes
+
+
+def survey(plan: Plan, most: int, observer: Observer) -> Survey:
+    """Read a source once, for its embeddings and a sample of at most so many frames.
+
+    Raises:
+        ConfigError: a segment without a frame to fit, or a size that is too small.
+    """
+    info, everything, scenes = plan.info, [], Scenes()
+    numbers = sampled_numbers(fitted_frames(plan, 0, info.frame_count), most)
+    frames = np.empty((len(numbers), info.height, info.width, 3), np.uint8)
+    first = 0
+    with contextlib.closing(segments(plan, 0)) as material:
+        for pixels, _ in material:
+            cuts = scenes.add(pixels)
+            chosen = choose_frames(plan, pixels, fitted_frames(plan, first, len(pixels)), cuts)
+            plan.size_goal(len(pixels), len(chosen.numbers), len(cuts))  # refuses one before any work
+            if (reference := embed(plan, pixels, chosen, observer)) is not None:
+                everything.append(Embedded(chosen.numbers, reference.astype(np.float16)))
+            inside = (numbers >= first) & (numbers < first + len(pixels))
+            frames[inside] = pixels[numbers[inside] - first]
+            first += len(pixels)
+    return Survey(everything, numbers, frames, scenes)
+
+
+def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, observer: Observer) -> Shared | None:
+    """What the segments of a plan share; None where there is one alone, or its kind of network shares nothing.
+
+    Raises:
+        ConfigError, DivergedError: as :func:`nervcodec.encoding.encode`.
+    """
+    fits = plan.shares_network
+    if len(plan.lengths) == 1 or not (fits or (plan.planes is not None and plan.encoder is not None)):
+        return None
+    frame_bytes = plan.info.height * plan.info.width * 3
+    most = int(_SAMPLED_BYTES // frame_bytes) + 1 if fits and checkpoint.shared is None else 0
+    seen = survey(plan, most, observer)
+    basis = basis_for(plan, seen.everything) if seen.everything else None
+    if not fits:
+        return Shared(seen.everything, basis)
+    scenes = seen.scenes if _pays(plan, seen.scenes) else None
+    if checkpoint.shared is None:
+        checkpoint.finish_shared(_fitted_to(plan, seen, basis, hooks, checkpoint.trainer))
+    facts = checkpoint.shared
+    network = SharedNetwork.from_facts(facts["network"])
+    shares = tuple(network.shares(plan.lengths))
+    return Shared(seen.everything, basis, network, facts["elapsed_s"], facts["steps"], shares, scenes)
+
+
+def _pays(plan: Plan, scenes: Scenes) -> bool:
+    """Whether grids of what lasts, one for each scene, are worth more than some of each segment's own."""
+    count = len(scenes.scenes)
+    positions = plan.info.height * plan.info.width / 16 * count
+    return scenes.lasting > _LASTS and count <= _FEWER * len(scenes.pieces) and positions <= _MOST_POSITIONS
+
+
+def _fitted_to(
+    plan: Plan, seen: Survey, basis: Basis | None, hooks: Hook, resumed: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The network of a sample, as a checkpoint keeps it."""
+    share = len(seen.numbers) / plan.info.frame_count
+    cuts, scenes = seen.scenes.of(seen.numbers)
+    pays = _pays(plan, seen.scenes)
+    goal = plan.size_goal(plan.info.frame_count, sum(len(e.numbers) for e in seen.everything), len(cuts))
+    if goal is not None:
+        codes = (
+            0
+            if basis is None
+            else sum(basis.segment(tuple(e.numbers.tolist()), e.reference).size_bytes for e in seen.everything)
+        )
+        left = goal.limit_bytes - codes - (0 if basis is None else basis.size_bytes)
+        goal = SizeGoal(left * math.sqrt(share), goal.reach)
+    fit = plan.shared_fit
+    passes = sizing.expected_passes(plan.geometry(len(seen.frames)), fit, len(seen.frames), plan.hardware.device)
+    outlook = sizing.Outlook(
+        None,
+        cuts,
+        find_pace(seen.frames),
+        persistence(seen.frames, cuts),
+        passes,
+        max(2, len(plan.lengths)),
+        scenes if pays else (),
+        len(seen.scenes.scenes) if pays else 0,
+    )
+    config = sizing.network_config(plan.wanted.network, plan.geometry(len(seen.frames)), goal, outlook=outlook)
+    task = SegmentTask(
+        0,
+        len(plan.lengths),
+        0,
+        sample_data(seen.frames),
+        config,
+        replace(fit, psnr_db=None),
+        goal,
+        plan.hardware,
+        plan.wanted.precision,
+    )
+    hooks.stage("Fitting what segments share")
+    (field, result), _ = where_it_fits(lambda one: fitted(one, hooks, resumed), task, hooks)
+    network = SharedNetwork.of(field, result.rounding, seen.numbers)
+    return {"network": network.to_facts(), "elapsed_s": result.elapsed_s, "steps": result.steps}

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""How far an encode has come in all, and how long the rest of it will take: from its plan, then from its own pace."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from nervcodec.events import Observer, WholeEvent
+
+
+class Whole:
+    """Tells an observer of the encode of a whole video.
+
+    What a segment takes is what those before it took, by frames; for the first, what the plan or its own fit says.
+
+    Args:
+        observer: told.
+        lengths: frames of each segment.
+        planned_s: of fitting a frame, where that is known; else NaN.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        lengths: Sequence[int],
+        planned_s: float = math.nan,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        self._observer, self._lengths, self._planned_s, self._clock = observer, lengths, planned_s, clock
+        self._start = self._begun = clock()
+        self._segment: int | None = None
+        self._taken_s, self._frames = 0.0, 0  # by the segments that are finished
+
+    @property
+    def _frame_s(self) -> float:
+        """Seconds that a frame takes."""
+        return self._taken_s / self._frames if self._frames else self._planned_s
+
+    def begin(self, segment: int) -> None:
+        """Work on a segment begins, and on the one before it is over."""
+        now = self._clock()
+        if self._segment is not None:
+            self._taken_s, self._frames = self._taken_s + now - self._begun, self._frames + self._lengths[self._segment]
+        self._segment, self._begun = segment, now
+        self.tell()
+
+    def tell(self, done: float = 0.0, elapsed_s: float = 0.0) -> None:
+        """Say how far it is.
+
+        Args:
+            done: fraction of the fit that is under way; 0 where none is.
+            elapsed_s: of that fit.
+        """
+        now = self._clock()
+        if self._segment is None:  # what all segments share is made
+            left_s, later = 0.0, sum(self._lengths)
+        else:
+            left_s = max(self._lengths[self._segment] * self._frame_s - (now - self._begun), 0.0)
+            later = sum(self._lengths[self._segment + 1 :])
+        if done > 0 and not (self._frames and self._segment is not None):
+            left_s = elapsed_s * (1 - done) / done
+        left_s += later * self._frame_s if later else 0.0
+        passed = now - self._start
+        fraction = passed / (passed + left_s) if passed + left_s > 0 else 0.0
+        self._observer.whole(WholeEvent(self._segment, len(self._lengths), fraction, left_s))

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""One network for a whole video: what segments share, where they begin, and what each of them may take."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import nervcodec
+from nervcodec import metrics, sizing
+from nervcodec.encoding.joint import SharedNetwork, sampled_numbers
+from nervcodec.events import Observer
+from nervcodec.formats import bitstream
+from nervcodec.formats.container import Container
+from nervcodec.network.build import build
+from nervcodec.network.config import Geometry
+from nervcodec.network.inputs import Inputs
+from nervcodec.network.ownership import is_own, own_parameter_count
+from nervcodec.network.shapes import parameter_count
+from nervcodec.video.options import SourceOptions
+from nervcodec.video.reader import read_frames
+from nervcodec.video.source import scan
+
+FRAMES = 24
+KNOWN = sizing.Outlook(cuts=(10,), pace=(3,) * 5 + (0, 9) + (4,) * (FRAMES - 8), fewest=3, scenes=(0, 1), scene_count=2)
+
+
+def shared_network(outlook=KNOWN, numbers=None, seed=1):
+    numbers = np.arange(FRAMES) if numbers is None else numbers
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        field = build(sizing.grid_config(Geometry(len(numbers), 48, 64, 2, 2), 30_000, None, outlook))
+        with torch.no_grad():
+            for parameter in field.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    steps = {name: np.array([0.01], np.float32) for name, p in field.named_parameters() if p.numel() >= 256}
+    for number, shape in enumerate(field.config.grids):
+        steps[f"grids.{number}.values"] = np.full(shape.channels, 0.01, np.float32)
+    return field, SharedNetwork.of(field, steps, numbers)
+
+
+def of_segment(shared, first, frames, **known):
+    """A segment's network that begins where the sample came to, with an entry for every frame where it may."""
+    outlook = sizing.Outlook(fewest=frames, **known)
+    config = sizing.own_config(shared.config, Geometry(frames, 48, 64, 2, 2), 10**6, outlook)
+    field = build(config)
+    field.give({name: torch.from_numpy(values) for name, values in shared.weights().items()})
+    with torch.no_grad():
+        for name, values in shared.beginning(config, first).items():
+            field.get_parameter(name).copy_(torch.from_numpy(values))
+    return field
+
+
+@pytest.mark.parametrize(("first", "frames", "cuts", "scenes"), [(0, 9, (), (0,)), (6, 8, (4,), (0, 1))])
+def test_a_segment_begins_where_the_sample_came_to(first, frames, cuts, scenes):
+    whole, shared = shared_network()
+    part = of_segment(shared, first, frames, cuts=cuts, scenes=scenes, scene_count=2)
+    with torch.no_grad():
+        for name, values in shared.weights().items():  # the sample's network with what is stored of it
+            whole.get_parameter(name).copy_(torch.from_numpy(values))
+        wanted = whole.render(Inputs(torch.arange(first, first + frames)))
+        found = part.render(Inputs(torch.arange(frames)))
+    assert (found - wanted).abs().max() < 0.02
+    assert (found - found.mean()).abs().max() > 0.1
+
+
+def test_segments_of_which_the_sample_has_little_or_nothing():
+    outlook = sizing.Outlook(cuts=(2,), fewest=3)
+    _, shared = shared_network(outlook, numbers=np.array([0, 30, 60, 90]))
+    assert not shared.config.lasting
+    for first, frames in ((0, 30), (10, 20), (31, 8), (85, 6)):
+        field = of_segment(shared, first, frames)
+        assert all(bool(torch.isfinite(p).all()) for p in field.parameters())
+        (one, other) = field.render(Inputs(torch.tensor([0, frames - 1]))).detach()
+        assert torch.allclose(one, other, atol=1e-2), "no frame of the sample says that anything moves"
+
+
+def test_whose_a_parameter_is():
+    _, shared = shared_network()
+    (fine,) = shared.config.lasting
+    assert f"grids.{fine}.values" in shared.tensors
+    assert not any(name in shared.grids for name in shared.tensors)
+    assert {name for name in shared.grids if not is_own(shared.config, name)} == set()
+    config = sizing.own_config(
+        shared.config, Geometry(9, 48, 64, 2, 2), 5_000, replace(KNOWN, cuts=(), pace=(), scenes=(1,))
+    )
+    common = sum(array.size for array in bitstream.values(shared.tensors).values())
+    assert own_parameter_count(config) + common == parameter_count(config)
+    assert own_parameter_count(config) <= 5_000
+
+
+def test_it_is_kept_as_it_is():
+    _, shared = shared_network()
+    kept = io.BytesIO()
+    torch.save(shared.to_facts(), kept)
+    kept.seek(0)
+    again = SharedNetwork.from_facts(torch.load(kept, weights_only=True))
+    assert again.config == shared.config
+    assert np.array_equal(again.numbers, shared.numbers)
+    for name, array in shared.weights().items():
+        assert np.array_equal(again.weights()[name], array)
+    for mine, yours in ((again.grids, shared.grids), (again.steps, shared.steps)):
+        assert mine.keys() == yours.keys()
+        assert all(np.array_equal(mine[name], yours[name]) for name in mine)
+
+
+def test_more_bytes_for_where_more_happens():
+    _, shared = shared_network(sizing.Outlook(fewest=FRAMES))
+    for grid in shared.grids.values():
+        grid[: FRAMES // 2] *= 0.01
+    still, busy, nothing = shared.shares([FRAMES // 2, FRAMES // 2, 6])
+    assert busy > 2 * still
+    assert still + busy + nothing == pytest.approx(1)
+    assert nothing > 0, "a segment of which the sample has no frame has its share, too"
+
+
+def test_the_sample():
+    fitted = np.ones(100, bool)
+    fitted[::3] = False
+    assert np.array_equal(sampled_numbers(fitted, 200), np.flatnonzero(fitted))
+    few = sampled_numbers(fitted, 10)
+    assert len(few) == 10
+    assert fitted[few].all()
+    assert (few[0], few[-1]) == (1, 98)
+    assert np.ptp(np.diff(few)) <= 3
+    assert not len(sampled_numbers(fitted, 0))
+
+
+@pytest.fixture(scope="module")
+def many(carphone, tmp_path_factory):
+    """A second and a half of carphone in three segments, with what was said of its encode."""
+    out = tmp_path_factory.mktemp("many") / "many.nerv"
+    seen = Recorder()
+    report = nervcodec.encode(
+        carphone, out, duration_s=1.5, segment="15f", epochs=40, size_bytes=30_000, encoder="offline", observer=seen
+    )
+    return out, report, seen
+
+
+class Recorder(Observer):
+    def __init__(self):
+        self.stages, self.wholes = [], []
+
+    def stage(self, name, total=None):
+        self.stages.append(name)
+
+    def whole(self, event):
+        self.wholes.append(event)
+
+
+def test_a_file_of_several_segments_has_one_decoder(many, carphone):
+    out, report, seen = many
+    assert 0.95 * 30_000 <= report.size_bytes <= 30_000
+    options = SourceOptions(duration_s=1.5)
+    pixels = list(read_frames(scan(carphone, options), options))
+    with nervcodec.open(out) as video:
+        found = np.mean([metrics.psnr_db(video[number], frame) for number, frame in enumerate(pixels)])
+        assert found == pytest.approx(report.psnr_db, abs=0.01)
+        assert report.psnr_db > 24
+        assert len(video.embedded_frames(0)) > 1
+    with Container.at(out) as opened:
+        opened.verify()
+        shared, segments = opened.shared_weights().table(), opened.header.segments
+        own = [opened.network(segment.prefix).table() for segment in segments]
+        configs = [segment.network for segment in segments]
+    assert "pixels.project.weight" in shared
+    assert "semantic.directions.weight" in shared
+    assert f"grids.{configs[0]['lasting'][0]}.values" in shared, "the camera stands still"
+    for table in own:
+        assert {name.partition(".")[0] for name in table} == {"grids", "semantic"}
+        assert [name for name in table if name.startswith("semantic")] == ["semantic.codes"]
+    assert report.parameters == sum(np.prod(s) for table in (shared, *own) for s, _ in table.values())
+    assert seen.stages.count("Fitting") == 3
+    assert len([name for name in seen.stages if name.startswith("Fitting what")]) == 1
+
+
+def test_a_patch_and_a_frame_of_the_last_segment_alone(many):
+    with nervcodec.open(many[0]) as video, nervcodec.open(many[0]) as again:
+        assert np.array_equal(video[44], again[44])
+        patch = again.patch(20, 1, 2).astype(int)
+        assert np.abs(patch - video[20][72:, 88:132].astype(int)).max() <= 1
+
+
+def test_how_far_it_is(many):
+    wholes = many[2].wholes
+    assert wholes[0].segment is None
+    assert [e.segment for e in wholes if e.segment is not None] == sorted(
+        e.segment for e in wholes if e.segment is not None
+    )
+    assert {e.segment for e in wholes} == {None, 0, 1, 2}
+    known = [e for e in wholes if not np.isnan(e.left_s)]
+    assert known
+    assert all(e.left_s >= 0 and 0 <= e.fraction <= 1 for e in known)
+    assert known[-1].fraction > 0.9
+
+
+class StopAtOnce(Observer):
+    """Asks to stop as soon as what all share is fitted."""
+
+    def __init__(self):
+        self.begun = False
+
+    def stage(self, name, total=None):
+        self.begun = self.begun or name.startswith("Fitting what")
+
+    def stop_requested(self):
+        return self.begun
+
+
+def test_a_stop_while_the_shared_network_is_fitted_keeps_what_there_is(carphone, tmp_path):
+    out = tmp_path / "a.nerv"
+    report = nervcodec.encode(
+        carphone, out, duration_s=1.0, segment="15f", epochs=40, encoder="none", observer=StopAtOnce()
+    )
+    assert not report.complete
+    assert report.frames == 15
+    assert len(nervcodec.open(out)[14]) == 144
