@@ -11,7 +11,7 @@ import click
 from nervcodec.cli import options
 
 if TYPE_CHECKING:
-    from nervcodec.formats.header import BaseFacts
+    from nervcodec.formats.header import BaseFacts, FitRecord
 
 
 @click.command(epilog="Example: nervcodec info kitchen.nerv --json")
@@ -63,7 +63,7 @@ def info(file: str, as_json: bool) -> None:
         ("weights", f"{coded:,} bytes{bits}"),
         *([("entropy", _entropy(coded, fit.entropy_bytes))] if fit.entropy_bytes else []),
         ("encoder", header.semantic.encoder if header.semantic else "none: cannot be searched"),
-        ("quality", f"{fit.psnr_db:.2f} dB PSNR{'' if fit.complete else ' (the fit was stopped early)'}"),
+        ("quality", f"{fit.psnr_db:.2f} dB PSNR{_stopped(fit, video.frame_count)}"),
         ("fit", f"{fit.fit_s:.1f} s, {fit.steps} steps"),
         ("written by", header.tool),
     ]
@@ -80,6 +80,14 @@ def _rate(fps: float) -> str:
 
 def _entropy(coded: int, entropy: int) -> str:
     return f"{entropy:,} bytes, each tensor alone; coded in {coded / entropy - 1:+.1%} of it"
+
+
+def _stopped(fit: FitRecord, frames: int) -> str:
+    """That a fit was stopped, and how much of the video is missing; nothing where it was not."""
+    if fit.complete:
+        return ""
+    missing, of = fit.missing_frames, frames + fit.missing_frames
+    return f" (the fit was stopped early{f'; {missing:,} of {of:,} frames are missing' if missing else ''})"
 
 
 def _base(base: BaseFacts) -> str:

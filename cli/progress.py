@@ -188,8 +188,8 @@ class RichObserver(ProgressObserver):
         super().stage(name, total)
         if self._task is not None and self._all is not None:  # hours of video have thousands of stages
             self._progress.remove_task(self._task)
-        total = 1.0 if name.startswith(_FITTING) else total
-        self._task = self._progress.add_task(name, total=total, detail="", left="")
+        steps = 1.0 if name.startswith(_FITTING) else total
+        self._task = self._progress.add_task(name, total=steps, detail="", left="")
 
     def advance(self, count: int = 1) -> None:
         if self._task is not None:

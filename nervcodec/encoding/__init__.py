@@ -73,28 +73,27 @@ def encode(
     if wanted.layer.base == COPY:
         with tempfile.TemporaryDirectory() as folder:
             copied = copy_source(plan, Path(folder), observer)
-            shared = None if copied.basis is None else copied.basis.tensors
-            return assemble(plan, target, copied.segments, copied.embed_s, observer, copied.base, shared)
+            common = Shared([], copied.basis)
+            return assemble(plan, target, copied.segments, copied.embed_s, observer, copied.base, common)
     checkpoint = Checkpoint(target, _identity(plan), observer.note)
     if wanted.resume:
         checkpoint.load()
     start = time.perf_counter()
     whole = Whole(observer, plan.lengths, plan.frame_s)
-    before = Hooks([ProgressHook(observer, moved=whole.tell), CheckpointHook(checkpoint)])
+    logs = _log(plan, "shared") if plan.shares_network else []
+    before = Hooks([ProgressHook(observer, moved=whole.tell), *logs, CheckpointHook(checkpoint)])
     shared = shared_by_all(plan, checkpoint, before, observer)
-    before_s = time.perf_counter() - start
-    if shared is not None:
-        plan, before_s = replace(plan, shared_bytes=shared.size_bytes), before_s - shared.elapsed_s
+    before_s = time.perf_counter() - start - shared.elapsed_s
+    plan = replace(plan, shared_bytes=shared.size_bytes)
     done, embed_s = _fit_in_order(plan, shared, checkpoint, (observer, whole))
-    report = assemble(
-        plan, target, done, before_s + embed_s, observer, shared=None if shared is None else shared.tensors
-    )
+    checkpoint.forget_fit()
+    report = assemble(plan, target, done, before_s + embed_s, observer, shared=shared)
     checkpoint.remove()
     return report
 
 
 def _fit_in_order(
-    plan: Plan, shared: Shared | None, checkpoint: Checkpoint, told: tuple[Observer, Whole]
+    plan: Plan, shared: Shared, checkpoint: Checkpoint, told: tuple[Observer, Whole]
 ) -> tuple[list[EncodedSegment], float]:
     """Fit one segment after the other; returns those that are done, and the seconds that embeddings took."""
     observer, whole = told
@@ -112,7 +111,7 @@ def _fit_in_order(
         if task.base is None:
             observer.worth_keeping()
         progress = ProgressHook(observer, index, task.count, task.expected_bpp, whole.tell)
-        hooks = Hooks([progress, *_log(plan, index), CheckpointHook(checkpoint)])
+        hooks = Hooks([progress, *_log(plan, f"segment_{index}"), CheckpointHook(checkpoint)])
         segment = fit_segment(task, hooks, checkpoint.trainer)
         if segment is None:
             break  # stopped before this segment was begun; those before it are whole
@@ -130,11 +129,11 @@ def _fit_in_order(
     return done, embed_s
 
 
-def _log(plan: Plan, index: int) -> list[Hook]:
+def _log(plan: Plan, name: str) -> list[Hook]:
     if plan.wanted.log_dir is None:
         return []
     folder = Path(plan.wanted.log_dir)
-    return [TensorBoardLog(folder if len(plan.lengths) == 1 else folder / f"segment_{index}")]
+    return [TensorBoardLog(folder if len(plan.lengths) == 1 else folder / name)]
 
 
 def _identity(plan: Plan) -> str:

@@ -18,6 +18,7 @@ from nervcodec.encoding.head import Tensors
 from nervcodec.encoding.layered import DEPTH
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import CodedBase, EncodedSegment
+from nervcodec.encoding.shared import NOTHING_SHARED, Shared
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.codes import STREAM, TensorCode
@@ -135,7 +136,7 @@ def assemble(
     embed_s: float,
     observer: Observer,
     copied: CopiedBase | None = None,
-    shared: Tensors | None = None,
+    shared: Shared = NOTHING_SHARED,
 ) -> EncodeReport:
     """Write the container of some segments, the first ones of a plan.
 
@@ -146,7 +147,7 @@ def assemble(
         embed_s: seconds that reference embeddings took.
         observer: told where the result is not what was asked for.
         copied: the source's own packets, where they are the base layer of the whole.
-        shared: what all segments have in common; None or nothing where each has all its own.
+        shared: what all segments have in common.
 
     Raises:
         ContainerError: the file cannot be written.
@@ -158,10 +159,14 @@ def assemble(
     roles = np.array(wanted.split.roles(0, frames) if wanted.split else [FITTED] * frames)
     psnr_db = float(per_frame[roles == FITTED].mean())
     held_out = per_frame[roles == HELD_OUT]
-    fit_s, steps = sum(d.elapsed_s for d in done), sum(d.steps for d in done)
-    entropy = sum(d.entropy_bytes for d in done) + bitstream.entropy_bytes(shared or {})
-    fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(entropy))
-    size = _written(plan, target, done, fit, (copied, shared))
+    fit_s = sum(d.elapsed_s for d in done) + shared.elapsed_s
+    steps = sum(d.steps for d in done) + shared.steps
+    entropy = sum(d.entropy_bytes for d in done) + bitstream.entropy_bytes(shared.tensors)
+    missing = info.frame_count - frames
+    fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(entropy), missing)
+    size = _written(plan, target, done, fit, (copied, shared.tensors))
+    if missing:
+        observer.note(f"{target.name} holds {_so_much(frames, info.frame_count)}: the encode was stopped")
     if complete and (missed := _missed(plan, psnr_db, size)):
         observer.note(missed)
     if plan.planes is None and complete and psnr_db < POOR_DB:
@@ -175,7 +180,7 @@ def assemble(
         rate_bpp=metrics.rate_bpp(size, frames, info.height, info.width),
         psnr_db=psnr_db,
         held_out_psnr_db=float(held_out.mean()) if len(held_out) else None,
-        parameters=sum(d.parameters for d in done) + sum(t.size for t in bitstream.values(shared or {}).values()),
+        parameters=sum(d.parameters for d in done) + sum(t.size for t in bitstream.values(shared.tensors).values()),
         frames=frames,
         steps=steps,
         embed_s=embed_s,
@@ -183,6 +188,10 @@ def assemble(
         complete=complete,
         base=_base_report(done, roles == FITTED) if copied is None else _copy_report(copied),
     )
+
+
+def _so_much(frames: int, of: int) -> str:
+    return f"the first {frames:,} of {of:,} frames"
 
 
 def _missed(plan: Plan, psnr_db: float, size_bytes: int) -> str:
@@ -243,7 +252,7 @@ def _written(
     target: Path,
     done: Sequence[EncodedSegment],
     fit: FitRecord,
-    common: tuple[CopiedBase | None, Tensors | None],
+    common: tuple[CopiedBase | None, Tensors],
 ) -> int:
     """Write header and arrays, those that all segments have in common among them; returns the bytes of the file."""
     copied, shared = common

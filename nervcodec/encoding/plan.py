@@ -28,10 +28,11 @@ from nervcodec.video.source import VideoInfo, scan
 
 # What a file with a base layer takes beside its streams and networks, at most: once, for each segment, and for the
 # table of an array that it has once; then the least that is left for a segment to be worth a try.
-_BASE_HEADER_BYTES, _BASE_SEGMENT_BYTES, _ARRAY_BYTES, _LEAST_BASE_BYTES = 770, 280, 110, 200
-_BASE_SEMANTIC_BYTES, _BASE_NETWORK_BYTES = 370, 120  # the same for a segment with either
+_BASE_HEADER_BYTES, _BASE_SEGMENT_BYTES, _ARRAY_BYTES, _LEAST_BASE_BYTES = 730, 265, 110, 200
+_BASE_SEMANTIC_BYTES, _BASE_NETWORK_BYTES = 270, 40  # the same for a segment with either
+_ENCODER_BYTES = 70  # of the header, where anything is embedded
 _CUT_BYTES = 7  # of the header, for each
-_SHARED_BYTES = 160  # of the header, where segments share anything
+_SHARED_BYTES = 185  # of the header, where segments share anything
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,8 @@ class Plan:
             if info.images or not wanted.fit.rounding_share:
                 return None
             part = info.file_bytes * self._share_of_source(share)
-            once = len(self.audio) + self.shared_bytes
-            return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - share * once, sizing.MINIMUM_BYTES))
+            common = share * (len(self.audio) + self.shared_bytes)
+            return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - common, sizing.MINIMUM_BYTES))
         beside, once, least = self._beside(frames, embedded, cuts)
         weights = share * (size - once) - beside
         if weights < least:
@@ -151,7 +152,9 @@ class Plan:
                 return beside, once, sizing.MINIMUM_BYTES
             foreseen = max(sizing.MINIMUM_BYTES, sizing.SHARED_SIZE * (self.wanted_bytes or 0))
             return beside, once + (self.shared_bytes or foreseen) + _SHARED_BYTES, sizing.OWN_MINIMUM_BYTES
-        named = len(self.source.name.encode()) + (len(self.encoder.name) if self.encoder is not None else 0)
+        named = len(self.source.name.encode()) + (
+            _ENCODER_BYTES + len(self.encoder.name) if self.encoder is not None else 0
+        )
         arrays = _ARRAY_BYTES * (bool(self.audio) + info.variable_frame_rate)
         beside = (
             _BASE_SEGMENT_BYTES

@@ -14,7 +14,7 @@ from nervcodec.base.rate import preset_for
 from nervcodec.encoding.embedding import Chosen, choose_frames, embed, fitted_frames
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import BaseTask, SegmentTask
-from nervcodec.encoding.shared import Shared
+from nervcodec.encoding.shared import NOTHING_SHARED, Shared
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.config import FitConfig, SizeGoal
@@ -35,7 +35,7 @@ def prepare(
     planes: Planes | None,
     place: tuple[int, int],
     observer: Observer,
-    shared: Shared | None = None,
+    shared: Shared = NOTHING_SHARED,
 ) -> tuple[SegmentTask, float]:
     """The task of one segment, and the seconds that its reference embeddings took.
 
@@ -45,20 +45,20 @@ def prepare(
         planes: the samples that they were made of, for a base layer; else None.
         place: number of its first frame, and which segment it is, from 0.
         observer: told of the embedding.
-        shared: what it has in common with all others; None where that is nothing.
+        shared: what it has in common with all others.
 
     Raises:
         ConfigError: nothing to fit, or a size that is too small.
     """
     first, index = place
     wanted, encoder, count = plan.wanted, plan.encoder, len(plan.lengths)
-    known = shared.everything[index] if shared is not None and shared.everything else None
+    known = shared.everything[index] if shared.everything else None
     fitted = fitted_frames(plan, first, len(pixels))
     start, cuts = time.perf_counter(), find_cuts(pixels)
     chosen = choose_frames(plan, pixels, fitted, cuts) if known is None else Chosen(known.numbers)
     embedded = chosen.numbers
     geometry = plan.geometry(len(pixels))
-    share = shared.share(index) if shared is not None else None
+    share = shared.share(index)
     # refuses a size that is too small before any work
     goal = plan.size_goal(len(pixels), len(embedded), len(cuts), share)
     shown = _held_out_to_show(plan, fitted)
@@ -68,9 +68,9 @@ def prepare(
     embed_s = time.perf_counter() - start if encoder is not None else 0.0
     if planes is not None:
         task = _on_base(plan, data, planes, goal, RefinerConfig(geometry, cuts=cuts), (first, index))
-        return task if shared is None else replace(task, basis=shared.basis), embed_s
+        return replace(task, basis=shared.basis), embed_s
     fit = plan.segment_fit(len(pixels))
-    if shared is not None:
+    if shared.network is not None:
         return _with_shared(plan, data, cuts, goal, shared, (first, index)), embed_s
     config = sizing.network_config(
         wanted.network,
@@ -100,7 +100,8 @@ def _with_shared(
     geometry, count = plan.geometry(frames), len(plan.lengths)
     fit = plan.segment_fit(frames)
     budget = sizing.parameter_budget(geometry, goal, own=True)
-    scenes, scene_count = (), 0
+    scenes: tuple[int, ...] = ()
+    scene_count = 0
     if shared.scenes is not None:
         cuts, scenes = shared.scenes.of(np.arange(first, first + frames))
         scene_count = len(shared.scenes.scenes)

@@ -67,7 +67,10 @@ class Shared:
     @property
     def size_bytes(self) -> int:
         """Of those when they are coded."""
-        return bitstream.encode(self.tensors).size
+        return bitstream.encode(self.tensors).size if self.tensors else 0
+
+
+NOTHING_SHARED = Shared([])
 
 
 @dataclass(frozen=True)
@@ -110,15 +113,15 @@ def survey(plan: Plan, most: int, observer: Observer) -> Survey:
     return Survey(everything, numbers, frames, scenes)
 
 
-def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, observer: Observer) -> Shared | None:
-    """What the segments of a plan share; None where there is one alone, or its kind of network shares nothing.
+def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, observer: Observer) -> Shared:
+    """What the segments of a plan share: nothing where there is one alone, or its kind of network does not.
 
     Raises:
         ConfigError, DivergedError: as :func:`nervcodec.encoding.encode`.
     """
     fits = plan.shares_network
     if len(plan.lengths) == 1 or not (fits or (plan.planes is not None and plan.encoder is not None)):
-        return None
+        return NOTHING_SHARED
     frame_bytes = plan.info.height * plan.info.width * 3
     most = int(_SAMPLED_BYTES // frame_bytes) + 1 if fits and checkpoint.shared is None else 0
     seen = survey(plan, most, observer)
@@ -129,6 +132,7 @@ def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, observer: Obs
     if checkpoint.shared is None:
         checkpoint.finish_shared(_fitted_to(plan, seen, basis, hooks, checkpoint.trainer))
     facts = checkpoint.shared
+    assert facts is not None
     network = SharedNetwork.from_facts(facts["network"])
     shares = tuple(network.shares(plan.lengths))
     return Shared(seen.everything, basis, network, facts["elapsed_s"], facts["steps"], shares, scenes)

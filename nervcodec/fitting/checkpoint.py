@@ -130,18 +130,26 @@ class Checkpoint:
         try:
             if not self._begun:
                 self.remove()  # what an encode left that nobody went on with
-                self.path.mkdir()
+                self.path.mkdir(exist_ok=True)
                 self._begun = True
             with replacing(place) as temporary:
                 torch.save({"identity": self.identity, "number": number, "facts": facts}, temporary)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             if not self._warned:
-                reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
+                reason = (
+                    getattr(error, "strerror", None) or "the disk may be full"
+                )  # what torch says is of its own parts
+                reason = "a file of that name is in the way" if isinstance(error, FileExistsError) else reason
                 self._warn(f"{self.path}: checkpoints cannot be written ({reason}); the fit goes on without")
             self._warned = True
             self._drop_if_empty()
             return False
         return True
+
+    def forget_fit(self) -> None:
+        """Delete the state of the last fit, which is over: the output may need the room."""
+        if self._begun:
+            self._others[1].unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Delete all of it, once there is nothing left to resume; files that are not its own stay."""

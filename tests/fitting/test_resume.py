@@ -145,7 +145,7 @@ def test_a_file_in_the_way_stays(tmp_path):
     assert kept.finish_segment({"steps": 1}) == {"steps": 1}
     kept.remove()
     assert len(notes) == 1
-    assert "File exists" in notes[0]
+    assert "a file of that name is in the way" in notes[0]
     assert kept.path.read_bytes() == b"mine"
 
 
