@@ -86,7 +86,8 @@ def _stopped(fit: FitRecord, frames: int) -> str:
     """That a fit was stopped, and how much of the video is missing; nothing where it was not."""
     if fit.complete:
         return ""
-    missing, of = fit.missing_frames, frames + fit.missing_frames
+    missing = fit.missing_frames or 0
+    of = frames + missing
     return f" (the fit was stopped early{f'; {missing:,} of {of:,} frames are missing' if missing else ''})"
 
 

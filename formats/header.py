@@ -273,7 +273,7 @@ class FitRecord:
         complete: False where the fit was interrupted.
         entropy_bytes: empirical entropy of the quantised weights, each tensor for itself, to hold their coded size
             against; None where it was not recorded.
-        missing_frames: frames after the last that would have been encoded had the fit not been stopped.
+        missing_frames: frames after the last that would have been encoded had the fit not been stopped; None for none.
     """
 
     psnr_db: float
@@ -281,11 +281,14 @@ class FitRecord:
     steps: int
     complete: bool = True
     entropy_bytes: int | None = None
-    missing_frames: int = 0
+    missing_frames: int | None = None
 
     def __post_init__(self) -> None:
         _check(math.isfinite(self.psnr_db) and math.isfinite(self.fit_s), "recorded quality is not finite")
-        _check(0 <= self.missing_frames <= MAX_FRAMES, "number of missing frames is out of range")
+        _check(
+            self.missing_frames is None or 0 < self.missing_frames <= MAX_FRAMES,
+            "number of missing frames is out of range",
+        )
 
 
 @dataclass(frozen=True)

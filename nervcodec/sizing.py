@@ -208,6 +208,20 @@ def grid_config(
     return replace(smallest, grids=_densest(layout, geometry, budget - decoder, outlook))
 
 
+def own_budget(chosen: NetworkOptions, geometry: Geometry, goal: SizeGoal | None, joint: GridConfig) -> int:
+    """Parameters of a segment's own, beside a decoder that it shares with others.
+
+    Args:
+        chosen: by the user or a preset.
+        geometry: of the segment.
+        goal: what its own should take when they are stored, or None.
+        joint: the network of a sample from the whole video, whose decoder it is.
+    """
+    if chosen.parameters is None:
+        return parameter_budget(geometry, goal, own=True)
+    return max(0, chosen.parameters - parameter_count(joint) + sum(grid.size for grid in joint.grids))
+
+
 def own_config(joint: GridConfig, geometry: Geometry, budget: int, outlook: Outlook) -> GridConfig:
     """The ``grid`` network of a segment that shares its decoder, and grids of what lasts, with others.
 

@@ -13,6 +13,7 @@ from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import BaseFacts, Segment
 from nervcodec.formats.kinds import COPY
+from nervcodec.formats.weights import StoredWeights
 from nervcodec.network.build import SEMANTIC, build, check_shapes, from_arrays, head_from_arrays, stands_alone
 from nervcodec.network.config import NetworkConfig, RefinerConfig, completed, network_from_json
 from nervcodec.network.field import Field
@@ -39,6 +40,8 @@ class Networks:
         self._container: Container | None = opened
         self._owner = object()  # of its networks in the pool
         self._let_go = weakref.finalize(self, pool.drop, self._owner)
+        self._shared: StoredWeights | None = None  # what all segments share, once it was read
+        self._decoded: dict[str, dict[str, np.ndarray]] = {}  # and decoded, by the beginning of names
         self._configs = [self._checked(segment) for segment in self.header.segments]
 
     def field(self, index: int) -> Field:
@@ -73,6 +76,8 @@ class Networks:
         if self._container is not None:
             self._container.close()
         self._container = None
+        self._shared = None
+        self._decoded.clear()
         self._let_go()
 
     @property
@@ -113,7 +118,8 @@ class Networks:
         names begin so: decoded once the shapes of all are known to be right.
         """
         opened, segment, config = self.contents(), self.header.segments[index], self._configs[index]
-        own, shared = opened.network(segment.prefix), opened.shared_weights()
+        own, shared = opened.network(segment.prefix), self._shared or opened.shared_weights()
+        self._shared = shared
         tables = own.frame_tables(segment.frame_count)
         stored = own.table(), {} if shared is None else shared.table()
         try:
@@ -124,7 +130,9 @@ class Networks:
             check_shapes(config, {name: shape for side in stored for name, (shape, _) in side.items()})
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
-        return config, own.decode(beginning) | ({} if shared is None else shared.decode(beginning))
+        if shared is not None and beginning not in self._decoded:
+            self._decoded[beginning] = shared.decode(beginning)
+        return config, own.decode(beginning) | self._decoded.get(beginning, {})
 
     def _load(self, index: int) -> Field:
         return from_arrays(*self._read(index)).to(self.hardware.device)

@@ -79,10 +79,10 @@ def encode(
     if wanted.resume:
         checkpoint.load()
     start = time.perf_counter()
-    whole = Whole(observer, plan.lengths, plan.frame_s)
+    whole = Whole(observer, plan.lengths, (plan.frame_s, plan.shared_s))
     logs = _log(plan, "shared") if plan.shares_network else []
     before = Hooks([ProgressHook(observer, moved=whole.tell), *logs, CheckpointHook(checkpoint)])
-    shared = shared_by_all(plan, checkpoint, before, observer)
+    shared = shared_by_all(plan, checkpoint, before, (observer, whole))
     before_s = time.perf_counter() - start - shared.elapsed_s
     plan = replace(plan, shared_bytes=shared.size_bytes)
     done, embed_s = _fit_in_order(plan, shared, checkpoint, (observer, whole))

@@ -163,7 +163,7 @@ def assemble(
     steps = sum(d.steps for d in done) + shared.steps
     entropy = sum(d.entropy_bytes for d in done) + bitstream.entropy_bytes(shared.tensors)
     missing = info.frame_count - frames
-    fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(entropy), missing)
+    fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(entropy), missing or None)
     size = _written(plan, target, done, fit, (copied, shared.tensors))
     if missing:
         observer.note(f"{target.name} holds {_so_much(frames, info.frame_count)}: the encode was stopped")

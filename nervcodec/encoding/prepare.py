@@ -23,6 +23,7 @@ from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED
 from nervcodec.formats import bitstream
 from nervcodec.network.config import RefinerConfig
+from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
 from nervcodec.semantic.patches import embed_patches
 from nervcodec.video.planes import Planes
@@ -80,10 +81,14 @@ def prepare(
         embedded.tolist(),
         _outlook(plan, pixels, cuts, int(fitted.sum()), fit),
     )
-    parameters = parameter_count(config)
+    _require_few(parameter_count(config), goal)
+    return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, wanted.precision), embed_s
+
+
+def _require_few(parameters: int, goal: SizeGoal | None) -> None:
+    """Refuse more parameters than a file of a size may hold."""
     if goal is not None and parameters > bitstream.most_values(int(goal.limit_bytes)):
         raise ConfigError(f"{parameters:,} parameters are too many for {goal.limit_bytes:,.0f} bytes")
-    return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, wanted.precision), embed_s
 
 
 def _with_shared(
@@ -99,7 +104,7 @@ def _with_shared(
     wanted, frames, (first, index) = plan.wanted, len(data.frames), place
     geometry, count = plan.geometry(frames), len(plan.lengths)
     fit = plan.segment_fit(frames)
-    budget = sizing.parameter_budget(geometry, goal, own=True)
+    budget = sizing.own_budget(wanted.network, geometry, goal, shared.network.config)
     scenes: tuple[int, ...] = ()
     scene_count = 0
     if shared.scenes is not None:
@@ -107,6 +112,7 @@ def _with_shared(
         scene_count = len(shared.scenes.scenes)
     outlook = sizing.Outlook(int(data.is_fitted.sum()), cuts, find_pace(data.frames), 0.0, 0.0, 1, scenes, scene_count)
     config = sizing.own_config(shared.network.config, geometry, budget, outlook)
+    _require_few(own_parameter_count(config), goal)
     common = shared.basis, shared.network
     return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, wanted.precision, None, *common)
 

@@ -19,6 +19,7 @@ from nervcodec.encoding.joint import SharedNetwork, sample_data, sampled_numbers
 from nervcodec.encoding.material import segments
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import SegmentTask
+from nervcodec.encoding.whole import Whole
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint
 from nervcodec.fitting.config import SizeGoal
@@ -90,13 +91,14 @@ class Survey:
     scenes: Scenes
 
 
-def survey(plan: Plan, most: int, observer: Observer) -> Survey:
+def survey(plan: Plan, most: int, told: tuple[Observer, Whole]) -> Survey:
     """Read a source once, for its embeddings and a sample of at most so many frames.
 
     Raises:
         ConfigError: a segment without a frame to fit, or a size that is too small.
     """
     info, everything, scenes = plan.info, [], Scenes()
+    observer, whole = told
     numbers = sampled_numbers(fitted_frames(plan, 0, info.frame_count), most)
     frames = np.empty((len(numbers), info.height, info.width, 3), np.uint8)
     first = 0
@@ -110,10 +112,11 @@ def survey(plan: Plan, most: int, observer: Observer) -> Survey:
             inside = (numbers >= first) & (numbers < first + len(pixels))
             frames[inside] = pixels[numbers[inside] - first]
             first += len(pixels)
+            whole.surveyed(first)
     return Survey(everything, numbers, frames, scenes)
 
 
-def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, observer: Observer) -> Shared:
+def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, told: tuple[Observer, Whole]) -> Shared:
     """What the segments of a plan share: nothing where there is one alone, or its kind of network does not.
 
     Raises:
@@ -124,7 +127,7 @@ def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, observer: Obs
         return NOTHING_SHARED
     frame_bytes = plan.info.height * plan.info.width * 3
     most = int(_SAMPLED_BYTES // frame_bytes) + 1 if fits and checkpoint.shared is None else 0
-    seen = survey(plan, most, observer)
+    seen = survey(plan, most, told)
     basis = basis_for(plan, seen.everything) if seen.everything else None
     if not fits:
         return Shared(seen.everything, basis)
@@ -173,7 +176,10 @@ def _fitted_to(
         scenes if pays else (),
         len(seen.scenes.scenes) if pays else 0,
     )
-    config = sizing.network_config(plan.wanted.network, plan.geometry(len(seen.frames)), goal, outlook=outlook)
+    chosen = plan.wanted.network
+    if chosen.parameters is not None:  # of one segment
+        chosen = replace(chosen, parameters=int(chosen.parameters * len(plan.lengths) * math.sqrt(share)))
+    config = sizing.network_config(chosen, plan.geometry(len(seen.frames)), goal, outlook=outlook)
     task = SegmentTask(
         0,
         len(plan.lengths),

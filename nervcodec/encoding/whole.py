@@ -18,7 +18,7 @@ class Whole:
     Args:
         observer: told.
         lengths: frames of each segment.
-        planned_s: of fitting a frame, where that is known; else NaN.
+        planned_s: for each frame, and of fitting what segments share; NaN where that is not known.
         clock: seconds.
     """
 
@@ -26,10 +26,11 @@ class Whole:
         self,
         observer: Observer,
         lengths: Sequence[int],
-        planned_s: float = math.nan,
+        planned_s: tuple[float, float] = (math.nan, 0.0),
         clock: Callable[[], float] = time.perf_counter,
     ):
         self._observer, self._lengths, self._planned_s, self._clock = observer, lengths, planned_s, clock
+        self._surveyed = 0
         self._start = self._begun = clock()
         self._segment: int | None = None
         self._taken_s, self._frames = 0.0, 0  # by the segments that are finished
@@ -37,7 +38,12 @@ class Whole:
     @property
     def _frame_s(self) -> float:
         """Seconds that a frame takes."""
-        return self._taken_s / self._frames if self._frames else self._planned_s
+        return self._taken_s / self._frames if self._frames else self._planned_s[0]
+
+    def surveyed(self, frames: int) -> None:
+        """So many frames were looked at before any segment is begun."""
+        self._surveyed = frames
+        self.tell()
 
     def begin(self, segment: int) -> None:
         """Work on a segment begins, and on the one before it is over."""
@@ -56,7 +62,9 @@ class Whole:
         """
         now = self._clock()
         if self._segment is None:  # what all segments share is made
-            left_s, later = 0.0, sum(self._lengths)
+            later = sum(self._lengths)
+            frame_s = (now - self._start) / self._surveyed if self._surveyed else math.nan
+            left_s = self._planned_s[1] + (frame_s * (later - self._surveyed) if self._surveyed < later else 0.0)
         else:
             left_s = max(self._lengths[self._segment] * self._frame_s - (now - self._begun), 0.0)
             later = sum(self._lengths[self._segment + 1 :])
@@ -64,5 +72,5 @@ class Whole:
             left_s = elapsed_s * (1 - done) / done
         left_s += later * self._frame_s if later else 0.0
         passed = now - self._start
-        fraction = passed / (passed + left_s) if passed + left_s > 0 else 0.0
+        fraction = passed / (passed + left_s) if passed + left_s else 0.0
         self._observer.whole(WholeEvent(self._segment, len(self._lengths), fraction, left_s))

@@ -165,7 +165,7 @@ class StopInSecondSegment(Observer):
         return self.segment == 1
 
 
-def test_a_stopped_encode_is_a_shorter_whole_container(bikes, tmp_path):
+def test_a_stopped_encode_is_a_shorter_whole_container(bikes, tmp_path, run):
     out = tmp_path / "a.nerv"
     report = nervcodec.encode(
         bikes, out, duration_s=1.2, scale=0.25, segment="0.4s", time_s=6, encoder="none", observer=StopInSecondSegment()
@@ -175,6 +175,7 @@ def test_a_stopped_encode_is_a_shorter_whole_container(bikes, tmp_path):
     assert len(video) == report.frames == 20
     assert video.header.video.duration_s == pytest.approx(0.8)
     assert not video.header.fit.complete
+    assert "stopped early; 10 of 30 frames are missing" in run("info", out).stdout
     with pytest.raises(ContainerError, match="--encoder none"):
         video.search("sink")
 

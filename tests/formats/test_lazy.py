@@ -139,17 +139,19 @@ def test_only_what_is_asked_for_is_read(tmp_path, read_counts):
 
 def test_a_segment_is_read_once_for_its_frames(small_nerv, read_counts):
     with Container.at(small_nerv) as opened:
-        sizes = [opened.nbytes(f"{segment}/weights") for segment in range(2)]
+        *sizes, shared = [opened.nbytes(f"{owner}/weights") for owner in (0, 1, "shared")]
     read_counts.clear()
     with nervcodec.open(small_nerv, "cpu", "fp32") as video:
         at_open = sum(read_counts)
-        assert at_open < small_nerv.stat().st_size - sum(sizes) + 20
+        assert at_open < small_nerv.stat().st_size - sum(sizes) - shared + 20
         video[30:40]
-        assert sum(read_counts) == at_open + sizes[1]
+        assert sum(read_counts) == at_open + shared + sizes[1]
         video.embeddings([30])  # the head alone, of which nothing is kept yet
-        assert sum(read_counts) == at_open + 2 * sizes[1]
+        assert sum(read_counts) == at_open + shared + 2 * sizes[1]
         video[31]
-        assert sum(read_counts) == at_open + 2 * sizes[1]
+        assert sum(read_counts) == at_open + shared + 2 * sizes[1]
+        video[0]  # what both share is there already
+        assert sum(read_counts) == at_open + shared + 2 * sizes[1] + sizes[0]
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -186,10 +188,10 @@ def test_a_damaged_array_is_refused_and_the_others_are_not(tmp_path, data):
 
 @pytest.mark.slow
 def test_a_damaged_segment_leaves_the_other_watchable(small_nerv, tmp_path, run):
-    with Container.at(small_nerv) as opened:
-        at = small_nerv.stat().st_size - opened.nbytes("1/weights") // 2  # the second is the last
     blob = bytearray(small_nerv.read_bytes())
-    blob[at] ^= 1
+    (length,) = struct.unpack_from("<Q", blob)
+    begin, end = json.loads(blob[8 : 8 + length])["1/weights"]["data_offsets"]
+    blob[8 + length + (begin + end) // 2] ^= 1
     damaged = tmp_path / "damaged.nerv"
     damaged.write_bytes(blob)
     complaint = f"{damaged}: tensor 1/weights is damaged (checksum differs)"

@@ -25,7 +25,10 @@ nervcodec.encode(
     CLIP, HERE / f"{VERSION}_pe.nerv", epochs=100, embed="pe_1.25_8", fc_hw=(3, 4), fc_dim=12, strides=(3, 2, 2),
     lower_width=8, encoder="offline", lr=0.004, batch_size=4, **COMMON,
 )  # fmt: skip
+nervcodec.encode(  # with grids of scenes and a decoder that its segments share
+    CLIP, HERE / f"{VERSION}_scenes.nerv", epochs=300, parameters=24_000, segment="8f", encoder="offline", **COMMON
+)
 sharing.together(HERE / f"{VERSION}_shared.nerv")
-for name in (f"{VERSION}_lapped", f"{VERSION}_pe", f"{VERSION}_shared"):
+for name in (f"{VERSION}_lapped", f"{VERSION}_pe", f"{VERSION}_shared", f"{VERSION}_scenes"):
     video = nervcodec.open(HERE / f"{name}.nerv", device="cpu", precision="fp32")
     Image.fromarray(np.concatenate([video[0], video[14]], axis=1)).save(HERE / f"{name}.png")
