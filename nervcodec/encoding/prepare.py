@@ -29,6 +29,8 @@ from nervcodec.semantic.patches import embed_patches
 from nervcodec.video.planes import Planes
 from nervcodec.video.shots import find_cuts, find_pace, persistence
 
+_ROUNDED = 0.8  # the last part of a segment's fit in which weights are rounded, where it begins near its end
+
 
 def prepare(
     plan: Plan,
@@ -104,13 +106,15 @@ def _with_shared(
     wanted, frames, (first, index) = plan.wanted, len(data.frames), place
     geometry, count = plan.geometry(frames), len(plan.lengths)
     fit = plan.segment_fit(frames)
+    fit = replace(fit, rounding_share=fit.rounding_share and max(fit.rounding_share, _ROUNDED))
     budget = sizing.own_budget(wanted.network, geometry, goal, shared.network.config)
     scenes: tuple[int, ...] = ()
     scene_count = 0
     if shared.scenes is not None:
         cuts, scenes = shared.scenes.of(np.arange(first, first + frames))
         scene_count = len(shared.scenes.scenes)
-    outlook = sizing.Outlook(int(data.is_fitted.sum()), cuts, find_pace(data.frames), 0.0, 0.0, 1, scenes, scene_count)
+    fitted, pace = int(data.is_fitted.sum()), find_pace(data.frames)
+    outlook = sizing.Outlook(fitted, cuts, pace, fewest=1, scenes=scenes, scene_count=scene_count)
     config = sizing.own_config(shared.network.config, geometry, budget, outlook)
     _require_few(own_parameter_count(config), goal)
     common = shared.basis, shared.network

@@ -167,14 +167,13 @@ def _fitted_to(
     fit = plan.shared_fit
     passes = sizing.expected_passes(plan.geometry(len(seen.frames)), fit, len(seen.frames), plan.hardware.device)
     outlook = sizing.Outlook(
-        None,
-        cuts,
-        find_pace(seen.frames),
-        persistence(seen.frames, cuts),
-        passes,
-        max(2, len(plan.lengths)),
-        scenes if pays else (),
-        len(seen.scenes.scenes) if pays else 0,
+        cuts=cuts,
+        pace=find_pace(seen.frames),
+        persistence=persistence(seen.frames, cuts),
+        passes=passes,
+        fewest=max(2, len(plan.lengths)),
+        scenes=scenes if pays else (),
+        scene_count=len(seen.scenes.scenes) if pays else 0,
     )
     chosen = plan.wanted.network
     if chosen.parameters is not None:  # of one segment

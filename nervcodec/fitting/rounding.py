@@ -69,6 +69,12 @@ class Rounding(nn.Module, ABC):
         self.log_step = nn.Parameter((deviations.clamp(min=_SMALLEST_DEVIATION) * coarseness).log())
         self.log_scale = nn.Parameter(torch.full_like(self.log_step, math.log(math.sqrt(3) / math.pi / coarseness)))
 
+    @torch.no_grad()
+    def widen(self, factor: float) -> None:
+        """Multiply all steps; the distribution of the values stays what it is."""
+        self.log_step.add_(math.log(factor))
+        self.log_scale.sub_(math.log(factor))
+
     @abstractmethod
     def spread(self, per_step: Tensor, part: slice) -> Tensor:
         """From one number a step to one a value (or what broadcasts to it), for a part of the values' last axis."""
@@ -165,6 +171,12 @@ class RoundedField:
             pieces = joined.split([p.numel() for p in self.whole.values()])
             rounded = {name: x.view_as(p) for (name, p), x in zip(self.whole.items(), pieces, strict=True)}
         return functional_call(self.field, rounded, (inputs, with_semantics))
+
+    def widen(self, factor: float) -> None:
+        """Multiply the steps of all tensors."""
+        if factor != 1:
+            for rounding in self._roundings:
+                rounding.widen(factor)
 
     def bits_per_parameter(self) -> Tensor:
         """Rate of the weights that the last call used, over all parameters: a scalar with gradients."""

@@ -70,7 +70,7 @@ class Stepper:
         if state.steps % _READ_EVERY == 0:
             state.rate.read(rounded.bits_per_parameter().item(), 1 - (1 - done) / state.config.rounding_share)
         if state.rate.wants_measure:
-            state.rate.calibrate(8 * coded(state.field, rounded.steps()).size / state.parameters)
+            rounded.widen(state.rate.calibrate(8 * coded(state.field, rounded.steps()).size / state.parameters))
 
     def _use_smaller_parts(self) -> None:
         state = self._state

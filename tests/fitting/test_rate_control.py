@@ -12,11 +12,13 @@ from nervcodec.device import choose
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.rate_control import RateControl, SizeGoal, coded, coded_to
+from nervcodec.fitting.rounding import RoundedField
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.state import FitState
 from nervcodec.formats import bitstream
 from nervcodec.network.build import build, to_arrays
 from nervcodec.network.config import Geometry
+from nervcodec.network.inputs import Inputs
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,35 @@ def test_what_the_coder_makes_of_the_weights_is_asked_while_it_is_near_the_limit
             control.calibrate(coded_bits)  # contexts halve it, or nearly
     assert asked == times
     assert control.weight == pytest.approx(price, rel=1e-3)
+
+
+@pytest.mark.parametrize("coded_bits", [1.9, 1.97, 2.1])
+def test_steps_are_widened_before_the_end_where_the_limit_would_be_missed(coded_bits):
+    control, factors = RateControl(0.1, limit_bits=2.0, reach=True), []
+    for step in range(100):
+        control.read(2.0, step / 100)
+        if control.wants_measure:
+            factors.append(control.calibrate(coded_bits))
+    assert factors[:2] == [1.0, 1.0]  # there is time enough for the price
+    aimed = 0.975 * 2.0
+    late = 2 ** (coded_bits - aimed) if coded_bits > 0.99 * 2.0 else 1.0
+    assert factors[2:] == pytest.approx([late] * len(factors[2:]))
+    assert len(factors) == 4
+    assert control.state()["_estimate"] <= 2.0
+
+
+@pytest.mark.slow
+def test_widened_steps_round_coarser_and_expect_as_much(fitted):
+    field, *_ = fitted
+    rounded = RoundedField(field, 0.4, 0)
+    before = rounded.steps()
+    inputs = Inputs(torch.tensor([0, 1]))
+    rounded(inputs, False)
+    bits = rounded.bits_per_parameter().item()
+    rounded.widen(2.0)
+    assert all(np.allclose(step, 2 * before[name]) for name, step in rounded.steps().items())
+    rounded(inputs, False)
+    assert bits - 1.0 <= rounded.bits_per_parameter().item() < bits - 0.5  # a bit less for twice the step
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from nervcodec.formats.container import Container
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = ["version1_grid", "version1_pe", "version2_grid", "version2_pe"]
-FILES += ["version3_grid", "version3_pe", "version3_shared", "version3_lapped"]
+FILES += ["version3_grid", "version3_pe", "version3_shared", "version3_lapped", "version3_scenes"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -38,6 +38,7 @@ def test_old_files_decode_to_the_same_pictures(name):
         ("version3_grid", "9e925ee7c91d7459"),
         ("version3_shared", "52d5cc2d412251b0"),
         ("version3_lapped", "f88c17b2ca8b1f6f"),
+        ("version3_scenes", "d045ade73a093d0d"),
     ],
 )
 def test_the_numbers_they_hold_are_pinned(name, pinned):
@@ -51,7 +52,9 @@ def test_the_numbers_they_hold_are_pinned(name, pinned):
     assert (opened.header.semantic is None) == (opened.version < 3)
 
 
-@pytest.mark.parametrize("name", ["version1_pe", "version2_pe", "version3_pe", "version3_grid", "version3_lapped"])
+@pytest.mark.parametrize(
+    "name", ["version1_pe", "version2_pe", *(f"version3_{kind}" for kind in ("pe", "grid", "lapped", "scenes"))]
+)
 def test_embeddings_of_old_files(name):
     video = nervcodec.open(GOLDEN / f"{name}.nerv", device="cpu", precision="fp32")
     assert video.header.semantic.encoder == "offline"

@@ -353,3 +353,23 @@ def test_cuts_outside_the_segment_are_refused():
     for cuts in ([0], [10], [5, 5], [6, 4]):
         with pytest.raises(ContainerError, match="cuts"):
             network_from_json({**network_to_json(config), "cuts": cuts})
+
+
+def test_at_low_rates_most_parameters_are_for_what_changes():
+    """A thinner grid for what lasts and a smaller decoder, in place of grids that are too coarse in time to follow."""
+    geometry = Geometry(132, 720, 1280, 2, 4)
+
+    def shares(kilobytes):
+        limit = SizeGoal(1000 * kilobytes, reach=True)
+        config = sizing.network_config(NetworkOptions(), geometry, limit, outlook=sizing.Outlook(passes=30))
+        count, grids = parameter_count(config), sum(grid.size for grid in config.grids)
+        lasting = sum(grid.size for grid in config.grids if grid.stage == 2)
+        return (count - grids) / count, lasting / count, max(grid.times for grid in config.grids), count
+
+    for kilobytes in (100, 150, 300, 600):
+        decoder, lasting, times, count = shares(kilobytes)
+        assert decoder < 0.12
+        assert lasting <= 0.31
+        assert times > 20
+        assert count < 1.05 * 1000 * kilobytes * 8 / sizing.BITS_WHERE_AIMED
+    assert shares(50)[3] < 300_000  # as thin as there is
