@@ -238,7 +238,7 @@ def own_config(joint: GridConfig, geometry: Geometry, budget: int, outlook: Outl
         outlook: what is known of the segment.
     """
     layout = _DETAILED if len(joint.grids) == len(_DETAILED) else QUICK
-    layout = tuple((s, known.channels, *rest) for (s, _, *rest), known in zip(layout, joint.grids, strict=True))
+    layout = tuple((s, known.channels, t, p) for (s, _, t, p), known in zip(layout, joint.grids, strict=True))
     common = sum(joint.grids[number].size for number in joint.lasting)
     grids = _densest(layout, geometry, budget + common, outlook)
     return replace(joint, geometry=geometry, grids=grids, cuts=outlook.cuts, pace=outlook.pace, scenes=outlook.scenes)

@@ -52,9 +52,10 @@ def test_the_numbers_they_hold_are_pinned(name, pinned):
     assert (opened.header.semantic is None) == (opened.version < 3)
 
 
-@pytest.mark.parametrize(
-    "name", ["version1_pe", "version2_pe", *(f"version3_{kind}" for kind in ("pe", "grid", "lapped", "scenes"))]
-)
+WITH_EMBEDDINGS = ["version1_pe", "version2_pe", "version3_pe", "version3_grid", "version3_lapped", "version3_scenes"]
+
+
+@pytest.mark.parametrize("name", WITH_EMBEDDINGS)
 def test_embeddings_of_old_files(name):
     video = nervcodec.open(GOLDEN / f"{name}.nerv", device="cpu", precision="fp32")
     assert video.header.semantic.encoder == "offline"
