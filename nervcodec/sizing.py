@@ -26,8 +26,8 @@ PARAMETERS_PER_PIXEL_DETAILED = 0.033  # with details that change
 BASE_PARAMETERS = 60_000
 MINIMUM_PARAMETERS = 48_000
 MINIMUM_BYTES = 12_000  # weights are not squeezed below this, however small the source
-# The least for what is a segment's own beside a shared decoder; and what that takes of a file while it is unknown.
-OWN_MINIMUM_BYTES, SHARED_SIZE = 2_000, 0.4
+OWN_MINIMUM_BYTES = 2_000  # the same for what is a segment's own beside a shared decoder
+SHARED_SIZE = 0.6  # the part of a small file that what segments share may take
 # What a container takes beside its weights and their table: once; for each segment, and for one with a semantic head;
 # for each frame (its pace), for each frame that has embeddings, and for each frame whose time has to be stored.
 HEADER_BYTES, SEGMENT_BYTES, SEMANTIC_BYTES = 620, 440, 130

@@ -78,15 +78,20 @@ def encode(
     checkpoint = Checkpoint(target, _identity(plan), observer.note)
     if wanted.resume:
         checkpoint.load()
+        if plan.shares_network and checkpoint.finished and checkpoint.shared is None:
+            raise ConfigError(f"{checkpoint.path}: is damaged and cannot be resumed; run without --resume")
     start = time.perf_counter()
-    whole = Whole(observer, plan.lengths, (plan.frame_s, plan.shared_s))
+    whole = Whole(observer, plan.lengths, (plan.frame_s, 0.0 if checkpoint.shared is not None else plan.shared_s))
     logs = _log(plan, "shared") if plan.shares_network else []
     before = Hooks([ProgressHook(observer, moved=whole.tell), *logs, CheckpointHook(checkpoint)])
     shared = shared_by_all(plan, checkpoint, before, (observer, whole))
-    before_s = time.perf_counter() - start - shared.elapsed_s
+    before_s = time.perf_counter() - start - (0.0 if shared.fit is None else shared.fit.elapsed_s)
     plan = replace(plan, shared_bytes=shared.size_bytes)
+    if shared.fit is not None and shared.fit.fell_back:
+        plan = plan.on_cpu()
     done, embed_s = _fit_in_order(plan, shared, checkpoint, (observer, whole))
-    checkpoint.forget_fit()
+    if len(checkpoint.finished) == len(done):
+        checkpoint.forget_fit()
     report = assemble(plan, target, done, before_s + embed_s, observer, shared=shared)
     checkpoint.remove()
     return report

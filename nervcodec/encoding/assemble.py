@@ -159,8 +159,9 @@ def assemble(
     roles = np.array(wanted.split.roles(0, frames) if wanted.split else [FITTED] * frames)
     psnr_db = float(per_frame[roles == FITTED].mean())
     held_out = per_frame[roles == HELD_OUT]
-    fit_s = sum(d.elapsed_s for d in done) + shared.elapsed_s
-    steps = sum(d.steps for d in done) + shared.steps
+    fit_s, steps = sum(d.elapsed_s for d in done), sum(d.steps for d in done)
+    if shared.fit is not None:
+        fit_s, steps = fit_s + shared.fit.elapsed_s, steps + shared.fit.steps
     entropy = sum(d.entropy_bytes for d in done) + bitstream.entropy_bytes(shared.tensors)
     missing = info.frame_count - frames
     fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(entropy), missing or None)
@@ -197,6 +198,8 @@ def _so_much(frames: int, of: int) -> str:
 def _missed(plan: Plan, psnr_db: float, size_bytes: int) -> str:
     """What to say where a goal was not met; nothing where it was."""
     aim, wanted = plan.wanted.fit.psnr_db, plan.wanted_bytes
+    if plan.planes is None and wanted is not None and size_bytes > wanted:
+        return f"{size_bytes:,} bytes are more than the {wanted:,.0f} asked for; some segments need that much"
     if plan.planes is None:
         short = aim is not None and psnr_db < aim
         return f"the fit ended at {psnr_db:.2f} dB of the {aim:g} asked for; give it more --time" if short else ""

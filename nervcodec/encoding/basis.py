@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
 from nervcodec.encoding.head import SEMANTIC_SHARE, SegmentHead, Tensors, room_beside
 from nervcodec.encoding.plan import Plan
@@ -71,6 +73,18 @@ class Basis:
     def size_bytes(self) -> int:
         """Of those when they are coded."""
         return bitstream.encode(self.tensors).size
+
+    def to_facts(self) -> dict[str, Any]:
+        """For a checkpoint: plain values and tensors."""
+        stream = torch.from_numpy(bitstream.encode(self.head.tensors).copy())
+        return {**vars(self.head), "tensors": stream, "grid": list(self.grid)}
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Basis:
+        """The inverse of :meth:`to_facts`."""
+        tensors = bitstream.read(facts["tensors"].numpy())
+        rows, columns = facts["grid"]
+        return cls(Head(facts["rank"], tensors, facts["cosine"], facts["size_bytes"]), (rows, columns))
 
     def segment(self, embedded: tuple[int, ...], reference: np.ndarray | None) -> SegmentHead:
         """What a segment stores itself.

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from nervcodec.encoding.head import Tensors
-from nervcodec.fitting.rate_control import coded
+from nervcodec.fitting.rate_control import SizeGoal, coded_to
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.formats import bitstream
 from nervcodec.formats.fields import from_json, to_json
@@ -26,7 +26,7 @@ from nervcodec.network.field import Field
 from nervcodec.network.grid_field import timeline_of
 from nervcodec.network.ownership import is_own
 
-_LEAST_SHARE = 0.3  # of the mean, of bytes for a frame
+_LEAST_SHARE = 0.3  # of the bytes that a segment would have by its length
 _SMOOTH = 1e-3  # of a grid where no frame of the sample lies, over its agreement with those that do
 
 
@@ -49,15 +49,28 @@ class SharedNetwork:
     steps: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, field: Field, steps: dict[str, np.ndarray], numbers: np.ndarray) -> SharedNetwork:
+    def of(
+        cls, field: Field, steps: dict[str, np.ndarray], numbers: np.ndarray, goal: SizeGoal | None = None
+    ) -> SharedNetwork:
         """From a network that was fitted to a sample, and the quantisation steps it learned.
+
+        Args:
+            field: the network; what it has for scenes that are not in the sample becomes the mean of the others.
+            steps: by tensor.
+            numbers: of the sample's frames.
+            goal: that all of it is squeezed to, where its fit was stopped and knows no size.
 
         Raises:
             ContainerError: a weight is not finite.
         """
         config = field.config
         assert isinstance(config, GridConfig)
-        stored = bitstream.read(coded(field, steps))
+        seen = sorted(set(config.scenes))
+        for number in config.lasting:
+            values = field.get_parameter(f"grids.{number}.values").data
+            unseen = [scene for scene in range(len(values)) if scene not in seen]
+            values[unseen] = values[seen].mean(dim=0)
+        stored = bitstream.read(coded_to(field, steps, goal))
         shared = {name: tensor for name, tensor in stored.items() if not is_own(config, name)}
         own = {name: values for name, values in to_arrays(field).items() if is_own(config, name)}
         return cls(config, numbers, shared, own, {name: steps[name] for name in own})
@@ -66,18 +79,24 @@ class SharedNetwork:
         """Shared parameters as a decoder reads them."""
         return bitstream.values(self.tensors)
 
-    def shares(self, lengths: Sequence[int]) -> list[float]:
+    def shares(self, lengths: Sequence[int], least: Sequence[float] | float = 0.0) -> list[float]:
         """The part of all bytes that each segment should have: as many as the sample's network spent there.
 
         Args:
             lengths: frames of each segment.
+            least: that each must have, or all.
         """
         bounds = np.cumsum([0, *lengths])
         spent = np.histogram(self.numbers, bounds, weights=self._frame_bits())[0]
         seen = np.histogram(self.numbers, bounds)[0]
         rates = np.where(seen > 0, spent / np.maximum(seen, 1), spent.sum() / seen.sum())
-        shares = lengths * np.maximum(rates, _LEAST_SHARE * rates.mean())
-        return (shares / shares.sum()).tolist()
+        by_length, wanted = np.array(lengths) / sum(lengths), lengths * rates
+        wanted = wanted if wanted.sum() else by_length
+        floor = np.maximum(_LEAST_SHARE * by_length, least)
+        over = np.maximum(wanted / wanted.sum() - floor, 0)
+        if floor.sum() >= 1 or not over.sum():
+            return (floor / floor.sum()).tolist()
+        return (floor + (1 - floor.sum()) * over / over.sum()).tolist()
 
     def _frame_bits(self) -> np.ndarray:
         """``(M,)``, what each frame of the sample has in the grids, by the entropy of their rounded values."""

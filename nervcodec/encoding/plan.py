@@ -148,11 +148,23 @@ class Plan:
             return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - common, sizing.MINIMUM_BYTES))
         beside, once, least = self._beside(frames, embedded, cuts)
         weights = share * (size - once) - beside
-        if weights < least:
-            enough = math.ceil(((least + beside) / share + once) / 1000) * 1000
+        if self.shares_network and self.shared_bytes:  # that is fitted: it is too late to refuse
+            return SizeGoal(max(weights, least), reach=True)
+        enough = (least + beside) / share + once
+        if self.shares_network:
+            enough = max(enough + sizing.MINIMUM_BYTES, enough / (1 - sizing.SHARED_SIZE))
+        if size < enough:
+            enough = math.ceil(enough / 1000) * 1000
             sound = f", {len(self.audio):,} of them for its sound" if self.audio else ""
             raise ConfigError(f"{size:,.0f} bytes are too few for this video; ask for {enough:,.0f} or more{sound}")
         return SizeGoal(weights, reach=True)
+
+    def least_share(self, frames: int, embedded: int, cuts: int) -> float:
+        """The part of all bytes that a segment needs whatever it shows, where a size was asked for; else 0."""
+        if self.wanted_bytes is None:
+            return 0.0
+        beside, once, least = self._beside(frames, embedded, cuts)
+        return (beside + least) / max(self.wanted_bytes - once, 1.0)
 
     def _beside(self, frames: int, embedded: int, cuts: int) -> tuple[float, float, float]:
         """Bytes beside a segment's weights, those that a file has once, and the fewest weights worth a try."""
@@ -163,8 +175,7 @@ class Plan:
             once = sizing.HEADER_BYTES + len(self.audio)
             if not self.shares_network:
                 return beside, once, sizing.MINIMUM_BYTES
-            foreseen = max(sizing.MINIMUM_BYTES, sizing.SHARED_SIZE * (self.wanted_bytes or 0))
-            return beside, once + (self.shared_bytes or foreseen) + _SHARED_BYTES, sizing.OWN_MINIMUM_BYTES
+            return beside, once + self.shared_bytes + _SHARED_BYTES, sizing.OWN_MINIMUM_BYTES
         named = len(self.source.name.encode()) + (
             _ENCODER_BYTES + len(self.encoder.name) if self.encoder is not None else 0
         )

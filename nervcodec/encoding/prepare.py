@@ -107,6 +107,9 @@ def _with_shared(
     geometry, count = plan.geometry(frames), len(plan.lengths)
     fit = plan.segment_fit(frames)
     fit = replace(fit, rounding_share=fit.rounding_share and max(fit.rounding_share, _ROUNDED))
+    if goal is not None and shared.basis is not None and data.embedded_frames is not None:
+        codes = shared.basis.segment(tuple(data.embedded_frames.tolist()), data.embeddings).size_bytes
+        goal = goal.less(codes, sizing.OWN_MINIMUM_BYTES)
     budget = sizing.own_budget(wanted.network, geometry, goal, shared.network.config)
     scenes: tuple[int, ...] = ()
     scene_count = 0

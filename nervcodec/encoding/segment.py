@@ -21,6 +21,7 @@ from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import PlaneFormat, Segment
 from nervcodec.formats.tables import read_tables
 from nervcodec.network.config import NetworkConfig
+from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
 from nervcodec.video.planes import Planes
 
@@ -87,7 +88,7 @@ class SegmentTask:
         data: frames and embeddings.
         network: configuration of the network.
         fit: settings, with the segment's share of the time.
-        goal: what the stored weights should take, or None.
+        goal: what the stored weights should take, or None; embeddings in a basis of all are beside it.
         hardware: device and precision.
         precision: as it was asked for, in case the fit goes on on the CPU.
         base: what its base layer is made of; None without one.
@@ -116,7 +117,8 @@ class SegmentTask:
     @property
     def expected_bpp(self) -> float:
         """Bits per pixel that the weights will take, about."""
-        expected_bytes = parameter_count(self.network) * sizing.BITS_PER_PARAMETER / 8
+        count = parameter_count if self.shared is None else own_parameter_count
+        expected_bytes = count(self.network) * sizing.BITS_PER_PARAMETER / 8
         return metrics.rate_bpp(expected_bytes, *self.data.frames.shape[:3])
 
 

@@ -14,7 +14,7 @@ from nervcodec import sizing
 from nervcodec.encoding.basis import Basis, Embedded, basis_for
 from nervcodec.encoding.embedding import choose_frames, embed, fitted_frames
 from nervcodec.encoding.fit import fitted, where_it_fits
-from nervcodec.encoding.head import Tensors
+from nervcodec.encoding.head import SEMANTIC_SHARE, Tensors
 from nervcodec.encoding.joint import SharedNetwork, sample_data, sampled_numbers
 from nervcodec.encoding.material import segments
 from nervcodec.encoding.plan import Plan
@@ -35,29 +35,49 @@ _LASTS, _FEWER, _MOST_POSITIONS = 0.4, 0.75, 1_000_000
 
 
 @dataclass(frozen=True)
+class Fit:
+    """A network of a sample, fitted.
+
+    Attributes:
+        network: what is kept of it.
+        elapsed_s, steps: of its fit.
+        complete: False where that was stopped.
+        fell_back: the GPU's memory did not hold it, so it was fitted on the CPU.
+    """
+
+    network: SharedNetwork
+    elapsed_s: float
+    steps: int
+    complete: bool = True
+    fell_back: bool = False
+
+
+@dataclass(frozen=True)
 class Shared:
     """What is made of a whole video before its segments.
 
     Attributes:
         everything: embeddings of each segment; empty where there is no encoder.
         basis: of all embeddings, or None.
-        network: what the networks of all segments have in common, or None.
-        elapsed_s, steps: of the network's fit.
+        fit: of what the networks of all segments have in common, or None.
         shares: the part of all bytes that each segment should have; empty where nothing is known.
         scenes: of the video, where the network has grids for them; else None.
     """
 
     everything: list[Embedded]
     basis: Basis | None = None
-    network: SharedNetwork | None = None
-    elapsed_s: float = 0.0
-    steps: int = 0
+    fit: Fit | None = None
     shares: tuple[float, ...] = ()
     scenes: Scenes | None = None
 
     def share(self, index: int) -> float | None:
         """The part of all bytes that a segment should have; None where nothing is known but its frames."""
         return self.shares[index] if self.shares else None
+
+    @property
+    def network(self) -> SharedNetwork | None:
+        """What the networks of all segments have in common."""
+        return None if self.fit is None else self.fit.network
 
     @property
     def tensors(self) -> Tensors:
@@ -128,42 +148,66 @@ def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, told: tuple[O
     frame_bytes = plan.info.height * plan.info.width * 3
     most = int(_SAMPLED_BYTES // frame_bytes) + 1 if fits and checkpoint.shared is None else 0
     seen = survey(plan, most, told)
-    basis = basis_for(plan, seen.everything) if seen.everything else None
     if not fits:
-        return Shared(seen.everything, basis)
+        return Shared(seen.everything, basis_for(plan, seen.everything))
     scenes = seen.scenes if _pays(plan, seen.scenes) else None
-    if checkpoint.shared is None:
-        checkpoint.finish_shared(_fitted_to(plan, seen, basis, hooks, checkpoint.trainer))
-    facts = checkpoint.shared
-    assert facts is not None
-    network = SharedNetwork.from_facts(facts["network"])
-    shares = tuple(network.shares(plan.lengths))
-    return Shared(seen.everything, basis, network, facts["elapsed_s"], facts["steps"], shares, scenes)
+    if checkpoint.shared is not None:
+        facts = checkpoint.shared
+        basis = None if facts["basis"] is None else Basis.from_facts(facts["basis"])
+        network = SharedNetwork.from_facts(facts["network"])
+        fit = Fit(network, facts["elapsed_s"], facts["steps"])
+    else:
+        goal = _goal_of_all(plan, seen)
+        limit_bytes = None if goal is None else SEMANTIC_SHARE * goal.limit_bytes
+        basis = basis_for(plan, seen.everything, limit_bytes) if seen.everything else None
+        fit = _fitted_to(plan, seen, _beside(goal, seen, basis), hooks, checkpoint.trainer)
+        if fit.complete:
+            kept = None if basis is None else basis.to_facts()
+            facts = {"basis": kept, "network": fit.network.to_facts(), "elapsed_s": fit.elapsed_s, "steps": fit.steps}
+            checkpoint.finish_shared(facts)
+    shared = Shared(seen.everything, basis, fit, (), scenes)
+    return replace(shared, shares=_shares(replace(plan, shared_bytes=shared.size_bytes), seen, fit.network))
+
+
+def _shares(plan: Plan, seen: Survey, network: SharedNetwork) -> tuple[float, ...]:
+    """The part of all bytes of each segment, of which none is too small for what it holds whatever it shows."""
+    bounds, least = np.cumsum([0, *plan.lengths]), []
+    for index, frames in enumerate(plan.lengths):
+        embedded = len(seen.everything[index].numbers) if seen.everything else 0
+        cuts = sum(bounds[index] < piece.first < bounds[index + 1] for piece in seen.scenes.pieces)
+        least.append(plan.least_share(frames, embedded, int(cuts)))
+    return tuple(network.shares(plan.lengths, least))
+
+
+def _goal_of_all(plan: Plan, seen: Survey) -> SizeGoal | None:
+    """What all weights of a file should take."""
+    embedded, cuts = sum(len(each.numbers) for each in seen.everything), len(seen.scenes.pieces) - len(plan.lengths)
+    return plan.size_goal(plan.info.frame_count, embedded, cuts)
+
+
+def _beside(goal: SizeGoal | None, seen: Survey, basis: Basis | None) -> SizeGoal | None:
+    """What of it is for pixels."""
+    if goal is None or basis is None:
+        return goal
+    codes = sum(basis.segment(tuple(each.numbers.tolist()), each.reference).size_bytes for each in seen.everything)
+    return goal.less(codes + basis.size_bytes, sizing.MINIMUM_BYTES)
 
 
 def _pays(plan: Plan, scenes: Scenes) -> bool:
     """Whether grids of what lasts, one for each scene, are worth more than some of each segment's own."""
     count = len(scenes.scenes)
     positions = plan.info.height * plan.info.width / 16 * count
-    return scenes.lasting > _LASTS and count <= _FEWER * len(scenes.pieces) and positions <= _MOST_POSITIONS
+    few = count <= _FEWER * len(scenes.pieces) and positions <= _MOST_POSITIONS and not scenes.too_many
+    return few and scenes.lasting > _LASTS
 
 
-def _fitted_to(
-    plan: Plan, seen: Survey, basis: Basis | None, hooks: Hook, resumed: dict[str, Any] | None
-) -> dict[str, Any]:
-    """The network of a sample, as a checkpoint keeps it."""
+def _fitted_to(plan: Plan, seen: Survey, goal: SizeGoal | None, hooks: Hook, resumed: dict[str, Any] | None) -> Fit:
+    """The network of a sample, whose size is a share of the goal for all pixels."""
     share = len(seen.numbers) / plan.info.frame_count
     cuts, scenes = seen.scenes.of(seen.numbers)
     pays = _pays(plan, seen.scenes)
-    goal = plan.size_goal(plan.info.frame_count, sum(len(e.numbers) for e in seen.everything), len(cuts))
     if goal is not None:
-        codes = (
-            0
-            if basis is None
-            else sum(basis.segment(tuple(e.numbers.tolist()), e.reference).size_bytes for e in seen.everything)
-        )
-        left = goal.limit_bytes - codes - (0 if basis is None else basis.size_bytes)
-        goal = SizeGoal(left * math.sqrt(share), goal.reach)
+        goal = replace(goal, limit_bytes=goal.limit_bytes * math.sqrt(share))
     fit = plan.shared_fit
     passes = sizing.expected_passes(plan.geometry(len(seen.frames)), fit, len(seen.frames), plan.hardware.device)
     outlook = sizing.Outlook(
@@ -191,6 +235,7 @@ def _fitted_to(
         plan.wanted.precision,
     )
     hooks.stage("Fitting what segments share")
-    (field, result), _ = where_it_fits(lambda one: fitted(one, hooks, resumed), task, hooks)
-    network = SharedNetwork.of(field, result.rounding, seen.numbers)
-    return {"network": network.to_facts(), "elapsed_s": result.elapsed_s, "steps": result.steps}
+    hooks.worth_keeping()
+    (field, result), done = where_it_fits(lambda one: fitted(one, hooks, resumed), task, hooks)
+    network = SharedNetwork.of(field, result.rounding, seen.numbers, None if result.complete else goal)
+    return Fit(network, result.elapsed_s, result.steps, result.complete, done is not task)

@@ -46,7 +46,6 @@ def fit_segment(
         return code_segment(task, hooks, resumed)
     hooks.stage("Fitting")
     head = SegmentHead() if task.basis is None else task.basis.segment(task.embedded, task.data.embeddings)
-    task = task if task.goal is None else replace(task, goal=task.goal.less(head.size_bytes))
     (field, result), done = where_it_fits(lambda one: _fitted(one, hooks, resumed), task, hooks)
     if task.index and not result.steps:
         return None

@@ -62,6 +62,7 @@ class Checkpoint:
         self.trainer: dict[str, Any] | None = None
         self._warn, self._clock, self._last = warn, clock, clock() - EVERY_S + FIRST_S
         self._warned = self._begun = False
+        self._useless = False  # what segments share could not be written: without it they are worth nothing
 
     def load(self) -> None:
         """Take over what is stored.
@@ -114,13 +115,13 @@ class Checkpoint:
 
     def finish_shared(self, facts: dict[str, Any]) -> None:
         """Write what segments share, once it is finished."""
-        self._save(self._others[0], 0, facts)
+        self._useless = not self._save(self._others[0], 0, facts)
         self.shared, self.trainer = facts, None
 
     def finish_segment(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Write a finished segment; returns what is known of it, out of memory where it could be written."""
         number = len(self.finished)
-        if self._save(self._place(number), number, facts):
+        if not self._useless and self._save(self._place(number), number, facts):
             facts = self._read(self._place(number))["facts"]
         self.finished.append(facts)
         self.trainer = None

@@ -44,9 +44,9 @@ class SizeGoal:
     limit_bytes: float
     reach: bool = False
 
-    def less(self, size_bytes: float) -> SizeGoal:
-        """The same for what is stored beside so many bytes."""
-        return replace(self, limit_bytes=self.limit_bytes - size_bytes)
+    def less(self, size_bytes: float, least: float) -> SizeGoal:
+        """The same for what is stored beside so many bytes, of which there are some at the least."""
+        return replace(self, limit_bytes=max(self.limit_bytes - size_bytes, least))
 
 
 @dataclass(frozen=True)

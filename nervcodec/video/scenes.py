@@ -9,6 +9,7 @@ import numpy as np
 
 from nervcodec.video.shots import AROUND, cuts_of, seen_small
 
+_LINES, _MOST = 48, 400  # of a small picture, about; scenes that are told apart
 _ALIKE = 0.15  # mean squared difference of two pictures over the variance within one, up to which they are one scene
 
 
@@ -84,8 +85,9 @@ class Scenes:
         small = seen_small(frames)
         cuts, first = cuts_of(small), self.pieces[-1].stop if self.pieces else 0
         bounds, goes_on = [0, *cuts, len(small)], self._goes_on(small)
+        thin = max(1, min(small.shape[1:3]) // _LINES)
         for start, stop in zip(bounds, bounds[1:], strict=False):
-            part = small[start:stop].astype(np.float32)
+            part = small[start:stop, ::thin, ::thin].astype(np.float32)
             before = self.pieces[-1] if self.pieces else None
             if before is not None and goes_on and not start:
                 shot, scene = before.shot, before.scene
@@ -95,6 +97,11 @@ class Scenes:
             self.pieces.append(Piece(first + start, first + stop, shot, scene))
         self._tail = small[-AROUND:].copy()
         return cuts
+
+    @property
+    def too_many(self) -> bool:
+        """Whether there are more than are told apart."""
+        return len(self.scenes) == _MOST
 
     @property
     def lasting(self) -> float:
@@ -124,6 +131,8 @@ class Scenes:
 
     def _like(self, picture: np.ndarray) -> int:
         """The scene that a picture shows, a new one if need be."""
+        if len(self.scenes) == _MOST:
+            return _MOST - 1
         differences = [scene.differs(picture) for scene in self.scenes]
         if differences and min(differences) < _ALIKE:
             return int(np.argmin(differences))

@@ -2,6 +2,7 @@
 """One network for a whole video: what segments share, where they begin, and what each of them may take."""
 
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import nervcodec
 from nervcodec import metrics, sizing
 from nervcodec.encoding.joint import SharedNetwork, sampled_numbers
+from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.container import Container
@@ -114,6 +116,19 @@ def test_more_bytes_for_where_more_happens():
     assert busy > 2 * still
     assert still + busy + nothing == pytest.approx(1)
     assert nothing > 0, "a segment of which the sample has no frame has its share, too"
+    assert still >= 0.3 * (FRAMES // 2) / (FRAMES + 6) - 1e-9
+    for grid in shared.grids.values():
+        grid[:] = 0.0
+    assert shared.shares([8, 16]) == pytest.approx([1 / 3, 2 / 3]), "where nothing is spent, by length"
+
+
+def test_a_scene_that_the_sample_has_no_frame_of_is_the_mean_of_the_others():
+    outlook = replace(KNOWN, scenes=(0, 2), scene_count=4)
+    _, shared = shared_network(outlook)
+    (fine,) = shared.config.lasting
+    grid = shared.weights()[f"grids.{fine}.values"]
+    assert np.abs(grid[1] - grid[[0, 2]].mean(axis=0)).max() <= 0.006  # half a step
+    assert np.array_equal(grid[1], grid[3])
 
 
 def test_the_sample():
@@ -194,6 +209,23 @@ def test_how_far_it_is(many):
     assert known
     assert all(e.left_s >= 0 and 0 <= e.fraction <= 1 for e in known)
     assert known[-1].fraction > 0.9
+
+
+def test_a_quiet_segment_is_no_reason_to_refuse_a_size_after_the_fit(tmp_path, ffmpeg):
+    """Black at first: nothing is spent on it, and it is no error; a size that is too small is one before any work."""
+    source, out = tmp_path / "dark.mkv", tmp_path / "a.nerv"
+    black, moving = (f"{what}=size=96x64:rate=10:duration=2" for what in ("color=black", "testsrc2"))
+    both = ("-filter_complex", "[0][1]concat=n=2", "-c:v", "ffv1")
+    ffmpeg("-f", "lavfi", "-i", black.replace("=size", ":size"), "-f", "lavfi", "-i", moving, *both, source)
+    settings = {"segment": "1s", "epochs": 8, "encoder": "none"}
+    report = nervcodec.encode(source, out, size_bytes=32_000, **settings)
+    assert report.size_bytes <= 32_000
+    seen = Recorder()
+    with pytest.raises(ConfigError, match="ask for ([0-9,]+) or more") as refused:
+        nervcodec.encode(source, out, size_bytes=12_000, force=True, observer=seen, **settings)
+    assert not any(stage.startswith("Fitting") for stage in seen.stages)
+    enough = int(re.search(r"ask for ([0-9,]+)", str(refused.value))[1].replace(",", ""))
+    assert nervcodec.encode(source, out, size_bytes=enough, force=True, **settings).size_bytes <= enough
 
 
 class StopAtOnce(Observer):
