@@ -22,6 +22,7 @@ from nervcodec.encoding.prepare import prepare
 from nervcodec.encoding.segment import EncodedSegment, SegmentTask
 from nervcodec.encoding.shared import Shared, shared_by_all
 from nervcodec.encoding.task import fit_segment
+from nervcodec.encoding.times import planned_s
 from nervcodec.encoding.whole import Whole
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
@@ -81,7 +82,8 @@ def encode(
         if plan.shares_network and checkpoint.finished and checkpoint.shared is None:
             raise ConfigError(f"{checkpoint.path}: is damaged and cannot be resumed; run without --resume")
     start = time.perf_counter()
-    whole = Whole(observer, plan.lengths, (plan.frame_s, 0.0 if checkpoint.shared is not None else plan.shared_s))
+    frame_s, shared_s = planned_s(plan)
+    whole = Whole(observer, plan.lengths, (frame_s, 0.0 if checkpoint.shared is not None else shared_s))
     logs = _log(plan, "shared") if plan.shares_network else []
     before = Hooks([ProgressHook(observer, moved=whole.tell), *logs, CheckpointHook(checkpoint)])
     shared = shared_by_all(plan, checkpoint, before, (observer, whole))

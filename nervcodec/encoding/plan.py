@@ -10,12 +10,10 @@ from pathlib import Path
 from nervcodec import sizing
 from nervcodec.base.options import NONE
 from nervcodec.base.packets import require_packets
-from nervcodec.base.rate import USUAL_PRESET, seconds_of
 from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
-from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.rate_control import SizeGoal
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.formats.kinds import COPY
@@ -32,7 +30,6 @@ from nervcodec.video.source import VideoInfo, scan
 _BASE_HEADER_BYTES, _BASE_SEGMENT_BYTES, _ARRAY_BYTES, _LEAST_BASE_BYTES = 730, 265, 110, 200
 _BASE_SEMANTIC_BYTES, _BASE_NETWORK_BYTES = 270, 40  # the same for a segment with either
 _ENCODER_BYTES = 70  # of the header, where anything is embedded
-_BESIDE_CODING = 1.5  # times what coding a base layer takes: with reading, decoding and measuring
 _CUT_BYTES = 7  # of the header, for each
 _SHARED_BYTES = 185  # of the header, where segments share anything
 
@@ -77,44 +74,6 @@ class Plan:
     def shares_network(self) -> bool:
         """Whether its segments have a network in common."""
         return len(self.lengths) > 1 and self.planes is None and self.wanted.network.embed == "grid"
-
-    @property
-    def frame_s(self) -> float:
-        """Seconds for each frame, about, what segments share apart; NaN where passes are counted."""
-        fit = self.wanted.fit if self.planes is not None else self.segment_fit(self.info.frame_count)
-        if fit.time_s is not None:
-            return fit.time_s / self.info.frame_count
-        megapixels = self.info.height * self.info.width / 1e6
-        coded = math.nan if fit.epochs is not None else _BESIDE_CODING * seconds_of(USUAL_PRESET, megapixels)
-        goal = self.wanted_bytes is not None or fit.psnr_db is not None
-        return sizing.BASE_SEARCHES * coded if goal else coded
-
-    @property
-    def shared_s(self) -> float:
-        """Seconds of fitting what segments share; NaN where passes are counted."""
-        fit = self.shared_fit
-        return 0.0 if not self.shares_network else math.nan if fit.time_s is None else fit.time_s
-
-    @property
-    def shared_fit(self) -> FitConfig:
-        """The fit of the network that segments share: a part of what they are given, but no longer than is of use."""
-        whole = self.wanted.fit.with_end(len(self.lengths), together=True)
-        if whole.epochs is not None:
-            whole = replace(whole, epochs=max(1, round(sizing.SHARED_FIT * whole.epochs)))
-        return whole.part(self._shared_part(whole))
-
-    def segment_fit(self, frames: int) -> FitConfig:
-        """The fit of a segment of so many frames."""
-        whole = self.wanted.fit.with_end(len(self.lengths), self.shares_network)
-        own = 1 - self._shared_part(whole) if self.shares_network else 1.0
-        if self.shares_network and whole.epochs is not None:
-            whole = replace(whole, epochs=max(1, whole.epochs - round(sizing.SHARED_FIT * whole.epochs)))
-        return whole.part(own * frames / self.info.frame_count)
-
-    @staticmethod
-    def _shared_part(whole: FitConfig) -> float:
-        most = math.inf if whole.time_s is None else sizing.MOST_SHARED_S / whole.time_s
-        return min(sizing.SHARED_FIT, most)
 
     @property
     def wanted_bytes(self) -> float | None:

@@ -15,6 +15,7 @@ from nervcodec.encoding.embedding import Chosen, choose_frames, embed, fitted_fr
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import BaseTask, SegmentTask
 from nervcodec.encoding.shared import NOTHING_SHARED, Shared
+from nervcodec.encoding.times import segment_fit
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.config import FitConfig, SizeGoal
@@ -72,7 +73,7 @@ def prepare(
     if planes is not None:
         task = _on_base(plan, data, planes, goal, RefinerConfig(geometry, cuts=cuts), (first, index))
         return replace(task, basis=shared.basis), embed_s
-    fit = plan.segment_fit(len(pixels))
+    fit = segment_fit(plan, len(pixels))
     if shared.network is not None:
         return _with_shared(plan, data, cuts, goal, shared, (first, index)), embed_s
     config = sizing.network_config(
@@ -105,7 +106,7 @@ def _with_shared(
     assert shared.network is not None
     wanted, frames, (first, index) = plan.wanted, len(data.frames), place
     geometry, count = plan.geometry(frames), len(plan.lengths)
-    fit = plan.segment_fit(frames)
+    fit = segment_fit(plan, frames)
     fit = replace(fit, rounding_share=fit.rounding_share and max(fit.rounding_share, _ROUNDED))
     if goal is not None and shared.basis is not None and data.embedded_frames is not None:
         codes = shared.basis.segment(tuple(data.embedded_frames.tolist()), data.embeddings).size_bytes

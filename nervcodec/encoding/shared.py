@@ -19,6 +19,7 @@ from nervcodec.encoding.joint import SharedNetwork, sample_data, sampled_numbers
 from nervcodec.encoding.material import segments
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import SegmentTask
+from nervcodec.encoding.times import shared_fit
 from nervcodec.encoding.whole import Whole
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint
@@ -208,7 +209,7 @@ def _fitted_to(plan: Plan, seen: Survey, goal: SizeGoal | None, hooks: Hook, res
     pays = _pays(plan, seen.scenes)
     if goal is not None:
         goal = replace(goal, limit_bytes=goal.limit_bytes * math.sqrt(share))
-    fit = plan.shared_fit
+    fit = shared_fit(plan)
     passes = sizing.expected_passes(plan.geometry(len(seen.frames)), fit, len(seen.frames), plan.hardware.device)
     outlook = sizing.Outlook(
         cuts=cuts,

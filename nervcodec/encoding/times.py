@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""How the time of an encode is shared out: to what all segments share, then to each of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from nervcodec import sizing
+from nervcodec.base.rate import USUAL_PRESET, seconds_of
+from nervcodec.encoding.plan import Plan
+from nervcodec.fitting.config import FitConfig
+
+_BESIDE_CODING = 1.5  # times what coding a base layer takes: with reading, decoding and measuring
+
+
+def shared_fit(plan: Plan) -> FitConfig:
+    """The fit of the network that segments share: a part of what they are given, but no longer than is of use."""
+    whole = plan.wanted.fit.with_end(len(plan.lengths), together=True)
+    if whole.epochs is not None:
+        whole = replace(whole, epochs=max(1, round(sizing.SHARED_FIT * whole.epochs)))
+    return whole.part(_shared_part(whole))
+
+
+def segment_fit(plan: Plan, frames: int) -> FitConfig:
+    """The fit of a segment of so many frames."""
+    whole = plan.wanted.fit.with_end(len(plan.lengths), plan.shares_network)
+    own = 1 - _shared_part(whole) if plan.shares_network else 1.0
+    if plan.shares_network and whole.epochs is not None:
+        whole = replace(whole, epochs=max(1, whole.epochs - round(sizing.SHARED_FIT * whole.epochs)))
+    return whole.part(own * frames / plan.info.frame_count)
+
+
+def planned_s(plan: Plan) -> tuple[float, float]:
+    """Seconds for each frame, about, and for what segments share; NaN where passes are counted."""
+    shared = shared_fit(plan).time_s if plan.shares_network else 0.0
+    return _frame_s(plan), math.nan if shared is None else shared
+
+
+def _frame_s(plan: Plan) -> float:
+    fit = plan.wanted.fit if plan.planes is not None else segment_fit(plan, plan.info.frame_count)
+    if fit.time_s is not None:
+        return fit.time_s / plan.info.frame_count
+    megapixels = plan.info.height * plan.info.width / 1e6
+    coded = math.nan if fit.epochs is not None else _BESIDE_CODING * seconds_of(USUAL_PRESET, megapixels)
+    goal = plan.wanted_bytes is not None or fit.psnr_db is not None
+    return sizing.BASE_SEARCHES * coded if goal else coded
+
+
+def _shared_part(whole: FitConfig) -> float:
+    most = math.inf if whole.time_s is None else sizing.MOST_SHARED_S / whole.time_s
+    return min(sizing.SHARED_FIT, most)
