@@ -210,6 +210,11 @@ def values(tensors: dict[str, RoundedTensor | np.ndarray]) -> dict[str, np.ndarr
     return result
 
 
+def value_count(tensors: dict[str, RoundedTensor | np.ndarray]) -> int:
+    """How many numbers some tensors hold."""
+    return sum((t.integers if isinstance(t, RoundedTensor) else t).size for t in tensors.values())
+
+
 def entropy_bytes(tensors: dict[str, RoundedTensor | np.ndarray]) -> float:
     """What an ideal coder without contexts would take for the rounded tensors, if it knew each one's distribution.
 

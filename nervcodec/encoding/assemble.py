@@ -167,7 +167,9 @@ def assemble(
     fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(entropy), missing or None)
     size = _written(plan, target, done, fit, (copied, shared.tensors))
     if missing:
-        observer.note(f"{target.name} holds {_so_much(frames, info.frame_count)}: the encode was stopped")
+        observer.note(
+            f"{target.name} holds the first {frames:,} of {info.frame_count:,} frames: the encode was stopped"
+        )
     if complete and (missed := _missed(plan, psnr_db, size)):
         observer.note(missed)
     if plan.planes is None and complete and psnr_db < POOR_DB:
@@ -181,7 +183,7 @@ def assemble(
         rate_bpp=metrics.rate_bpp(size, frames, info.height, info.width),
         psnr_db=psnr_db,
         held_out_psnr_db=float(held_out.mean()) if len(held_out) else None,
-        parameters=sum(d.parameters for d in done) + sum(t.size for t in bitstream.values(shared.tensors).values()),
+        parameters=sum(d.parameters for d in done) + bitstream.value_count(shared.tensors),
         frames=frames,
         steps=steps,
         embed_s=embed_s,
@@ -189,10 +191,6 @@ def assemble(
         complete=complete,
         base=_base_report(done, roles == FITTED) if copied is None else _copy_report(copied),
     )
-
-
-def _so_much(frames: int, of: int) -> str:
-    return f"the first {frames:,} of {of:,} frames"
 
 
 def _missed(plan: Plan, psnr_db: float, size_bytes: int) -> str:

@@ -24,7 +24,6 @@ from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import BaseFacts, Segment
 from nervcodec.network.config import RefinerConfig, network_to_json
-from nervcodec.network.shapes import parameter_count
 from nervcodec.semantic.patches import sampled_frames
 from nervcodec.video.planes import Planes, read_planes
 from nervcodec.video.shots import cuts_of, seen_small
@@ -160,7 +159,7 @@ def _with_head(
         stream=stored(config, embedded, head.tensors),
         entropy_bytes=bitstream.entropy_bytes(head.tensors),
         psnr_db=np.full(network.geometry.frames, metrics.IDENTICAL_DB),
-        parameters=parameter_count(config),
+        parameters=bitstream.value_count(head.tensors),
         steps=0,
         elapsed_s=0.0,
     )

@@ -17,7 +17,6 @@ import torch
 
 from nervcodec.encoding.head import Tensors
 from nervcodec.fitting.rate_control import SizeGoal, coded_to
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.formats import bitstream
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.network.build import to_arrays
@@ -164,11 +163,6 @@ def sampled_numbers(fitted: np.ndarray, most: int) -> np.ndarray:
     """
     numbers = np.flatnonzero(fitted)
     return numbers if len(numbers) <= most else numbers[np.linspace(0, len(numbers) - 1, most).round().astype(int)]
-
-
-def sample_data(frames: np.ndarray) -> SegmentData:
-    """What a sample, ``(M, H, W, 3)`` uint8, is to its fit: pixels and nothing else."""
-    return SegmentData(frames)
 
 
 def _bits(rounded: np.ndarray) -> np.ndarray:

@@ -24,7 +24,6 @@ from nervcodec.fitting.hooks import Hook
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
 from nervcodec.network.config import RefinerConfig, network_to_json
-from nervcodec.network.shapes import parameter_count
 from nervcodec.video.planes import Planes
 
 DEPTH = 10  # bits of a coded sample: worth 5 % of the bytes of 8-bit footage (benchmarks/NOTES.md)
@@ -66,7 +65,7 @@ def code_segment(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None)
         stream=stored(config, task.embedded, tensors),
         entropy_bytes=bitstream.entropy_bytes(tensors),
         psnr_db=kept.psnr_db if kept else base.psnr_db,
-        parameters=parameter_count(config),
+        parameters=bitstream.value_count(tensors),
         steps=refined.steps if refined else 0,
         elapsed_s=time.perf_counter() - start,
         complete=refined.complete if refined else not (layer.tries and hooks.stop_requested()),

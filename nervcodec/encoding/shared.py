@@ -15,7 +15,7 @@ from nervcodec.encoding.basis import Basis, Embedded, basis_for
 from nervcodec.encoding.embedding import choose_frames, embed, fitted_frames
 from nervcodec.encoding.fit import fitted, where_it_fits
 from nervcodec.encoding.head import SEMANTIC_SHARE, Tensors
-from nervcodec.encoding.joint import SharedNetwork, sample_data, sampled_numbers
+from nervcodec.encoding.joint import SharedNetwork, sampled_numbers
 from nervcodec.encoding.material import segments
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import SegmentTask
@@ -25,6 +25,7 @@ from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint
 from nervcodec.fitting.config import SizeGoal
 from nervcodec.fitting.hooks import Hook
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.formats import bitstream
 from nervcodec.video.scenes import Scenes
 from nervcodec.video.shots import find_pace, persistence
@@ -228,7 +229,7 @@ def _fitted_to(plan: Plan, seen: Survey, goal: SizeGoal | None, hooks: Hook, res
         0,
         len(plan.lengths),
         0,
-        sample_data(seen.frames),
+        SegmentData(seen.frames),
         config,
         replace(fit, psnr_db=None),
         goal,

@@ -20,8 +20,6 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
 from nervcodec.network.config import network_to_json
 from nervcodec.network.field import Field
-from nervcodec.network.ownership import own_parameter_count
-from nervcodec.network.shapes import parameter_count
 
 
 def fit_segment(
@@ -57,7 +55,7 @@ def fit_segment(
         stream=stored(config, task.embedded, tensors),
         entropy_bytes=bitstream.entropy_bytes(tensors),
         psnr_db=measure(task.network, _weights(task, own), pixels, np.arange(len(pixels)), done.hardware),
-        parameters=own_parameter_count(config) if task.shared is not None else parameter_count(config),
+        parameters=bitstream.value_count(tensors),
         steps=result.steps,
         elapsed_s=result.elapsed_s,
         complete=result.complete,

@@ -75,7 +75,7 @@ class Checkpoint:
         stored: list[dict[str, Any]] = []
         while (place := self._place(len(stored))).exists():
             stored.append(self._read(place))
-        shared, state = (self._read(place) if place.exists() else None for place in self._others)
+        shared, state = (self._read(p) if p.exists() else None for p in (self.path / _SHARED, self.path / _STATE))
         if not stored and shared is None and state is None:
             raise ConfigError(f"{self.path}: nothing to resume; run without --resume")
         self.finished = [each["facts"] for each in stored]
@@ -102,11 +102,7 @@ class Checkpoint:
         if self._clock() - self._last < EVERY_S:
             return False
         self._last = self._clock()
-        return self._save(self._others[1], self._fits, trainer_state())
-
-    @property
-    def _others(self) -> tuple[Path, Path]:
-        return self.path / _SHARED, self.path / _STATE
+        return self._save(self.path / _STATE, self._fits, trainer_state())
 
     @property
     def _fits(self) -> int:
@@ -115,7 +111,7 @@ class Checkpoint:
 
     def finish_shared(self, facts: dict[str, Any]) -> None:
         """Write what segments share, once it is finished."""
-        self._useless = not self._save(self._others[0], 0, facts)
+        self._useless = not self._save(self.path / _SHARED, 0, facts)
         self.shared, self.trainer = facts, None
 
     def finish_segment(self, facts: dict[str, Any]) -> dict[str, Any]:
@@ -137,9 +133,8 @@ class Checkpoint:
                 torch.save({"identity": self.identity, "number": number, "facts": facts}, temporary)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             if not self._warned:
-                reason = (
-                    getattr(error, "strerror", None) or "the disk may be full"
-                )  # what torch says is of its own parts
+                # What torch says of a full disk is of its own parts.
+                reason = getattr(error, "strerror", None) or "the disk may be full"
                 reason = "a file of that name is in the way" if isinstance(error, FileExistsError) else reason
                 self._warn(f"{self.path}: checkpoints cannot be written ({reason}); the fit goes on without")
             self._warned = True
@@ -150,7 +145,7 @@ class Checkpoint:
     def forget_fit(self) -> None:
         """Delete the state of the last fit, which is over: the output may need the room."""
         if self._begun:
-            self._others[1].unlink(missing_ok=True)
+            (self.path / _STATE).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Delete all of it, once there is nothing left to resume; files that are not its own stay."""
