@@ -19,7 +19,7 @@ from nervcodec.video import ffmpeg, folder, timing
 from nervcodec.video.options import SourceOptions
 from nervcodec.video.probe import Input, Probed, probe, require_file, stated_duration, stream_duration
 
-_AHEAD = 50  # frames that ffmpeg's decoder may be ahead of what was read of it, where the machine is busy
+_APART = 250  # frames between a complaint of ffmpeg and the damage it speaks of, where the machine is busy
 _CONCEALED = 20  # frames before the first that was lost which damage may have changed
 
 
@@ -236,18 +236,19 @@ def _complaints(log: list[ffmpeg.LogLine]) -> list[str]:
 def _damage(log: list[ffmpeg.LogLine], times: np.ndarray, rate: float) -> list[str]:
     """Where ffmpeg complained, by the frames that it gave about then, and how many it lost: a line or none.
 
-    Its decoder runs ahead of what is read of it, by more where the machine is busy, so that a complaint alone says
-    no more than that damage is not far behind. Where frames were lost their times say better where that was.
+    Its decoder runs ahead of what is read of it, and what it says is read beside its frames, so that on a busy
+    machine a complaint may come long before or after the frames it speaks of. Where frames were lost their times say
+    better where that was.
     """
     near = [min(line.position, len(times) - 1) for line in log]
     if not near:
         return []
     first, last = near[0], near[-1]
-    begin = max(first - 1, 0)
-    missing = np.maximum((np.diff(times[begin : last + _AHEAD]) * rate).round() - 1, 0)
+    begin = max(first - _APART, 0)
+    missing = np.maximum((np.diff(times[begin : last + _APART]) * rate).round() - 1, 0)
     lost, gaps = int(missing.sum()), begin + np.flatnonzero(missing)
     if lost:
-        first, last = max(min(first, gaps[0]), gaps[0] - _CONCEALED), gaps[-1]
+        first, last = max(gaps[0] - _CONCEALED, 0), gaps[-1]
     where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
     return [f"damaged {where}: concealed as well as ffmpeg can, {lost} frames missing there"]
 
