@@ -6,6 +6,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Figures(NamedTuple):
+    """Figures of one step where the network runs, each a scalar; see :class:`StepFacts`."""
+
+    loss: Tensor
+    pixel: Tensor
+    mse: Tensor | None = None
+    semantic: Tensor | None = None
+    bits: Tensor | None = None
+
+    def detached(self) -> Figures:
+        """Without what gradients need."""
+        return Figures(self.loss.detach(), self.pixel.detach(), *(f if f is None else f.detach() for f in self[2:]))
 
 
 @dataclass(frozen=True)
@@ -24,6 +42,19 @@ class StepFacts:
     pixel: float
     semantic: float | None = None
     bits: float | None = None
+
+    @classmethod
+    def of(cls, figures: Figures) -> StepFacts:
+        """Read where the network runs; of figures with a squared error."""
+        assert figures.mse is not None
+        loss = figures.loss.item()
+        return cls(
+            mse=figures.mse.item() if math.isfinite(loss) else math.nan,
+            loss=loss,
+            pixel=figures.pixel.item(),
+            semantic=None if figures.semantic is None else figures.semantic.item(),
+            bits=None if figures.bits is None else figures.bits.item(),
+        )
 
     @classmethod
     def mean(cls, parts: Sequence[StepFacts]) -> StepFacts:

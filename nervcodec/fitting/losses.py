@@ -99,32 +99,33 @@ PIXEL: dict[str, PixelLoss] = {
     for name in PIXEL_LOSSES
 }
 
+# Those that can be recorded as a graph; the others bring constants to the GPU each time.
+RECORDABLE = ("l1", "l2", "log-l2")
 
-def cosine_loss(embeddings: Tensor, reference: Tensor, labelled: Tensor) -> Tensor:
+
+def cosine_loss(embeddings: Tensor, reference: Tensor) -> Tensor:
     """The original method's semantic loss: the mean of one minus the raw cosine.
 
     Args:
-        embeddings, reference: ``(B, patches, D)``.
-        labelled: ``(B,)`` bool, which rows have a reference; at least one.
+        embeddings, reference: ``(L, patches, D)``, at least one.
     """
-    return 1 - F.cosine_similarity(embeddings.float()[labelled], reference[labelled], dim=-1).mean()
+    return 1 - F.cosine_similarity(embeddings.float(), reference, dim=-1).mean()
 
 
-def semantic_loss(centred: Tensor, reference: Tensor, labelled: Tensor, variance: Tensor) -> Tensor:
+def semantic_loss(centred: Tensor, reference: Tensor, variance: Tensor) -> Tensor:
     """How far predicted embeddings are from the reference, both less the video's mean.
 
     The mean of one minus the cosine (direction) and the squared error relative to the video's variance (length):
     a ranking by dot product with a text depends on both.
 
     Args:
-        centred, reference: ``(B, patches, D)``.
-        labelled: ``(B,)`` bool, which rows have a reference; at least one.
+        centred, reference: ``(L, patches, D)``, at least one.
         variance: scalar, mean squared length of the centred reference.
 
     Returns:
         A scalar.
     """
-    centred, reference = centred.float()[labelled], reference[labelled]
+    centred = centred.float()
     direction = 1 - F.cosine_similarity(centred, reference, dim=-1).mean()
     length = (centred - reference).square().sum(dim=-1).mean() / variance
     return 0.5 * (direction + length)

@@ -40,7 +40,8 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         parameters: matrices.
-        lr: step size; each update has singular values near lr x sqrt(max(1, rows / columns)).
+        lr: step size; each update has singular values near lr x sqrt(max(1, rows / columns)). Groups may have a scalar
+            tensor in its place.
         momentum: of the running mean of gradients.
 
     Raises:
@@ -71,5 +72,8 @@ class Muon(torch.optim.Optimizer):
                 updates = orthogonalize(torch.stack([update for _, update in members]))
                 for (parameter, _), update in zip(members, updates, strict=True):
                     rows, columns = parameter.shape
-                    update = update.mT if rows > columns else update
-                    parameter.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+                    update, factor = update.mT if rows > columns else update, max(1.0, rows / columns) ** 0.5
+                    if isinstance(group["lr"], Tensor):
+                        parameter.addcmul_(update, group["lr"], value=-factor)
+                    else:
+                        parameter.add_(update, alpha=-group["lr"] * factor)

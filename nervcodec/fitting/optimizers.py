@@ -26,16 +26,20 @@ class Optimizers:
         field: whose parameters they move.
         kind: ``muon``, ``adam``, or None for Muon where the network has matrices.
         lr: learning rate; None for the usual one.
+        recorded: keep rates on the GPU, so that steps can be recorded as graphs.
+
+    Attributes:
+        version: goes up where what they keep between steps is no longer the same memory.
 
     Raises:
         ConfigError: Muon for a network without matrices.
     """
 
-    def __init__(self, field: Field, kind: str | None, lr: float | None):
+    def __init__(self, field: Field, kind: str | None, lr: float | None, recorded: bool = False):
         roles = parameter_roles(field)
         has_matrices = any(isinstance(module, Pointwise) for module in field.modules())
         kind = kind or (MUON if has_matrices else ADAM)
-        self.kind, self._is_chosen = kind, lr is not None
+        self.kind, self._is_chosen, self._recorded, self.version = kind, lr is not None, recorded, 0
         self._lr = lr or (ADAM_LR if kind == ADAM else MUON_LR)
         if kind == ADAM:
             everything = [p for role in roles.values() for p in role]
@@ -53,11 +57,23 @@ class Optimizers:
         for optimizer in self.all:
             for group in optimizer.param_groups:
                 group["base_lr"] = group["lr"]
+        self._place_rates()
+
+    def _place_rates(self) -> None:
+        """Let rates be what steps want: numbers, or scalars on the GPU."""
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                rate = float(group["lr"])
+                group["lr"] = torch.tensor(rate, device="cuda") if self._recorded else rate
+                if "capturable" in group:
+                    group["capturable"] = self._recorded
+        self.version += 1
 
     def learn_steps(self, parameters: list[nn.Parameter]) -> None:
         """Also move what rounding learns."""
         lr = self._lr if self.kind == ADAM else _STEP_LR * self._lr
         self._adam.add_param_group({"params": parameters, "lr": lr, "base_lr": lr})
+        self._place_rates()
 
     def length_factor(self, steps: int, done: float) -> float:
         """On Muon's learning rate where none was chosen: less for a fit of many steps, by its pace so far."""
@@ -69,7 +85,11 @@ class Optimizers:
         """Bring all rates to a multiple of what they were at first."""
         for optimizer in self.all:
             for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * factor
+                rate = group["base_lr"] * factor
+                if self._recorded:
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
 
     def clear_gradients(self) -> None:
         """Forget the gradients."""
@@ -85,11 +105,12 @@ class Optimizers:
         """Forget momentum and variance."""
         for optimizer in self.all:
             optimizer.state.clear()
+        self.version += 1
 
     def rates(self) -> dict[str, float]:
         """Learning rates by ``OPTIMIZER_NUMBER_GROUP``."""
         return {
-            f"{type(optimizer).__name__.lower()}_{number}_{group}": settings["lr"]
+            f"{type(optimizer).__name__.lower()}_{number}_{group}": float(settings["lr"])
             for number, optimizer in enumerate(self.all)
             for group, settings in enumerate(optimizer.param_groups)
         }
@@ -102,6 +123,7 @@ class Optimizers:
         """Go on from what :meth:`state` gave."""
         for optimizer, own in zip(self.all, state, strict=True):
             optimizer.load_state_dict(own)
+        self._place_rates()
 
 
 def parameter_roles(field: Field) -> dict[str, list[nn.Parameter]]:

@@ -86,8 +86,8 @@ class Rounding(nn.Module, ABC):
         return _StraightThrough.apply(values, self.spread(step, slice(None)))
 
     def _rate(self, values: Tensor, step: Tensor) -> Tensor:
-        """Mean bits a value; where there are many, a part is asked, another one each time."""
-        stride = max(1, min(values.numel() // _ASKED, values.shape[-1]))
+        """Mean bits a value; on a CPU a part is asked where there are many, another one each time."""
+        stride = 1 if values.is_cuda else max(1, min(values.numel() // _ASKED, values.shape[-1]))
         part = slice(self.calls % stride, None, stride)
         self.calls += 1
         values = values[..., part]
@@ -179,9 +179,12 @@ class RoundedField:
                 rounding.widen(factor)
 
     def bits_per_parameter(self) -> Tensor:
-        """Rate of the weights that the last call used, over all parameters: a scalar with gradients."""
+        """Rate of the weights that the last call used, over all parameters: a scalar, with gradients the first time."""
         total = sum(r.count for r in self._roundings)
-        return torch.stack([r.bits * (r.count / total) for r in self._roundings]).sum()
+        bits = torch.stack([r.bits * (r.count / total) for r in self._roundings]).sum()
+        for rounding in self._roundings:
+            rounding.bits = rounding.bits.detach()  # what gradients need of a step goes with the step
+        return bits
 
     def steps(self) -> dict[str, np.ndarray]:
         """Steps by tensor name, ``(C,)`` for a grid or ``(1,)``, float32."""

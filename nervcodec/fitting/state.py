@@ -15,6 +15,7 @@ from nervcodec.errors import ConfigError
 from nervcodec.fitting.average import RunningMean
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.data import Batches, Reference
+from nervcodec.fitting.losses import RECORDABLE
 from nervcodec.fitting.optimizers import Optimizers
 from nervcodec.fitting.rate_control import RateControl, SizeGoal
 from nervcodec.fitting.rounding import COARSE, FINE, RoundedField
@@ -66,7 +67,7 @@ class FitState:
         limit_bits = None if goal is None else 8 * goal.limit_bytes / self.parameters
         self.rate = RateControl(config.rate_weight, limit_bits, goal is not None and goal.reach)
         self.reference = self._begin_semantics(data)
-        self.optimizers = Optimizers(field, config.optimizer, config.lr)
+        self.optimizers = Optimizers(field, config.optimizer, config.lr, self.is_recorded)
         self.average = RunningMean(field)
         self.safeguard, self.lr_scale = Safeguard(), 1.0
         self.rounded: RoundedField | None = None
@@ -83,6 +84,12 @@ class FitState:
             if not is_raw:
                 head.start_from(reference.centred, reference.frames)
         return reference
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether steps are recorded as graphs: on a GPU, where nothing in them waits for it."""
+        on_gpu = self.hardware.device == "cuda"
+        return on_gpu and self.units.recordable and self.config.loss in RECORDABLE
 
     def done(self, elapsed_s: float) -> float:
         """Fraction of the budget that is used: of the time or of the epochs, whichever is further."""

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from nervcodec.fitting import losses
-from nervcodec.fitting.facts import StepFacts
+from nervcodec.fitting.facts import Figures, StepFacts
+from nervcodec.fitting.graphs import StepGraphs
 from nervcodec.fitting.rate_control import coded
 from nervcodec.fitting.schedule import parse_schedule
 from nervcodec.fitting.state import FitState
@@ -31,6 +31,11 @@ class Stepper:
         self._state, self._note = state, note
         self._schedule = parse_schedule(state.config.lr_type)
         self._pixel_loss = losses.PIXEL[state.config.loss]
+        self._graphs = StepGraphs(self._whole, self._generators) if state.is_recorded else None
+        self._price = torch.zeros((), device=state.hardware.device)  # of a bit, for steps that are recorded
+
+    def _generators(self) -> list[torch.Generator]:
+        return [] if self._state.rounded is None else [self._state.rounded.generator]
 
     def take(self, units: Tensor, done: float, measure: bool) -> StepFacts | None:
         """One optimiser step; says what it came to where ``measure`` asks for it.
@@ -48,75 +53,101 @@ class Stepper:
         by_length = state.optimizers.length_factor(state.steps, done)
         state.optimizers.set_rate(max(self._schedule(done), _LEAST_FACTOR) * state.lr_scale * by_length)
         while True:
-            state.optimizers.clear_gradients()
+            recorded = self._graphs is not None and len(units) <= state.part_size
             try:
-                parts = units.split(state.part_size)
-                facts = [self._add_gradients(part, len(part) / len(units), done, measure) for part in parts]
+                figures = [self._recorded(units, done)] if recorded else self._gradients(units, done, measure)
                 break
             except torch.cuda.OutOfMemoryError:
                 if state.part_size == 1:
                     raise
                 self._use_smaller_parts()
-        self._follow_rate(done)
-        state.optimizers.step()
+        self._follow_rate(figures[-1].bits, done)
+        if not recorded:
+            state.optimizers.step()
         state.steps += 1
-        return StepFacts.mean([f for f in facts if f is not None]) if measure else None
+        return StepFacts.mean([StepFacts.of(part) for part in figures]) if measure else None
 
-    def _follow_rate(self, done: float) -> None:
+    def _follow_rate(self, bits: Tensor | None, done: float) -> None:
         """Let the price of bits follow the rate."""
         state, rounded = self._state, self._state.rounded
-        if rounded is None:
+        if rounded is None or bits is None:
             return
         if state.steps % _READ_EVERY == 0:
-            state.rate.read(rounded.bits_per_parameter().item(), 1 - (1 - done) / state.config.rounding_share)
+            state.rate.read(bits.item(), 1 - (1 - done) / state.config.rounding_share)
         if state.rate.wants_measure:
             rounded.widen(state.rate.calibrate(8 * coded(state.field, rounded.steps()).size / state.parameters))
 
     def _use_smaller_parts(self) -> None:
         state = self._state
         state.part_size = -(-state.part_size // 2)
+        if self._graphs is not None:
+            self._graphs.forget()
         if state.hardware.device == "cuda":
             torch.cuda.empty_cache()
         size = state.batches.size
         self._note(f"out of GPU memory; batches of {size} go in parts of {state.part_size} from here")
 
-    def _add_gradients(self, units: Tensor, share: float, done: float, measure: bool) -> StepFacts | None:
+    def _batch(self, units: Tensor, done: float) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch's units, which of them, by place, have a reference to fit, and the rows of those in the reference."""
+        state = self._state
+        if state.reference is None or not state.semantics_active(done):
+            return units, units[:0], units[:0]
+        rows = state.reference.rows(state.units.frames(units))
+        labelled = torch.nonzero(rows >= 0)[:, 0]
+        return units, labelled, rows[labelled]
+
+    def _gradients(self, units: Tensor, done: float, measure: bool) -> list[Figures]:
+        """Gradients of a batch, added up over its parts."""
+        state = self._state
+        state.optimizers.clear_gradients()
+        return [
+            self._add_gradients(*self._batch(part, done), len(part) / len(units), state.rate.weight, measure)
+            for part in units.split(state.part_size)
+        ]
+
+    def _recorded(self, units: Tensor, done: float) -> Figures:
+        """A whole step, as a graph where there is one of its kind."""
+        assert self._graphs is not None
+        self._price.fill_(self._state.rate.weight)
+        return self._graphs.take(self._batch(units, done), self._state.optimizers.version)
+
+    def _whole(self, units: Tensor, labelled: Tensor, rows: Tensor) -> Figures:
+        """A whole step, from numbers where the network runs, of which nothing is read."""
+        optimizers = self._state.optimizers
+        optimizers.clear_gradients()
+        figures = self._add_gradients(units, labelled, rows, 1.0, self._price, True)
+        optimizers.step()
+        return figures
+
+    def _add_gradients(
+        self, units: Tensor, labelled: Tensor, rows: Tensor, share: float, price: float | Tensor, measure: bool
+    ) -> Figures:
         """Forward and backward pass of a batch, or of a part that is a ``share`` of one."""
         state = self._state
-        rows = None
-        if state.reference is not None and state.semantics_active(done):
-            rows = state.reference.rows(state.units.frames(units))
-            rows = rows if bool((rows >= 0).any()) else None
         inputs, units = state.units.inputs(units), units.to(state.hardware.device)
         with state.hardware.autocast():
-            prediction, centred = (state.rounded or state.field)(inputs, rows is not None)
+            prediction, centred = (state.rounded or state.field)(inputs, len(labelled) > 0)
         prediction = state.units.compared(prediction)
         target = state.units.targets(units, prediction.dtype)
         loss = pixel = self._pixel_loss(prediction, target, state.units.images)
-        semantic = bits = None
-        if rows is not None and centred is not None:
-            semantic = self._semantic_loss(centred, rows.to(state.hardware.device), units)
+        semantic = bits = mse = None
+        if centred is not None:
+            labelled, rows = labelled.to(units.device), rows.to(units.device)
+            semantic = self._semantic_loss(centred.index_select(0, labelled), rows, units.index_select(0, labelled))
             loss = loss + state.config.semantic_weight * semantic
         if state.rounded is not None:
             bits = state.rounded.bits_per_parameter()
-            loss = loss + state.rate.weight * bits
+            loss = loss + price * bits
         (loss if share == 1 else loss * share).backward()
-        if not measure:
-            return None
-        mse = (prediction.detach().float() - target.float()).square().mean().item()
-        return StepFacts(
-            mse=mse if math.isfinite(loss.item()) else math.nan,
-            loss=loss.item(),
-            pixel=pixel.item(),
-            semantic=None if semantic is None else semantic.item(),
-            bits=None if bits is None else bits.item(),
-        )
+        if measure:
+            mse = (prediction.detach().float() - target.float()).square().mean()
+        return Figures(loss, pixel, mse, semantic, bits).detached()
 
     def _semantic_loss(self, centred: Tensor, rows: Tensor, units: Tensor) -> Tensor:
-        """Of the frames of a batch that have a reference; ``rows`` is -1 for those without."""
-        state, labelled = self._state, rows >= 0
+        """Of predictions whose reference is known: rows of it, and the units that they are of."""
+        state = self._state
         assert state.reference is not None
-        reference = state.units.embeddings(state.reference.centred, rows.clamp(min=0), units)
+        reference = state.units.embeddings(state.reference.centred, rows, units)
         if state.config.semantic_loss == "cosine":
-            return losses.cosine_loss(centred, reference, labelled)
-        return losses.semantic_loss(centred, reference, labelled, state.reference.variance)
+            return losses.cosine_loss(centred, reference)
+        return losses.semantic_loss(centred, reference, state.reference.variance)

@@ -18,8 +18,8 @@ from nervcodec.network.planes import BaseFrames, Cells, PlaneLayout
 from nervcodec.network.refiner import Refiner
 
 # A batch of about so many pixels: smaller frames come several at a time, since a step has a cost of its own.
-_BATCH_PIXELS = 800_000
-_LARGEST_BATCH = 8
+_BATCH_PIXELS = {"cpu": 800_000, "cuda": 3_200_000}
+_LARGEST_BATCH = {"cpu": 8, "cuda": 16}
 _WINDOW, _WINDOWS = 8, 16  # cells on each side of a window of planes, and windows in a batch
 
 
@@ -29,10 +29,13 @@ class Units(ABC):
     Attributes:
         count: how many there are.
         usual_batch: of so many, where the fit is not told.
+        recordable: whether inputs and targets of numbers that are on the network's device are made there, so that a
+            step can be recorded as a graph.
     """
 
     count: int
     usual_batch: int
+    recordable: bool = False
 
     @abstractmethod
     def frames(self, units: Tensor) -> Tensor:
@@ -72,9 +75,11 @@ class WholeFrames(Units):
         frames: ``(N, H, W, 3)`` uint8.
     """
 
+    recordable = True
+
     def __init__(self, field: GridField, frames: Tensor):
         self._field, self.count = field, len(frames)
-        self.usual_batch = batch_of(field.geometry)
+        self.usual_batch = batch_of(field.geometry, frames.device.type)
         height, width = (cells * CELL for cells in field.geometry.cells)
         if (height, width) != tuple(frames.shape[1:3]):
             down = torch.arange(height, device=frames.device).clamp(max=frames.shape[1] - 1)
@@ -192,9 +197,10 @@ def _evenly(cells: int) -> tuple[list[int], int]:
     return [(cells - size) * i // max(count - 1, 1) for i in range(count)], size
 
 
-def batch_of(geometry: Geometry) -> int:
-    """Frames in a batch that suits their size."""
-    return max(1, min(_LARGEST_BATCH, round(_BATCH_PIXELS / (geometry.height * geometry.width))))
+def batch_of(geometry: Geometry, device: str) -> int:
+    """Frames in a batch that suits their size, and where the network runs."""
+    by_size = round(_BATCH_PIXELS[device] / (geometry.height * geometry.width))
+    return max(1, min(_LARGEST_BATCH[device], by_size))
 
 
 def centred(pixels: Tensor, units: Tensor, dtype: torch.dtype) -> Tensor:

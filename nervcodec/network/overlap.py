@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nervcodec.network.constants import Constants
+
 BLOCK = 4  # pixels across and down
 REACH = BLOCK // 2  # pixels on either side of a border that it changes
 ANGLE = math.radians(22.5)  # at which errors differ across borders as they do inside blocks (benchmarks/NOTES.md)
@@ -65,7 +67,7 @@ def _turned(images: Tensor, angle: float) -> Tensor:
 def _across(images: Tensor, angle: float) -> Tensor:
     # All rows as one: a product of matrices in one pass. It joins the ends of rows, too, which are put back.
     turned = torch.empty_like(images)
-    matrix = images.new_tensor(_matrix(angle))
+    matrix = _matrix(angle).on(images.device)[0].to(images.dtype)
     margin, size = REACH * _CHANNELS, len(matrix)
     groups = (one.view(-1)[margin:-margin].view(-1, size) for one in (images, turned))
     torch.mm(next(groups), matrix, out=next(groups))
@@ -75,8 +77,12 @@ def _across(images: Tensor, angle: float) -> Tensor:
 
 
 @cache
-def _matrix(angle: float) -> list[list[float]]:
+def _matrix(angle: float) -> Constants:
     """12 x 12: what a row of four pixels about a border, with their channels, is multiplied with to turn them."""
+    return Constants(lambda: (torch.tensor(_rows(angle), dtype=torch.float64),))
+
+
+def _rows(angle: float) -> list[list[float]]:
     cosine, sine = math.cos(angle) / 2, math.sin(angle) / 2
     half = 0.5
     pixels = (
