@@ -20,7 +20,8 @@ ENCODER, DECODERS = "libsvtav1", ("libdav1d", "libaom-av1")
 _SMALLEST = 64  # a side that every SVT-AV1 takes; newer ones take less
 _ONE_KEY = 100_000_000  # frames from a key frame to the next: more than there are
 _STALLS_S = 30.0  # a decoder that gives nothing for so long is stopped
-_MISSING = ("Unknown encoder", "Unknown decoder")
+# What ffmpeg says that was built without a coder: some versions stumble over the coder's own options before.
+_MISSING = ("Unknown encoder", "Unknown decoder", "Unrecognized option 'svtav1-params'")
 
 
 def coded_size(width: int, height: int) -> tuple[int, int]:
