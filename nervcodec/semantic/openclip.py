@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,9 @@ class OpenClipEncoder:
 
         if not len(images):
             return np.empty((0, self.dimension), np.float32)
-        batch = torch.stack([self.preprocess(Image.fromarray(image)) for image in images]).to(self.device)
+        with ThreadPoolExecutor(os.cpu_count() if self.device == "cuda" else 1) as pool:  # a CPU is busy as it is
+            prepared = list(pool.map(lambda image: self.preprocess(Image.fromarray(image)), images))
+        batch = torch.stack(prepared).to(self.device)
         return F.normalize(self.network.encode_image(batch).float(), dim=-1).cpu().numpy()
 
     @torch.inference_mode()
