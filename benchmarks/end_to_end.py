@@ -19,6 +19,7 @@ from machine import print_rows, save
 
 import nervcodec
 from nervcodec.evaluation import classical
+from nervcodec.evaluation.original import Original
 from nervcodec.video.source import SourceOptions, scan
 
 CASES = [
@@ -64,7 +65,7 @@ def x264(source: Path, options: dict, crf: int) -> dict:
     """One row for x264 veryslow, the packets of its video stream counted."""
     chosen = SourceOptions(crop=options.get("crop"))
     info = scan(source, chosen)
-    point = classical.run(classical.CODECS["x264"], crf, info, chosen)
+    point = classical.run(classical.CODECS["x264"], crf, Original(info, chosen))
     return {
         "clip": source.name,
         "codec": f"{point.codec} {point.setting}",
