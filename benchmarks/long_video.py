@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -30,7 +32,7 @@ from nervcodec.video.source import SourceOptions, scan
 
 WIDTH, HEIGHT, RATE = 640, 272, 25
 _ENCODE = """
-import json, re, resource, sys, time, nervcodec
+import json, re, sys, time, nervcodec
 from nervcodec.events import Observer
 begun, told = time.perf_counter(), []
 class Clock(Observer):
@@ -40,9 +42,7 @@ report = nervcodec.encode(sys.argv[1], sys.argv[2], base="av1", encoder=sys.argv
 total = time.perf_counter() - begun
 errors = [abs(at + left - total) / total for at, left in told if at > total / 10 and left == left]
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
-ffmpeg = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-print(json.dumps({"peak_mb": peak // 1000, "ffmpeg_mb": ffmpeg // 1000, "embed_s": report.embed_s,
-  "left_error": max(errors, default=None)}))
+print(json.dumps({"peak_mb": peak // 1000, "embed_s": report.embed_s, "left_error": max(errors, default=None)}))
 """
 
 
@@ -96,13 +96,42 @@ def seconds_of(*command: object) -> float:
     return min(taken)
 
 
+class Watch(threading.Thread):
+    """Follows the memory of the ffmpeg processes that a process starts, while it runs.
+
+    Attributes:
+        peak_kb: the most that they had at once.
+    """
+
+    def __init__(self, process: subprocess.Popen):
+        super().__init__(daemon=True)
+        self._process, self.peak_kb = process, 0
+
+    def run(self) -> None:
+        while self._process.poll() is None:
+            sizes = [self._size(folder) for folder in Path("/proc").glob("[0-9]*")]
+            self.peak_kb = max(self.peak_kb, sum(sizes))
+            time.sleep(0.5)
+
+    def _size(self, folder: Path) -> int:
+        try:
+            facts = dict(re.findall(r"^(\w+):\s+(\S+)", (folder / "status").read_text(), re.MULTILINE))
+        except OSError:  # it has ended
+            return 0
+        is_ours = facts.get("Name", "").startswith("ffmpeg") and facts.get("PPid") == str(self._process.pid)
+        return int(facts.get("VmRSS", 0)) if is_ours else 0
+
+
 def row(source: Path, encoder: str, folder: Path) -> dict:
     """One encode and what is said of its file."""
     out = folder / "a.nerv"
     info = scan(source)
     start = time.perf_counter()
     command = [sys.executable, "-c", _ENCODE, str(source), str(out), encoder]
-    said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        watch = Watch(process)
+        watch.start()
+        said = json.loads(process.communicate()[0])
     wall_s = time.perf_counter() - start
     with Container.at(out) as opened:
         base = sum(opened.nbytes(name) for name in opened.header.base_arrays())
@@ -119,7 +148,7 @@ def row(source: Path, encoder: str, folder: Path) -> dict:
         "embed_s": round(said["embed_s"], 1),
         "left_error": None if said["left_error"] is None else round(said["left_error"], 3),
         "peak_mb": said["peak_mb"],
-        "ffmpeg_mb": said["ffmpeg_mb"],
+        "ffmpeg_mb": watch.peak_kb // 1000,
         "bytes": out.stat().st_size,
         "base_bytes": base,
         "semantic_bytes": weights,
