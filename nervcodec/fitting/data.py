@@ -62,16 +62,19 @@ class Batches:
 
     Attributes:
         size: units in a batch.
-        per_epoch: batches in an epoch.
     """
 
     def __init__(self, units: Units, fitted: np.ndarray, size: int | None, seed: int):
         numbers = torch.arange(units.count)
         self._units = numbers[torch.from_numpy(fitted)[units.frames(numbers)]]
         self.size = min(size or units.usual_batch, len(self._units))
-        self.per_epoch = -(-len(self._units) // self.size)
         self._generator = torch.Generator().manual_seed(seed)
         self._order, self._position = torch.empty(0, dtype=torch.long), 0
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self._units) // self.size)
 
     def next(self) -> Tensor:
         """The next batch, ``(B,)`` int64."""
@@ -84,9 +87,11 @@ class Batches:
 
     def state(self) -> dict[str, Any]:
         """All that later batches depend on."""
-        return {"order": self._order, "position": self._position, "generator": self._generator.get_state()}
+        kept = {"order": self._order, "position": self._position, "generator": self._generator.get_state()}
+        return {**kept, "size": self.size}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state` gave."""
         self._order, self._position = state["order"], state["position"]
+        self.size = state["size"]  # that of the device where the fit began: an end in epochs counts its batches
         self._generator.set_state(state["generator"])

@@ -83,6 +83,12 @@ class Loop:
         Raises:
             DivergedError: the loss is not finite.
         """
+        try:
+            return self._run()
+        finally:
+            self._stepper.close()
+
+    def _run(self) -> FitResult:
         state = self.state
         state.smoothed_mse, next_measure_s, complete = math.nan, 0.0, True
         start = self._clock() - state.elapsed_s

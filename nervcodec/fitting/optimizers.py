@@ -54,6 +54,8 @@ class Optimizers:
             ]
             self._adam = torch.optim.Adam([g for g in groups if g["params"]], betas=(0.9, 0.99), fused=True)
             self.all = [*([Muon(roles["matrices"], lr=self._lr)] if roles["matrices"] else []), self._adam]
+        # The first steps of a kind are taken kernel by kernel on purpose: no warning to the user.
+        self._adam._warned_capturable_if_run_uncaptured = True
         for optimizer in self.all:
             for group in optimizer.param_groups:
                 group["base_lr"] = group["lr"]

@@ -19,7 +19,7 @@ _FIRST_COARSEST = 2.0
 _MEASURE_AT = (0.4, 0.7, 0.9, 0.97)  # of the phase, where the rate is near the limit
 _NEAR_LIMIT = 0.8  # of what is aimed at: below it there is no need to measure
 _AIM = 0.975  # of the limit. Weights that miss the limit are all rounded anew, which costs half a decibel
-_LATE, _AT_MOST = 3, 0.99  # the measure from which on, and the part of the limit beyond which, steps are widened
+_LATE, _AT_MOST = 0.9, 0.99  # from where in the phase, and beyond which part of the limit, steps are widened
 _SMALL_PRICE = 1e-3
 _HIGHEST = 5.0  # of the logarithm of the price over the price asked for
 _SMOOTHING = 0.8  # of the estimate, from one reading to the next
@@ -104,9 +104,10 @@ class RateControl:
             fit then makes up for wider steps, as nothing does after its end.
         """
         self._coded_share = bits / max(self._estimate, 1e-3)
-        self._measures += 1
+        # One measure for all that were due: in a fast fit the rate may come near its limit late.
+        self._measures += sum(self._done >= due for due in _MEASURE_AT[self._measures :])
         self.wants_measure = False
-        if self._limit is None or self._measures < _LATE or bits <= self._limit * _AT_MOST / _AIM:
+        if self._limit is None or self._done < _LATE or bits <= self._limit * _AT_MOST / _AIM:
             return 1.0
         self._estimate *= self._limit / bits
         return 2 ** (bits - self._limit)

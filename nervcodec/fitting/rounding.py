@@ -209,4 +209,6 @@ class RoundedField:
                 parameter.copy_(own)
         for rounding, calls in zip(self._roundings, state["calls"], strict=True):
             rounding.calls = calls
-        self.generator.set_state(state["noise"].cpu())
+        noise = state["noise"].cpu()
+        if noise.shape == self.generator.get_state().shape:  # else it is a GPU's, or a CPU's: noise begins anew
+            self.generator.set_state(noise)

@@ -18,7 +18,8 @@ SLOWER = 0.5  # times the learning rate, at every retreat
 class Safeguard:
     """Keeps a copy of parameters that were still good when they were looked at next.
 
-    A quality is that of a batch, before the step that it led to: a copy taken now may hold what that step ruined.
+    A quality is that of a batch, before the step that it led to: a copy taken now may hold what that step ruined, and
+    on a GPU hundreds more go by before a fall shows. The one to go back to was good until the next was taken.
 
     Attributes:
         retreats: how many times it went back.
@@ -46,7 +47,7 @@ class Safeguard:
     def keep(self, parameters: Iterable[nn.Parameter], psnr_db: float, elapsed_s: float) -> None:
         """Take note of a good state; copies it where the last copy is two seconds old."""
         self._best_db = max(self._best_db, psnr_db)
-        if self._fresh:
+        if self._fresh and (not self._kept or elapsed_s >= self._next_s):
             self._kept, self._kept_db, self._fresh = self._fresh, self._fresh_db, []
         if elapsed_s >= self._next_s:
             self._fresh = [(p, p.detach().clone()) for p in parameters]

@@ -161,6 +161,7 @@ class FitState:
             self.optimizers.restore(state["optimizers"])
             self.average.restore(state["average"])
             self.batches.restore(state["batches"])
+            self.part_size = self.batches.size
             self.steps, self.elapsed_s = state["steps"], state["elapsed_s"]
             self.lr_scale = state["lr_scale"]
         except (RuntimeError, KeyError, ValueError, TypeError) as error:

@@ -31,8 +31,15 @@ class Stepper:
         self._state, self._note = state, note
         self._schedule = parse_schedule(state.config.lr_type)
         self._pixel_loss = losses.PIXEL[state.config.loss]
-        self._graphs = StepGraphs(self._whole, self._generators) if state.is_recorded else None
+        self._graphs = StepGraphs(self._whole, self._generators, note) if state.is_recorded else None
         self._price = torch.zeros((), device=state.hardware.device)  # of a bit, for steps that are recorded
+
+    def close(self) -> None:
+        """Let go of what steps have left on a GPU."""
+        if self._graphs is not None:
+            self._graphs.forget()
+            self._graphs = None
+            self._state.optimizers.clear_gradients()
 
     def _generators(self) -> list[torch.Generator]:
         return [] if self._state.rounded is None else [self._state.rounded.generator]

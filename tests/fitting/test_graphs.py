@@ -8,11 +8,18 @@ from fits import begun, random_embeddings
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.facts import Figures
 from nervcodec.fitting.graphs import StepGraphs
+from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.step import Stepper
 
 
-def by_kernel(work, numbers):
-    return work(*numbers)
+class Cpu:
+    """In place of a GPU."""
+
+    def step(self, work, numbers):
+        return work(*numbers)
+
+    def record(self, *arguments):
+        return Again(*arguments)
 
 
 class Again:
@@ -32,7 +39,7 @@ class Again:
 
 def graphs(work, generators=list):
     Again.made = 0
-    return StepGraphs(work, generators, by_kernel, Again)
+    return StepGraphs(work, generators, print, Cpu())
 
 
 def test_the_fourth_step_of_a_kind_is_recorded():
@@ -72,3 +79,29 @@ def test_recorded_steps_are_the_steps_that_they_stand_for(with_semantics):
     (plain, losses), (recorded, same) = weights(False), weights(True)
     assert same == pytest.approx(losses, rel=1e-4)
     assert torch.allclose(plain, recorded, atol=2e-4)
+
+
+def test_what_cannot_be_recorded_goes_on_kernel_by_kernel_and_is_said():
+    said = []
+
+    class Small(Cpu):
+        def record(self, *_):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    steps = StepGraphs(lambda units: Figures(units.sum(), units.sum()), list, said.append, Small())
+    for number in range(9):
+        assert steps.take((torch.tensor([number]),), 1).loss.item() == number
+    assert len(said) == 1
+    assert "CUDA out of memory" in said[0]
+
+
+def test_a_fit_that_ends_lets_go_of_its_graphs():
+    state = begun(FitConfig(epochs=8, batch_size=4))
+    loop = Loop(state)
+    loop._stepper._graphs = graphs(loop._stepper._whole, loop._stepper._generators)
+    kept = loop._stepper._graphs._recorded
+    loop.run()
+    assert Again.made
+    assert not kept
+    assert loop._stepper._graphs is None
+    assert all(p.grad is None for p in state.field.parameters())

@@ -180,6 +180,12 @@ def test_where_frames_were_lost_does_not_depend_on_when_ffmpeg_said_so(position)
     assert "4 frames missing" in said
 
 
+def test_gaps_of_a_variable_rate_are_not_lost_frames():
+    times = np.cumsum([1, 1, 3, 1, 2] * 50) / 25
+    (said,) = _damage([LogLine("error while decoding", 100)], times, rate=25.0)
+    assert "0 frames missing" in said
+
+
 def test_a_download_that_broke_off(bikes, tmp_path, ffmpeg):
     """With its index at the front what is there can be read; without an index, nothing."""
     ffmpeg("-i", bikes, "-c", "copy", "-movflags", "+faststart", tmp_path / "front.mp4")
