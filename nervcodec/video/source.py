@@ -21,7 +21,7 @@ from nervcodec.video.probe import Input, Probed, probe, require_file, stated_dur
 
 _APART = 250  # frames between a complaint of ffmpeg and the damage it speaks of, where the machine is busy
 _FEW_GAPS = 0.1  # of the frames about damage, that a frame was lost before
-_CONCEALED = 20  # frames before the first that was lost which damage may have changed
+_CONCEALED = 15  # frames before the first that was lost, and after the last, which damage may have changed
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def _damage(log: list[ffmpeg.LogLine], times: np.ndarray, rate: float) -> list[s
     lost = int(missing.sum()) if (missing > 0).mean() < _FEW_GAPS else 0
     gaps = begin + np.flatnonzero(missing)
     if lost:
-        first, last = max(gaps[0] - _CONCEALED, 0), gaps[-1]
+        first, last = max(gaps[0] - _CONCEALED, 0), min(gaps[-1] + _CONCEALED, len(times) - 1)
     where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
     return [f"damaged {where}: concealed as well as ffmpeg can, {lost} frames missing there"]
 
