@@ -16,10 +16,10 @@ SLOWER = 0.5  # times the learning rate, at every retreat
 
 
 class Safeguard:
-    """Keeps a copy of parameters that were still good when they were looked at next.
+    """Keeps a copy of parameters that were still good when the next copy was due.
 
     A quality is that of a batch, before the step that it led to: a copy taken now may hold what that step ruined, and
-    on a GPU hundreds more go by before a fall shows. The one to go back to was good until the next was taken.
+    on a GPU hundreds more go by before a fall shows. Only the first is gone back to sooner, where there is no other.
 
     Attributes:
         retreats: how many times it went back.
@@ -28,7 +28,7 @@ class Safeguard:
     def __init__(self) -> None:
         self.retreats = 0
         self._kept: list[tuple[nn.Parameter, Tensor]] = []
-        self._fresh: list[tuple[nn.Parameter, Tensor]] = []  # not looked at again yet
+        self._fresh: list[tuple[nn.Parameter, Tensor]] = []  # may not stay good
         self._next_s = 0.0
         self._best_db = self._kept_db = self._fresh_db = -math.inf
 

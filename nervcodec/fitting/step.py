@@ -77,8 +77,9 @@ class Stepper:
     def _follow_rate(self, bits: Tensor | None, done: float) -> None:
         """Let the price of bits follow the rate."""
         state, rounded = self._state, self._state.rounded
-        if rounded is None or bits is None:
+        if rounded is None:
             return
+        assert bits is not None, "where weights are rounded, a step says what they take"
         if state.steps % _READ_EVERY == 0:
             state.rate.read(bits.item(), 1 - (1 - done) / state.config.rounding_share)
         if state.rate.wants_measure:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from nervcodec.fitting.hooks import Hook, Hooks, ProgressHook
 from nervcodec.fitting.loop import Loop
 from nervcodec.fitting.muon import Muon, orthogonalize
 from nervcodec.fitting.optimizers import Optimizers
+from nervcodec.fitting.safeguard import Safeguard
 from nervcodec.fitting.schedule import parse_schedule
 from nervcodec.fitting.step import Stepper
 from nervcodec.network.inputs import Inputs
@@ -324,3 +326,27 @@ def test_choosing_hardware():
         assert choose().device == "cpu"
         with pytest.raises(ConfigError, match="CUDA"):
             choose("cuda")
+
+
+def test_the_weights_to_go_back_to_stayed_good_until_the_next_were_due():
+    weight, guard = torch.nn.Parameter(torch.zeros(1)), Safeguard()
+    for tenth in range(60):  # seconds 0 to 6, of which the weights say which
+        weight.data[:] = tenth / 10
+        guard.keep([weight], 30.0, tenth / 10)
+    guard.go_back()
+    assert weight.item() == pytest.approx(2.0)  # not 4.0, the last that were copied
+    first, early = torch.nn.Parameter(torch.ones(1)), Safeguard()
+    early.keep([first], 30.0, 0.0)
+    assert not early.can_go_back
+    early.keep([first], 30.0, 0.1)
+    assert early.can_go_back  # there is no other
+
+
+def test_a_fit_goes_on_with_the_batches_it_began_with():
+    """On another device they may be of another size, and an end in epochs counts them."""
+    config = FitConfig(epochs=4, batch_size=2)
+    began, other = begun(config), begun(replace(config, batch_size=8))
+    began.steps = 6
+    other.restore(began.to_dict())
+    assert (other.batches.size, other.part_size, other.batches.per_epoch) == (2, 2, 4)
+    assert other.done(0.0) == began.done(0.0) == pytest.approx(6 / 16)

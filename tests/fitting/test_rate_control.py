@@ -88,6 +88,18 @@ def test_steps_are_widened_before_the_end_where_the_limit_would_be_missed(coded_
     assert control.state()["_estimate"] <= 2.0
 
 
+def test_measures_that_are_overdue_are_one():
+    """Of a rate that comes near its limit late: each takes a second or two, of which a fast fit has few."""
+    control, asked = RateControl(0.1, limit_bits=2.0), []
+    for step in range(100):
+        control.read(1.0 if step < 80 else 4.0, step / 100)
+        if control.wants_measure:
+            asked.append(step)
+            control.calibrate(1.9)
+    assert len(asked) == 3  # for the two that were overdue, and at 0.9 and 0.97
+    assert 80 <= asked[0] < 90 <= asked[1] < asked[2]
+
+
 @pytest.mark.slow
 def test_widened_steps_round_coarser_and_expect_as_much(fitted):
     field, *_ = fitted
