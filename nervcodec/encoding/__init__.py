@@ -108,6 +108,7 @@ def _fit_in_order(
     first, embed_s = sum(segment.segment.frame_count for segment in done), 0.0
     if done:
         observer.worth_keeping()
+    keeps = shared.fit is None or shared.fit.complete  # what was stopped is nothing to go on from
     material = segments(plan, len(done))
     for pixels, planes in material:
         index, frames = len(done), len(pixels)
@@ -124,7 +125,7 @@ def _fit_in_order(
             break  # stopped before this segment was begun; those before it are whole
         if segment.fell_back:
             plan = plan.on_cpu()
-        if segment.complete and len(plan.lengths) > 1:  # it leaves memory, and need not be fitted again
+        if segment.complete and keeps and len(plan.lengths) > 1:  # it leaves memory, and need not be fitted again
             segment = EncodedSegment.from_facts(checkpoint.finish_segment(segment.to_facts()))
         done.append(segment)
         first += frames

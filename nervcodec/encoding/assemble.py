@@ -154,7 +154,7 @@ def assemble(
     """
     info, wanted = plan.info, plan.wanted
     frames = sum(d.segment.frame_count for d in done)
-    complete = frames == info.frame_count and done[-1].complete
+    complete = frames == info.frame_count and done[-1].complete and (shared.fit is None or shared.fit.complete)
     per_frame = np.concatenate([d.psnr_db for d in done])
     roles = np.array(wanted.split.roles(0, frames) if wanted.split else [FITTED] * frames)
     psnr_db = float(per_frame[roles == FITTED].mean())

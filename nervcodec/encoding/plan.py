@@ -76,6 +76,19 @@ class Plan:
         return len(self.lengths) > 1 and self.planes is None and self.wanted.network.embed == "grid"
 
     @property
+    def sample_frames(self) -> int:
+        """How many frames a network that segments share may be fitted to."""
+        return int(sizing.SAMPLE_BYTES // (self.info.height * self.info.width * 3)) + 1
+
+    @property
+    def together(self) -> bool:
+        """Whether its segments are fitted together: they share a network, and all of their frames are fitted at once.
+
+        See :mod:`nervcodec.encoding.together`.
+        """
+        return self.shares_network and self.wanted.split is None and self.info.frame_count <= self.sample_frames
+
+    @property
     def wanted_bytes(self) -> float | None:
         """Of the whole file, where a size was asked for."""
         if self.wanted.bpp is None:

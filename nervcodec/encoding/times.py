@@ -17,6 +17,8 @@ _BESIDE_CODING = 1.5  # times what coding a base layer takes: with reading, deco
 def shared_fit(plan: Plan) -> FitConfig:
     """The fit of the network that segments share: a part of what they are given, but no longer than is of use."""
     whole = plan.wanted.fit.with_end(len(plan.lengths), together=True)
+    if plan.together:
+        return whole
     if whole.epochs is not None:
         whole = replace(whole, epochs=max(1, round(sizing.SHARED_FIT * whole.epochs)))
     return whole.part(_shared_part(whole))
@@ -34,7 +36,7 @@ def segment_fit(plan: Plan, frames: int) -> FitConfig:
 def planned_s(plan: Plan) -> tuple[float, float]:
     """Seconds for each frame, about, and for what segments share; NaN where passes are counted."""
     shared = shared_fit(plan).time_s if plan.shares_network else 0.0
-    return _frame_s(plan), math.nan if shared is None else shared
+    return 0.0 if plan.together else _frame_s(plan), math.nan if shared is None else shared
 
 
 def _frame_s(plan: Plan) -> float:

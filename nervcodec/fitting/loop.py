@@ -46,6 +46,9 @@ class FitResult:
     rounding: dict[str, np.ndarray]
 
 
+NO_FIT = FitResult(0, 0.0, True, {})
+
+
 class Loop:
     """Runs a fit.
 

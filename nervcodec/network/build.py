@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -18,11 +20,16 @@ from nervcodec.network.shapes import parameter_shapes
 SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin with
 
 
-def build(config: NetworkConfig) -> Field:
-    """A network with random weights, drawn from torch's global generator."""
+def build(config: NetworkConfig, parts: Sequence[GridConfig] = ()) -> Field:
+    """A network with random weights, drawn from torch's global generator.
+
+    Args:
+        config: of the network.
+        parts: see :class:`GridField`; of no other kind.
+    """
     if isinstance(config, RefinerConfig):
         return Refiner(config)
-    return GridField(config) if isinstance(config, GridConfig) else PatchField(config)
+    return GridField(config, parts) if isinstance(config, GridConfig) else PatchField(config)
 
 
 def to_arrays(field: Field) -> dict[str, np.ndarray]:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -96,6 +97,15 @@ class Timeline:
         """
         return cls(lambda: _held(entries, frames, cuts))
 
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[Timeline, int]]) -> Timeline:
+        """Timelines one after the other, of grids whose entries stand one after the other.
+
+        Args:
+            parts: each with the number of its grid's entries.
+        """
+        return cls(lambda: _joined(parts))
+
     @property
     def places(self) -> tuple[Tensor, Tensor, Tensor]:
         """``(frames,)`` each: the entries before and after each frame, and the weight of the one after it."""
@@ -139,6 +149,13 @@ def _evenly(times: int, frames: int, cuts: tuple[int, ...], pace: tuple[int, ...
         fraction.append(position - below)
         first += entries
     return torch.cat(lower), torch.cat(upper), torch.cat(fraction).float()
+
+
+def _joined(parts: Sequence[tuple[Timeline, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    firsts = itertools.accumulate((times for _, times in parts), initial=0)
+    places = [(part.places, first) for (part, _), first in zip(parts, firsts, strict=False)]
+    lower, upper = (torch.cat([place[side] + first for place, first in places]) for side in (0, 1))
+    return lower, upper, torch.cat([place[2] for place, _ in places])
 
 
 def _held(entries: tuple[int, ...], frames: int, cuts: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
