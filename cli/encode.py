@@ -26,7 +26,7 @@ def encode(
 ) -> None:
     """Fit a small network to a video file, or a folder of numbered frames, and write it as a .nerv container.
 
-    Ctrl-C ends the fit early and writes the best state so far, of several segments those that are finished.
+    Ctrl-C ends the fit early and writes the best state so far, of segments fitted one by one those that are finished.
     """
     from nervcodec.cli.output import INTERRUPTED
     from nervcodec.cli.progress import observer

@@ -247,6 +247,7 @@ def _fitted_to(plan: Plan, seen: Survey, goal: SizeGoal | None, hooks: Hook, res
     )
     hooks.worth_keeping()
     if plan.together:
+        assert isinstance(config, GridConfig)
         config, parts = divided(config, plan.lengths)
         return _fitted_together(replace(task, network=config, fit=fit, parts=parts), hooks, resumed)
     hooks.stage("Fitting what segments share")

@@ -54,8 +54,9 @@ class GridField(Field):
         super().__init__()
         self.config, self.geometry = config, config.geometry
         self.cells = config.geometry.cells
+        rows, columns = self.cells
         self.grids = nn.ModuleList(
-            FeatureGrid(shape, *(side << shape.stage for side in self.cells), timeline_of(config, number, parts))
+            FeatureGrid(shape, rows << shape.stage, columns << shape.stage, timeline_of(config, number, parts))
             for number, shape in enumerate(config.grids)
         )
         channels = [sum(g.channels for g in config.grids if g.stage == stage) for stage in range(STAGES)]

@@ -145,13 +145,21 @@ def test_the_sample():
 
 @pytest.fixture(scope="module")
 def many(carphone, tmp_path_factory):
-    """A second and a half of carphone in three segments, with what was said of its encode."""
+    """A second and a half of carphone in three segments, its network fitted to a sample; and what was said of it."""
     out = tmp_path_factory.mktemp("many") / "many.nerv"
     seen = Recorder()
-    report = nervcodec.encode(
-        carphone, out, duration_s=1.5, segment="15f", epochs=40, size_bytes=30_000, encoder="offline", observer=seen
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sizing, "SAMPLE_BYTES", 30 * 176 * 144 * 3)
+        report = nervcodec.encode(
+            carphone, out, duration_s=1.5, segment="15f", epochs=40, size_bytes=30_000, encoder="offline", observer=seen
+        )
     return out, report, seen
+
+
+@pytest.fixture
+def memory_for_a_part(monkeypatch):
+    """A sample is no more than a frame."""
+    monkeypatch.setattr(sizing, "SAMPLE_BYTES", 0)
 
 
 class Recorder(Observer):
@@ -211,8 +219,10 @@ def test_how_far_it_is(many):
     assert known[-1].fraction > 0.9
 
 
-def test_a_quiet_segment_is_no_reason_to_refuse_a_size_after_the_fit(tmp_path, ffmpeg):
+@pytest.mark.parametrize("sample_bytes", [0, 400e6])
+def test_a_quiet_segment_is_no_reason_to_refuse_a_size_after_the_fit(tmp_path, ffmpeg, monkeypatch, sample_bytes):
     """Black at first: nothing is spent on it, and it is no error; a size that is too small is one before any work."""
+    monkeypatch.setattr(sizing, "SAMPLE_BYTES", sample_bytes)
     source, out = tmp_path / "dark.mkv", tmp_path / "a.nerv"
     black, moving = (f"{what}=size=96x64:rate=10:duration=2" for what in ("color=black", "testsrc2"))
     both = ("-filter_complex", "[0][1]concat=n=2", "-c:v", "ffv1")
@@ -241,6 +251,7 @@ class StopAtOnce(Observer):
         return self.begun
 
 
+@pytest.mark.usefixtures("memory_for_a_part")
 def test_a_stop_while_the_shared_network_is_fitted_keeps_what_there_is(carphone, tmp_path):
     out = tmp_path / "a.nerv"
     report = nervcodec.encode(

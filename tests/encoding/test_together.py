@@ -137,7 +137,7 @@ class Recorder(Observer):
         self.stages.append(name)
 
     def step(self, event):
-        self.steps = event.steps
+        self.steps = event.step
 
     def stop_requested(self):
         return self.most is not None and "Fitting all segments together" in self.stages and self.steps >= self.most
