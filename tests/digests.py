@@ -28,6 +28,7 @@ PATCHES = {"embed": "pe_1.25_10", "fc_dim": 8, "fc_hw": (3, 4), "strides": (2, 2
 CASES = {
     "grid": {"epochs": 8, "encoder": "none"},
     "grid, two segments, embeddings": {"epochs": 8, "encoder": "offline", "segment": "0.5s"},
+    "grid, two segments, frames held out": {"epochs": 8, "encoder": "none", "segment": "0.5s", "split": "6_6_10"},
     "grid, a size, frames held out": {"epochs": 12, "encoder": "none", "size_bytes": 30_000, "split": "6_6_10"},
     "grid, adam, l1, no rounding": {"epochs": 4, "encoder": "none", "optimizer": "adam", "loss": "l1"}
     | {"rounding_share": 0.0},
