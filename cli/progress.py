@@ -210,8 +210,9 @@ class RichObserver(ProgressObserver):
 
     def file(self, event: FileEvent) -> None:
         super().file(event)
-        for task in filter(None.__ne__, (self._all, self._task)):
-            self._progress.remove_task(task)
+        for task in self._progress.tasks:
+            if task.id != self._files:
+                self._progress.remove_task(task.id)
         self._all = self._task = None
         if self._files is None:
             self._files = self._progress.add_task("All files", total=event.count, detail="", left="")

@@ -113,7 +113,7 @@ def require_source(path: Path) -> None:
         VideoError: it is a folder that cannot be read.
     """
     with explained(f"{path}: cannot be read", VideoError):
-        without_frames = path.is_dir() and not images_in(path)
+        without_frames = path.is_dir() and not _numbered(images_in(path))
     if without_frames and any(True for _ in _walk(path, _Search(None))):
         raise ConfigError(f"{path}: is a folder of videos; --recursive encodes all that are below it")
 
@@ -140,7 +140,7 @@ def _walk(top: Path, search: _Search) -> Iterator[Path]:
 def _holds_frames(folder: Path, notes: list[str]) -> bool:
     """Whether a folder below another is one of numbered frames; a note says why one that nearly is does not count."""
     images = images_in(folder)
-    if len(images) < _FEWEST_FRAMES or not all(any(c.isdigit() for c in image.stem) for image in images):
+    if len(images) < _FEWEST_FRAMES or not _numbered(images):
         return False
     try:
         numbered_images(folder)
@@ -148,6 +148,11 @@ def _holds_frames(folder: Path, notes: list[str]) -> bool:
         notes.append(f"left out: {error}")
         return False
     return True
+
+
+def _numbered(images: Sequence[Path]) -> bool:
+    """Whether there are images, and a number in the name of each."""
+    return bool(images) and all(any(c.isdigit() for c in image.stem) for image in images)
 
 
 def _with_targets(found: Sequence[tuple[Path, Path]], out: Path | None) -> tuple[Job, ...]:

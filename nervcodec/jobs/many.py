@@ -217,4 +217,4 @@ def _failed(job: Job, error: Exception, observer: Observer) -> FileReport:
     else:
         reason = f"{job.source}: out of memory; try a smaller --scale or --segment"
     observer.note(reason)
-    return FileReport(job.source, job.target, FAILED, reason)
+    return FileReport(job.source, job.target, FAILED, reason.removeprefix(f"{job.source}: "))

@@ -14,32 +14,33 @@ class Pace:
     """What later files take: as much as those before took, a file where each has the same time, else a byte of source.
 
     Args:
-        weights: of each file, in any unit; NaN where it is not known how it compares with the others.
+        files: the kind of each, and its weight in any unit; how kinds compare is not known.
     """
 
-    def __init__(self, weights: Sequence[float]):
-        self._weights = weights
-        self._taken_s = self._done = 0.0
+    def __init__(self, files: Sequence[tuple[str, float]]):
+        self._files = files
+        self._taken_s: dict[str, float] = {}
+        self._done: dict[str, float] = {}
 
     @classmethod
     def of(cls, sources: Sequence[Path], wanted: EncodeOptions) -> Pace:
         """For these sources. A folder of images says nothing of a video file by its size, nor the other way round."""
         if wanted.fit.time_s is not None:
-            return cls([1.0] * len(sources))
-        if len({source.is_dir() for source in sources}) > 1:
-            return cls([math.nan] * len(sources))
-        return cls([_size(source) for source in sources])
+            return cls([("timed", 1.0)] * len(sources))
+        return cls([("images" if source.is_dir() else "video", _size(source)) for source in sources])
 
     def took(self, number: int, seconds: float) -> None:
         """A file was encoded; those that failed are not told of."""
-        self._taken_s, self._done = self._taken_s + seconds, self._done + self._weights[number]
+        kind, weight = self._files[number]
+        self._taken_s[kind] = self._taken_s.get(kind, 0.0) + seconds
+        self._done[kind] = self._done.get(kind, 0.0) + weight
 
     def later_s(self, number: int) -> float:
-        """Seconds of all files after this one, about; NaN before one is done."""
-        later = self._weights[number + 1 :]
-        if not later:
-            return 0.0
-        return self._taken_s * sum(later) / self._done if self._done else math.nan
+        """Seconds of all files after this one, about; NaN before one of each kind that they are is done."""
+        later = self._files[number + 1 :]
+        if not all(self._done.get(kind) for kind, _ in later):
+            return math.nan
+        return sum(weight * self._taken_s[kind] / self._done[kind] for kind, weight in later)
 
 
 def _size(source: Path) -> float:
