@@ -8,13 +8,20 @@ from typing import Any
 
 import click
 
-from nervcodec.cli import options
+from nervcodec.cli import many, options
 from nervcodec.options import GROUPS, SECTIONS
 
 
-@click.command(cls=options.SectionedCommand, epilog="Example: nervcodec encode Kitchen.mp4 -o kitchen.nerv --time 3m")
-@click.argument("source", metavar="INPUT", type=options.SOURCE)
-@click.option("-o", "--output", type=click.Path(), help="The container. Default: INPUT's name with .nerv.")
+@click.command(
+    cls=options.SectionedCommand,
+    epilog="Example: nervcodec encode Kitchen.mp4 -o kitchen.nerv --time 3m; or: encode --recursive videos/ -o nerv/",
+)
+@click.argument("sources", metavar="INPUT...", nargs=-1, required=True, type=options.SOURCE)
+@click.option(
+    "-o", "--output", type=click.Path(), help="The container, or a folder for those of any number of INPUTs. "
+    "Default: INPUT's name with .nerv.",
+)  # fmt: skip
+@click.option("--recursive", is_flag=True, help="Encode all videos below INPUTs that are folders.")
 @options.settings(GROUPS, SECTIONS)
 @options.force
 @options.as_json
@@ -22,41 +29,41 @@ from nervcodec.options import GROUPS, SECTIONS
 @options.verbose
 @options.debug
 def encode(
-    source: str, output: str | None, force: bool, as_json: bool, verbose: bool, quiet: bool, **settings: Any
-) -> None:
+    sources: tuple[str, ...], output: str | None, recursive: bool, force: bool, as_json: bool, verbose: bool,
+    quiet: bool, **settings: Any,
+) -> None:  # fmt: skip
     """Fit a small network to a video file, or a folder of numbered frames, and write it as a .nerv container.
 
     Ctrl-C ends the fit early and writes the best state so far, of segments fitted one by one those that are finished.
+
+    Several INPUTs, folders with --recursive, and a folder as the output: one container each, DIR/a/b.nerv for a video
+    a/b.mp4 below INPUT. What is there, whole and newer than its source is skipped, unless --force is given; what was
+    killed or stopped goes on; a file that fails does not stop the rest.
     """
+    wanted = many.Wanted(sources, output, recursive, force, as_json, quiet)
+    if wanted.means_many:
+        many.encode_all(wanted, settings)
+    else:
+        _encode_one(wanted, verbose, settings)
+
+
+def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) -> None:
     from nervcodec.cli.output import INTERRUPTED
     from nervcodec.cli.progress import observer
     from nervcodec.cli.render import human_bytes, print_json, print_pairs
+    from nervcodec.jobs.inputs import require_source
     from nervcodec.video.probe import require_file
 
-    require_file(Path(source))  # before seconds go by for torch
+    source = Path(wanted.sources[0])
+    require_file(source)  # before seconds go by for torch
+    require_source(source)
     from nervcodec.encoding import encode as run
 
-    with observer(quiet) as progress:
-        report = run(source, output, observer=progress, force=force, **settings)
-    if as_json:
-        print_json(
-            {
-                "file": str(report.path),
-                "bytes": report.size_bytes,
-                "source_bytes": report.source_bytes,
-                "bpp": round(report.rate_bpp, 6),
-                "psnr": round(report.psnr_db, 4),
-                "held_out_psnr": None if report.held_out_psnr_db is None else round(report.held_out_psnr_db, 4),
-                "parameters": report.parameters,
-                "frames": report.frames,
-                "steps": report.steps,
-                "embed_s": round(report.embed_s, 2),
-                "fit_s": round(report.fit_s, 2),
-                "complete": report.complete,
-                "base": None if report.base is None else report.base.to_json(),
-            }
-        )
-    elif not quiet:
+    with observer(wanted.quiet) as progress:
+        report = run(source, wanted.output, observer=progress, force=wanted.force, **settings)
+    if wanted.as_json:
+        print_json(report.to_json())
+    elif not wanted.quiet:
         share = report.size_bytes / report.source_bytes
         rows = [
             ("file", str(report.path)),
@@ -70,6 +77,6 @@ def encode(
             rows.insert(2, ("base", report.base.in_words(report.psnr_db)))
         if verbose:
             rows += [("parameters", f"{report.parameters:,}"), ("embedding", f"{report.embed_s:.1f} s")]
-        print_pairs(f"Encoded {Path(source).name}", rows)
+        print_pairs(f"Encoded {source.name}", rows)
     if not report.complete:
         raise click.exceptions.Exit(INTERRUPTED)

@@ -18,7 +18,7 @@ from nervcodec.cli.output import BROKEN_PIPE, FAILED, INTERRUPTED, OutputError, 
 from nervcodec.cli.presets import presets
 from nervcodec.cli.search import search
 from nervcodec.cli.verify import verify
-from nervcodec.errors import NervError
+from nervcodec.errors import NervError, is_out_of_memory
 
 
 class _Group(click.Group):
@@ -46,7 +46,7 @@ class _Group(click.Group):
                 traceback.print_exc()
             elif isinstance(error, NervError):
                 remark(str(error))
-            elif isinstance(error, MemoryError) or "not enough memory" in str(error):
+            elif is_out_of_memory(error):
                 remark("out of memory; try a smaller --scale or --segment")
             else:
                 remark(f"internal error: {type(error).__name__}: {error} (--debug shows where)")

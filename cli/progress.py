@@ -12,13 +12,15 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nervcodec.cli.output import one_line, remark
-from nervcodec.events import EvaluationEvent, Observer, StepEvent, WholeEvent
+from nervcodec.events import EvaluationEvent, FileEvent, Observer, StepEvent, WholeEvent
+from nervcodec.formats.names import shortened
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _PLAIN_EVERY_S = 10.0
 _FITTING = "Fitting"
+_NAME_WIDTH = 30  # of a file beside a bar
 
 
 class ProgressObserver(Observer):
@@ -30,6 +32,7 @@ class ProgressObserver(Observer):
     def __init__(self) -> None:
         self._current = ""
         self._whole: WholeEvent | None = None
+        self._file: FileEvent | None = None
         self._something_to_keep = self._stop = False
         self._previous: dict[int, Any] = {}  # handlers, in the kinds that signal knows
 
@@ -52,6 +55,9 @@ class ProgressObserver(Observer):
 
     def stop_requested(self) -> bool:
         return self._stop
+
+    def file(self, event: FileEvent) -> None:
+        self._file, self._whole, self._something_to_keep = event, None, False
 
     def stage(self, name: str, total: int | None = None) -> None:
         self._current = name
@@ -91,6 +97,10 @@ class PlainObserver(ProgressObserver):
         self._clock = clock
         self._next = 0.0
 
+    def file(self, event: FileEvent) -> None:
+        super().file(event)
+        self._say(shortened(event.name))
+
     def stage(self, name: str, total: int | None = None) -> None:
         super().stage(name, total)
         self._total, self._count, self._next = total, 0, self._clock() + _PLAIN_EVERY_S
@@ -106,8 +116,8 @@ class PlainObserver(ProgressObserver):
             self._say(describe(event))
 
     def _say(self, line: str) -> None:
-        whole = describe_whole(self._whole)
-        print(f"{line}{f' ({whole})' if whole else ''}", file=sys.stderr, flush=True)
+        place = "; ".join(filter(None, [describe_file(self._file, self._whole), describe_whole(self._whole)]))
+        print(f"{line}{f' ({place})' if place else ''}", file=sys.stderr, flush=True)
 
     def _due(self) -> bool:
         now = self._clock()
@@ -153,8 +163,21 @@ def describe_whole(event: WholeEvent | None) -> str:
     return place if math.isnan(event.left_s) else f"{place}, {event.fraction:.0%} of all, {clock(event.left_s)} left"
 
 
+def describe_file(event: FileEvent | None, whole: WholeEvent | None) -> str:
+    """How far an encode of several files is, in a few words; nothing for one alone."""
+    if event is None:
+        return ""
+    left_s = all_left_s(event, whole)
+    return f"file {event.number + 1} of {event.count}{'' if math.isnan(left_s) else f', {clock(left_s)} left for all'}"
+
+
+def all_left_s(event: FileEvent, whole: WholeEvent | None) -> float:
+    """Seconds that this file and all after it will take, about; NaN where that is not known yet."""
+    return event.later_s + (math.nan if whole is None else whole.left_s)
+
+
 class RichObserver(ProgressObserver):
-    """Bars in a terminal: one for the whole of a video of several segments, and one for each stage of work."""
+    """Bars in a terminal: one for all files, one for a video of several segments, and one for each stage of work."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,6 +195,7 @@ class RichObserver(ProgressObserver):
         )
         self._task: TaskID | None = None
         self._all: TaskID | None = None
+        self._files: TaskID | None = None
 
     def __enter__(self) -> RichObserver:
         super().__enter__()
@@ -184,10 +208,29 @@ class RichObserver(ProgressObserver):
         self._progress.stop()
         super().__exit__(kind, error, trace)
 
+    def file(self, event: FileEvent) -> None:
+        super().file(event)
+        for task in self._progress.tasks:
+            if task.id != self._files:
+                self._progress.remove_task(task.id)
+        self._all = self._task = None
+        if self._files is None:
+            self._files = self._progress.add_task("All files", total=event.count, detail="", left="")
+        self._show_files(event, 0.0)
+
+    def _show_files(self, event: FileEvent, done: float) -> None:
+        from rich.markup import escape
+
+        assert self._files is not None
+        left_s = all_left_s(event, self._whole)
+        left = "" if math.isnan(left_s) else f"{clock(left_s)} left"
+        detail = f"{event.number + 1}/{event.count} {shortened(event.name, _NAME_WIDTH)}"
+        self._progress.update(self._files, completed=event.number + done, detail=escape(detail), left=left)
+
     def stage(self, name: str, total: int | None = None) -> None:
         super().stage(name, total)
-        if self._task is not None and self._all is not None:  # hours of video have thousands of stages
-            self._progress.remove_task(self._task)
+        if self._task is not None and (self._all is not None or self._files is not None):
+            self._progress.remove_task(self._task)  # hours of video have thousands of stages
         steps = 1.0 if name.startswith(_FITTING) else total
         self._task = self._progress.add_task(name, total=steps, detail="", left="")
 
@@ -198,6 +241,8 @@ class RichObserver(ProgressObserver):
 
     def whole(self, event: WholeEvent) -> None:
         super().whole(event)
+        if self._file is not None:
+            self._show_files(self._file, 0.0 if math.isnan(event.fraction) else event.fraction)
         if event.segment_count == 1 or math.isnan(event.left_s):
             return
         if self._all is None:

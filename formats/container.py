@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from nervcodec.errors import ContainerError
+from nervcodec.errors import ContainerError, TooNewError
 from nervcodec.formats.arrays import ArrayFile, bytes_of
 from nervcodec.formats.fields import from_json
 from nervcodec.formats.header import AUDIO, BASE, FORMAT, FORMAT_VERSION, FRAME_TIMES, Header, Segment
@@ -279,7 +279,7 @@ def _parse(path: Path, metadata: dict[str, str]) -> tuple[Header, int]:
     if not (version.isascii() and version.isdigit()) or len(version) > 9:
         raise ContainerError(f"{path}: format version {version[:20]!r} makes no sense")
     if int(version) > FORMAT_VERSION:
-        raise ContainerError(
+        raise TooNewError(
             f"{path}: format version {version} is newer than this nervcodec reads ({FORMAT_VERSION}); upgrade nervcodec"
         )
     if int(version) < 1:

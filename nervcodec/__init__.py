@@ -19,12 +19,13 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "encode": ("nervcodec.encoding", "encode"),
+    "encode_many": ("nervcodec.jobs.many", "encode_many"),
     "open": ("nervcodec.api", "open_video"),
     "NervVideo": ("nervcodec.api", "NervVideo"),
     "evaluate": ("nervcodec.evaluation.compare", "evaluate"),
     "NervError": ("nervcodec.errors", "NervError"),
 }
-__all__ = ["NervError", "NervVideo", "__version__", "encode", "evaluate", "open"]
+__all__ = ["NervError", "NervVideo", "__version__", "encode", "encode_many", "evaluate", "open"]
 
 if TYPE_CHECKING:
     from nervcodec.api import NervVideo
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from nervcodec.encoding import encode
     from nervcodec.errors import NervError
     from nervcodec.evaluation.compare import evaluate
+    from nervcodec.jobs.many import encode_many
 
 
 def __getattr__(name: str) -> Any:

@@ -19,8 +19,16 @@ class ContainerError(NervError):
     """A ``.nerv`` file is damaged, foreign, too new, or its header states impossible values."""
 
 
+class TooNewError(ContainerError):
+    """A ``.nerv`` file of a format that a later nervcodec writes: nothing is wrong with it."""
+
+
 class ConfigError(NervError):
     """An option or a configuration value is out of range or does not fit the video."""
+
+
+class CheckpointError(ConfigError):
+    """There is no checkpoint to go on from, it is damaged, or it is another encode's."""
 
 
 class EncoderError(NervError):
@@ -29,6 +37,11 @@ class EncoderError(NervError):
 
 class DivergedError(NervError):
     """The fit produced values that are not finite, so there is nothing worth writing."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, torch's own included, says that there was not enough memory."""
+    return isinstance(error, MemoryError) or "not enough memory" in str(error)
 
 
 @contextlib.contextmanager

@@ -62,8 +62,28 @@ class EvaluationEvent:
     held_out_db: float | None
 
 
+@dataclass(frozen=True)
+class FileEvent:
+    """Work on one of several files begins.
+
+    Attributes:
+        number: which of those that there is something to do for, from 0.
+        count: how many those are.
+        name: of its source, as it was found.
+        later_s: seconds that the files after it will take, about; NaN where nothing is known yet.
+    """
+
+    number: int
+    count: int
+    name: str
+    later_s: float
+
+
 class Observer:
     """Receives progress; this base class ignores it. Override what you want to see."""
+
+    def file(self, event: FileEvent) -> None:
+        """Work on one of several files begins: what was worth keeping before is kept."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """A stage of work begins, with a number of things to do where that is known."""

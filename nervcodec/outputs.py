@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whether a file may be written, asked before any work is done for it."""
+"""What a container is called, and whether a file may be written, asked before any work is done for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ import os
 from pathlib import Path
 
 from nervcodec.errors import ConfigError, explained
+from nervcodec.formats.names import SUFFIX, within
+
+
+def beside(source: Path, whole: bool = False) -> Path:
+    """Where the container of a source goes that is told no other place: there, with its name and ``.nerv``.
+
+    Args:
+        source: a file, or a folder of frames, whose name is kept whole.
+        whole: keep a file's ending as well, ``b.mp4.nerv``.
+    """
+    place = source if source.name not in ("", "..") else source.resolve()
+    name = place.name if whole or os.path.isdir(place) else place.stem
+    return place.with_name(within(name, SUFFIX))
 
 
 def require_free(target: Path, force: bool) -> None:

@@ -23,6 +23,7 @@ def modules_after(code: str) -> set[str]:
         "import nervcodec.cli.main",
         "import nervcodec.options",
         "import nervcodec.sizing",
+        "import nervcodec.jobs.many",
     ],
 )
 def test_light_modules_stay_light(code):

@@ -29,13 +29,16 @@ MAY_NOT = {
         "nervcodec.fitting",
         "nervcodec.semantic",
         "nervcodec.search",
+        "nervcodec.jobs",
     ],
     "nervcodec.semantic": ["nervcodec.video", "nervcodec.network", "nervcodec.fitting", "nervcodec.search"],
     "nervcodec.decoding": ["nervcodec.fitting", "nervcodec.semantic", "nervcodec.search", "nervcodec.encoding"],
     "nervcodec.fitting": ["nervcodec.video", "nervcodec.semantic", "nervcodec.search", "nervcodec.decoding"],
     "nervcodec.search": ["nervcodec.fitting", "nervcodec.encoding", "nervcodec.evaluation", "nervcodec.api"],
-    "nervcodec.encoding": ["nervcodec.search", "nervcodec.evaluation", "nervcodec.api"],
-    "nervcodec.evaluation": ["nervcodec.encoding", "nervcodec.api"],
+    "nervcodec.encoding": ["nervcodec.search", "nervcodec.evaluation", "nervcodec.api", "nervcodec.jobs"],
+    "nervcodec.evaluation": ["nervcodec.encoding", "nervcodec.api", "nervcodec.jobs"],
+    "nervcodec.jobs": ["nervcodec.search", "nervcodec.evaluation", "nervcodec.api"],
+    "nervcodec.api": ["nervcodec.jobs"],
     "nervcodec.": ["nervcodec.cli", "click", "rich"],
 }
 EXEMPT = {"nervcodec.cli", "nervcodec.__main__"}  # from the last row

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whether the base layer of a container is what its header says, as far as can be seen without decoding a pixel."""
+"""Whether a container is whole, its base layer included, as far as can be seen without decoding a pixel."""
 
 from __future__ import annotations
 
@@ -24,3 +24,23 @@ def check_base(opened: Container) -> None:
             checked_units(stream, base.planes, video.width, video.height, segment.frame_count)
         except ContainerError as error:
             raise ContainerError(f"{opened.path}: segment {number}: {error}") from None
+
+
+def check_whole(opened: Container, weights: bool = True) -> None:
+    """Compare all of a container with its checksums, and look at how it is put together.
+
+    Args:
+        opened: the container.
+        weights: decode them as well, which takes most of the time and finds what no damage after writing can be.
+
+    Raises:
+        ContainerError: something is damaged.
+    """
+    opened.verify()
+    for segment in opened.header.segments:
+        opened.embedded_frames(segment)
+        if weights:
+            opened.weights(segment.prefix)
+    if (shared := opened.shared_weights()) is not None and weights:
+        shared.decode()
+    check_base(opened)

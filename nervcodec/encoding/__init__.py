@@ -24,17 +24,17 @@ from nervcodec.encoding.shared import Shared, shared_by_all
 from nervcodec.encoding.task import fit_segment
 from nervcodec.encoding.times import planned_s
 from nervcodec.encoding.whole import Whole
-from nervcodec.errors import ConfigError
+from nervcodec.errors import CheckpointError, ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, identity
 from nervcodec.fitting.hooks import CheckpointHook, Hook, Hooks, ProgressHook
 from nervcodec.fitting.tensorboard import TensorBoardLog, require_tensorboard
 from nervcodec.formats.kinds import COPY
-from nervcodec.formats.names import SUFFIX, within
-from nervcodec.outputs import require_folder, require_free
+from nervcodec.outputs import beside, require_folder, require_free
+from nervcodec.video.folder import modified
 from nervcodec.video.probe import require_file
 
-__all__ = ["EncodeReport", "EncodedSegment", "SegmentTask", "encode", "fit_segment"]
+__all__ = ["EncodeReport", "EncodedSegment", "SegmentTask", "encode", "encode_plan", "fit_segment"]
 
 
 def encode(
@@ -65,22 +65,49 @@ def encode(
     wanted, observer = options.from_flat(**settings), observer or Observer()
     source = Path(path)
     require_file(source)
-    target = Path(out) if out is not None else _default_target(source)
+    target = Path(out) if out is not None else beside(source)
     _require_output(source, target, force)
     if wanted.log_dir is not None:
         require_folder(Path(wanted.log_dir))
         require_tensorboard()
-    plan = make_plan(source, wanted, observer)
-    if wanted.layer.base == COPY:
+    return encode_plan(make_plan(source, wanted, observer), target, observer)
+
+
+def encode_plan(plan: Plan, target: Path, observer: Observer, goes_on: bool = False) -> EncodeReport:
+    """Carry a plan out and write its container, over one that is there.
+
+    Args:
+        plan: of the encode.
+        target: the container.
+        observer: told of progress; may ask to stop early.
+        goes_on: take over the checkpoint of the same encode where there is one, and begin anew where it is another's;
+            an encode that is stopped leaves its checkpoint to be gone on from.
+
+    Raises:
+        ConfigError, VideoError, DivergedError, ContainerError: see :func:`encode`.
+    """
+    if plan.wanted.layer.base == COPY:
         with tempfile.TemporaryDirectory() as folder:
             copied = copy_source(plan, Path(folder), observer)
             common = Shared([], copied.basis)
             return assemble(plan, target, copied.segments, copied.embed_s, observer, copied.base, common)
     checkpoint = Checkpoint(target, _identity(plan), observer.note)
-    if wanted.resume:
-        checkpoint.load()
-        if plan.shares_network and checkpoint.finished and checkpoint.shared is None:
-            raise ConfigError(f"{checkpoint.path}: is damaged and cannot be resumed; run without --resume")
+    if plan.wanted.resume or (goes_on and os.path.lexists(checkpoint.path)):
+        try:
+            checkpoint.load()
+            if plan.shares_network and checkpoint.finished and checkpoint.shared is None:
+                raise CheckpointError(f"{checkpoint.path}: is damaged and cannot be resumed; run without --resume")
+            return _carry_out(plan, checkpoint, target, observer, goes_on)
+        except CheckpointError:
+            if not goes_on:
+                raise
+        observer.note(f"{checkpoint.path}: is damaged, or of another source or other options; the encode begins anew")
+        checkpoint = Checkpoint(target, checkpoint.identity, observer.note)
+    return _carry_out(plan, checkpoint, target, observer, goes_on)
+
+
+def _carry_out(plan: Plan, checkpoint: Checkpoint, target: Path, observer: Observer, goes_on: bool) -> EncodeReport:
+    """Fit what a checkpoint does not have yet, and write the container of all."""
     start = time.perf_counter()
     frame_s, shared_s = planned_s(plan)
     whole = Whole(observer, plan.lengths, (frame_s, 0.0 if checkpoint.shared is not None else shared_s))
@@ -95,7 +122,8 @@ def encode(
     if len(checkpoint.finished) == len(done):
         checkpoint.forget_fit()
     report = assemble(plan, target, done, before_s + embed_s, observer, shared=shared)
-    checkpoint.remove()
+    if report.complete or not goes_on:
+        checkpoint.remove()
     return report
 
 
@@ -147,19 +175,7 @@ def _log(plan: Plan, name: str) -> list[Hook]:
 def _identity(plan: Plan) -> str:
     """What an encode that is resumed must have in common with this one."""
     source, wanted = plan.source, replace(plan.wanted, resume=False, log_dir=None)
-    return identity(wanted, source.resolve(), plan.info.file_bytes, plan.info.frame_count, _modified(source))
-
-
-def _modified(source: Path) -> float:
-    """When the source was last changed, in seconds; of a folder of frames, the latest of its files."""
-    files = list(source.iterdir()) if source.is_dir() else [source]
-    return max(file.stat().st_mtime for file in files)
-
-
-def _default_target(source: Path) -> Path:
-    """Beside the source, with its name and ``.nerv``."""
-    place = source if source.name not in ("", "..") else source.resolve()
-    return place.with_name(within(place.name if os.path.isdir(place) else place.stem, SUFFIX))
+    return identity(wanted, source.resolve(), plan.info.file_bytes, plan.info.frame_count, modified(source))
 
 
 def _require_output(source: Path, target: Path, force: bool) -> None:

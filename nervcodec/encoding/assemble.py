@@ -128,6 +128,24 @@ class EncodeReport:
     complete: bool
     base: BaseReport | None = None
 
+    def to_json(self) -> dict[str, object]:
+        """As ``encode --json`` prints it."""
+        return {
+            "file": str(self.path),
+            "bytes": self.size_bytes,
+            "source_bytes": self.source_bytes,
+            "bpp": round(self.rate_bpp, 6),
+            "psnr": round(self.psnr_db, 4),
+            "held_out_psnr": None if self.held_out_psnr_db is None else round(self.held_out_psnr_db, 4),
+            "parameters": self.parameters,
+            "frames": self.frames,
+            "steps": self.steps,
+            "embed_s": round(self.embed_s, 2),
+            "fit_s": round(self.fit_s, 2),
+            "complete": self.complete,
+            "base": None if self.base is None else self.base.to_json(),
+        }
+
 
 def assemble(
     plan: Plan,

@@ -35,6 +35,30 @@ _SHARED_BYTES = 185  # of the header, where segments share anything
 
 
 @dataclass(frozen=True)
+class Equipment:
+    """What an encode runs on and with, whatever its source.
+
+    Attributes:
+        hardware: device and precision.
+        encoder: of reference embeddings, or None.
+    """
+
+    hardware: Hardware
+    encoder: SemanticEncoder | None
+
+
+def equip(wanted: EncodeOptions, observer: Observer) -> Equipment:
+    """Choose the hardware and load the encoder, once for any number of sources.
+
+    Raises:
+        ConfigError: a device is asked for that is not there.
+        EncoderError: the encoder cannot be loaded.
+    """
+    hardware = choose(wanted.device, wanted.precision)
+    return Equipment(hardware, resolve(wanted.encoder, hardware.device, observer.note))
+
+
+@dataclass(frozen=True)
 class Plan:
     """An encode.
 
@@ -172,14 +196,20 @@ class Plan:
         return share
 
 
-def make_plan(source: Path, wanted: EncodeOptions, observer: Observer) -> Plan:
+def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, equipment: Equipment | None = None) -> Plan:
     """Look at a source and load what its encode takes.
+
+    Args:
+        source: file or folder.
+        wanted: all settings.
+        observer: told of progress, and of what is odd about the source.
+        equipment: that is there already; None chooses and loads it, once the source is seen to be readable.
 
     Raises:
         ConfigError, VideoError, EncoderError: see :func:`nervcodec.encoding.encode`.
     """
     observer.stage("Reading")
-    hardware = choose(wanted.device, wanted.precision)
+    hardware = choose(wanted.device, wanted.precision) if equipment is None else equipment.hardware
     info = scan(source, wanted.source)
     if wanted.layer.base == COPY:
         require_packets(info)
@@ -188,7 +218,7 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer) -> Plan:
     for complaint in info.complaints:
         observer.note(f"{source.name}: ffmpeg says: {complaint}")
     audio = packets(info, wanted.source) if info.has_audio and wanted.audio == "copy" else b""
-    encoder = resolve(wanted.encoder, hardware.device, observer.note)
+    encoder = resolve(wanted.encoder, hardware.device, observer.note) if equipment is None else equipment.encoder
     grid = PatchGrid.fitting(info.height, info.width, *wanted.patches)
     lengths = segment_lengths(info.frame_count, float(info.frame_rate), wanted.segment)
     planes = None if wanted.layer.base == NONE else plane_format(info, wanted.source)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from nervcodec import __version__
-from nervcodec.errors import ConfigError
+from nervcodec.errors import CheckpointError
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.header import FORMAT_VERSION
 from nervcodec.formats.names import within
@@ -68,16 +68,16 @@ class Checkpoint:
         """Take over what is stored.
 
         Raises:
-            ConfigError: there is nothing, it is damaged, or it belongs to another source or other options.
+            CheckpointError: there is nothing, it is damaged, or it belongs to another source or other options.
         """
         if not os.path.lexists(self.path):
-            raise ConfigError(f"{self.path}: nothing to resume; run without --resume")
+            raise CheckpointError(f"{self.path}: nothing to resume; run without --resume")
         stored: list[dict[str, Any]] = []
         while (place := self._place(len(stored))).exists():
             stored.append(self._read(place))
         shared, state = (self._read(p) if p.exists() else None for p in (self.path / _SHARED, self.path / _STATE))
         if not stored and shared is None and state is None:
-            raise ConfigError(f"{self.path}: nothing to resume; run without --resume")
+            raise CheckpointError(f"{self.path}: nothing to resume; run without --resume")
         self.finished = [each["facts"] for each in stored]
         self.shared = None if shared is None else shared["facts"]
         # A state that is older than what was finished last is of a fit that is over.
@@ -89,9 +89,9 @@ class Checkpoint:
             stored = torch.load(place, map_location="cpu", weights_only=True, mmap=True)
             found = stored["identity"], {"number": stored["number"], "facts": stored["facts"]}
         except Exception:  # a damaged file makes torch and its unpickler raise whatever there is
-            raise ConfigError(f"{place}: is damaged and cannot be resumed; run without --resume") from None
+            raise CheckpointError(f"{place}: is damaged and cannot be resumed; run without --resume") from None
         if found[0] != self.identity:
-            raise ConfigError(f"{self.path}: belongs to another source or other options; run without --resume")
+            raise CheckpointError(f"{self.path}: belongs to another source or other options; run without --resume")
         return found[1]
 
     def _place(self, number: int) -> Path:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nervcodec.device import Hardware
-from nervcodec.errors import ConfigError
+from nervcodec.errors import CheckpointError, ConfigError
 from nervcodec.fitting.average import RunningMean
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.data import Batches, Reference
@@ -149,7 +149,7 @@ class FitState:
         """Go on from what :meth:`to_dict` gave, of a fit that was begun with the same arguments.
 
         Raises:
-            ConfigError: it is the state of another network.
+            CheckpointError: it is the state of another network.
         """
         try:
             self.field.load_state_dict(state["field"])
@@ -165,6 +165,6 @@ class FitState:
             self.steps, self.elapsed_s = state["steps"], state["elapsed_s"]
             self.lr_scale = state["lr_scale"]
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
-            raise ConfigError(
+            raise CheckpointError(
                 f"the checkpoint does not fit this network ({str(error).splitlines()[0][:100]})"
             ) from None

@@ -21,6 +21,25 @@ def decoder_of(image: Path) -> str:
     return _DECODERS[image.suffix.lower()]
 
 
+def images_in(folder: Path) -> list[Path]:
+    """PNG and JPEG files of a folder, hidden ones left out, in no order.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return [p for p in folder.iterdir() if p.suffix.lower() in _DECODERS and not p.name.startswith(".")]
+
+
+def modified(source: Path) -> float:
+    """When a source was last changed, in seconds; of a folder of frames, the latest of its files.
+
+    Raises:
+        OSError: it is not there or cannot be read.
+    """
+    files = list(source.iterdir()) if source.is_dir() else [source]
+    return max(file.stat().st_mtime for file in files)
+
+
 def numbered_images(
     folder: Path, start_s: float = 0.0, duration_s: float | None = None, rate: Fraction | None = None
 ) -> tuple[Path, ...]:
@@ -29,7 +48,7 @@ def numbered_images(
     Raises:
         VideoError: no such image, PNG and JPEG mixed, a number twice or missing, or none in the range of time.
     """
-    images = [p for p in folder.iterdir() if p.suffix.lower() in _DECODERS and not p.name.startswith(".")]
+    images = images_in(folder)
     if no_file := next((p for p in images if not p.is_file()), None):
         raise VideoError(f"{no_file}: is no file; frames are read more than once and must be files")
     if not images:

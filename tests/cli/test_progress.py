@@ -7,7 +7,7 @@ import pytest
 from nervcodec.cli.output import one_line
 from nervcodec.cli.progress import PlainObserver, clock, describe, describe_whole
 from nervcodec.cli.render import human_bytes, timecode
-from nervcodec.events import StepEvent, WholeEvent
+from nervcodec.events import FileEvent, StepEvent, WholeEvent
 
 
 def event(fraction=0.25, psnr_db=30.0, semantic=None):
@@ -77,3 +77,27 @@ def test_how_numbers_look():
     assert timecode(3.5) == "00:03.500"
     assert timecode(3661.0004) == "1:01:01.000"
     assert one_line("a\nb\x1b[31m  c\n") == r"a\nb\x1b[31m  c"
+
+
+def test_several_files_have_a_time_left_for_all_of_them(capsys):
+    observer = PlainObserver()
+    observer.file(FileEvent(0, 3, "a/b\n.mp4", math.nan))
+    observer.whole(WholeEvent(0, 1, 0.5, 61.0))
+    observer.stage("Fitting")
+    observer.file(FileEvent(1, 3, "c.mp4", 3600.0))
+    observer.whole(WholeEvent(1, 3, 0.5, 61.0))
+    observer.stage("Fitting")
+    assert capsys.readouterr().err.splitlines() == [
+        r"a/b\n.mp4 (file 1 of 3)",
+        "Fitting ... (file 1 of 3)",
+        "c.mp4 (file 2 of 3)",
+        "Fitting ... (file 2 of 3, 1:01:01 left for all; segment 2 of 3, 50% of all, 1:01 left)",
+    ]
+
+
+def test_what_is_worth_keeping_is_asked_anew_for_each_file():
+    with PlainObserver() as observer:
+        observer.worth_keeping()
+        observer.file(FileEvent(1, 2, "b.mp4", 0.0))
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

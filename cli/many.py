@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""``nervcodec encode`` for several inputs: all that is shown of them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from nervcodec.jobs.many import FileReport
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The command's arguments, settings of the fit apart; paths as they were given."""
+
+    sources: tuple[str, ...]
+    output: str | None
+    recursive: bool
+    force: bool
+    as_json: bool
+    quiet: bool
+
+    @property
+    def means_many(self) -> bool:
+        """Whether any number of containers is asked for, in a folder or beside their sources."""
+        below = self.recursive and any(map(os.path.isdir, self.sources))
+        return len(self.sources) > 1 or below or (self.output is not None and _is_folder(self.output))
+
+
+def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
+    """Encode each input; a table or JSON of what became of all of them, and the exit status that says so."""
+    from nervcodec import options
+    from nervcodec.cli.output import FAILED, INTERRUPTED, remark
+    from nervcodec.cli.progress import observer
+    from nervcodec.formats.names import SUFFIX
+    from nervcodec.jobs import many
+    from nervcodec.jobs.inputs import find
+
+    out = wanted.output
+    if out is not None and not _is_folder(out) and (os.path.exists(out) or out.endswith(SUFFIX)):
+        raise click.UsageError(f"'{out}' is the name of one file; several inputs go to a folder, such as -o nerv/")
+    checked = options.from_flat(**settings)
+    found = find(wanted.sources, None if out is None else Path(out), wanted.recursive)
+    reports: list[FileReport] = []
+    with observer(wanted.quiet) as progress:
+        try:
+            for report in many.encode_each(found, checked, wanted.force, progress):
+                reports.append(report)
+            stopped = progress.stop_requested()
+        except KeyboardInterrupt:
+            stopped = True
+    if not reports:
+        raise KeyboardInterrupt
+    _show(reports, len(found.jobs), wanted)
+    if stopped:
+        rest = len(found.jobs) - len(reports)
+        remark(f"interrupted{f'; {rest} of {len(found.jobs)} files were not finished' if rest else ''}")
+        raise click.exceptions.Exit(INTERRUPTED)
+    if any(report.status == many.FAILED for report in reports):
+        raise click.exceptions.Exit(FAILED)
+
+
+def _is_folder(output: str) -> bool:
+    """Whether an output is meant to be a folder."""
+    return os.path.isdir(output) or output.endswith(("/", os.sep))
+
+
+def _show(reports: Sequence[FileReport], count: int, wanted: Wanted) -> None:
+    """A file a line: source, status, container's size, PSNR, seconds, and why where it is not done."""
+    from nervcodec.cli.render import human_bytes, print_json, print_table
+    from nervcodec.jobs.many import STATUSES
+
+    counts = Counter(report.status for report in reports)
+    if wanted.as_json:
+        totals = {status: counts[status] for status in STATUSES}
+        print_json({"files": [report.to_json() for report in reports], **totals, "not_begun": count - len(reports)})
+    elif not wanted.quiet:
+        rows = []
+        for report in reports:
+            made = report.report
+            figures = ["", ""] if made is None else [human_bytes(made.size_bytes), f"{made.psnr_db:.2f} dB"]
+            seconds = f"{report.seconds:.1f} s" if report.seconds else ""
+            rows.append([str(report.source), report.status, *figures, seconds, report.reason])
+        said = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+        print_table(f"{count} files: {said}", ["file", "status", "size", "quality", "time", "why"], rows)

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: MIT
+"""Which sources there are, and which container each one goes to. Nothing is opened: names and folders say it all."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nervcodec.errors import ConfigError, VideoError, explained
+from nervcodec.outputs import beside, require_folder
+from nervcodec.video.folder import images_in, numbered_images
+from nervcodec.video.probe import require_file
+
+# Endings that mean a video below a folder; a file that is named itself may have any.
+VIDEO_SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".ivf", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov"),
+    *(".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+)
+_FEWEST_FRAMES = 2  # of a folder below another: a single picture is a cover or a still
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source and its container.
+
+    Attributes:
+        source: a video file, or a folder of numbered frames.
+        target: the container, whose folder need not be there yet.
+    """
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Found:
+    """All sources.
+
+    Attributes:
+        jobs: in the order in which they were named, those below a folder sorted.
+        notes: a line for each thing that was left out and may have been meant.
+    """
+
+    jobs: tuple[Job, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Search:
+    """A search under way: what is there by the file it is, and where below the output's folder its container goes."""
+
+    out: Path | None
+    places: dict[tuple[int, int] | Path, tuple[Path, Path]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, source: Path, folder: Path = Path()) -> None:
+        """A source, which counts once under the first name that it has."""
+        self.places.setdefault(_number(source) or source, (source, folder))
+
+    def is_output(self, folder: str) -> bool:
+        """Whether a folder is the one that containers go to."""
+        return self.out is not None and _number(Path(folder)) == _number(self.out) is not None
+
+
+def find(inputs: Sequence[str | os.PathLike[str]], out: Path | None = None, recursive: bool = False) -> Found:
+    """The sources that inputs stand for, and a container for each.
+
+    A video ``a/b.mp4`` below a folder goes to ``a/b.nerv`` below ``out``, a video that is named itself to its name with
+    ``.nerv``. Where two would go to the same, they keep their endings: ``b.mp4.nerv``, ``b.mkv.nerv``. A file that is
+    reached twice (links of either kind, spellings) counts once. Below a folder, files and folders that are hidden,
+    links to folders, and ``out`` are left out; a folder of numbered frames in which there is no video is one source.
+
+    Args:
+        inputs: video files, folders of numbered frames, and where ``recursive`` folders that hold such.
+        out: folder of the containers; None puts each beside its source.
+        recursive: look below folders.
+
+    Raises:
+        VideoError: an input is not there, or is a pipe or a device.
+        ConfigError: a folder of videos without ``recursive``, nothing to encode, two sources with one container, or a
+            container that is one of the sources.
+    """
+    if out is not None:
+        require_folder(out)
+    search = _Search(out)
+    for path in map(Path, inputs):
+        require_file(path)
+        if recursive and path.is_dir():
+            before = len(search.places)
+            _add_below(path, search)
+            if len(search.places) == before:
+                search.notes.append(f"{path}: nothing to encode below it that was not found before")
+        else:
+            require_source(path)
+            search.add(path)
+    if not search.places:
+        raise ConfigError(f"{', '.join(map(str, inputs))}: no video and no folder of numbered frames below")
+    jobs = _with_targets(list(search.places.values()), out)
+    for job in jobs:
+        if (number := _number(job.target)) in search.places and number is not None:
+            raise ConfigError(f"{job.target}: is an input itself and would be written over, made of {job.source}")
+    return Found(jobs, tuple(search.notes))
+
+
+def require_source(path: Path) -> None:
+    """Refuse a folder that holds no frames but videos, which are encoded only where that is asked for.
+
+    Raises:
+        ConfigError: it is one.
+        VideoError: it is a folder that cannot be read.
+    """
+    with explained(f"{path}: cannot be read", VideoError):
+        without_frames = path.is_dir() and not _numbered(images_in(path))
+    if without_frames and any(True for _ in _walk(path, _Search(None))):
+        raise ConfigError(f"{path}: is a folder of videos; --recursive encodes all that are below it")
+
+
+def _add_below(top: Path, search: _Search) -> None:
+    """All sources of a tree, sorted, those that are links after those that are not."""
+    for source in sorted(_walk(top, search), key=lambda path: (os.path.islink(path), path)):
+        search.add(source, Path() if source == top else source.parent.relative_to(top))
+
+
+def _walk(top: Path, search: _Search) -> Iterator[Path]:
+    """Sources in a folder and in those below it; a folder that cannot be read counts, to be reported as it fails."""
+    unread: list[Path] = []
+    for place, folders, names in os.walk(top, onerror=lambda error: unread.append(Path(error.filename))):
+        folders[:] = [n for n in folders if not n.startswith(".") and not search.is_output(os.path.join(place, n))]
+        shown = [Path(place, name) for name in names if not name.startswith(".")]
+        videos = [path for path in shown if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+        yield from videos
+        if not videos and _holds_frames(Path(place), search.notes):
+            yield Path(place)
+    yield from unread
+
+
+def _holds_frames(folder: Path, notes: list[str]) -> bool:
+    """Whether a folder below another is one of numbered frames; a note says why one that nearly is does not count."""
+    images = images_in(folder)
+    if len(images) < _FEWEST_FRAMES or not _numbered(images):
+        return False
+    try:
+        numbered_images(folder)
+    except VideoError as error:
+        notes.append(f"left out: {error}")
+        return False
+    return True
+
+
+def _numbered(images: Sequence[Path]) -> bool:
+    """Whether there are images, and a number in the name of each."""
+    return bool(images) and all(any(c.isdigit() for c in image.stem) for image in images)
+
+
+def _with_targets(found: Sequence[tuple[Path, Path]], out: Path | None) -> tuple[Job, ...]:
+    """A container for each source.
+
+    Args:
+        found: sources, and where below ``out`` the container of each goes.
+        out: folder of all containers, or None.
+
+    Raises:
+        ConfigError: two have the same, their endings kept.
+    """
+    endings_kept: set[int] = set()
+    while True:
+        targets = []
+        for number, (source, folder) in enumerate(found):
+            place = beside(source, number in endings_kept)
+            targets.append(place if out is None else out / folder / place.name)
+        count = Counter(targets)
+        clashing = {number for number, target in enumerate(targets) if count[target] > 1}
+        if clashing <= endings_kept:
+            break
+        endings_kept |= clashing
+    if clashing:
+        one, other = [found[number][0] for number in sorted(clashing) if targets[number] == targets[min(clashing)]][:2]
+        raise ConfigError(f"{one} and {other} would both become {targets[min(clashing)]}; encode them one by one")
+    return tuple(Job(source, target) for (source, _), target in zip(found, targets, strict=True))
+
+
+def _number(path: Path) -> tuple[int, int] | None:
+    """What tells a file or folder from all others, whatever it is called; None where it is not there."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""Many sources encoded one after the other, in this process. One that fails does not stop the rest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nervcodec import options
+from nervcodec.errors import NervError, is_out_of_memory
+from nervcodec.events import FileEvent, Observer
+from nervcodec.jobs.inputs import Found, Job, find
+from nervcodec.jobs.pace import Pace
+from nervcodec.jobs.standing import is_done
+from nervcodec.options import EncodeOptions
+from nervcodec.outputs import require_folder, require_free
+from nervcodec.video.folder import modified
+
+if TYPE_CHECKING:
+    from nervcodec.encoding import EncodeReport
+    from nervcodec.encoding.plan import Equipment
+
+DONE, SKIPPED, FAILED, STOPPED = "done", "skipped", "failed", "stopped"
+STATUSES = (DONE, SKIPPED, FAILED, STOPPED)
+_THERE = "is there, whole and newer than its source"
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one source.
+
+    Attributes:
+        source: file or folder.
+        target: its container.
+        status: ``done``; ``skipped``, since the container was there; ``failed``; or ``stopped``, where the encode was
+            ended early and the container holds the best state by then.
+        reason: why, in words; empty where it is done.
+        report: of its encode, or None where there was none.
+        seconds: that it took.
+    """
+
+    source: Path
+    target: Path
+    status: str
+    reason: str = ""
+    report: EncodeReport | None = None
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, object]:
+        """As ``encode --json`` prints it for several inputs."""
+        return {
+            "source": str(self.source),
+            "target": str(self.target),
+            "status": self.status,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 2),
+            "report": None if self.report is None else self.report.to_json(),
+        }
+
+
+def encode_many(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    recursive: bool = False,
+    force: bool = False,
+    observer: Observer | None = None,
+    **settings: object,
+) -> list[FileReport]:
+    """Encode many videos, each to a container of its own.
+
+    What is there, whole and newer than its source is skipped; what a killed or stopped call with the same settings
+    left goes on where it was. A source that cannot be encoded is reported, and the others are encoded all the same.
+
+    Args:
+        inputs: video files, folders of numbered frames, and where ``recursive`` folders that hold such.
+        out: folder of the containers, which is made; None puts each beside its source. How they are named:
+            :func:`nervcodec.jobs.inputs.find`.
+        recursive: look below folders.
+        force: encode also what is there and whole.
+        observer: told of progress; may ask to stop, which ends the encode under way as that of a single file, and
+            begins no other.
+        **settings: as :func:`nervcodec.encode` takes them, for each of the videos.
+
+    Returns:
+        One report for each source, in order; without those that were not begun.
+
+    Raises:
+        ConfigError: a setting is out of range; two sources would have one container; ``out`` cannot be written.
+        VideoError: an input is not there.
+        EncoderError: the semantic encoder cannot be loaded.
+    """
+    wanted = options.from_flat(**settings)
+    named = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    found = find(named, None if out is None else Path(out), recursive)
+    return list(encode_each(found, wanted, force, observer or Observer()))
+
+
+def encode_each(found: Found, wanted: EncodeOptions, force: bool, observer: Observer) -> Iterator[FileReport]:
+    """The same for sources that are found already: a report as soon as it is known what became of a source.
+
+    Args:
+        found: sources and containers.
+        wanted: all settings, for each of them.
+        force: encode also what is there and whole.
+        observer: told of progress; may ask to stop.
+
+    Raises:
+        ConfigError, EncoderError: what holds for all sources is wrong; nothing was encoded then.
+    """
+    for text in found.notes:
+        observer.note(text)
+    known = {} if force else _looked_at(found.jobs, observer)
+    jobs = [job for job in found.jobs if job not in known]
+    if jobs:
+        equipment, pace = _equip(wanted, observer), Pace.of([job.source for job in jobs], wanted)
+    number = 0
+    for job in found.jobs:
+        if job in known:
+            yield known[job]
+        elif not observer.stop_requested():
+            observer.file(FileEvent(number, len(jobs), str(job.source), pace.later_s(number)))
+            report = _reported(job, _with_log_of(job, found, wanted), equipment, force, observer)
+            if report.status == DONE:
+                pace.took(number, report.seconds)
+            number += 1
+            yield report
+
+
+def _looked_at(jobs: Sequence[Job], observer: Observer) -> dict[Job, FileReport]:
+    """Reports of the jobs for which there is nothing to do, or nothing that may be done."""
+    known = {}
+    observer.stage("Checking", len(jobs))
+    for job in jobs:
+        if (report := _needless(job, observer)) is not None:
+            known[job] = report
+        observer.advance()
+    return known
+
+
+def _needless(job: Job, observer: Observer) -> FileReport | None:
+    """Why a job need not or must not be begun; None where it is to be done."""
+    try:
+        if is_done(job, observer.note):
+            return FileReport(job.source, job.target, SKIPPED, _THERE)
+    except (NervError, OSError) as error:
+        return _failed(job, error, observer)
+    return None
+
+
+def _equip(wanted: EncodeOptions, observer: Observer) -> Equipment:
+    """What all encodes have in common; from here on torch is in memory."""
+    observer.stage("Preparing")
+    from nervcodec.encoding.plan import equip
+    from nervcodec.fitting.tensorboard import require_tensorboard
+
+    if wanted.log_dir is not None:
+        require_folder(Path(wanted.log_dir))
+        require_tensorboard()
+    return equip(wanted, observer)
+
+
+def _with_log_of(job: Job, found: Found, wanted: EncodeOptions) -> EncodeOptions:
+    """Settings in which the log of a job has a folder of its own, named as its container."""
+    if wanted.log_dir is None:
+        return wanted
+    top = os.path.commonpath([other.target.absolute().parent for other in found.jobs])
+    name = job.target.absolute().relative_to(top).with_suffix("")
+    return replace(wanted, log_dir=str(Path(wanted.log_dir, name)))
+
+
+def _reported(job: Job, wanted: EncodeOptions, equipment: Equipment, force: bool, observer: Observer) -> FileReport:
+    """Encode one source; what goes wrong with it is told and reported."""
+    start = time.perf_counter()
+    try:
+        if not force and is_done(job, lambda _text: None):  # somebody else made it meanwhile
+            return FileReport(job.source, job.target, SKIPPED, _THERE)
+        report = _encoded(job, wanted, equipment, observer)
+    except Exception as error:
+        if not isinstance(error, (NervError, OSError)) and not is_out_of_memory(error):
+            raise
+        return replace(_failed(job, error, observer), seconds=time.perf_counter() - start)
+    status, reason = (DONE, "") if report.complete else (STOPPED, "holds the best state by then")
+    return FileReport(job.source, job.target, status, reason, report, time.perf_counter() - start)
+
+
+def _encoded(job: Job, wanted: EncodeOptions, equipment: Equipment, observer: Observer) -> EncodeReport:
+    """Encode one source, going on where an encode of it was left.
+
+    Raises:
+        NervError, OSError: it cannot be read or encoded, or its container not be written.
+    """
+    from nervcodec.encoding import encode_plan
+    from nervcodec.encoding.plan import make_plan
+
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    require_free(job.target, force=True)
+    changed = modified(job.source)
+    plan = make_plan(job.source, wanted, observer, equipment)
+    report = encode_plan(plan, job.target, observer, goes_on=True)
+    if (now := modified(job.source)) != changed:
+        os.utime(job.target, (now - 1, now - 1))  # so that the next call sees that it is older
+        observer.note(f"{job.source}: was changed while it was encoded; encode it once more")
+    return report
+
+
+def _failed(job: Job, error: Exception, observer: Observer) -> FileReport:
+    """A report of what went wrong, which is told at once."""
+    if isinstance(error, NervError):
+        reason = str(error)
+    elif isinstance(error, OSError):
+        reason = f"{error.filename or job.source}: {error.strerror or error}"
+    else:
+        reason = f"{job.source}: out of memory; try a smaller --scale or --segment"
+    observer.note(reason)
+    return FileReport(job.source, job.target, FAILED, reason.removeprefix(f"{job.source}: "))

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""Whether a container that is there needs no encode any more. Torch-free, and no weights are decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nervcodec.base.check import check_whole
+from nervcodec.errors import ConfigError, ContainerError, TooNewError
+from nervcodec.formats.container import Container
+from nervcodec.formats.names import recorded
+from nervcodec.jobs.inputs import Job
+from nervcodec.video.folder import modified
+
+
+def is_done(job: Job, note: Callable[[str], None]) -> bool:
+    """Whether a job's container is there, whole, no older than its source, and of an encode that was not stopped.
+
+    Args:
+        job: the source and its container.
+        note: told where a container is there and has to be made anew all the same.
+
+    Raises:
+        ConfigError: what is there must not be written over: it is of another source, or of a later nervcodec.
+        OSError: source or container cannot be looked at.
+    """
+    source, target = job.source, job.target
+    changed = modified(source)
+    if not target.is_file():
+        return False
+    try:
+        with Container.at(target) as opened:
+            made_of, fit = opened.header.video.source_name, opened.header.fit
+            if made_of != recorded(source.resolve().name):
+                raise ConfigError(
+                    f"{target}: is there and was made of another source, {made_of}; --force overwrites it"
+                )
+            if target.stat().st_mtime < changed:
+                note(f"{target}: is older than its source and is made anew")
+                return False
+            if not fit.complete:
+                note(f"{target}: its encode was stopped and goes on, or is made anew")
+                return False
+            check_whole(opened, weights=False)
+    except TooNewError as error:
+        raise ConfigError(f"{error}, or overwrite it with --force") from None
+    except ContainerError as error:
+        note(f"{error}; it is made anew")
+        return False
+    return True

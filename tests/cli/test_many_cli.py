@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""``encode`` for several inputs, by the real entry point."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nervcodec.formats.container import Container
+
+TINY = ["--duration", "0.2s", "--epochs", "1", "--encoder", "none"]
+
+
+@pytest.fixture
+def videos(carphone, tmp_path):
+    """A folder of two videos, one of which is none."""
+    for name in ("videos/a.mp4", "videos/Küche 1/b.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(carphone, tmp_path / name)
+    (tmp_path / "videos" / "Küche 1" / "broken.mp4").write_text("not a video")
+    return tmp_path / "videos"
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    return {line.split("\t")[0]: line.split("\t")[1:] for line in text.splitlines()}
+
+
+@pytest.mark.slow
+def test_a_folder_of_videos(run, videos, tmp_path):
+    result = run("encode", "videos", "--recursive", "-o", "videos/nerv", *TINY)
+    assert result.returncode == 1
+    table = rows(result.stdout)
+    assert list(table) == ["videos/Küche 1/b.mp4", "videos/Küche 1/broken.mp4", "videos/a.mp4"]
+    status, size, quality, seconds, why = table["videos/a.mp4"]
+    assert (status, size[-3:], quality[-3:], seconds[-2:], why) == ("done", " KB", " dB", " s", "")
+    assert table["videos/Küche 1/broken.mp4"][0] == "failed"
+    assert table["videos/Küche 1/broken.mp4"][-1].startswith("no frame could be read")
+    assert "Reading ... (file 3 of 3" in result.stderr
+    assert run("verify", "videos/nerv/Küche 1/b.nerv").returncode == 0
+    assert not (videos / "nerv" / "Küche 1" / "broken.nerv").exists()
+    (videos / "Küche 1" / "broken.mp4").unlink()
+    (tmp_path / "torch.py").write_text("raise ImportError('torch is not installed')")
+    again = run("encode", "videos", "--recursive", "-o", "videos/nerv", *TINY, "--json", "-q", PYTHONPATH=str(tmp_path))
+    assert (again.returncode, again.stderr) == (0, "")
+    report = json.loads(again.stdout)
+    assert [file["status"] for file in report["files"]] == ["skipped"] * 2
+    assert (report["done"], report["skipped"], report["failed"], report["not_begun"]) == (0, 2, 0, 0)
+
+
+@pytest.mark.slow
+def test_one_input_goes_into_a_folder_that_is_there_or_ends_with_a_slash(run, videos, tmp_path):
+    (tmp_path / "there").mkdir()
+    for output in ("there", "made/"):
+        result = run("encode", "videos/a.mp4", "-o", output, *TINY, "--json")
+        assert result.returncode == 0, result.stderr
+        assert (tmp_path / output / "a.nerv").exists()
+        (file,) = json.loads(result.stdout)["files"]
+        assert file["report"]["bytes"] == (tmp_path / output / "a.nerv").stat().st_size
+
+
+def test_wrong_usage_is_said_once_and_before_any_work(run, videos, tmp_path):
+    two = ["encode", "videos/a.mp4", "videos/Küche 1/b.mp4"]
+    (tmp_path / "file").write_text("x")
+    for output in ("new.nerv", "file"):
+        result = run(*two, "-o", output)
+        assert result.returncode == 2
+        assert f"'{output}' is the name of one file" in result.stderr
+    for arguments, words in (
+        ([*two, "-o", "n/", "--size", "1KB", "--bpp", "1"], "choose at most one of --size and --bpp"),
+        ([*two, "videos", "-o", "n/"], "videos: is a folder of videos; --recursive encodes all that are below it"),
+        (["encode", "videos"], "videos: is a folder of videos; --recursive encodes all that are below it"),
+    ):
+        result = run(*arguments)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == f"nervcodec: {words}\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "videos"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished_and_the_best_of_what_runs(videos, ffmpeg, carphone, tmp_path):
+    ffmpeg("-i", carphone, "-frames:v", "2", "-c", "copy", videos / "Küche 1" / "b.mp4")
+    (videos / "c.mp4").write_bytes(carphone.read_bytes())
+    command = [Path(sys.executable).with_name("nervcodec"), "encode", "videos", "--recursive", "-o", "n", "--json"]
+    process = subprocess.Popen(
+        [*map(str, command), "--epochs", "60", "--encoder", "none"],
+        cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if line.startswith("Fitting ... (file 3 of 4"):
+            break
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "best state so far" in err
+    assert "interrupted; 1 of 4 files were not finished" in err
+    report = json.loads(out)
+    assert [file["status"] for file in report["files"]] == ["done", "failed", "stopped"]
+    assert report["not_begun"] == 1
+    for name, complete in (("Küche 1/b.nerv", True), ("a.nerv", False)):
+        with Container.at(tmp_path / "n" / name) as opened:
+            opened.verify()
+            assert opened.header.fit.complete is complete
+
+
+@pytest.mark.slow
+def test_ctrl_c_before_there_is_something_to_keep_of_a_file(videos, bunny, tmp_path):
+    shutil.copy(bunny, videos / "Küche 1" / "large.mp4")
+    names = ["videos/a.mp4", "videos/Küche 1/large.mp4", "videos/Küche 1/b.mp4"]
+    command = [Path(sys.executable).with_name("nervcodec"), "encode", *names, "-o", "n/", "--epochs", "1"]
+    process = subprocess.Popen(
+        [*map(str, command), "--encoder", "none"],
+        cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if line.startswith("Reading ... (file 2"):
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "nervcodec: interrupted; 2 of 3 files were not finished"
+    assert list(rows(out)) == ["videos/a.mp4"]
+    assert [path.name for path in (tmp_path / "n").iterdir()] == ["a.nerv"]

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""Many sources in one call: what is begun, what is left alone, and what goes on where it was."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+import nervcodec
+from nervcodec.encoding import plan as planning
+from nervcodec.errors import ConfigError, EncoderError
+from nervcodec.events import Observer
+from nervcodec.formats.container import Container, read_header
+from nervcodec.jobs import many
+from nervcodec.jobs.inputs import Job
+from nervcodec.jobs.standing import is_done
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "version3_grid.nerv"
+TINY = {"duration_s": 0.2, "epochs": 1, "encoder": "none"}
+THREE = {"duration_s": 1.0, "segment": "10f", "epochs": 2, "encoder": "none"}  # segments
+
+
+class Watching(Observer):
+    """Keeps what it is told; ``act`` is called with each step."""
+
+    def __init__(self, act=None):
+        self.notes, self.files, self.segments, self.act, self.stop = [], [], [], act, False
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def file(self, event):
+        self.files.append(event)
+
+    def step(self, event):
+        self.segments.append(event.segment)
+        if self.act is not None:
+            self.act(self)
+
+    def stop_requested(self):
+        return self.stop
+
+
+@pytest.fixture
+def clips(carphone, tmp_path, monkeypatch):
+    """Three videos and one that is none, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.mp4", "in/x/b.mp4", "in/x/c.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(carphone, tmp_path / name)
+    (tmp_path / "in" / "broken.mp4").write_text("not a video")
+    return tmp_path
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A source and a whole container of it."""
+    source, target = tmp_path / read_header(GOLDEN).video.source_name, tmp_path / "a.nerv"
+    source.write_text("older")
+    shutil.copy(GOLDEN, target)
+    stamp = time.time() - 100
+    os.utime(source, (stamp, stamp))
+    os.utime(target, (stamp, stamp))
+    return Job(source, target)
+
+
+# ------------------------------------------------------------------ what is there
+
+
+def test_whole_and_no_older_is_done(made):
+    assert is_done(made, pytest.fail)
+    made.target.unlink()
+    assert not is_done(made, pytest.fail)
+
+
+def test_older_or_damaged_is_made_anew(made):
+    said, whole = [], made.target.read_bytes()
+    for place in (-1, len(whole) // 2, 5):
+        broken = bytearray(whole)
+        broken[place] ^= 4
+        made.target.write_bytes(broken)
+        assert not is_done(made, said.append)
+    made.target.write_bytes(whole[:-1])
+    assert not is_done(made, said.append)
+    assert all(str(made.target) in text and text.endswith("; it is made anew") for text in said)
+    made.target.write_bytes(whole)
+    os.utime(made.source)
+    os.utime(made.target, (1, 1))
+    assert not is_done(made, said.append)
+    assert "is older than its source" in said[-1]
+
+
+def test_what_is_of_another_source_or_a_later_version_is_not_written_over(made):
+    other = made.source.with_name("other.mkv")
+    made.source.rename(other)
+    with pytest.raises(ConfigError, match=rf"another source, {made.source.name}; --force"):
+        is_done(Job(other, made.target), pytest.fail)
+    blob = made.target.read_bytes()
+    made.target.write_bytes(blob.replace(b'"format_version":"3"', b'"format_version":"9"'))
+    with pytest.raises(ConfigError, match=r"newer than this nervcodec reads .* --force"):
+        is_done(Job(other, made.target), pytest.fail)
+
+
+# ------------------------------------------------------------------ one after the other
+
+
+@pytest.mark.slow
+def test_each_gets_a_container_and_a_bad_one_does_not_stop_the_rest(clips):
+    watching = Watching()
+    reports = nervcodec.encode_many("in", "out", recursive=True, observer=watching, **TINY)
+    assert [(str(r.source), r.status) for r in reports] == [
+        ("in/a.mp4", "done"),
+        ("in/broken.mp4", "failed"),
+        ("in/x/b.mp4", "done"),
+        ("in/x/c.mp4", "done"),
+    ]
+    assert reports[1].reason.startswith("no frame could be read")
+    assert any(note.startswith("in/broken.mp4: no frame could be read") for note in watching.notes)
+    assert [(event.number, event.count) for event in watching.files] == [(n, 4) for n in range(4)]
+    assert watching.files[3].later_s == 0
+    assert sorted(str(path) for path in Path("out").rglob("*.*")) == ["out/a.nerv", "out/x/b.nerv", "out/x/c.nerv"]
+    assert reports[0].report.size_bytes == Path("out/a.nerv").stat().st_size
+    assert reports[0].to_json()["report"]["file"] == "out/a.nerv"
+    stamps = [path.stat().st_mtime_ns for path in Path("out").rglob("*.nerv")]
+    again = nervcodec.encode_many("in", "out", recursive=True, **TINY)
+    assert [r.status for r in again] == ["skipped", "failed", "skipped", "skipped"]
+    assert stamps == [path.stat().st_mtime_ns for path in Path("out").rglob("*.nerv")]
+    forced = nervcodec.encode_many(["in/a.mp4"], "out", force=True, log_dir="log", **TINY)
+    assert [r.status for r in forced] == ["done"]
+    assert Path("log/a").is_dir()
+
+
+def test_what_is_wrong_for_all_is_said_once_and_before_any_work(clips, monkeypatch):
+    for settings, kind in (({"epochs": 0}, ConfigError), ({"encoder": "openclip:ViT-B-32=gone.pt"}, EncoderError)):
+        with pytest.raises(kind):
+            nervcodec.encode_many(["in/a.mp4", "in/broken.mp4"], "out", **settings)
+        assert not Path("out").exists()
+
+
+def test_programming_errors_are_not_taken_for_bad_files(clips, monkeypatch):
+    def wrong(*_):
+        raise AttributeError("a mistake")
+
+    monkeypatch.setattr(planning, "scan", wrong)
+    with pytest.raises(AttributeError):
+        nervcodec.encode_many("in", "out", recursive=True, **TINY)
+
+
+def test_too_little_memory_for_one_is_not_the_end(clips, monkeypatch):
+    def greedy(*_):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 GB")
+
+    monkeypatch.setattr(planning, "scan", greedy)
+    reports = nervcodec.encode_many(["in/a.mp4", "in/x/b.mp4"], "out", **TINY)
+    assert [(r.status, r.reason) for r in reports] == [
+        ("failed", "out of memory; try a smaller --scale or --segment")
+    ] * 2
+
+
+@pytest.mark.slow
+def test_a_source_that_changes_meanwhile_is_encoded_once_more(clips):
+    def change(watching):
+        os.utime("in/a.mp4")
+
+    watching = Watching(change)
+    nervcodec.encode_many("in/a.mp4", "out", observer=watching, **TINY)
+    assert any("was changed while it was encoded" in note for note in watching.notes)
+    assert [r.status for r in nervcodec.encode_many("in/a.mp4", "out", **TINY)] == ["done"]
+    assert [r.status for r in nervcodec.encode_many("in/a.mp4", "out", **TINY)] == ["skipped"]
+
+
+# ------------------------------------------------------------------ going on
+
+
+def _crash_in_segment_1(watching):
+    if watching.segments[-1] == 1:
+        raise SystemExit
+
+
+@pytest.mark.slow
+def test_what_was_killed_goes_on_where_it_was(clips):
+    with pytest.raises(SystemExit):
+        nervcodec.encode_many("in/a.mp4", "out", observer=Watching(_crash_in_segment_1), **THREE)
+    assert sorted(path.name for path in Path("out/a.nerv.resume").iterdir()) == ["segment_0", "shared"]
+    other = Watching(_crash_in_segment_1)
+    with pytest.raises(SystemExit):
+        nervcodec.encode_many("in/a.mp4", "out", observer=other, **{**THREE, "epochs": 3})
+    assert 0 in other.segments  # those are other settings
+    assert any("the encode begins anew" in note for note in other.notes)
+    rest = Watching()
+    (report,) = nervcodec.encode_many("in/a.mp4", "out", observer=rest, **{**THREE, "epochs": 3})
+    assert set(rest.segments) == {1, 2}
+    assert report.status == "done"
+    assert [path.name for path in Path("out").iterdir()] == ["a.nerv"]
+    with Container.at(Path("out/a.nerv")) as opened:
+        assert opened.header.fit.missing_frames is None
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_does_not_fit_is_no_dead_end(clips):
+    with pytest.raises(SystemExit):
+        nervcodec.encode_many("in/a.mp4", "out", observer=Watching(_crash_in_segment_1), **THREE)
+    Path("out/a.nerv.resume/shared").unlink()
+    watching = Watching()
+    (report,) = nervcodec.encode_many("in/a.mp4", "out", observer=watching, **THREE)
+    assert (report.status, set(watching.segments)) == ("done", {0, 1, 2})
+    assert any("the encode begins anew" in note for note in watching.notes)
+
+
+def _stop_in_segment_1(watching):
+    watching.stop = len(watching.files) == 2 and watching.segments[-1] == 1
+
+
+@pytest.mark.slow
+def test_a_stop_keeps_what_there_is_and_begins_nothing(clips):
+    inputs = ["in/x/b.mp4", "in/x/c.mp4", "in/a.mp4"]
+    first, second, *rest = nervcodec.encode_many(inputs, "out", observer=Watching(_stop_in_segment_1), **THREE)
+    assert (first.status, second.status, rest) == (many.DONE, many.STOPPED, [])
+    with Container.at(Path("out/c.nerv")) as opened:
+        assert not opened.header.fit.complete
+    watching = Watching()
+    again = nervcodec.encode_many(inputs, "out", observer=watching, **THREE)
+    assert [r.status for r in again] == [many.SKIPPED, many.DONE, many.DONE]
+    assert watching.segments.index(0) > watching.segments.index(2)  # c.mp4 went on, and a.mp4 was begun after it
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.nerv", "b.nerv", "c.nerv"]
