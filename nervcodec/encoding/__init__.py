@@ -89,9 +89,9 @@ def encode_plan(plan: Plan, target: Path, observer: Observer, goes_on: bool = Fa
     if plan.wanted.layer.base == COPY:
         with tempfile.TemporaryDirectory() as folder:
             copied = copy_source(plan, Path(folder), observer)
-            common = Shared([], copied.basis)
+            common = Shared({}, copied.basis)
             return assemble(plan, target, copied.segments, copied.embed_s, observer, copied.base, common)
-    checkpoint = Checkpoint(target, _identity(plan), observer.note)
+    checkpoint = Checkpoint(target, identity_of(plan), observer.note)
     if plan.wanted.resume or (goes_on and os.path.lexists(checkpoint.path)):
         try:
             checkpoint.load()
@@ -132,15 +132,22 @@ def _fit_in_order(
 ) -> tuple[list[EncodedSegment], float]:
     """Fit one segment after the other; returns those that are done, and the seconds that embeddings took."""
     observer, whole = told
-    done = [EncodedSegment.from_facts(facts) for facts in checkpoint.finished]
-    first, embed_s = sum(segment.segment.frame_count for segment in done), 0.0
-    if done:
+    done: list[EncodedSegment] = []
+    first, embed_s = 0, 0.0
+    if checkpoint.finished:
         observer.worth_keeping()
     keeps = shared.fit is None or shared.fit.complete  # what was stopped is nothing to go on from
+    while len(done) in checkpoint.finished:
+        done.append(EncodedSegment.from_facts(checkpoint.finished[len(done)]))
+        first += done[-1].segment.frame_count
     material = segments(plan, len(done))
     for pixels, planes in material:
         index, frames = len(done), len(pixels)
         whole.begin(index)
+        if index in checkpoint.finished:  # others before it were not
+            done.append(EncodedSegment.from_facts(checkpoint.finished[index]))
+            first += frames
+            continue
         task, seconds = prepare(plan, pixels, planes, (first, index), observer, shared)
         del pixels, planes  # so that no more than one segment is in memory
         embed_s += seconds
@@ -154,7 +161,7 @@ def _fit_in_order(
         if segment.fell_back:
             plan = plan.on_cpu()
         if segment.complete and keeps and len(plan.lengths) > 1:  # it leaves memory, and need not be fitted again
-            segment = EncodedSegment.from_facts(checkpoint.finish_segment(segment.to_facts()))
+            segment = EncodedSegment.from_facts(checkpoint.finish_segment(index, segment.to_facts()))
         done.append(segment)
         first += frames
         del task
@@ -172,7 +179,7 @@ def _log(plan: Plan, name: str) -> list[Hook]:
     return [TensorBoardLog(folder if len(plan.lengths) == 1 else folder / name)]
 
 
-def _identity(plan: Plan) -> str:
+def identity_of(plan: Plan) -> str:
     """What an encode that is resumed must have in common with this one."""
     source, wanted = plan.source, replace(plan.wanted, resume=False, log_dir=None)
     return identity(wanted, source.resolve(), plan.info.file_bytes, plan.info.frame_count, modified(source))

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from nervcodec.decoding.pixels import frames_of
 from nervcodec.encoding.plan import Plan
+from nervcodec.errors import VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.video.planes import Planes, read_planes
 from nervcodec.video.reader import read_frames, read_segment
+from nervcodec.video.source import scan
 
 
 def segments(plan: Plan, done: int) -> Generator[tuple[np.ndarray, Planes | None], None, None]:
@@ -36,6 +39,44 @@ def segments(plan: Plan, done: int) -> Generator[tuple[np.ndarray, Planes | None
         _skip(samples, skipped)
         for count in lengths:
             yield _with_frames(joined(samples, count), plan.planes)  # and none is held while the next is read
+
+
+def segment(plan: Plan, index: int) -> tuple[np.ndarray, Planes | None]:
+    """One segment alone, as :func:`segments` gives it; only its part of the source is read where that gives the same.
+
+    Args:
+        plan: of the encode.
+        index: of the segment, from 0.
+    """
+    if (part := _part(plan, index)) is not None:
+        with contextlib.closing(segments(part, 0)) as found:
+            return next(found)
+    with contextlib.closing(segments(plan, index)) as found:
+        return next(found)
+
+
+def _part(plan: Plan, index: int) -> Plan | None:
+    """A plan of a segment alone; None where seeking to it gives other frames than reading the whole video did."""
+    first, times = sum(plan.lengths[:index]), plan.info.times_s
+    stop = first + plan.lengths[index]
+    if not first or stop - first < 2:
+        return None
+    # Times are rounded to the microsecond on their way: half a frame before each bound is as far from it as can be.
+    begins = times[first] - (times[first] - times[first - 1]) / 2
+    later = times[stop] if stop < len(times) else 2 * times[stop - 1] - times[stop - 2]
+    ends = (times[stop - 1] + later) / 2
+    wanted, origin = plan.wanted.source, plan.wanted.source.start_s
+    if not origin:
+        origin = plan.info.first_frame_s
+    options = replace(wanted, start_s=max(origin + begins, 0.0), duration_s=float(ends - begins))
+    try:
+        info = scan(plan.source, options)
+    except VideoError:  # its index leads nowhere
+        return None
+    # Where the rate varies there may be one frame more.
+    if not info.input.seeks or not np.array_equal(info.checksums[: stop - first], plan.info.checksums[first:stop]):
+        return None
+    return replace(plan, wanted=replace(plan.wanted, source=options), info=info, lengths=[stop - first])
 
 
 def _with_frames(planes: Planes, form: PlaneFormat) -> tuple[np.ndarray, Planes]:

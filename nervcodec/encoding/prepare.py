@@ -57,7 +57,7 @@ def prepare(
     """
     first, index = place
     wanted, encoder, count = plan.wanted, plan.encoder, len(plan.lengths)
-    known = shared.everything[index] if shared.everything else None
+    known = shared.everything.get(index)
     if shared.network is not None and shared.network.pieces:
         return _piece(plan, pixels, known, shared, place), 0.0
     fitted = fitted_frames(plan, first, len(pixels))

@@ -64,14 +64,14 @@ class Shared:
     """What is made of a whole video before its segments.
 
     Attributes:
-        everything: embeddings of each segment; empty where there is no encoder.
+        everything: embeddings of segments by their numbers; empty where there is no encoder.
         basis: of all embeddings, or None.
         fit: of what the networks of all segments have in common, or None.
         shares: the part of all bytes that each segment should have; empty where nothing is known.
         scenes: of the video, where the network has grids for them; else None.
     """
 
-    everything: list[Embedded]
+    everything: dict[int, Embedded]
     basis: Basis | None = None
     fit: Fit | None = None
     shares: tuple[float, ...] = ()
@@ -98,7 +98,7 @@ class Shared:
         return bitstream.encode(self.tensors).size if self.tensors else 0
 
 
-NOTHING_SHARED = Shared([])
+NOTHING_SHARED = Shared({})
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,35 @@ class Survey:
     """What is seen of a source before its segments are encoded.
 
     Attributes:
-        everything: embeddings of each segment; empty where there is no encoder.
+        everything: embeddings of segments by their numbers; empty where there is no encoder.
         numbers: ``(M,)`` of the frames of a sample.
         frames: ``(M, H, W, 3)`` uint8.
         scenes: of all segments.
     """
 
-    everything: list[Embedded]
+    everything: dict[int, Embedded]
     numbers: np.ndarray
     frames: np.ndarray
     scenes: Scenes
+
+
+def embedded(plan: Plan, pixels: np.ndarray, first: int, cuts: tuple[int, ...], observer: Observer) -> Embedded | None:
+    """Embeddings of a segment; None where there is no encoder.
+
+    Args:
+        plan: of the encode.
+        pixels: ``(N, H, W, 3)`` uint8.
+        first: number of its first frame.
+        cuts: first frames of its shots after the first.
+        observer: told of progress.
+
+    Raises:
+        ConfigError: no frame to fit, or a size that is too small, before any work.
+    """
+    chosen = choose_frames(plan, pixels, fitted_frames(plan, first, len(pixels)), cuts)
+    plan.size_goal(len(pixels), len(chosen.numbers), len(cuts))
+    reference = embed(plan, pixels, chosen, observer)
+    return None if reference is None else Embedded(chosen.numbers, reference.astype(np.float16))
 
 
 def survey(plan: Plan, most: int, told: tuple[Observer, Whole]) -> Survey:
@@ -124,18 +143,16 @@ def survey(plan: Plan, most: int, told: tuple[Observer, Whole]) -> Survey:
     Raises:
         ConfigError: a segment without a frame to fit, or a size that is too small.
     """
-    info, everything, scenes = plan.info, [], Scenes()
+    info, scenes = plan.info, Scenes()
+    everything: dict[int, Embedded] = {}
     observer, whole = told
     numbers = sampled_numbers(fitted_frames(plan, 0, info.frame_count), most)
     frames = np.empty((len(numbers), info.height, info.width, 3), np.uint8)
     first = 0
     with contextlib.closing(segments(plan, 0)) as material:
-        for pixels, _ in material:
-            cuts = scenes.add(pixels)
-            chosen = choose_frames(plan, pixels, fitted_frames(plan, first, len(pixels)), cuts)
-            plan.size_goal(len(pixels), len(chosen.numbers), len(cuts))  # refuses one before any work
-            if (reference := embed(plan, pixels, chosen, observer)) is not None:
-                everything.append(Embedded(chosen.numbers, reference.astype(np.float16)))
+        for index, (pixels, _) in enumerate(material):
+            if (known := embedded(plan, pixels, first, scenes.add(pixels), observer)) is not None:
+                everything[index] = known
             inside = (numbers >= first) & (numbers < first + len(pixels))
             frames[inside] = pixels[numbers[inside] - first]
             first += len(pixels)
@@ -154,7 +171,7 @@ def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, told: tuple[O
         return NOTHING_SHARED
     seen = survey(plan, plan.sample_frames if fits and checkpoint.shared is None else 0, told)
     if not fits:
-        return Shared(seen.everything, basis_for(plan, seen.everything))
+        return Shared(seen.everything, basis_for(plan, list(seen.everything.values())))
     scenes = seen.scenes if _pays(plan, seen.scenes) else None
     if checkpoint.shared is not None:
         facts = checkpoint.shared
@@ -164,7 +181,7 @@ def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, told: tuple[O
     else:
         goal = _goal_of_all(plan, seen)
         limit_bytes = None if goal is None else SEMANTIC_SHARE * goal.limit_bytes
-        basis = basis_for(plan, seen.everything, limit_bytes) if seen.everything else None
+        basis = basis_for(plan, list(seen.everything.values()), limit_bytes) if seen.everything else None
         fit = _fitted_to(plan, seen, _beside(goal, seen, basis), hooks, checkpoint.trainer)
         if fit.complete:
             kept = None if basis is None else basis.to_facts()
@@ -188,7 +205,8 @@ def _shares(plan: Plan, seen: Survey, network: SharedNetwork) -> tuple[float, ..
 
 def _goal_of_all(plan: Plan, seen: Survey) -> SizeGoal | None:
     """What all weights of a file should take."""
-    embedded, cuts = sum(len(each.numbers) for each in seen.everything), len(seen.scenes.pieces) - len(plan.lengths)
+    embedded = sum(len(each.numbers) for each in seen.everything.values())
+    cuts = len(seen.scenes.pieces) - len(plan.lengths)
     goal = plan.size_goal(plan.info.frame_count, embedded, cuts)
     if goal is None or not plan.together:
         return goal
@@ -200,7 +218,8 @@ def _beside(goal: SizeGoal | None, seen: Survey, basis: Basis | None) -> SizeGoa
     """What of it is for pixels."""
     if goal is None or basis is None:
         return goal
-    codes = sum(basis.segment(tuple(each.numbers.tolist()), each.reference).size_bytes for each in seen.everything)
+    everything = seen.everything.values()
+    codes = sum(basis.segment(tuple(each.numbers.tolist()), each.reference).size_bytes for each in everything)
     return goal.less(codes + basis.size_bytes, sizing.MINIMUM_BYTES)
 
 

@@ -41,8 +41,8 @@ class Checkpoint:
         clock: seconds.
 
     Attributes:
-        finished: what is known of each finished segment, plain values and tensors; those read from the folder are not
-            in memory.
+        finished: what is known of each finished segment by its number, plain values and tensors; those read from the
+            folder are not in memory.
         shared: what is known of what segments share, plain values and tensors; None before that is finished, or where
             they share nothing.
         trainer: state of the fit that comes next to go on from, or None.
@@ -57,7 +57,7 @@ class Checkpoint:
     ):
         self.path = target.with_name(within(target.name, SUFFIX))
         self.identity = identity
-        self.finished: list[dict[str, Any]] = []
+        self.finished: dict[int, dict[str, Any]] = {}
         self.shared: dict[str, Any] | None = None
         self.trainer: dict[str, Any] | None = None
         self._warn, self._clock, self._last = warn, clock, clock() - EVERY_S + FIRST_S
@@ -72,13 +72,13 @@ class Checkpoint:
         """
         if not os.path.lexists(self.path):
             raise CheckpointError(f"{self.path}: nothing to resume; run without --resume")
-        stored: list[dict[str, Any]] = []
-        while (place := self._place(len(stored))).exists():
-            stored.append(self._read(place))
+        names = [place.name.removeprefix(_SEGMENT) for place in self.path.glob(f"{_SEGMENT}*")]
+        numbers = sorted(int(name) for name in names if name.isdecimal())
+        stored = {number: self._read(self._place(number)) for number in numbers}
         shared, state = (self._read(p) if p.exists() else None for p in (self.path / _SHARED, self.path / _STATE))
         if not stored and shared is None and state is None:
             raise CheckpointError(f"{self.path}: nothing to resume; run without --resume")
-        self.finished = [each["facts"] for each in stored]
+        self.finished = {number: each["facts"] for number, each in stored.items()}
         self.shared = None if shared is None else shared["facts"]
         # A state that is older than what was finished last is of a fit that is over.
         self.trainer = state["facts"] if state is not None and state["number"] == self._fits else None
@@ -114,12 +114,11 @@ class Checkpoint:
         self._useless = not self._save(self.path / _SHARED, 0, facts)
         self.shared, self.trainer = facts, None
 
-    def finish_segment(self, facts: dict[str, Any]) -> dict[str, Any]:
+    def finish_segment(self, number: int, facts: dict[str, Any]) -> dict[str, Any]:
         """Write a finished segment; returns what is known of it, out of memory where it could be written."""
-        number = len(self.finished)
         if not self._useless and self._save(self._place(number), number, facts):
             facts = self._read(self._place(number))["facts"]
-        self.finished.append(facts)
+        self.finished[number] = facts
         self.trainer = None
         return facts
 

@@ -7,7 +7,7 @@ the one way to know the exact number of frames and the time of each: containers 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class VideoInfo:
         notes: choices that were made for want of something said, a line each.
         has_audio: there is an audio stream.
         first_frame_s: when the first frame shows, in the time that other streams of the source share.
+        checksums: ``(frame_count,)`` uint32 of the frames as they are decoded, before any crop or scale.
     """
 
     input: Input
@@ -60,6 +61,7 @@ class VideoInfo:
     notes: tuple[str, ...] = ()
     has_audio: bool = False
     first_frame_s: float = 0.0
+    checksums: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32), repr=False)
 
     @property
     def path(self) -> Path:
@@ -129,6 +131,7 @@ class _Frames:
         aspect: of a pixel, 1 where it is unknown.
         stamps: ticks of the stream's time base at which they show; None where there are none.
         last: ticks that the last is shown, as stated; 0 for not.
+        checksums: of the decoded frames, as they are in the source.
         log: what ffmpeg complained of, with the number of frames given before.
     """
 
@@ -137,6 +140,7 @@ class _Frames:
     stamps: np.ndarray | None
     count: int
     last: int
+    checksums: np.ndarray
     log: list[ffmpeg.LogLine]
 
 
@@ -149,6 +153,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
     feed = folder.contents(found.input.images) if found.input.images else None
     facts: dict[str, str] = {}
     stamps: list[int] = []
+    checksums: list[int] = []
     duration = 0
     with ffmpeg.Process(arguments, feed, read=True) as process:
         for line in process.lines():
@@ -159,6 +164,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
             row = line.split(",")
             stamps.append(int(row[2]))
             duration = int(row[3])
+            checksums.append(int(row[5], 16))
             process.position = len(stamps)
         process.wait()
     width, _, height = facts.get("dimensions", "0x0").partition("x")
@@ -166,7 +172,9 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
     aspect = Fraction(int(numerator) or 1, int(denominator) or 1)  # 0 means unknown: square
     known = np.array(stamps, np.int64)
     has_times = len(known) > 0 and known.min() > timing.NO_STAMP
-    return _Frames((int(width), int(height)), aspect, known if has_times else None, len(stamps), duration, process.log)
+    when = known if has_times else None
+    checks = np.array(checksums, np.uint32)
+    return _Frames((int(width), int(height)), aspect, when, len(stamps), duration, checks, process.log)
 
 
 def _is_there(frames: _Frames, found: Probed, options: SourceOptions) -> bool:
@@ -218,6 +226,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames) -> VideoI
         notes=tuple(notes),
         has_audio=found.has_audio,
         first_frame_s=0.0 if frames.stamps is None else float(int(frames.stamps[0]) * found.time_base),
+        checksums=frames.checksums,
     )
 
 

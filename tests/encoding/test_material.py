@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""Frames of a plan's source: a segment alone is what it is among all others."""
+
+import numpy as np
+import pytest
+
+from nervcodec import options
+from nervcodec.encoding import material
+from nervcodec.encoding.plan import make_plan
+from nervcodec.events import Observer
+
+
+def plan_of(source, **settings):
+    return make_plan(source, options.from_flat(**{"encoder": "none", "audio": "none", **settings}), Observer())
+
+
+def seeks(plan, monkeypatch):
+    """Segments that are read alone; the whole is not read for them."""
+
+    def refused(*_):
+        raise AssertionError("the source is read from its beginning")
+
+    whole = list(material.segments(plan, 0))
+    with monkeypatch.context() as patch:
+        real = material.segments
+        patch.setattr(material, "segments", lambda part, done: refused() if part is plan else real(part, done))
+        for index in range(1, len(plan.lengths)):
+            same(material.segment(plan, index), whole[index])
+    same(material.segment(plan, 0), whole[0])
+
+
+def same(found, wanted):
+    assert np.array_equal(found[0], wanted[0])
+    assert (found[1] is None) == (wanted[1] is None)
+    for mine, yours in zip(found[1] or (), wanted[1] or (), strict=True):
+        assert np.array_equal(mine, yours)
+
+
+@pytest.mark.parametrize("settings", [{}, {"start_s": 0.52, "duration_s": 2.1}, {"base": "av1", "scale": 0.5}])
+def test_a_segment_is_read_alone(bikes, settings, monkeypatch):
+    plan = plan_of(bikes, **{"segment": "17f", "duration_s": 2.5, **settings})
+    assert len(plan.lengths) > 2
+    seeks(plan, monkeypatch)
+
+
+SOURCES = {
+    "long groups, open": ("a.mkv", ("-c:v", "libx264", "-x264-params", "keyint=40:open-gop=1:bframes=3")),
+    "a stream that begins late": ("a.ts", ("-c:v", "libx264", "-g", "20", "-bf", "2")),
+    "intra alone": ("a.mkv", ("-c:v", "ffv1")),
+    "a varying rate": ("a.mkv", ("-vf", "select='not(mod(n\\,7))+not(mod(n\\,3))'", "-fps_mode", "vfr", "-g", "15")),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_whatever_the_source(kind, bikes, tmp_path, ffmpeg, monkeypatch):
+    name, how = SOURCES[kind]
+    source = tmp_path / name
+    ffmpeg("-t", "4", "-i", bikes, "-an", *how, source)
+    plan = plan_of(source, segment="13f")
+    if name.endswith(".ts"):  # seeking leads nowhere there
+        same(material.segment(plan, 2), list(material.segments(plan, 0))[2])
+    else:
+        seeks(plan, monkeypatch)
+
+
+def test_a_folder_of_frames(carphone, tmp_path, ffmpeg, monkeypatch):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    ffmpeg("-t", "1", "-i", carphone, folder / "%03d.png")
+    seeks(plan_of(folder, segment="7f"), monkeypatch)
+
+
+def test_where_seeking_gives_other_frames_the_source_is_read_from_its_beginning(carphone, monkeypatch):
+    plan = plan_of(carphone, segment="15f", duration_s=1.5)
+    wanted = list(material.segments(plan, 0))[2]
+    real = material.scan
+    monkeypatch.setattr(material, "scan", lambda path, wanted: real(path, options.from_flat(start_s=0.2).source))
+    same(material.segment(plan, 2), wanted)
