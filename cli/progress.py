@@ -172,8 +172,9 @@ def describe_file(event: FileEvent | None, whole: WholeEvent | None) -> str:
 
 
 def all_left_s(event: FileEvent, whole: WholeEvent | None) -> float:
-    """Seconds that this file and all after it will take, about; NaN where that is not known yet."""
-    return event.later_s + (math.nan if whole is None else whole.left_s)
+    """Seconds that this file and all after it will take, about; NaN where that is not known yet, or was too little."""
+    left_s = event.later_s + (math.nan if whole is None else whole.left_s)
+    return left_s if round(left_s if math.isfinite(left_s) else 0) else math.nan
 
 
 class RichObserver(ProgressObserver):
