@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _PLAIN_EVERY_S = 10.0
 _FITTING = "Fitting"
 _NAME_WIDTH = 30  # of a file beside a bar
+_SHOWN_S = 0.5  # the least that is not shown as nothing
 
 
 class ProgressObserver(Observer):
@@ -172,8 +173,9 @@ def describe_file(event: FileEvent | None, whole: WholeEvent | None) -> str:
 
 
 def all_left_s(event: FileEvent, whole: WholeEvent | None) -> float:
-    """Seconds that this file and all after it will take, about; NaN where that is not known yet."""
-    return event.later_s + (math.nan if whole is None else whole.left_s)
+    """Seconds that this file and all after it will take, about; NaN where that is not known yet, or was too little."""
+    left_s = event.later_s + (math.nan if whole is None else whole.left_s)
+    return left_s if left_s >= _SHOWN_S else math.nan
 
 
 class RichObserver(ProgressObserver):

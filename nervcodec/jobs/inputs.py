@@ -130,21 +130,29 @@ def _walk(top: Path, search: _Search) -> Iterator[Path]:
     for place, folders, names in os.walk(top, onerror=lambda error: unread.append(Path(error.filename))):
         folders[:] = [n for n in folders if not n.startswith(".") and not search.is_output(os.path.join(place, n))]
         shown = [Path(place, name) for name in names if not name.startswith(".")]
-        videos = [path for path in shown if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+        videos = [path for path in shown if path.suffix.lower() in VIDEO_SUFFIXES and _is_file(path)]
         yield from videos
         if not videos and _holds_frames(Path(place), search.notes):
             yield Path(place)
     yield from unread
 
 
+def _is_file(path: Path) -> bool:
+    """Whether a path is a file, or one that must not be looked at, to be reported as it fails."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
+
+
 def _holds_frames(folder: Path, notes: list[str]) -> bool:
     """Whether a folder below another is one of numbered frames; a note says why one that nearly is does not count."""
-    images = images_in(folder)
-    if len(images) < _FEWEST_FRAMES or not _numbered(images):
-        return False
     try:
+        images = images_in(folder)
+        if len(images) < _FEWEST_FRAMES or not _numbered(images):
+            return False
         numbered_images(folder)
-    except VideoError as error:
+    except (VideoError, OSError) as error:
         notes.append(f"left out: {error}")
         return False
     return True

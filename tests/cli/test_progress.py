@@ -84,12 +84,17 @@ def test_several_files_have_a_time_left_for_all_of_them(capsys):
     observer.file(FileEvent(0, 3, "a/b\n.mp4", math.nan))
     observer.whole(WholeEvent(0, 1, 0.5, 61.0))
     observer.stage("Fitting")
+    observer.file(FileEvent(2, 3, "d.mp4", 0.0))
+    observer.whole(WholeEvent(0, 1, 1.0, 0.0))  # an estimate that is used up says nothing
+    observer.stage("Measuring")
     observer.file(FileEvent(1, 3, "c.mp4", 3600.0))
     observer.whole(WholeEvent(1, 3, 0.5, 61.0))
     observer.stage("Fitting")
     assert capsys.readouterr().err.splitlines() == [
         r"a/b\n.mp4 (file 1 of 3)",
         "Fitting ... (file 1 of 3)",
+        "d.mp4 (file 3 of 3)",
+        "Measuring ... (file 3 of 3)",
         "c.mp4 (file 2 of 3)",
         "Fitting ... (file 2 of 3, 1:01:01 left for all; segment 2 of 3, 50% of all, 1:01 left)",
     ]
