@@ -22,6 +22,8 @@ from nervcodec.options import GROUPS, SECTIONS
     "Default: INPUT's name with .nerv.",
 )  # fmt: skip
 @click.option("--recursive", is_flag=True, help="Encode all videos below INPUTs that are folders.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Encode N files or segments at once, by Ray here.")
+@click.option("--ray", metavar="ADDRESS", help="Encode on a Ray cluster; auto: the one that this machine is part of.")
 @options.settings(GROUPS, SECTIONS)
 @options.force
 @options.as_json
@@ -29,8 +31,8 @@ from nervcodec.options import GROUPS, SECTIONS
 @options.verbose
 @options.debug
 def encode(
-    sources: tuple[str, ...], output: str | None, recursive: bool, force: bool, as_json: bool, verbose: bool,
-    quiet: bool, **settings: Any,
+    sources: tuple[str, ...], output: str | None, recursive: bool, workers: int | None, ray: str | None, force: bool,
+    as_json: bool, verbose: bool, quiet: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Fit a small network to a video file, or a folder of numbered frames, and write it as a .nerv container.
 
@@ -40,7 +42,7 @@ def encode(
     a/b.mp4 below INPUT. What is there, whole and newer than its source is skipped, unless --force is given; what was
     killed or stopped goes on; a file that fails does not stop the rest.
     """
-    wanted = many.Wanted(sources, output, recursive, force, as_json, quiet)
+    wanted = many.Wanted(sources, output, recursive, force, as_json, quiet, workers, ray)
     if wanted.means_many:
         many.encode_all(wanted, settings)
     else:
@@ -57,10 +59,13 @@ def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) ->
     source = Path(wanted.sources[0])
     require_file(source)  # before seconds go by for torch
     require_source(source)
-    from nervcodec.encoding import encode as run
-
     with observer(wanted.quiet) as progress:
-        report = run(source, wanted.output, observer=progress, force=wanted.force, **settings)
+        if wanted.workers is None and wanted.ray is None:
+            from nervcodec.encoding import encode as run
+
+            report = run(source, wanted.output, observer=progress, force=wanted.force, **settings)
+        else:
+            report = many.encode_by_workers(wanted, progress, settings)
     if wanted.as_json:
         print_json(report.to_json())
     elif not wanted.quiet:

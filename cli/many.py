@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from nervcodec.jobs.many import FileReport
+    from nervcodec.encoding import EncodeReport
+    from nervcodec.events import Observer
+    from nervcodec.jobs.report import FileReport
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Wanted:
     force: bool
     as_json: bool
     quiet: bool
+    workers: int | None = None
+    ray: str | None = None
 
     @property
     def means_many(self) -> bool:
@@ -41,17 +45,19 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
     from nervcodec.cli.progress import observer
     from nervcodec.formats.names import SUFFIX
     from nervcodec.jobs import many
+    from nervcodec.jobs import report as reported
+    from nervcodec.jobs.cluster import Workers
     from nervcodec.jobs.inputs import find
 
     out = wanted.output
     if out is not None and not _is_folder(out) and (os.path.exists(out) or out.endswith(SUFFIX)):
         raise click.UsageError(f"'{out}' is the name of one file; several inputs go to a folder, such as -o nerv/")
-    checked = options.from_flat(**settings)
+    checked, place = options.from_flat(**settings), Workers.of(wanted.workers, wanted.ray)
     found = find(wanted.sources, None if out is None else Path(out), wanted.recursive)
     reports: list[FileReport] = []
     with observer(wanted.quiet) as progress:
         try:
-            for report in many.encode_each(found, checked, wanted.force, progress):
+            for report in many.encode_each(found, checked, wanted.force, progress, place):
                 reports.append(report)
             stopped = progress.stop_requested()
         except KeyboardInterrupt:
@@ -63,8 +69,37 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
         rest = len(found.jobs) - len(reports)
         remark(f"interrupted{f'; {rest} of {len(found.jobs)} files were not finished' if rest else ''}")
         raise click.exceptions.Exit(INTERRUPTED)
-    if any(report.status == many.FAILED for report in reports):
+    if any(report.status == reported.FAILED for report in reports):
         raise click.exceptions.Exit(FAILED)
+
+
+def encode_by_workers(wanted: Wanted, progress: Observer, settings: dict[str, Any]) -> EncodeReport:
+    """Encode one input, its segments side by side.
+
+    Raises:
+        NervError: as :func:`nervcodec.encode`.
+    """
+    from nervcodec import options
+    from nervcodec.cli.output import INTERRUPTED, remark
+    from nervcodec.errors import NervError
+    from nervcodec.jobs import many
+    from nervcodec.jobs import report as reported
+    from nervcodec.jobs.cluster import Workers
+    from nervcodec.jobs.inputs import Found, Job
+    from nervcodec.outputs import beside, require_free
+
+    source = Path(wanted.sources[0])
+    job = Job(source, beside(source) if wanted.output is None else Path(wanted.output))
+    require_free(job.target, wanted.force)
+    checked, place = options.from_flat(**settings), Workers.of(wanted.workers, wanted.ray)
+    found = list(many.encode_each(Found((job,)), checked, True, progress, place))
+    if not found or found[0].status == reported.STOPPED:
+        remark(f"interrupted{f'; {found[0].reason}' if found else ''}")
+        raise click.exceptions.Exit(INTERRUPTED)
+    (one,) = found
+    if one.report is None:
+        raise NervError(f"{source}: {one.reason}")
+    return one.report
 
 
 def _is_folder(output: str) -> bool:
@@ -75,7 +110,7 @@ def _is_folder(output: str) -> bool:
 def _show(reports: Sequence[FileReport], count: int, wanted: Wanted) -> None:
     """A file a line: source, status, container's size, PSNR, seconds, and why where it is not done."""
     from nervcodec.cli.render import human_bytes, print_json, print_table
-    from nervcodec.jobs.many import STATUSES
+    from nervcodec.jobs.report import STATUSES
 
     counts = Counter(report.status for report in reports)
     if wanted.as_json:

@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nervcodec.cli.output import one_line, remark
-from nervcodec.events import EvaluationEvent, FileEvent, Observer, StepEvent, WholeEvent
+from nervcodec.events import EvaluationEvent, FileEvent, Observer, StepEvent, WholeEvent, WorkEvent
 from nervcodec.formats.names import shortened
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class ProgressObserver(Observer):
         self._current = ""
         self._whole: WholeEvent | None = None
         self._file: FileEvent | None = None
+        self._work: WorkEvent | None = None
         self._something_to_keep = self._stop = False
         self._previous: dict[int, Any] = {}  # handlers, in the kinds that signal knows
 
@@ -52,13 +53,17 @@ class ProgressObserver(Observer):
         if self._stop or not self._something_to_keep:
             raise KeyboardInterrupt
         self._stop = True
-        self.note("stopping; the best state so far will be written (once more to give up)")
+        kept = "the best state so far will be written" if self._work is None else "what is finished is kept"
+        self.note(f"stopping; {kept} (once more to give up)")
 
     def stop_requested(self) -> bool:
         return self._stop
 
     def file(self, event: FileEvent) -> None:
         self._file, self._whole, self._something_to_keep = event, None, False
+
+    def work(self, event: WorkEvent) -> None:
+        self._work = event
 
     def stage(self, name: str, total: int | None = None) -> None:
         self._current = name
@@ -106,6 +111,11 @@ class PlainObserver(ProgressObserver):
         super().stage(name, total)
         self._total, self._count, self._next = total, 0, self._clock() + _PLAIN_EVERY_S
         self._say(f"{name}{f' ({total})' if total else ''} ...")
+
+    def work(self, event: WorkEvent) -> None:
+        super().work(event)
+        if self._due():
+            self._say(f"Encoding: {describe_work(event)}")
 
     def advance(self, count: int = 1) -> None:
         self._count += count
@@ -170,6 +180,13 @@ def describe_file(event: FileEvent | None, whole: WholeEvent | None) -> str:
         return ""
     left_s = all_left_s(event, whole)
     return f"file {event.number + 1} of {event.count}{'' if math.isnan(left_s) else f', {clock(left_s)} left for all'}"
+
+
+def describe_work(event: WorkEvent) -> str:
+    """How far workers are, in a few words."""
+    files = f"{event.files_over} of {event.files} files, " if event.files > 1 else ""
+    left = "" if math.isnan(event.left_s) else f", {event.fraction:.0%} of all, {clock(event.left_s)} left"
+    return f"{files}{event.tasks} tasks done, {event.running} running{left}"
 
 
 def all_left_s(event: FileEvent, whole: WholeEvent | None) -> float:
@@ -251,6 +268,14 @@ class RichObserver(ProgressObserver):
             self._all = self._progress.add_task("Whole video", total=1.0, detail="", left="")
         place = "shared" if event.segment is None else f"{event.segment + 1}/{event.segment_count}"
         self._progress.update(self._all, completed=event.fraction, detail=place, left=f"{clock(event.left_s)} left")
+
+    def work(self, event: WorkEvent) -> None:
+        super().work(event)
+        if self._task is not None:
+            left = "" if math.isnan(event.left_s) else f"{clock(event.left_s)} left"
+            files = f"{event.files_over}/{event.files} files, " if event.files > 1 else ""
+            detail = f"{files}{event.tasks} tasks done, {event.running} running"
+            self._progress.update(self._task, total=1.0, completed=event.fraction, detail=detail, left=left)
 
     def step(self, event: StepEvent) -> None:
         if self._task is None:

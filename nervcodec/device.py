@@ -40,6 +40,14 @@ def keep_memory() -> None:
         mallopt(option, value)
 
 
+def use_threads(count: int) -> None:
+    """Let torch compute in so many threads in this process."""
+    keep_memory()
+    import torch
+
+    torch.set_num_threads(count)
+
+
 def physical_memory() -> int | None:
     """Bytes of memory in this machine; None where the system does not say."""
     try:

@@ -79,11 +79,34 @@ class FileEvent:
     later_s: float
 
 
+@dataclass(frozen=True)
+class WorkEvent:
+    """How far workers are with several files, or the segments of one.
+
+    Attributes:
+        files_over, files: that are done or have failed, of how many.
+        tasks: that are done.
+        running: tasks now.
+        fraction: of all that is done, about.
+        left_s: seconds that the rest will take, about; NaN where nothing is known yet.
+    """
+
+    files_over: int
+    files: int
+    tasks: int
+    running: int
+    fraction: float
+    left_s: float
+
+
 class Observer:
     """Receives progress; this base class ignores it. Override what you want to see."""
 
     def file(self, event: FileEvent) -> None:
         """Work on one of several files begins: what was worth keeping before is kept."""
+
+    def work(self, event: WorkEvent) -> None:
+        """Workers have gone on, or are still at it: several times a second."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """A stage of work begins, with a number of things to do where that is known."""

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Many sources encoded one after the other, in this process. One that fails does not stop the rest."""
+"""Many sources encoded, one after the other in this process or by workers. One that fails does not stop the rest."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nervcodec import options
-from nervcodec.errors import NervError, is_out_of_memory
+from nervcodec.errors import ConfigError, NervError
 from nervcodec.events import FileEvent, Observer
+from nervcodec.jobs.cluster import Workers, started
+from nervcodec.jobs.failures import is_of_a_source, reason
 from nervcodec.jobs.inputs import Found, Job, find
 from nervcodec.jobs.pace import Pace
+from nervcodec.jobs.report import DONE, SKIPPED, STOPPED, FileReport, failed
 from nervcodec.jobs.standing import is_done
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import require_folder, require_free
@@ -24,42 +27,7 @@ if TYPE_CHECKING:
     from nervcodec.encoding import EncodeReport
     from nervcodec.encoding.plan import Equipment
 
-DONE, SKIPPED, FAILED, STOPPED = "done", "skipped", "failed", "stopped"
-STATUSES = (DONE, SKIPPED, FAILED, STOPPED)
 _THERE = "is there, whole and newer than its source"
-
-
-@dataclass(frozen=True)
-class FileReport:
-    """What became of one source.
-
-    Attributes:
-        source: file or folder.
-        target: its container.
-        status: ``done``; ``skipped``, since the container was there; ``failed``; or ``stopped``, where the encode was
-            ended early and the container holds the best state by then.
-        reason: why, in words; empty where it is done.
-        report: of its encode, or None where there was none.
-        seconds: that it took.
-    """
-
-    source: Path
-    target: Path
-    status: str
-    reason: str = ""
-    report: EncodeReport | None = None
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, object]:
-        """As ``encode --json`` prints it for several inputs."""
-        return {
-            "source": str(self.source),
-            "target": str(self.target),
-            "status": self.status,
-            "reason": self.reason,
-            "seconds": round(self.seconds, 2),
-            "report": None if self.report is None else self.report.to_json(),
-        }
 
 
 def encode_many(
@@ -69,6 +37,8 @@ def encode_many(
     recursive: bool = False,
     force: bool = False,
     observer: Observer | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
     **settings: object,
 ) -> list[FileReport]:
     """Encode many videos, each to a container of its own.
@@ -84,6 +54,9 @@ def encode_many(
         force: encode also what is there and whole.
         observer: told of progress; may ask to stop, which ends the encode under way as that of a single file, and
             begins no other.
+        workers: encode with so many at once, files and segments alike (extra ``ray``); None for one after the other in
+            this process, or on a cluster for as many as its cores suit.
+        ray: address of a Ray cluster, or ``auto`` for the one that this machine is a part of; None for this machine.
         **settings: as :func:`nervcodec.encode` takes them, for each of the videos.
 
     Returns:
@@ -94,13 +67,15 @@ def encode_many(
         VideoError: an input is not there.
         EncoderError: the semantic encoder cannot be loaded.
     """
-    wanted = options.from_flat(**settings)
+    wanted, place = options.from_flat(**settings), Workers.of(workers, ray)
     named = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     found = find(named, None if out is None else Path(out), recursive)
-    return list(encode_each(found, wanted, force, observer or Observer()))
+    return list(encode_each(found, wanted, force, observer or Observer(), place))
 
 
-def encode_each(found: Found, wanted: EncodeOptions, force: bool, observer: Observer) -> Iterator[FileReport]:
+def encode_each(
+    found: Found, wanted: EncodeOptions, force: bool, observer: Observer, workers: Workers | None = None
+) -> Iterator[FileReport]:
     """The same for sources that are found already: a report as soon as it is known what became of a source.
 
     Args:
@@ -108,14 +83,22 @@ def encode_each(found: Found, wanted: EncodeOptions, force: bool, observer: Obse
         wanted: all settings, for each of them.
         force: encode also what is there and whole.
         observer: told of progress; may ask to stop.
+        workers: where to encode; None for this process.
 
     Raises:
         ConfigError, EncoderError: what holds for all sources is wrong; nothing was encoded then.
     """
+    if workers is not None and wanted.log_dir is not None:
+        raise ConfigError("--log-dir writes the log of a fit in this process; it does not go with --workers or --ray")
     for text in found.notes:
         observer.note(text)
     known = {} if force else _looked_at(found.jobs, observer)
     jobs = [job for job in found.jobs if job not in known]
+    if workers is not None:
+        yield from known.values()
+        if jobs:
+            yield from _by_workers(workers, jobs, wanted, observer)
+        return
     if jobs:
         equipment, pace = _equip(wanted, observer), Pace.of([job.source for job in jobs], wanted)
     number = 0
@@ -129,6 +112,20 @@ def encode_each(found: Found, wanted: EncodeOptions, force: bool, observer: Obse
                 pace.took(number, report.seconds)
             number += 1
             yield report
+
+
+def _by_workers(
+    workers: Workers, jobs: Sequence[Job], wanted: EncodeOptions, observer: Observer
+) -> Iterator[FileReport]:
+    observer.stage("Starting workers")
+    if workers.address is None:
+        _equip(wanted, observer)  # what is missing here is missing for all
+    from nervcodec.jobs.parallel import encode_on
+
+    with started(workers, on_gpu=wanted.device != "cpu") as cluster:
+        observer.stage(f"Encoding, {cluster.slots} at once")
+        observer.worth_keeping()
+        yield from encode_on(cluster, jobs, wanted, observer)
 
 
 def _looked_at(jobs: Sequence[Job], observer: Observer) -> dict[Job, FileReport]:
@@ -148,7 +145,7 @@ def _needless(job: Job, observer: Observer) -> FileReport | None:
         if is_done(job, observer.note):
             return FileReport(job.source, job.target, SKIPPED, _THERE)
     except (NervError, OSError) as error:
-        return _failed(job, error, observer)
+        return failed(job, reason(error), observer)
     return None
 
 
@@ -181,11 +178,11 @@ def _reported(job: Job, wanted: EncodeOptions, equipment: Equipment, force: bool
             return FileReport(job.source, job.target, SKIPPED, _THERE)
         report = _encoded(job, wanted, equipment, observer)
     except Exception as error:
-        if not isinstance(error, (NervError, OSError)) and not is_out_of_memory(error):
+        if not is_of_a_source(error):
             raise
-        return replace(_failed(job, error, observer), seconds=time.perf_counter() - start)
-    status, reason = (DONE, "") if report.complete else (STOPPED, "holds the best state by then")
-    return FileReport(job.source, job.target, status, reason, report, time.perf_counter() - start)
+        return failed(job, reason(error), observer, time.perf_counter() - start)
+    status, why = (DONE, "") if report.complete else (STOPPED, "holds the best state by then")
+    return FileReport(job.source, job.target, status, why, report, time.perf_counter() - start)
 
 
 def _encoded(job: Job, wanted: EncodeOptions, equipment: Equipment, observer: Observer) -> EncodeReport:
@@ -206,15 +203,3 @@ def _encoded(job: Job, wanted: EncodeOptions, equipment: Equipment, observer: Ob
         os.utime(job.target, (now - 1, now - 1))  # so that the next call sees that it is older
         observer.note(f"{job.source}: was changed while it was encoded; encode it once more")
     return report
-
-
-def _failed(job: Job, error: Exception, observer: Observer) -> FileReport:
-    """A report of what went wrong, which is told at once."""
-    if isinstance(error, NervError):
-        reason = str(error)
-    elif isinstance(error, OSError):
-        reason = f"{error.filename or job.source}: {error.strerror or error}"
-    else:
-        reason = f"{job.source}: out of memory; try a smaller --scale or --segment"
-    observer.note(reason)
-    return FileReport(job.source, job.target, FAILED, reason.removeprefix(f"{job.source}: "))
