@@ -70,7 +70,7 @@ class CodedBase:
 
     def to_facts(self) -> dict[str, Any]:
         """For a checkpoint: plain values and tensors."""
-        arrays = {"stream": torch.from_numpy(self.stream.copy()), "psnr_db": torch.from_numpy(self.psnr_db)}
+        arrays = {"stream": torch.from_numpy(self.stream.copy()), "psnr_db": torch.from_numpy(self.psnr_db.copy())}
         return {**vars(self), **arrays}
 
     @classmethod
@@ -164,7 +164,7 @@ class EncodedSegment:
             "segment": json.dumps(to_json(self.segment)),
             "stream": torch.from_numpy(self.stream.copy()),
             "entropy_bytes": self.entropy_bytes,
-            "psnr_db": torch.from_numpy(self.psnr_db),
+            "psnr_db": torch.from_numpy(self.psnr_db.copy()),
             "parameters": self.parameters,
             "steps": self.steps,
             "elapsed_s": self.elapsed_s,
