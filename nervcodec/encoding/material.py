@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
-from nervcodec.decoding.pixels import frames_of
+from nervcodec.colour import to_rgb8
 from nervcodec.encoding.plan import Plan
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.video.planes import Planes, read_planes
@@ -39,7 +39,7 @@ def segments(plan: Plan, done: int) -> Generator[tuple[np.ndarray, Planes | None
 
 
 def _with_frames(planes: Planes, form: PlaneFormat) -> tuple[np.ndarray, Planes]:
-    return frames_of(planes, form), planes
+    return to_rgb8(planes, form), planes
 
 
 def _skip(frames: Iterator[object], count: int) -> None:
