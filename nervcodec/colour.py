@@ -24,7 +24,6 @@ STEP = 64  # units of an 8-bit step
 HIGH = 16383  # chroma adds no more than this, nor less than its negative: colours beyond do not exist
 MIDDLE = 128 * STEP  # is taken off, so that sums of luma and chroma fit into 16 bits
 _BAND = 1 << 17  # samples of luma that are worked on at once
-_INT = np.int16
 
 
 class Window(NamedTuple):
