@@ -29,6 +29,7 @@ from nervcodec.device import Hardware, choose
 from nervcodec.formats.container import Container
 from nervcodec.network.build import build
 from nervcodec.network.inputs import Inputs
+from nervcodec.network.planes import BaseFrames
 
 SOURCE = {"crop": (640, 1280), "encoder": "none", "audio": "none", "epochs": 1, "force": True}
 
@@ -58,7 +59,7 @@ def of_refiner(path: Path, hardware: Hardware, frames: int) -> Callable[[], int]
     def run() -> int:
         with Container.at(path) as opened, contextlib.closing(BaseCursor(opened)) as cursor:
             for number in range(frames):
-                base = cursor.at(0, number, field.around).to(hardware.device)
+                base = BaseFrames.of(*cursor.at(0, number, field.around)).to(hardware.device)
                 rendered(field, Inputs(torch.tensor([number]), base=base), hardware)
         return frames
 

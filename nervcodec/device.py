@@ -7,7 +7,9 @@ import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from nervcodec.errors import ConfigError
 from nervcodec.settings import Setting
@@ -85,24 +87,40 @@ def choose(device: str = "auto", precision: str = "auto") -> Hardware:
     """
     device, precision = DEVICE.settled("device", device), PRECISION.settled("precision", precision)
     keep_memory()
-    import torch
+    if device != "cpu":
+        import torch
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch finds no CUDA device; use --device cpu")
+        is_there = torch.cuda.is_available()
+        if device == "cuda" and not is_there:
+            raise ConfigError("--device cuda: torch finds no CUDA device; use --device cpu")
+        device = "cuda" if is_there else "cpu"
     if precision == "auto":
-        if device == "cuda":
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            native = torch.ops.mkldnn._is_mkldnn_bf16_supported() and _cpu_multiplies_bf16()
-        precision = "bf16" if native else "fp32"
+        precision = "bf16" if _multiplies_bf16(device) else "fp32"
     return Hardware(device, precision)
 
 
-def _cpu_multiplies_bf16() -> bool:
-    """Whether the CPU has AMX or AVX-512 BF16 instructions; without them bfloat16 is slower than float32."""
+def chosen_later(device: str = "auto", precision: str = "auto") -> Callable[[], Hardware]:
+    """What :func:`choose` returns, once it is asked for: importing torch takes seconds, and not all that is decoded
+    needs it. Memory is kept from now on.
+
+    Raises:
+        ConfigError: as :func:`choose`, now.
+    """
+    if DEVICE.settled("device", device) == "cuda":
+        hardware = choose(device, precision)
+        return lambda: hardware
+    PRECISION.settled("precision", precision)
+    keep_memory()
+    return cache(lambda: choose(device, precision))
+
+
+def _multiplies_bf16(device: str) -> bool:
+    """Whether it does so natively: on a CPU by AMX or AVX-512 BF16, without which bfloat16 is slower than float32."""
     import torch
 
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, check, bool)() for check in checks)

@@ -19,6 +19,7 @@ MAY_NOT = {
     "nervcodec.errors": ["nervcodec."],
     "nervcodec.events": ["nervcodec."],
     "nervcodec.coordinates": ["torch", "nervcodec.", "but:nervcodec.indexing", "but:nervcodec.errors"],
+    "nervcodec.colour": ["torch", "nervcodec.", "but:nervcodec.formats"],
     "nervcodec.settings": ["torch", "nervcodec.", "but:nervcodec.errors"],
     "nervcodec.ranges": ["torch", "nervcodec.", "but:nervcodec.errors"],
     "nervcodec.video": ["torch", "nervcodec.", *BELOW_VIDEO],

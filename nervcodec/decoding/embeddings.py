@@ -3,45 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nervcodec.decoding.networks import Networks
+from nervcodec.decoding.parts import EmbeddingParts
+from nervcodec.decoding.runs import runs
 from nervcodec.network.inputs import Inputs
 
 BATCH = 32  # frames at once
 
 
-class EmbeddingParts(NamedTuple):
-    """Embeddings of a segment: coefficients x basis + mean, interpolated in time and then brought to length 1.
-
-    Attributes:
-        coefficients: ``(e, rows * columns, r)`` float32 of the entries that were stored.
-        basis, mean: ``(r, D)`` and ``(D,)`` float32.
-        before, after: ``(n,)`` int64, the entries on both sides of each frame.
-        weight: ``(n,)`` float32, of the entry after it.
-    """
-
-    coefficients: np.ndarray
-    basis: np.ndarray
-    mean: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    weight: np.ndarray
-
-
-def embeddings(networks: Networks, runs: Iterable[tuple[int, list[int]]]) -> Iterator[np.ndarray]:
-    """Embeddings of runs of frames, ``(n, rows * columns, D)`` float32 unit vectors each.
+def embeddings(networks: Networks, numbers: Iterable[int], starts: Sequence[int]) -> Iterator[np.ndarray]:
+    """Embeddings of frames, a few at once, ``(n, rows * columns, D)`` float32 unit vectors each.
 
     Args:
         networks: of the container.
-        runs: segment, and frames counted from its first.
+        numbers: of the frames, from 0, in any order.
+        starts: first frame of each segment.
     """
-    for segment, local in runs:
+    for segment, local in runs(numbers, starts, BATCH):
         head = networks.head(segment)
         with torch.inference_mode(), networks.hardware.autocast():
             centred = head.directions(_coefficients(networks, segment, torch.tensor(local)))

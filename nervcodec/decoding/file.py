@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""An open container without its pixels: what it says of itself, its sound, its embeddings."""
+"""An open container without its pixels: what it says of itself, its sound, its networks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from nervcodec.coordinates import PatchGrid
-from nervcodec.decoding.embeddings import BATCH, EmbeddingParts, embeddings, parts
 from nervcodec.decoding.networks import Networks
 from nervcodec.decoding.pool import SHARED, Pool
-from nervcodec.decoding.runs import runs
-from nervcodec.device import Hardware, choose
-from nervcodec.errors import ContainerError, NervError
+from nervcodec.device import Hardware, chosen_later
+from nervcodec.errors import NervError
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import Header, SemanticFacts
+from nervcodec.formats.header import Header
 from nervcodec.indexing import position, positions
-from nervcodec.network.field import Field
 from nervcodec.video.sound import Sound
+
+if TYPE_CHECKING:
+    from nervcodec.network.field import Field
 
 File = TypeVar("File", bound="OpenFile")
 
@@ -33,12 +33,11 @@ class OpenFile:
 
     Args:
         opened: a container.
-        hardware: device and precision.
+        hardware: gives device and precision; it is asked when a network is first used.
         pool: keeps its networks; by default the one that all open files share.
 
     Attributes:
         path, header: the file and what it says of itself.
-        hardware: device and precision.
 
     Raises:
         ContainerError: its networks do not fit its video. Whatever decodes raises it too, where what it needs of the
@@ -47,8 +46,8 @@ class OpenFile:
 
     header: Header
 
-    def __init__(self, opened: Container, hardware: Hardware, pool: Pool = SHARED):
-        self.path, self.header, self.hardware = opened.path, opened.header, hardware
+    def __init__(self, opened: Container, hardware: Callable[[], Hardware], pool: Pool = SHARED):
+        self.path, self.header = opened.path, opened.header
         self._absolute = os.path.abspath(opened.path)
         self._networks = Networks(opened, hardware, pool)
         self._starts = [s.first_frame for s in self.header.segments]
@@ -76,7 +75,7 @@ class OpenFile:
         """
         opened = Container.at(Path(path))
         try:
-            return cls(opened, choose(device, precision), pool)
+            return cls(opened, chosen_later(device, precision), pool)
         except NervError:
             opened.close()
             raise
@@ -103,6 +102,11 @@ class OpenFile:
         return f"<{type(self).__name__} {str(self.path)!r}: {state}>"
 
     @property
+    def hardware(self) -> Hardware:
+        """Device and precision of its networks; ``auto`` is resolved when this is first asked."""
+        return self._networks.hardware
+
+    @property
     def grid(self) -> PatchGrid:
         """The patch grid with its pixel boxes."""
         return PatchGrid(self.header.video.height, self.header.video.width, *self.header.patch_grid)
@@ -126,51 +130,10 @@ class OpenFile:
         """
         return self._networks.field(position(segment, len(self.header.segments), "segment"))
 
-    def embedded_frames(self, segment: int) -> tuple[int, ...]:
-        """Frames of a segment, counted from its first, whose embeddings were fitted."""
-        chosen = self.header.segments[position(segment, len(self.header.segments), "segment")]
-        return self._networks.contents().embedded_frames(chosen)
-
     def sound(self, start_s: float = 0.0, duration_s: float | None = None) -> Sound | None:
         """The source's audio packets, or those of a range; None where the container has none."""
         data = self._networks.contents().audio()
         return None if data is None else Sound(data, self.header.video.first_frame_s + start_s, duration_s)
-
-    def require_embeddings(self) -> SemanticFacts:
-        """What the header says of the embeddings.
-
-        Raises:
-            ContainerError: the container has none.
-        """
-        if self.header.semantic is None:
-            raise ContainerError(f"{self.path}: has no embeddings (it was encoded with --encoder none)")
-        return self.header.semantic
-
-    def embeddings(self, numbers: Iterable[int] | None = None) -> np.ndarray:
-        """Patch embeddings, without decoding a pixel.
-
-        Args:
-            numbers: frame numbers in any order; None for all.
-
-        Returns:
-            ``(n, rows * columns, D)`` float32 unit vectors.
-
-        Raises:
-            ContainerError: the container has none.
-        """
-        dimension = self.require_embeddings().dimension
-        none = np.empty((0, self.grid.rows * self.grid.columns, dimension), np.float32)
-        asked = runs(self._chosen(numbers), self._starts, BATCH)
-        return np.concatenate([none, *embeddings(self._networks, asked)])
-
-    def embedding_parts(self) -> Iterator[EmbeddingParts]:
-        """Embeddings of all frames, segment by segment, before they are put together.
-
-        Raises:
-            ContainerError: the container has none.
-        """
-        self.require_embeddings()
-        return parts(self._networks)
 
     def _chosen(self, numbers: Iterable[int] | None) -> Sequence[int]:
         """Frames asked for, from 0; None stands for all."""

@@ -9,15 +9,31 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator
+from typing import NamedTuple
+
+import numpy as np
 
 from nervcodec.base.streams import streams_of
 from nervcodec.errors import named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.network.planes import BaseFrames
 from nervcodec.video.planes import Planes
 
-_MOST_AROUND = 1  # frames on each side that a network may be shown
+MOST_AROUND = 1  # frames on each side that a network is shown
+
+
+class Around(NamedTuple):
+    """Frames of a base layer, one after the other.
+
+    Attributes:
+        planes: of the frames.
+        format: what the samples stand for.
+        first: number of the first frame, counted from the segment's first.
+    """
+
+    planes: Planes
+    format: PlaneFormat
+    first: int
 
 
 class BaseCursor:
@@ -36,15 +52,15 @@ class BaseCursor:
         self._streams = streams_of(opened)
         self._end, self._next = 0, 0  # of the run under way; number of the frame that comes next
         self._frames: Generator[Planes, None, None] | None = None
-        self._kept: deque[Planes] = deque(maxlen=2 * _MOST_AROUND + 1)
+        self._kept: deque[Planes] = deque(maxlen=2 * MOST_AROUND + 1)
 
-    def at(self, segment: int, number: int, around: int) -> BaseFrames:
+    def at(self, segment: int, number: int, around: int) -> Around:
         """A frame, with its neighbours in the segment.
 
         Args:
             segment: its number.
             number: of the frame, counted from the segment's first.
-            around: 0 for the frame alone, 1 with those before and after it.
+            around: how many on each side of it, 0 or :data:`MOST_AROUND`.
 
         Raises:
             ContainerError: the stream is damaged, or not what the header says.
@@ -61,7 +77,8 @@ class BaseCursor:
             self._next += 1
         oldest = self._next - len(self._kept)
         wanted = list(self._kept)[begin - oldest : end - oldest]
-        return BaseFrames.joined(wanted, self._form, first)
+        joined = Planes(*(np.concatenate(p) if len(wanted) > 1 else p[0] for p in zip(*wanted, strict=True)))
+        return Around(joined, self._form, first)
 
     def _ready_for(self, frame: int) -> None:
         """Have a decoder that gives a frame, unless it is still there; a new one where that has less to decode."""

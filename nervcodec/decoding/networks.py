@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The networks of an open container: read and built when they are needed, let go of at the end."""
+"""The networks of an open container: read and built when they are needed, let go of at the end.
+
+What builds one imports torch, and nothing else does.
+"""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,12 +19,13 @@ from nervcodec.formats.container import Container
 from nervcodec.formats.header import BaseFacts, Segment
 from nervcodec.formats.kinds import COPY
 from nervcodec.formats.weights import StoredWeights
-from nervcodec.network.build import SEMANTIC, build, check_shapes, from_arrays, head_from_arrays, stands_alone
 from nervcodec.network.config import NetworkConfig, RefinerConfig, completed, network_from_json
-from nervcodec.network.field import Field
-from nervcodec.network.heads import SemanticHead
 from nervcodec.network.ownership import check_owners
-from nervcodec.network.shapes import parameter_count
+from nervcodec.network.shapes import SEMANTIC, check_shapes, parameter_count, stands_alone
+
+if TYPE_CHECKING:
+    from nervcodec.network.field import Field
+    from nervcodec.network.heads import SemanticHead
 
 
 class Networks:
@@ -27,7 +33,7 @@ class Networks:
 
     Args:
         opened: a container.
-        hardware: device and precision.
+        hardware: gives device and precision; it is asked when a network is first built.
         pool: keeps them.
 
     Raises:
@@ -35,14 +41,21 @@ class Networks:
             fit their network.
     """
 
-    def __init__(self, opened: Container, hardware: Hardware, pool: Pool):
-        self.path, self.header, self.hardware, self.pool = opened.path, opened.header, hardware, pool
+    def __init__(self, opened: Container, hardware: Callable[[], Hardware], pool: Pool):
+        self.path, self.header, self.pool = opened.path, opened.header, pool
+        self._hardware = hardware
         self._container: Container | None = opened
         self._owner = object()  # of its networks in the pool
         self._let_go = weakref.finalize(self, pool.drop, self._owner)
         self._shared: StoredWeights | None = None  # what all segments share, once it was read
         self._decoded: dict[str, dict[str, np.ndarray]] = {}  # and decoded, by the beginning of names
         self._configs = [self._checked(segment) for segment in self.header.segments]
+        self._looked_at: set[int] = set()  # segments whose weights were looked at, and not decoded
+
+    @property
+    def hardware(self) -> Hardware:
+        """Device and precision."""
+        return self._hardware()
 
     def field(self, index: int) -> Field:
         """The network of a segment."""
@@ -51,11 +64,21 @@ class Networks:
     @property
     def change_base(self) -> bool:
         """Whether any of them changes the frames of a base layer."""
-        return any(isinstance(config, RefinerConfig) and config.width for config in self._configs)
+        return any(isinstance(config, RefinerConfig) and config.changes_base for config in self._configs)
 
-    def bare(self, index: int) -> Field:
-        """What shows the base layer of a segment as it is."""
-        return build(RefinerConfig(self._configs[index].geometry))
+    def changes_base(self, index: int) -> bool:
+        """Whether the network of a segment changes the frames of the base layer; where it does not, nothing is built.
+
+        Raises:
+            ContainerError: what is stored of it is damaged or does not fit, although no pixel needs it.
+        """
+        config = self._configs[index]
+        if isinstance(config, RefinerConfig) and config.changes_base:
+            return True
+        if index not in self._looked_at:
+            self._stored(index)
+            self._looked_at.add(index)
+        return False
 
     def head(self, index: int) -> SemanticHead:
         """The semantic head of a segment; the rest of the network is not decoded where that stands alone."""
@@ -78,6 +101,7 @@ class Networks:
         self._container = None
         self._shared = None
         self._decoded.clear()
+        self._looked_at.clear()
         self._let_go()
 
     @property
@@ -113,10 +137,8 @@ class Networks:
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
 
-    def _read(self, index: int, beginning: str = "") -> tuple[NetworkConfig, dict[str, np.ndarray]]:
-        """The whole configuration of a segment's network, and those of its weights, its own and shared ones, whose
-        names begin so: decoded once the shapes of all are known to be right.
-        """
+    def _stored(self, index: int) -> tuple[NetworkConfig, StoredWeights, StoredWeights | None]:
+        """The whole configuration of a segment's network, its own weights and shared ones: the shapes of all fit."""
         opened, segment, config = self.contents(), self.header.segments[index], self._configs[index]
         own, shared = opened.network(segment.prefix), self._shared or opened.shared_weights()
         self._shared = shared
@@ -130,14 +152,23 @@ class Networks:
             check_shapes(config, {name: shape for side in stored for name, (shape, _) in side.items()})
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
+        return config, own, shared
+
+    def _read(self, index: int, beginning: str = "") -> tuple[NetworkConfig, dict[str, np.ndarray]]:
+        """The same with those of its weights, decoded, whose names begin so."""
+        config, own, shared = self._stored(index)
         if shared is not None and beginning not in self._decoded:
             self._decoded[beginning] = shared.decode(beginning)
         return config, own.decode(beginning) | self._decoded.get(beginning, {})
 
     def _load(self, index: int) -> Field:
+        from nervcodec.network.build import from_arrays
+
         return from_arrays(*self._read(index)).to(self.hardware.device)
 
     def _load_head(self, index: int) -> SemanticHead:
+        from nervcodec.network.build import head_from_arrays
+
         return head_from_arrays(*self._read(index, SEMANTIC)).to(self.hardware.device)
 
 
@@ -145,5 +176,5 @@ def _check_above(config: NetworkConfig, base: BaseFacts | None) -> None:
     """Refuse a network that does not go with the base layer of its file."""
     if isinstance(config, RefinerConfig) != (base is not None):
         raise ContainerError("the network and the base layer do not go together")
-    if isinstance(config, RefinerConfig) and config.width and base is not None and base.kind == COPY:
+    if isinstance(config, RefinerConfig) and config.changes_base and base is not None and base.kind == COPY:
         raise ContainerError("the network changes the frames of a copied base layer")

@@ -7,12 +7,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 LIMIT_BYTES = 256 << 20  # of weights, of the pool that all open videos share
-Network = TypeVar("Network", bound=nn.Module)
+Network = TypeVar("Network", bound="nn.Module")
 
 
 @dataclass(eq=False)

@@ -9,20 +9,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import cast, overload
 
 import numpy as np
-import torch
 
+from nervcodec import colour
 from nervcodec.coordinates import Window
-from nervcodec.decoding.file import OpenFile
-from nervcodec.decoding.layer import BaseCursor
-from nervcodec.decoding.pixels import Needs, most_at_once, needs, rendered, require_scale
+from nervcodec.decoding.embedded import EmbeddedFile
+from nervcodec.decoding.layer import MOST_AROUND, BaseCursor
+from nervcodec.decoding.needs import Needs, most_at_once, needs, require_scale
 from nervcodec.decoding.rate import at_constant_rate
 from nervcodec.decoding.runs import runs
 from nervcodec.errors import ContainerError
 from nervcodec.indexing import position
-from nervcodec.network.inputs import Inputs
 
 
-class OpenVideo(OpenFile, Sequence[np.ndarray]):
+class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
     """Frames of a container.
 
     >>> video = OpenVideo.at("kitchen.nerv")   # doctest: +SKIP
@@ -116,14 +115,9 @@ class OpenVideo(OpenFile, Sequence[np.ndarray]):
         require_scale(scale)
         if self.header.base is not None:
             return self._layered(numbers, windows, scale)
-        asked = runs(numbers, self._starts, most_at_once(self.header))
-        return (
-            image
-            for segment, local in asked
-            for image in rendered(
-                self._networks.field(segment), Inputs(torch.tensor(local), windows), self.hardware, scale
-            )
-        )
+        from nervcodec.decoding.pixels import frames
+
+        return frames(self._networks, runs(numbers, self._starts, most_at_once(self.header)), windows, scale)
 
     @property
     def changes_base(self) -> bool:
@@ -146,9 +140,16 @@ class OpenVideo(OpenFile, Sequence[np.ndarray]):
         """Frames above a base layer, whose decoder runs as long as frames are taken from it."""
         with contextlib.closing(BaseCursor(self._networks.contents())) as cursor:
             for segment, (local,) in runs(numbers, self._starts, 1):
-                field = self._networks.bare(segment) if alone else self._networks.field(segment)
-                base = cursor.at(segment, local, field.around).to(self.hardware.device)
-                yield from rendered(field, Inputs(torch.tensor([local]), windows, base), self.hardware, scale)
+                changed = not alone and self._networks.changes_base(segment)
+                around = cursor.at(segment, local, MOST_AROUND if changed else 0)
+                if changed or scale != 1.0:
+                    from nervcodec.decoding.pixels import above
+
+                    yield above(self._networks, segment, local, around, windows, scale)
+                else:
+                    (window,) = windows or (None,)
+                    part = None if window is None else colour.Window(window.y, window.x, window.height, window.width)
+                    yield colour.to_rgb8(around.planes, around.format, part)[0]
 
     def needs(self, count: int, scale: float = 1.0) -> Needs:
         """What decoding ``count`` frames takes, from the header alone."""

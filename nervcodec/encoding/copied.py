@@ -14,7 +14,7 @@ import numpy as np
 
 from nervcodec import metrics
 from nervcodec.base.packets import Packets, fingerprint
-from nervcodec.decoding.pixels import frames_of
+from nervcodec.colour import to_rgb8
 from nervcodec.encoding.basis import Basis, Embedded, basis_for
 from nervcodec.encoding.embedding import embed, where_it_changes
 from nervcodec.encoding.head import head_of, room_beside, stored
@@ -127,7 +127,7 @@ def _shown(plan: Plan, frames: Iterator[Planes], count: int, fingerprints: list[
         fingerprints.append(fingerprint(frame))
         small.append(seen_small(frame.y >> (plan.planes.depth - 8))[0])
         if number in wanted:
-            images[wanted[number]] = frames_of(frame, plan.planes)[0]
+            images[wanted[number]] = to_rgb8(frame, plan.planes)[0]
         observer.advance()
     return _Shown(numbers, images, cuts_of(np.stack(small)[..., None]))
 

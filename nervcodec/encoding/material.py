@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nervcodec.decoding.pixels import frames_of
+from nervcodec.colour import to_rgb8
 from nervcodec.encoding.plan import Plan
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import PlaneFormat
@@ -80,7 +80,7 @@ def _part(plan: Plan, index: int) -> Plan | None:
 
 
 def _with_frames(planes: Planes, form: PlaneFormat) -> tuple[np.ndarray, Planes]:
-    return frames_of(planes, form), planes
+    return to_rgb8(planes, form), planes
 
 
 def _skip(frames: Iterator[object], count: int) -> None:

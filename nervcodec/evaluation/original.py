@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nervcodec.decoding.pixels import frames_of
+from nervcodec.colour import to_rgb8
 from nervcodec.video.planes import plane_format, read_planes
 from nervcodec.video.reader import read_frames
 from nervcodec.video.source import SourceOptions, VideoInfo, scan
@@ -49,4 +49,4 @@ def frames_as(info: VideoInfo, options: SourceOptions, from_samples: bool) -> It
         return
     form = plane_format(info, options)
     for planes in read_planes(info, options, form):
-        yield frames_of(planes, form)[0]
+        yield to_rgb8(planes, form)[0]

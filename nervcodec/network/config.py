@@ -266,6 +266,11 @@ class RefinerConfig:
         own = self.semantic is None or self.semantic.codes
         _check(bool(own), "the semantic head beside a base layer has codes of its own")
 
+    @property
+    def changes_base(self) -> bool:
+        """Whether anything is improved."""
+        return self.width > 0
+
 
 NetworkConfig = GridConfig | PatchConfig | RefinerConfig
 _KINDS: dict[str, type] = {"grid": GridConfig, "pe": PatchConfig, "refiner": RefinerConfig}

@@ -51,12 +51,6 @@ class BaseFrames:
         y, u, v = (torch.from_numpy(plane if plane.dtype == np.uint8 else plane.view(np.int16)) for plane in planes)
         return cls(y, u, v, format, first)
 
-    @classmethod
-    def joined(cls, frames: Sequence[tuple[np.ndarray, ...]], format: PlaneFormat, first: int) -> BaseFrames:
-        """From the planes of single frames, ``(1, h, w)`` each."""
-        y, u, v = (np.concatenate(planes) if len(frames) > 1 else planes[0] for planes in zip(*frames, strict=True))
-        return cls.of((y, u, v), format, first)
-
     def to(self, device: torch.device | str) -> BaseFrames:
         """The same where a network runs."""
         return replace(self, y=self.y.to(device), u=self.u.to(device), v=self.v.to(device))

@@ -16,9 +16,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nervcodec.colour import STEP, Window
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.network.blocks import Pointwise, ResidualBlock
-from nervcodec.network.colour import STEP, Window, to_rgb, to_rgb8
+from nervcodec.network.colour import to_rgb, to_rgb8
 from nervcodec.network.config import CELL, STAGES, RefinerConfig
 from nervcodec.network.field import Field
 from nervcodec.network.grids import FeatureGrid
@@ -62,7 +63,7 @@ class Refiner(Field):
 
     @property
     def around(self) -> int:
-        return 1 if self.config.width else 0
+        return 1 if self.config.changes_base else 0
 
     @property
     def halo(self) -> int:
@@ -119,11 +120,11 @@ class Refiner(Field):
 
     def render(self, inputs: Inputs) -> Tensor:
         planes, form, window = self._planes(inputs)
-        return to_rgb(*planes, form, window).float().div_(STEP * 255)
+        return to_rgb(planes, form, window).float().div_(STEP * 255)
 
     def shown(self, inputs: Inputs) -> Tensor:
         planes, form, window = self._planes(inputs)
-        return to_rgb8(*planes, form, window)
+        return to_rgb8(planes, form, window)
 
     def coefficients(self, inputs: Inputs) -> Tensor:
         assert self.semantic is not None

@@ -3,11 +3,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 from nervcodec.base.convert import base_format, to_base
+from nervcodec.colour import STEP, to_rgb
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.network.colour import STEP, to_rgb
 from nervcodec.video.planes import Planes, chroma_size
 
 
@@ -30,7 +29,7 @@ def smooth(form, height=32, width=48):
 
 
 def seen(planes, form):
-    return to_rgb(*map(torch.from_numpy, planes), form).numpy() / STEP
+    return to_rgb(planes, form) / STEP
 
 
 def test_what_needs_nothing_is_left_as_it_is():

@@ -136,17 +136,29 @@ def test_search_never_starts_ffmpeg(searched, run, tmp_path):
     [
         (["info"], ["torch"]),
         (["verify"], ["torch"]),
-        (["decode", "-q", "--frames", "3", "-o", "out"], ["open_clip", "nervcodec.fitting.loop", "nervcodec.encoding"]),
+        (["decode", "-q", "--frames", "3", "-o", "out"], ["torch", "open_clip", "nervcodec.encoding"]),
+        (["decode", "-q", "-o", "a.mp4"], ["torch"]),
+        (["decode", "-q", "--patch", "0,1", "--frames", "3:5", "-o", "out"], ["torch"]),
+        (["decode", "-q", "--base-only", "-o", "a.mp4"], ["torch"]),
     ],
-    ids=["info", "verify", "decode"],
+    ids=" ".join,
 )
 def test_what_is_not_imported(layered_nerv, tmp_path, arguments, never):
+    not_imported(layered_nerv, tmp_path, arguments, never)
+
+
+@pytest.mark.slow  # a file with embeddings
+def test_embeddings_beside_a_base_take_no_torch_for_frames(searched, tmp_path):
+    not_imported(searched, tmp_path, ["decode", "-q", "--frames", "3", "-o", "out"], ["torch"])
+
+
+def not_imported(path, tmp_path, arguments, never):
     code = (
         "import sys, nervcodec.cli.main as m\n"
         "try:\n    m.main()\n"
         f"finally:\n    print('FOUND', [name for name in {never} if name in sys.modules], file=sys.stderr)"
     )
-    command = [sys.executable, "-c", code, arguments[0], str(layered_nerv), *arguments[1:]]
+    command = [sys.executable, "-c", code, arguments[0], str(path), *arguments[1:]]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "FOUND []" in result.stderr

@@ -96,7 +96,7 @@ def test_search_decodes_the_semantic_head_alone(small_nerv, monkeypatch):
     def refuse(*_arguments):
         raise AssertionError("the whole network was decoded")
 
-    monkeypatch.setattr("nervcodec.decoding.networks.from_arrays", refuse)
+    monkeypatch.setattr("nervcodec.network.build.from_arrays", refuse)
     fresh = nervcodec.open(small_nerv, device="cpu")
     frames = torch.arange(25)
     for number, parts in enumerate(fresh.embedding_parts()):

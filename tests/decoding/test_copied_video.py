@@ -11,7 +11,7 @@ from containers import everything, tampered, write
 
 import nervcodec
 from nervcodec.base import copied, packets
-from nervcodec.decoding.pixels import frames_of
+from nervcodec.colour import to_rgb8
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import checksum
 from nervcodec.formats.header import StoredTensor
@@ -30,7 +30,7 @@ def street(bikes, tmp_path_factory):
         nervcodec.encode(source, base="copy", encoder="none", segment="15f")
     info = scan(source)
     form = plane_format(info)
-    return source.with_suffix(".nerv"), [frames_of(planes, form)[0] for planes in read_planes(info, None, form)]
+    return source.with_suffix(".nerv"), [to_rgb8(planes, form)[0] for planes in read_planes(info, None, form)]
 
 
 @pytest.fixture

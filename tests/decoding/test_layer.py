@@ -10,15 +10,18 @@ from dataclasses import replace
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import torch
+from containers import everything, write
 from layers import Counted, qualities, rewritten, stream_of
 
 import nervcodec
 from nervcodec.base import av1, obu
 from nervcodec.base.check import check_base
 from nervcodec.decoding.pool import Pool
-from nervcodec.errors import ContainerError, NervError
-from nervcodec.formats.container import Container
-from nervcodec.formats.header import PlaneFormat
+from nervcodec.errors import ConfigError, ContainerError, NervError
+from nervcodec.formats.codes import FLOAT16, TensorCode
+from nervcodec.formats.container import Container, checksum
+from nervcodec.formats.header import PlaneFormat, StoredTensor
 
 COUNT, HALF = 60, 30
 
@@ -247,6 +250,39 @@ def test_a_header_that_claims_other_planes(layered_nerv, tmp_path, form):
     for ask in (lambda: check_base(Container.at(path)), lambda: nervcodec.open(path, "cpu")[0]):
         with pytest.raises(ContainerError, match=f"{path}: .*its frames are 176x144 of 420 with 10 bits, not"):
             ask()
+
+
+def test_a_network_that_does_not_fit_is_refused_although_no_pixel_needs_it(layered_nerv, tmp_path):
+    header, arrays = everything(layered_nerv)
+    surplus = np.zeros((3, 4), np.float16)
+    stored = StoredTensor(checksum(surplus), TensorCode(FLOAT16))
+    changed = replace(header, tensors={**header.tensors, "1/pixels.weight": stored})
+    path = write(tmp_path / "a.nerv", changed, {**arrays, "1/pixels.weight": surplus})
+    with nervcodec.open(path, "cpu") as video:
+        assert video[0].shape == (144, 176, 3)
+        assert next(video.base_frames([HALF])).shape == (144, 176, 3)
+        for _ in range(2):
+            with pytest.raises(ContainerError, match=r"a\.nerv: tensor 'pixels\.weight': expected none, stored"):
+                video[HALF]
+
+
+def test_a_file_that_is_closed_gives_no_more_frames(path):
+    video = nervcodec.open(path, "cpu")
+    frames = video.frames()
+    next(frames)
+    video.close()
+    with pytest.raises(ContainerError, match="is closed"):
+        list(frames)
+
+
+def test_a_gpu_that_is_not_there_is_missed_at_once(layered_nerv):
+    for wrong in ({"device": "gpu"}, {"precision": "fp8"}):
+        with pytest.raises(ConfigError):
+            nervcodec.open(layered_nerv, **wrong)
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ConfigError, match="^--device cuda: torch finds no CUDA device; use --device cpu$"):
+        nervcodec.open(layered_nerv, "cuda")
 
 
 def test_streams_of_two_segments_exchanged_are_still_frames(layered_nerv, tmp_path):

@@ -12,7 +12,7 @@ from containers import everything
 
 import nervcodec
 from nervcodec.base import packets
-from nervcodec.decoding.pixels import frames_of
+from nervcodec.colour import to_rgb8
 from nervcodec.errors import VideoError
 from nervcodec.formats.container import Container, read_header
 from nervcodec.video.options import SourceOptions
@@ -44,7 +44,7 @@ def wanted(source, **options):
     chosen = SourceOptions(**options)
     info = scan(source, chosen)
     form = plane_format(info, chosen)
-    return [frames_of(planes, form)[0] for planes in read_planes(info, chosen, form)]
+    return [to_rgb8(planes, form)[0] for planes in read_planes(info, chosen, form)]
 
 
 def hashes(path, number=0):
@@ -169,7 +169,7 @@ def test_only_frames_that_are_embedded_become_rgb(bikes, tmp_path, ffmpeg, tiny_
 
     source, seen = tmp_path / "a.mp4", []
     ffmpeg("-i", bikes, *SMALL, "-c:v", "libx264", source)
-    monkeypatch.setattr(module, "frames_of", lambda *a: seen.append(1) or frames_of(*a))
+    monkeypatch.setattr(module, "to_rgb8", lambda *a: seen.append(1) or to_rgb8(*a))
     nervcodec.encode(source, **{**COPY, "encoder": tiny_clip, "semantic_fps": 5})
     assert len(seen) == 4
     nervcodec.encode(source, force=True, **COPY)

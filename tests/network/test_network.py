@@ -16,7 +16,7 @@ from nervcodec.fitting.rate_control import SizeGoal
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.units import units_of
 from nervcodec.network.blocks import pixel_shuffle, pixel_unshuffle
-from nervcodec.network.build import build, check_shapes, from_arrays, to_arrays
+from nervcodec.network.build import build, from_arrays, to_arrays
 from nervcodec.network.config import (
     Geometry,
     PatchConfig,
@@ -28,7 +28,7 @@ from nervcodec.network.inputs import Inputs
 from nervcodec.network.interpolation import pooling_matrix, resampling_matrix
 from nervcodec.network.ownership import is_own
 from nervcodec.network.patch_field import positional_encoding
-from nervcodec.network.shapes import parameter_count
+from nervcodec.network.shapes import check_shapes, parameter_count
 from nervcodec.network.timeline import Timeline, entries_per_shot
 from nervcodec.options import NetworkOptions
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from nervcodec.colour import to_rgb
 from nervcodec.coordinates import Window
 from nervcodec.device import choose
 from nervcodec.errors import ContainerError
@@ -14,7 +15,6 @@ from nervcodec.fitting.segment import BaseData, SegmentData
 from nervcodec.fitting.state import FitState
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.network.build import build, from_arrays, head_from_arrays, to_arrays
-from nervcodec.network.colour import to_rgb
 from nervcodec.network.config import Geometry, GridShape, RefinerConfig, SemanticConfig
 from nervcodec.network.inputs import Inputs
 from nervcodec.network.planes import BaseFrames, PlaneLayout
@@ -70,7 +70,7 @@ def test_a_window_is_that_of_the_whole_frame(config, depth):
 def test_without_a_network_the_base_is_shown_as_it_is():
     coded = planes(8)
     field, base = field_of(CONFIGS[3]), BaseFrames.of(coded, PlaneFormat(8))
-    rgb = to_rgb(*(torch.from_numpy(p) for p in coded), PlaneFormat(8))
+    rgb = torch.from_numpy(to_rgb(coded, PlaneFormat(8)))
     shown = field.render(Inputs(torch.arange(5), base=base))
     assert torch.allclose(shown, rgb.float() / (64 * 255))
 
@@ -109,7 +109,7 @@ def test_the_layout_weighs_errors_as_rgb_does():
         calm = [p.to(torch.int16) for p in still]
         layout = PlaneLayout(FORMAT)
         in_layout = (layout.pack(*noisy) - layout.pack(*calm)).square().mean()
-        rgb = [to_rgb(*p, FORMAT).float() / (64 * 255) for p in (noisy, calm)]
+        rgb = [torch.from_numpy(to_rgb([q.numpy() for q in p], FORMAT)) / (64 * 255) for p in (noisy, calm)]
         in_rgb = (rgb[0] - rgb[1]).square().mean()
         assert 0.6 < in_layout / in_rgb < 1.7, moved
 

@@ -3,6 +3,7 @@
 
 import itertools
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import imageio_ffmpeg
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nervcodec import colour
+from nervcodec.colour import STEP, Window, to_rgb, to_rgb8
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.network.colour import STEP, Window, chroma_samples, to_rgb, to_rgb8, to_uint8
+from nervcodec.network import colour as of_tensors
 
 LUMA = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593), 2: (0.299, 0.114), 5: (0.299, 0.114), 6: (0.299, 0.114)}
 
@@ -42,9 +45,14 @@ def colours(y, u, v, form):
     return np.stack([y + np.clip(part, -16383 / 64, 16383 / 64) for part in add], -1)
 
 
-def tensors(form, *planes):
-    kind, top = (np.uint8, 255) if form.depth == 8 else (np.uint16, 1023)
-    return [torch.from_numpy(np.asarray(p).round().clip(0, top).astype(kind)) for p in planes]
+def arrays(form, *planes):
+    kind, most = (np.uint8, 255) if form.depth == 8 else (np.uint16, 1023)
+    return [np.rint(np.clip(p, 0, most)).astype(kind) for p in planes]
+
+
+def to_uint8(rgb):
+    """Colours in 1/64 of an 8-bit step, rounded and clipped."""
+    return (rgb.astype(int) + STEP // 2 >> 6).clip(0, 255).astype(np.uint8)
 
 
 FORMS = [
@@ -52,6 +60,8 @@ FORMS = [
     for depth, chroma, matrix, full in itertools.product((8, 10), ("420", "422", "444"), (1, 6, 9), (False, True))
     for place in (("left", "center", "topleft") if chroma == "420" else ("left",))
 ]
+OTHERS = [PlaneFormat(depth, "444", 0, True) for depth in (8, 10)]
+OTHERS += [PlaneFormat(depth, "422", 1, False, "center") for depth in (8, 10)]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
@@ -60,13 +70,13 @@ def test_known_colours(form):
     known = np.concatenate([known, np.array(list(itertools.product((0, 255), repeat=3)), float)])
     down, across = form.chroma_step
     y, u, v = (np.broadcast_to(p[:, None, None], (len(known), 6, 8)) for p in samples(known, form))
-    planes = tensors(form, y, u[:, : 6 // down, : 8 // across], v[:, : 6 // down, : 8 // across])
-    rgb = to_rgb(*planes, form)
+    planes = arrays(form, y, u[:, : 6 // down, : 8 // across], v[:, : 6 // down, : 8 // across])
+    rgb = to_rgb(planes, form)
     assert rgb.shape == (len(known), 6, 8, 3)
     assert (rgb == rgb[:, :1, :1]).all()
-    exact = colours(*(plane[:, 0, 0].numpy() for plane in planes), form)
-    assert np.abs(rgb[:, 0, 0].numpy() / STEP - exact).max() <= 3 / STEP
-    steps = np.abs(to_uint8(rgb)[:, 0, 0].numpy() - known).max()
+    exact = colours(*(plane[:, 0, 0] for plane in planes), form)
+    assert np.abs(rgb[:, 0, 0] / STEP - exact).max() <= 3 / STEP
+    steps = np.abs(to_uint8(rgb)[:, 0, 0] - known).max()
     assert steps <= (2 if form.depth == 8 else 1)
 
 
@@ -78,18 +88,18 @@ def test_the_most_extreme_samples_do_not_overflow(matrix, full, depth):
     top = (1 << depth) - 1
     values = np.unique(np.linspace(0, top, 18).round())
     y, u, v = (p.reshape(1, 1, -1) for p in np.meshgrid(values, values, values))
-    planes = tensors(form, y, u, v)
+    planes = arrays(form, y, u, v)
     exact = colours(y, u, v, form)
-    rgb = to_rgb(*planes, form).numpy() / STEP
+    rgb = to_rgb(planes, form) / STEP
     assert np.abs(rgb - np.minimum(exact, 32767 / STEP)).max() <= 3 / STEP
-    assert np.abs(to_rgb8(*planes, form).numpy() - exact.clip(0, 255)).max() <= 0.5 + 3 / STEP
+    assert np.abs(to_rgb8(planes, form) - exact.clip(0, 255)).max() <= 0.5 + 3 / STEP
 
 
 def test_planes_of_rgb():
     for depth in (8, 10):
         picture = np.random.default_rng(2).integers(0, 1 << depth, (2, 5, 7, 3))
         form = PlaneFormat(depth, "444", 0, True)
-        rgb = to_rgb(*tensors(form, picture[..., 1], picture[..., 2], picture[..., 0]), form).numpy()
+        rgb = to_rgb(arrays(form, picture[..., 1], picture[..., 2], picture[..., 0]), form)
         assert np.abs(rgb - picture * (STEP * 255 / ((1 << depth) - 1))).max() <= (0 if depth == 8 else 1)
 
 
@@ -109,13 +119,13 @@ def test_chroma_lies_where_it_is_said(chroma, place):
     coarse = ramp(np.arange(height // down) * down + below, np.arange(width // across) * across + beside)[None]
     fine = ramp(np.arange(height), np.arange(width))[None]
     luma = np.full((1, height, width), 90)
-    mine = to_rgb(*tensors(form, luma, coarse, coarse[:, ::-1]), form)
+    mine = to_rgb(arrays(form, luma, coarse, coarse[:, ::-1]), form)
     inside = (slice(None), slice(2, -2), slice(2, -2))
     # The other chroma plane is the ramp upside down, whose places are those of a ramp that begins elsewhere.
     other = ramp((height // down - 1) * down + below - np.arange(height) + below, np.arange(width))[None]
-    exact = to_rgb(*tensors(flat, luma, fine, other), flat)
-    assert (mine - exact)[inside].abs().max() <= 3
-    assert (mine - exact).abs().max() > 3  # at the edges the last sample is repeated
+    exact = to_rgb(arrays(flat, luma, fine, other), flat)
+    assert np.abs(mine - exact)[inside].max() <= 3
+    assert np.abs(mine - exact).max() > 3  # at the edges the last sample is repeated
 
 
 def random_planes(form, n, height, width, seed=0):
@@ -123,10 +133,10 @@ def random_planes(form, n, height, width, seed=0):
     down, across = form.chroma_step
     sizes = [(height, width)] + [(-(-height // down), -(-width // across))] * 2
     kind = np.uint8 if form.depth == 8 else np.uint16
-    return [torch.from_numpy(rng.integers(0, 1 << form.depth, (n, *size)).astype(kind)) for size in sizes]
+    return [rng.integers(0, 1 << form.depth, (n, *size)).astype(kind) for size in sizes]
 
 
-ANY = st.sampled_from([*FORMS, PlaneFormat(8, "444", 0, True), PlaneFormat(8, "422", 1, False, "center")])
+ANY = st.sampled_from([*FORMS, *OTHERS])
 
 
 @given(ANY, st.integers(1, 9), st.integers(1, 9), st.data())
@@ -134,30 +144,21 @@ def test_a_window_is_that_part_of_the_frame(form, height, width, data):
     planes = random_planes(form, 2, height, width, data.draw(st.integers(0, 99)))
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     window = Window(top, left, data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left)))
-    before = [plane.clone() for plane in planes]
-    whole, part = to_rgb(*planes, form), to_rgb(*planes, form, window)
+    before = [plane.copy() for plane in planes]
+    whole, part = to_rgb(planes, form), to_rgb(planes, form, window)
     assert whole.shape == (2, height, width, 3)
-    assert torch.equal(part, whole[:, top : top + window.height, left : left + window.width])
-    assert torch.equal(to_rgb8(*planes, form, window), to_uint8(part))
-    assert all(torch.equal(a, b) for a, b in zip(planes, before, strict=True))
-    # The samples that are said to be enough are: others may be anything.
-    needed = chroma_samples(form, tuple(planes[1].shape[1:]), window)
-    for plane in planes[1:]:
-        keep = plane[:, needed.top : needed.bottom, needed.left : needed.right].clone()
-        plane.zero_()
-        plane[:, needed.top : needed.bottom, needed.left : needed.right] = keep
-    assert torch.equal(to_rgb(*planes, form, window), part)
+    assert np.array_equal(part, whole[:, top : top + window.height, left : left + window.width])
+    assert np.array_equal(to_rgb8(planes, form, window), to_uint8(part))
+    assert all(np.array_equal(a, b) for a, b in zip(planes, before, strict=True))
 
 
 def test_bands_and_frames_make_no_difference(monkeypatch):
-    from nervcodec.network import colour
-
     for form in (FORMS[0], PlaneFormat(10, "420", 9), PlaneFormat(8, "444", 0, True)):
         planes = random_planes(form, 3, 37, 20)
-        whole = to_rgb(*planes, form)
+        whole = to_rgb(planes, form)
         monkeypatch.setattr(colour, "_BAND", 100)
-        assert torch.equal(to_rgb(*planes, form), whole)
-        assert torch.equal(torch.cat([to_rgb(*(p[i : i + 1] for p in planes), form) for i in range(3)]), whole)
+        assert np.array_equal(to_rgb(planes, form), whole)
+        assert np.array_equal(np.concatenate([to_rgb([p[i : i + 1] for p in planes], form) for i in range(3)]), whole)
         monkeypatch.undo()
 
 
@@ -165,7 +166,7 @@ def test_bands_and_frames_make_no_difference(monkeypatch):
 def test_ten_bits_of_eight_are_the_same(form):
     planes = random_planes(form, 1, 11, 13)
     deep = PlaneFormat(10, *list(vars(form).values())[1:])
-    assert torch.equal(to_rgb(*(p.to(torch.int16) << 2 for p in planes), deep), to_rgb(*planes, form))
+    assert np.array_equal(to_rgb([p.astype(np.int16) << 2 for p in planes], deep), to_rgb(planes, form))
 
 
 @pytest.mark.parametrize("chroma", ["420", "422", "444"])
@@ -183,25 +184,39 @@ def test_an_independent_implementation(chroma, pixels, matrix, name, range_):
     luma = low + (high - low) * (0.5 + 0.5 * np.sin(x / 5 + y / 9))
     y, x = np.mgrid[: height // down, : width // across]
     chromas = [128 + 40 * np.sin(x / 4 + y / 7 + phase) for phase in (0, 2)]
-    planes = tensors(form, *(p[None] * (1 << depth - 8) for p in (luma, *chromas)))
-    data = b"".join(p.numpy().tobytes() for p in planes)
+    planes = arrays(form, *(p[None] * (1 << depth - 8) for p in (luma, *chromas)))
+    data = b"".join(p.tobytes() for p in planes)
     chain = f"zscale=min={name}:rin={range_}:cin=left:m=gbr:r=pc:filter=bilinear:dither=none,format=gbrp"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "rawvideo", "-pix_fmt", f"yuv{chroma}{pixels}"]
     command += ["-s", f"{width}x{height}", "-i", "-", "-vf", chain, "-f", "rawvideo", "-pix_fmt", "gbrp", "-"]
     theirs = subprocess.run(command, input=data, check=True, capture_output=True).stdout
     g, b, r = np.frombuffer(theirs, np.uint8).reshape(3, height, width).astype(int)
-    away = np.abs(to_rgb8(*planes, form)[0].numpy() - np.stack([r, g, b], -1))
+    away = np.abs(to_rgb8(planes, form)[0] - np.stack([r, g, b], -1))
     assert away.max() <= 1
     assert away.mean() < 0.2
 
 
-def test_inference_mode_makes_no_difference():
-    """Memory is kept from call to call: it must serve both."""
-    form = PlaneFormat(10)
-    planes = [torch.full(size, 500, dtype=torch.int16) for size in ((1, 64, 66), (1, 32, 33), (1, 32, 33))]
-    with torch.inference_mode():
-        first = to_rgb8(*planes, form)
-        made_here = [p + 0 for p in planes]
-        assert torch.equal(to_rgb8(*made_here, form), first)
-    assert torch.equal(to_rgb8(*planes, form), first)
-    assert torch.equal(to_rgb8(*made_here, form), first)
+@pytest.mark.parametrize("form", [*FORMS, *OTHERS], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 7), (19, 34)])
+def test_tensors_that_stay_where_they_are_give_the_same(form, size):
+    """What a GPU does, here on the CPU, beside what arrays and tensors of a CPU give."""
+    planes = random_planes(form, 2, *size)
+    given = tuple(torch.from_numpy(p if form.depth == 8 else p.view(np.int16)) for p in planes)
+    height, width = size
+    for window in (Window(0, 0, *size), Window(height // 2, width // 3, height - height // 2, max(width // 2, 1))):
+        wanted, wanted8 = to_rgb(planes, form, window), to_rgb8(planes, form, window)
+        assert np.array_equal(of_tensors.rgb_there(given, form, window), wanted)
+        assert np.array_equal(of_tensors.rgb8_there(given, form, window), wanted8)
+        with torch.inference_mode():
+            assert np.array_equal(of_tensors.to_rgb(given, form, window), wanted)
+            assert np.array_equal(of_tensors.to_rgb8(given, form, window), wanted8)
+
+
+def test_threads_do_not_share_their_memory():
+    forms = [PlaneFormat(10), PlaneFormat(8, "422", 1, False, "center"), PlaneFormat(8, "444", 0, True)] * 3
+    planes = [random_planes(form, 1, 120, 130 + 2 * n, n) for n, form in enumerate(forms)]
+    wanted = [to_rgb8(*asked) for asked in zip(planes, forms, strict=True)]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(3):
+            found = threads.map(to_rgb8, planes, forms)
+            assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
