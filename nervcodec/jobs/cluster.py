@@ -89,9 +89,7 @@ class Cluster:
             task: a function of a module; it is called with the number of threads it may use, then the arguments.
             arguments: plain data, or what :meth:`put` gave.
         """
-        remote = self._ray.remote(task).options(
-            num_cpus=self.threads, num_gpus=self._gpus, max_retries=_RETRIES, name=str(name)
-        )
+        remote = self._ray.remote(task).options(num_cpus=self.threads, num_gpus=self._gpus, max_retries=_RETRIES)
         self._running[remote.remote(self.threads, *arguments)] = name
 
     def next_done(self, within_s: float) -> tuple[object, Any] | None:
