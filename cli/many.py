@@ -64,6 +64,8 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
             stopped = True
     if not reports:
         raise KeyboardInterrupt
+    order = {job.source: number for number, job in enumerate(found.jobs)}
+    reports.sort(key=lambda report: order[report.source])  # workers are done with them in another one
     _show(reports, len(found.jobs), wanted)
     if stopped:
         rest = len(found.jobs) - len(reports)

@@ -71,6 +71,7 @@ class Cluster:
         self.threads = max(1, cores // self.slots)
         self._gpus = 1 if on_gpu and resources.get("GPU", 0) else 0
         self._running: dict[ObjectRef, object] = {}
+        self._known: dict[Callable[..., Any], Any] = {}
 
     @property
     def running(self) -> int:
@@ -89,8 +90,10 @@ class Cluster:
             task: a function of a module; it is called with the number of threads it may use, then the arguments.
             arguments: plain data, or what :meth:`put` gave.
         """
-        remote = self._ray.remote(task).options(num_cpus=self.threads, num_gpus=self._gpus, max_retries=_RETRIES)
-        self._running[remote.remote(self.threads, *arguments)] = name
+        if task not in self._known:  # a function is sent to workers once
+            options = {"num_cpus": self.threads, "num_gpus": self._gpus, "max_retries": _RETRIES}
+            self._known[task] = self._ray.remote(task).options(**options)
+        self._running[self._known[task].remote(self.threads, *arguments)] = name
 
     def next_done(self, within_s: float) -> tuple[object, Any] | None:
         """The name and the result of a task that is done; None where none is within so many seconds.

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import nervcodec
+from nervcodec import sizing
 from nervcodec.encoding import plan as planning
 from nervcodec.errors import ConfigError, EncoderError
 from nervcodec.events import Observer
@@ -52,6 +53,12 @@ def clips(carphone, tmp_path, monkeypatch):
         shutil.copy(carphone, tmp_path / name)
     (tmp_path / "in" / "broken.mp4").write_text("not a video")
     return tmp_path
+
+
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Segments are fitted one after the other, as where memory does not hold their frames."""
+    monkeypatch.setattr(sizing, "SAMPLE_BYTES", 0)
 
 
 @pytest.fixture
@@ -180,6 +187,7 @@ def _crash_in_segment_1(watching):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_by_one")
 def test_what_was_killed_goes_on_where_it_was(clips):
     with pytest.raises(SystemExit):
         nervcodec.encode_many("in/a.mp4", "out", observer=Watching(_crash_in_segment_1), **THREE)
@@ -199,6 +207,7 @@ def test_what_was_killed_goes_on_where_it_was(clips):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_by_one")
 def test_a_checkpoint_that_does_not_fit_is_no_dead_end(clips):
     with pytest.raises(SystemExit):
         nervcodec.encode_many("in/a.mp4", "out", observer=Watching(_crash_in_segment_1), **THREE)
@@ -214,6 +223,7 @@ def _stop_in_segment_1(watching):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_by_one")
 def test_a_stop_keeps_what_there_is_and_begins_nothing(clips):
     inputs = ["in/x/b.mp4", "in/x/c.mp4", "in/a.mp4"]
     first, second, *rest = nervcodec.encode_many(inputs, "out", observer=Watching(_stop_in_segment_1), **THREE)
