@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,7 @@ from nervcodec.options import GROUPS, SECTIONS
 @options.quiet
 @options.verbose
 @options.debug
-def encode(
-    sources: tuple[str, ...], output: str | None, recursive: bool, workers: int | None, ray: str | None, force: bool,
-    as_json: bool, verbose: bool, quiet: bool, **settings: Any,
-) -> None:  # fmt: skip
+def encode(verbose: bool, **given: Any) -> None:
     """Fit a small network to a video file, or a folder of numbered frames, and write it as a .nerv container.
 
     Ctrl-C ends the fit early and writes the best state so far, of segments fitted one by one those that are finished.
@@ -42,11 +40,11 @@ def encode(
     a/b.mp4 below INPUT. What is there, whole and newer than its source is skipped, unless --force is given; what was
     killed or stopped goes on; a file that fails does not stop the rest.
     """
-    wanted = many.Wanted(sources, output, recursive, force, as_json, quiet, workers, ray)
+    wanted = many.Wanted(**{each.name: given.pop(each.name) for each in fields(many.Wanted)})
     if wanted.means_many:
-        many.encode_all(wanted, settings)
+        many.encode_all(wanted, settings=given)
     else:
-        _encode_one(wanted, verbose, settings)
+        _encode_one(wanted, verbose, settings=given)
 
 
 def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) -> None:

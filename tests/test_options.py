@@ -23,7 +23,8 @@ GOLDEN = Path(__file__).parent / "golden" / "version2_pe.nerv"
 SAID = {name: said for group in GROUPS for name, said in settings_of(group).items()}
 SHOWN = {name: said for name, said in SAID.items() if said.flag != ""}
 OPTIONS = [param for param in cli.commands["encode"].params if isinstance(param, click.Option)]
-OTHERS = {"output", "recursive", "force", "as_json", "quiet", "verbose", "debug"}  # inputs, and what becomes of results
+# Inputs, who works on them, and what becomes of results.
+OTHERS = {"output", "recursive", "workers", "ray", "force", "as_json", "quiet", "verbose", "debug"}
 
 
 def words(text):

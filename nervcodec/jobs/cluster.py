@@ -95,7 +95,7 @@ class Cluster:
             self._known[task] = self._ray.remote(task).options(**options)
         self._running[self._known[task].remote(self.threads, *arguments)] = name
 
-    def next_done(self, within_s: float) -> tuple[object, Any] | None:
+    def next_done(self, within_s: float) -> tuple[Any, Any] | None:
         """The name and the result of a task that is done; None where none is within so many seconds.
 
         Raises:
@@ -158,7 +158,8 @@ def started(workers: Workers, on_gpu: bool = True) -> Iterator[Cluster]:
             ray.init(address=workers.address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"at {workers.address}" if workers.address else "on this machine"
-        raise ConfigError(f"no Ray cluster {where} ({str(error).splitlines()[0][:160]})") from None
+        token = "; one with tokens wants RAY_AUTH_MODE=token here" if workers.address else ""
+        raise ConfigError(f"no Ray cluster {where} ({str(error).splitlines()[0][:160]}){token}") from None
     try:
         yield Cluster(workers, ray, on_gpu)
     finally:

@@ -65,7 +65,7 @@ class _Notes(Observer):
         self._notes.append(text)
 
 
-@dataclass(frozen=True)
+@dataclass
 class EncoderElsewhere:
     """What is known of a semantic encoder where it is not loaded."""
 
