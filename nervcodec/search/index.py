@@ -8,11 +8,12 @@ query are one product of the coefficients with the query's coordinates in that b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -280,6 +281,7 @@ def open_indexes(
     problems: list[NervError],
     device: str = "auto",
     precision: str = "auto",
+    known: Mapping[Path, EmbeddingIndex | NervError | None] = MappingProxyType({}),
 ) -> Iterator[EmbeddingIndex]:
     """The embeddings of each file, one after the other.
 
@@ -288,10 +290,16 @@ def open_indexes(
         ask: is called with the name of each one's encoder; what it raises is that file's problem.
         problems: gets the error of each file that cannot be searched.
         device, precision: as :func:`nervcodec.open`.
+        known: what a library says of some of them: their embeddings, what is wrong with them, or None for those that
+            need not be looked into.
     """
     for file in files:
         try:
-            index = open_index(file, device, precision)
+            index = known[file] if file in known else open_index(file, device, precision)
+            if isinstance(index, NervError):
+                raise index
+            if index is None:
+                continue
             ask(index.encoder)
         except (ContainerError, EncoderError) as error:
             problems.append(error)
