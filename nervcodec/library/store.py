@@ -335,8 +335,22 @@ def _among(numbers: Iterable[int]) -> str:
 
 
 def _lancedb() -> Any:
+    """The package. Of two seconds that importing it takes, it spends one on a client for servers: pydantic makes a
+    checker of arguments for each of some hundred functions, none of which a folder needs.
+    """
     try:
-        import lancedb
+        import pydantic
+
+        checked, pydantic.validate_call = pydantic.validate_call, _unchecked
+        try:
+            import lancedb
+        finally:
+            pydantic.validate_call = checked
     except ImportError:
         raise LibraryError('an index needs LanceDB: pip install "nervcodec[library]"') from None
     return lancedb
+
+
+def _unchecked(function: Any = None, **_: Any) -> Any:
+    """In place of ``pydantic.validate_call``, with or without arguments."""
+    return function if function is not None else _unchecked
