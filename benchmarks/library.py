@@ -150,6 +150,11 @@ def size_mb(folder: Path) -> int:
     return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6)
 
 
+def row(what: str, value: float) -> dict:
+    """A line without a time."""
+    return {"what": what, "s": None, "memory_mb": value}
+
+
 def asked(text: str) -> Answer:
     return answer(Query((Term(text),)), ENCODER, cut_off=True)
 
@@ -162,8 +167,8 @@ def measure(folder: Path) -> list[dict]:
     rows = [{"what": "first index of 1,000, process", **command("index", copies)}]
     count = len(containers([str(many)]))
     rows.append({"what": f"first index of {count:,} perturbed, process", **command("index", many)})
-    rows.append({"what": f"size of it, beside {size_mb(many) - size_mb(many / '.nervcodec'):,} MB of containers", "s": None,
-                 "memory_mb": size_mb(many / ".nervcodec")})  # fmt: skip
+    own = size_mb(many / ".nervcodec")
+    rows.append(row(f"size of it, beside {size_mb(many) - own:,} MB of containers", own))
     changed = next(many.rglob("*.nerv"))
     shutil.copy(copies / "00000.nerv", changed)
     rows.append({"what": "up to date after one change, process", **command("index", many)})
@@ -188,8 +193,7 @@ def loaded(many: Path) -> list[dict]:
         find_moments(open_indexes(files, ask, [], known=known), ask, TOP)
         seconds.append(time.perf_counter() - start)
     rows = [{"what": "query, encoder loaded, index read anew", "s": round(min(seconds), 3), "memory_mb": None}]
-    library, files = Library(many), containers([str(many)])
-    seconds = []
+    library, files, seconds = Library(many), containers([str(many)]), []
     for text in queries()[:50]:
         start = time.perf_counter()
         found = asked(text)
@@ -197,9 +201,8 @@ def loaded(many: Path) -> list[dict]:
         find_moments([i for i in known.values() if isinstance(i, EmbeddingIndex)], lambda _, found=found: found, TOP)
         seconds.append(time.perf_counter() - start)
     peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    rows.append({"what": "query, encoder loaded, index kept open, median of 50", "s": round(float(np.median(seconds)), 3),
-                 "memory_mb": peak})  # fmt: skip
-    return rows
+    what = "query, encoder loaded, files known, median of 50"
+    return [*rows, {"what": what, "s": round(float(np.median(seconds)), 3), "memory_mb": peak}]
 
 
 def exact(files: list[Path], vectors: np.ndarray) -> list[list[tuple[float, str]]]:
@@ -237,10 +240,11 @@ def compare(folder: Path) -> list[dict]:
         same += [m.to_json() for m in by_index] == [m.to_json() for m in one_by_one]
         reached += len({path for _, path in best} & {str(index.path) for index in chosen})
         shown += len(by_index)
-    rows = [{"what": f"top ten the same, of {len(texts)} queries ({shown} moments)", "s": None, "memory_mb": same}]
-    rows.append({"what": f"of the {TOP + SPARE} best containers of each, among the candidates, %", "s": None,
-                 "memory_mb": round(100 * reached / (TOP + SPARE) / len(texts), 2)})  # fmt: skip
-    return rows
+    share = round(100 * reached / (TOP + SPARE) / len(texts), 2)
+    return [
+        row(f"top ten the same, of {len(texts)} queries ({shown} moments)", same),
+        row(f"of the {TOP + SPARE} best containers of each, among the candidates, %", share),
+    ]
 
 
 def kill(folder: Path) -> list[dict]:
@@ -290,8 +294,10 @@ def kill(folder: Path) -> list[dict]:
     files = containers([str(place)])
     lost = len(files) - len(library.rows(files))
     wrong += sum(by_index(text) != one_by_one(text) for text in texts)
-    return [{"what": f"killed {killed} of {KILLS} times: wrong of {asked_times + 3} answers meanwhile", "s": None,
-             "memory_mb": wrong}, {"what": "... files that the index lacks at the end", "s": None, "memory_mb": lost}]  # fmt: skip
+    return [
+        row(f"killed {killed} of {KILLS} times: wrong of {asked_times + 3} answers meanwhile", wrong),
+        row("... files that the index lacks at the end", lost),
+    ]
 
 
 def main() -> None:

@@ -3,12 +3,13 @@
 
 ``files``        one row a path: size, time of change, checksum, number of its content, or why it cannot be read
 ``contents``     one row a content: its number, checksum, encoder, and its embeddings as ``EmbeddingIndex.to_bytes``
-``segments_...`` one row a segment: the content's number, basis and mean; a pair of tables for each encoder and width
-``codes_...``    one row a stored code and patch
+``segments_...`` one row a segment: its number and its content's, basis and mean; such a table and
+``codes_...``    one row a stored code and patch, with its segment's number, for each encoder and width
 
 A content is written in the order segments, codes, contents, files, and what no row of ``files`` names does not exist:
 whoever is killed in between leaves rows that nobody reads and that the next writer removes. They are taken away in the
-opposite order. Numbers are never given twice. So a reader, who takes ``files`` first, needs no lock.
+opposite order. Numbers are never given twice; a content has that of its first segment. So a reader, who takes
+``files`` first, needs no lock.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 PLACE = ".nervcodec"
 NOTHING = -1  # in place of a content's number, of a file that cannot be searched
 _FORM = "1"  # of the tables; an index of another form is made anew
-_KEPT = timedelta(hours=1)  # old versions stay so long for readers that are in the middle of them
+_KEPT = timedelta(minutes=10)  # old versions stay so long for readers that are in the middle of them
 _BATCH_ROWS, _BATCH_SEGMENTS = 32_768, 256  # read at once
 _COMPRESSION = 1
 
@@ -142,6 +143,7 @@ class Store:
 
         self.folder, self._arrow = folder, pyarrow
         self._base = lancedb.connect(folder / PLACE)
+        self._next = 0  # no number from here on was given by whoever wrote the table of files
 
     # ------------------------------------------------------------------ reading
 
@@ -151,8 +153,9 @@ class Store:
         if table is None:
             return []
         rows = table.to_arrow()
-        if (rows.schema.metadata or {}).get(b"form") != _FORM.encode():
+        if self._said(rows, "form") != _FORM:
             return []
+        self._next = int(self._said(rows, "next"))
         columns = [rows[name].to_pylist() for name in ("path", "size", "modified_ns", "checksum", "number", "problem")]
         return [FileRow(*values) for values in zip(*columns, strict=True)]
 
@@ -178,13 +181,12 @@ class Store:
 
     def segments(self, kind: Kind) -> Iterator[pa.RecordBatch]:
         """Rows of a table of segments, in the order they were written."""
-        return self._batches(
-            f"segments_{kind.name}", ["number", "patches", "codes", "steps", "mean", "directions"], 256
-        )
+        columns = ["number", "segment", "patches", "steps", "mean", "directions"]
+        return self._batches(f"segments_{kind.name}", columns, _BATCH_SEGMENTS)
 
     def codes(self, kind: Kind) -> Iterator[pa.RecordBatch]:
         """Rows of a table of codes, in the order they were written."""
-        columns = ["number", "length", "middle_weight", "middle_length", "code"]
+        columns = ["segment", "length", "middle_weight", "middle_length", "code"]
         return self._batches(f"codes_{kind.name}", columns, _BATCH_ROWS)
 
     def row_count(self) -> int:
@@ -195,15 +197,17 @@ class Store:
 
     def next_number(self) -> int:
         """One that was never given to a content that left a trace."""
-        return 1 + max((int(n.max()) for n in self._numbers().values() if len(n)), default=NOTHING)
+        traces = [self._column(name, "segment") for name in self._names() if name.startswith("segments_")]
+        return max([self._next, *(1 + int(trace.max()) for trace in traces if len(trace))])
 
-    def add(self, first: int, contents: Sequence[Content]) -> None:
-        """Write contents, numbered from ``first``; they exist once :meth:`replace_files` names them."""
-        numbered = list(enumerate(contents, first))
+    def add(self, contents: Sequence[Content]) -> list[int]:
+        """Write contents and return their numbers; they exist once :meth:`replace_files` names them."""
+        ends = self.next_number() + np.cumsum([0, *(len(content.segments) for content in contents)])
+        numbered = list(zip(ends.tolist(), contents, strict=False))
         for kind in sorted({content.kind for content in contents}):
-            own = [(number, segment) for number, c in numbered if c.kind == kind for segment in c.segments]
-            self._append(f"segments_{kind.name}", self._segment_rows(own, kind))
-            self._append(f"codes_{kind.name}", self._code_rows(own, kind))
+            own = [(n, *entry) for n, c in numbered if c.kind == kind for entry in enumerate(c.segments)]
+            self._append(f"segments_{kind.name}", self._segment_rows(own))
+            self._append(f"codes_{kind.name}", self._code_rows(own))
         arrow = self._arrow
         rows = {
             "number": arrow.array([number for number, _ in numbered], arrow.int32()),
@@ -214,13 +218,15 @@ class Store:
             "embeddings": arrow.array([content.embeddings for content in contents], arrow.large_binary()),
         }
         self._append("contents", arrow.table(rows))
+        return [number for number, _ in numbered]
 
     def replace_files(self, files: Iterable[FileRow]) -> None:
         """Make the table of files this one, in one step."""
         arrow, rows = self._arrow, list(files)
         types = {"path": arrow.string(), "size": arrow.int64(), "modified_ns": arrow.int64(),
                  "checksum": arrow.string(), "number": arrow.int32(), "problem": arrow.string()}  # fmt: skip
-        schema = arrow.schema(types, metadata={"form": _FORM})
+        self._next = self.next_number()
+        schema = arrow.schema(types, metadata={"form": _FORM, "next": str(self._next)})
         columns = [arrow.array([getattr(row, name) for row in rows], kind) for name, kind in types.items()]
         table = arrow.Table.from_arrays(columns, schema=schema)
         if self._table("files") is None:
@@ -237,14 +243,16 @@ class Store:
             if not len(gone):
                 continue
             if name.startswith("segments_") and (codes := self._table(f"codes_{name.removeprefix('segments_')}")):
-                codes.delete(_among(gone))
+                segments = self._column(name, "segment")[np.isin(self._column(name, "number"), gone)]
+                codes.delete(_among(segments, "segment"))
             self._base.open_table(name).delete(_among(gone))
 
     def tidy(self, at_least: int) -> None:
         """Join small pieces of tables that have at least so many, and let go of versions that nobody reads any more."""
         for name in self._names():
             table = self._base.open_table(name)
-            if len(table.list_versions()) >= at_least:
+            versions = table.list_versions()
+            if len(versions) >= at_least and datetime.now() - versions[0]["timestamp"] > _KEPT:
                 table.optimize(cleanup_older_than=_KEPT)
 
     def clear(self) -> None:
@@ -253,6 +261,10 @@ class Store:
             self._base.drop_table(name)
 
     # ------------------------------------------------------------------ in detail
+
+    @staticmethod
+    def _said(rows: pa.Table, what: str) -> str:
+        return (rows.schema.metadata or {}).get(what.encode(), b"").decode()
 
     def _names(self) -> list[str]:
         names: list[str] = []
@@ -283,12 +295,11 @@ class Store:
 
     def _numbers(self) -> dict[str, np.ndarray]:
         """Numbers of contents by the tables that tell: of codes, those of their segments do."""
-        found = {}
-        for name in self._names():
-            if name.startswith(("segments_", "contents")):
-                rows = self._read(self._base.open_table(name), ["number"]).read_all()
-                found[name] = np.unique(rows["number"].to_numpy())
-        return found
+        names = [name for name in self._names() if name.startswith(("segments_", "contents"))]
+        return {name: np.unique(self._column(name, "number")) for name in names}
+
+    def _column(self, name: str, column: str) -> np.ndarray:
+        return self._read(self._base.open_table(name), [column]).read_all()[column].to_numpy()
 
     def _append(self, name: str, rows: pa.Table) -> None:
         table = self._table(name)
@@ -297,19 +308,20 @@ class Store:
         else:
             table.add(rows)
 
-    def _segment_rows(self, numbered: list[tuple[int, PackedSegment]], kind: Kind) -> pa.Table:
-        arrow, segments = self._arrow, [segment for _, segment in numbered]
+    def _segment_rows(self, numbered: list[tuple[int, int, PackedSegment]]) -> pa.Table:
+        """Of contents' numbers, and segments with their places in them."""
+        arrow, segments = self._arrow, [segment for _, _, segment in numbered]
         return arrow.table({
-            "number": arrow.array([number for number, _ in numbered], arrow.int32()),
+            "number": arrow.array([number for number, _, _ in numbered], arrow.int32()),
+            "segment": arrow.array([number + place for number, place, _ in numbered], arrow.int32()),
             "patches": arrow.array([segment.patches for segment in segments], arrow.int32()),
-            "codes": arrow.array([len(segment.codes) for segment in segments], arrow.int32()),
             "steps": self._lists(np.stack([segment.steps for segment in segments])),
             "mean": self._lists(np.stack([segment.mean for segment in segments])),
             "directions": self._lists(np.stack([segment.directions.ravel() for segment in segments])),
         })  # fmt: skip
 
-    def _code_rows(self, numbered: list[tuple[int, PackedSegment]], kind: Kind) -> pa.Table:
-        arrow, segments = self._arrow, [segment for _, segment in numbered]
+    def _code_rows(self, numbered: list[tuple[int, int, PackedSegment]]) -> pa.Table:
+        arrow, segments = self._arrow, [segment for _, _, segment in numbered]
         counts = [len(segment.codes) for segment in segments]
 
         def joined(part: str) -> np.ndarray:
@@ -317,7 +329,7 @@ class Store:
 
         entry_and_patch = [np.divmod(np.arange(len(s.codes), dtype=np.int32), s.patches) for s in segments]
         return arrow.table({
-            "number": arrow.array(np.repeat(np.array([number for number, _ in numbered], np.int32), counts)),
+            "segment": arrow.array(np.repeat(np.array([n + place for n, place, _ in numbered], np.int32), counts)),
             "entry": arrow.array(np.concatenate([entry for entry, _ in entry_and_patch])),
             "patch": arrow.array(np.concatenate([patch for _, patch in entry_and_patch])),
             "length": arrow.array(joined("lengths")),
@@ -330,8 +342,8 @@ class Store:
         return self._arrow.FixedSizeListArray.from_arrays(self._arrow.array(rows.ravel()), rows.shape[1])
 
 
-def _among(numbers: Iterable[int]) -> str:
-    return f"number IN ({', '.join(str(int(number)) for number in numbers)})"
+def _among(numbers: Iterable[int], column: str = "number") -> str:
+    return f"{column} IN ({', '.join(str(int(number)) for number in numbers)})"
 
 
 def _lancedb() -> Any:

@@ -150,7 +150,7 @@ class Update:
         old = set(known) - set(found)
         report.gone = max(0, len(old) - report.moved)
         if report.moved or old:
-            self._commit([])
+            self._commit()
         self._read(to_read, found)
         report.unreadable = {name: row.problem for name, row in sorted(self._rows.items()) if row.problem}
         if not report.idle:
@@ -188,15 +188,13 @@ class Update:
         for _, read in ready:
             if read.content is not None and read.content.checksum not in self._numbers:
                 contents[read.content.checksum] = read.content
-        first = self._store.next_number() if contents else 0
-        self._numbers |= {checksum: number for number, checksum in enumerate(contents, first)}
+        if contents:
+            self._numbers |= zip(contents, self._store.add(list(contents.values())), strict=True)
         for name, read in ready:
             checksum = read.content.checksum if read.content is not None else ""
             number = self._numbers[checksum] if checksum else NOTHING
             self._rows[name] = FileRow(name, *found[name], checksum, number, read.problem)
-        self._commit([contents[checksum] for checksum in contents], first)
+        self._commit()
 
-    def _commit(self, contents: list, first: int = 0) -> None:
-        if contents:
-            self._store.add(first, contents)
+    def _commit(self) -> None:
         self._store.replace_files(self._rows[name] for name in sorted(self._rows))

@@ -47,14 +47,17 @@ def containers_below(folder: Path) -> dict[str, os.stat_result]:
 
 def _below(folder: str) -> list[tuple[str, os.stat_result]]:
     """Containers in a folder and in those below it, sorted; hidden ones and hidden folders are left out."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.endswith(SUFFIX) and not name.startswith("."):
-                file = os.path.join(place, name)
+    found: list[tuple[bool, list[str], str, os.stat_result]] = []
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        with contextlib.suppress(OSError), os.scandir(place) as entries:  # a folder that may not be read has nothing
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
                 with contextlib.suppress(OSError):  # a link to nothing, or gone meanwhile
-                    facts = os.stat(file)
-                    if stat.S_ISREG(facts.st_mode):
-                        found.append((os.path.islink(file), Path(file).parts, file, facts))
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    elif entry.name.endswith(SUFFIX) and stat.S_ISREG((facts := entry.stat()).st_mode):
+                        found.append((entry.is_symlink(), entry.path.split(os.sep), entry.path, facts))
     return [entry[2:] for entry in sorted(found, key=lambda entry: entry[:2])]

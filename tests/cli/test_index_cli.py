@@ -14,7 +14,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def test_an_index_is_made_and_asked(run, tmp_path):
-    for name in ("version3_grid.nerv", "version3_shared.nerv"):
+    for name in ("version3_grid.nerv", "version3_lapped.nerv"):
         shutil.copy(GOLDEN / name, tmp_path)
     (tmp_path / "broken.nerv").write_bytes(b"nothing")
     result = run("index", tmp_path, "--json")
@@ -49,7 +49,9 @@ def test_watching_keeps_it_current(forks, tmp_path):
     wait(lambda: [row.path for row in Store(tmp_path).files()] == ["b.nerv"])
     watching.send_signal(signal.SIGINT)
     watching.wait(60)
-    assert watching.returncode == 130
+    out, err = watching.communicate()
+    assert watching.returncode == 130, err
+    assert "moved\t1" in out
 
 
 def wait(until, seconds=60):

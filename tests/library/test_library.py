@@ -14,11 +14,12 @@ import pytest
 
 from nervcodec.errors import EncoderError, LibraryError
 from nervcodec.formats.container import Container
+from nervcodec.formats.header import SemanticFacts
 from nervcodec.formats.writer import Writer
 from nervcodec.library import ask as library_ask
 from nervcodec.library import reading, store
 from nervcodec.library.ask import Library, choose, covering
-from nervcodec.library.choose import Codes
+from nervcodec.library.choose import best_scores
 from nervcodec.library.store import Store
 from nervcodec.library.update import Update, writing
 from nervcodec.search.ask import Answer
@@ -28,28 +29,29 @@ from nervcodec.search.moments import find_moments
 
 pytest.importorskip("lancedb")
 GOLDEN = Path(__file__).parents[1] / "golden"
-SOURCES = [GOLDEN / f"version3_{name}.nerv" for name in ("grid", "lapped", "pe", "scenes", "shared")]
+SOURCES = [GOLDEN / f"version3_{name}.nerv" for name in ("grid", "lapped", "pe", "scenes")]
+OTHER = GOLDEN / "version3_shared.nerv"  # embeddings of 16 numbers
+DIMENSIONS = {"offline": 384, "openclip:toy/toy": 16}
 
 
-def named_anew(source: Path, target: Path, name: str) -> Path:
+def named_anew(source: Path, target: Path, name: str, **more: object) -> Path:
     """A copy under another header."""
     with Container.at(source) as opened, Writer(target) as writer:
         for array in opened.header.tensors:
             writer.add(array, opened.array(array), opened.header.tensors[array].code)
         facts = replace(opened.header.video, source_name=name)
-        if opened.version < 3:
-            pytest.fail("an old container cannot be written")
-        writer.finish(replace(opened.header, video=facts, tensors=writer.tensors))
+        writer.finish(replace(opened.header, video=facts, tensors=writer.tensors, **more))
     return target
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Eleven containers, two of them the same, one cut short, in two folders."""
+    """Containers of two encoders, two of them the same, one cut short, in two folders."""
     (tmp_path / "videos" / "deep").mkdir(parents=True)
     for number, source in enumerate(SOURCES):
         shutil.copy(source, tmp_path / "videos")
         named_anew(source, tmp_path / "videos" / "deep" / f"{number}.nerv", f"{number}.mp4")
+    named_anew(OTHER, tmp_path / "videos" / "other.nerv", "x", semantic=SemanticFacts("openclip:toy/toy", 16, 8.0))
     shutil.copy2(tmp_path / "videos" / "version3_grid.nerv", tmp_path / "videos" / "twin.nerv")
     (tmp_path / "videos" / "cut.nerv").write_bytes(SOURCES[0].read_bytes()[:-9])
     return tmp_path / "videos"
@@ -66,9 +68,8 @@ def answers(seed):
     vectors = {}
 
     def ask(encoder):
-        dimension = next(i.segments[0].mean.size for i in map(open_index, SOURCES) if i.encoder == encoder)
         if encoder not in vectors:
-            vector = rng.normal(size=dimension)
+            vector = rng.normal(size=DIMENSIONS[encoder])
             vectors[encoder] = Answer((vector / np.linalg.norm(vector)).astype(np.float32))
         return vectors[encoder]
 
@@ -94,23 +95,22 @@ def test_the_index_scores_as_containers_do(folder):
     update(folder)
     library = Library(folder)
     kinds = set(library._kinds.values())
-    assert len(kinds) >= 1
+    assert len(kinds) == 3  # two encoders, and codes of two widths
     checked = 0
     for kind in kinds:
-        codes = Codes(library._store, kind)
         for seed in range(20):
             vector = np.random.default_rng(seed).normal(size=kind.dimension)
             vector = (vector / np.linalg.norm(vector)).astype(np.float32)
-            for number, score in zip(*codes.best(vector), strict=True):
+            for number, score in zip(*best_scores(library._store, kind, vector), strict=True):
                 path = next(path for path, row in library.files.items() if row.number == number)
-                assert score == pytest.approx(open_index(folder / path).scores(vector).max(), abs=0.005)
+                assert score == pytest.approx(open_index(folder / path).scores(vector).max(), abs=0.02)
                 checked += 1
-    assert checked >= 20 * len(SOURCES)
+    assert checked == 20 * 9
 
 
 def test_what_was_done_is_told(folder):
     report = update(folder)
-    assert (report.files, report.new, report.read) == (12, 12, 12)
+    assert (report.files, report.new, report.read) == (11, 11, 11)
     assert list(report.unreadable) == ["cut.nerv"]
     assert "cut short" in report.unreadable["cut.nerv"]
     assert report.rows > 0
@@ -121,7 +121,7 @@ def test_what_was_done_is_told(folder):
     (folder / "deep" / "0.nerv").rename(folder / "deep" / "moved.nerv")
     (folder / "deep" / "1.nerv").unlink()
     named_anew(SOURCES[2], folder / "deep" / "2.nerv", "another")
-    shutil.copy(SOURCES[4], folder / "new.nerv")
+    shutil.copy(SOURCES[3], folder / "new.nerv")
     after = update(folder)
     assert (after.new, after.changed, after.moved, after.gone, after.read) == (1, 1, 1, 1, 2)
     assert_right([folder])
@@ -133,7 +133,7 @@ def test_a_moved_file_is_not_read_again(folder, monkeypatch):
         file.rename(folder / f"moved_{file.name}")
     monkeypatch.setattr(reading, "read", None)
     report = update(folder)
-    assert (report.moved, report.gone, report.read) == (5, 0, 0)
+    assert (report.moved, report.gone, report.read) == (4, 0, 0)
     assert_right([folder])
 
 
@@ -141,7 +141,7 @@ def test_one_content_is_stored_once(folder):
     update(folder)
     rows = {row.path: row.number for row in Store(folder).files()}
     assert rows["twin.nerv"] == rows["version3_grid.nerv"]
-    assert len(Store(folder).contents().numbers) == 10
+    assert len(Store(folder).contents().numbers) == 9
 
 
 @pytest.mark.parametrize("spare", [0, 2])
@@ -154,7 +154,8 @@ def test_the_same_is_found_where_most_files_are_not_looked_into(folder, monkeypa
             assert moments([folder], seed, k=k) == moments([folder], seed, k=k, with_index=False)
     files = containers([str(folder)])
     known = Library(folder).choose(Library(folder).rows(files), answers(0), 1)
-    assert sum(isinstance(index, EmbeddingIndex) for index in known.values()) < 8
+    assert sum(isinstance(index, EmbeddingIndex) for index in known.values()) <= 8 + spare
+    assert len(known) == 11
     assert moments([folder], 1, per_patch=True) == moments([folder], 1, with_index=False, per_patch=True)
     assert moments([folder], 1, min_score=0.1) == moments([folder], 1, with_index=False, min_score=0.1)
 
@@ -196,7 +197,7 @@ def test_an_encoder_that_cannot_be_had_is_the_files_problem(folder):
 
     rows = Library(folder).rows(containers([str(folder)]))
     known = Library(folder).choose(rows, ask, 3)
-    assert [str(error) for error in known.values()].count("no weights") == 11
+    assert [str(error) for error in known.values()].count("no weights") == 10
 
 
 def test_whoever_stops_in_between_loses_nothing(folder, monkeypatch):
@@ -223,7 +224,7 @@ def test_whoever_stops_in_between_loses_nothing(folder, monkeypatch):
             steps["left"] = 1000
             if number % 2:
                 report = update(folder)
-                assert report.files == 12
+                assert report.files == 11
                 assert_right([folder], [number])
                 shutil.rmtree(folder / ".nervcodec")
         else:
@@ -237,7 +238,7 @@ def test_whoever_stops_in_between_loses_nothing(folder, monkeypatch):
 
 def test_what_was_replaced_is_taken_away_and_versions_do_not_pile_up(folder, monkeypatch):
     monkeypatch.setattr("nervcodec.library.update._TIDY_VERSIONS", 4)
-    monkeypatch.setattr(store, "_KEPT", timedelta(0))
+    monkeypatch.setattr(store, "_KEPT", timedelta(microseconds=1))
     rows = update(folder).rows
     sizes = []
     for number in range(8):
@@ -262,7 +263,7 @@ def test_there_is_one_writer_at_a_time(folder):
     finally:
         holder.kill()
         holder.communicate()
-    assert update(folder).files == 12
+    assert update(folder).files == 11
 
 
 def test_several_processes_read_what_one_reads(folder):
@@ -284,7 +285,7 @@ def test_an_index_of_another_form_is_made_anew(folder, monkeypatch):
     update(folder)
     monkeypatch.setattr(store, "_FORM", "2")
     assert_right([folder])
-    assert update(folder).new == 12
+    assert update(folder).new == 11
     assert_right([folder])
 
 
