@@ -4,34 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nervcodec.decoding.networks import Networks
+from nervcodec.network.codes import EmbeddingParts
 from nervcodec.network.inputs import Inputs
 
 BATCH = 32  # frames at once
-
-
-class EmbeddingParts(NamedTuple):
-    """Embeddings of a segment: coefficients x basis + mean, interpolated in time and then brought to length 1.
-
-    Attributes:
-        coefficients: ``(e, rows * columns, r)`` float32 of the entries that were stored.
-        basis, mean: ``(r, D)`` and ``(D,)`` float32.
-        before, after: ``(n,)`` int64, the entries on both sides of each frame.
-        weight: ``(n,)`` float32, of the entry after it.
-    """
-
-    coefficients: np.ndarray
-    basis: np.ndarray
-    mean: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    weight: np.ndarray
 
 
 def embeddings(networks: Networks, runs: Iterable[tuple[int, list[int]]]) -> Iterator[np.ndarray]:

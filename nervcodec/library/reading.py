@@ -29,20 +29,17 @@ class Read:
 
 def read(path: Path) -> Read:
     """Compute the embeddings of a container and pack them; no pixel is decoded."""
-    from nervcodec.decoding import OpenVideo
     from nervcodec.formats.container import fingerprint
     from nervcodec.search.index import EmbeddingIndex
 
     try:
         checksum = fingerprint(path)
-        with OpenVideo.at(path, "cpu") as video:
-            index = EmbeddingIndex.of(video)
-            dimension = video.require_embeddings().dimension
+        index = EmbeddingIndex.at(path, "cpu")
         if fingerprint(path) != checksum:
             return Read(problem="was replaced by another while it was read")
     except NervError as error:
         return Read(problem=str(error).removeprefix(f"{path}: "))
-    width = width_of(index)
+    width, dimension = width_of(index), len(index.segments[0].mean)
     segments = tuple(pack(segment, width) for segment in index.segments)
     return Read(Content(checksum, index.encoder, dimension, width, compressed(index.to_bytes()), segments))
 
@@ -98,10 +95,7 @@ def read_all(folder: Path, names: Sequence[str], workers: int | None = None) -> 
 
 def _work(pipe: Connection, folder: Path) -> None:
     """A process that reads what it is told until nobody tells it any more."""
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that started it ends it
-    torch.set_num_threads(1)
     try:
         while True:
             pipe.send([read(folder / name) for name in pipe.recv()])

@@ -6,16 +6,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nervcodec.errors import ContainerError
 from nervcodec.network.config import GridConfig, NetworkConfig, PatchConfig, RefinerConfig
 from nervcodec.network.field import Field
 from nervcodec.network.grid_field import GridField
 from nervcodec.network.heads import SemanticHead, semantic_head
 from nervcodec.network.patch_field import PatchField
 from nervcodec.network.refiner import Refiner
-from nervcodec.network.shapes import parameter_shapes
-
-SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin with
+from nervcodec.network.shapes import SEMANTIC, check_shapes
 
 
 def build(config: NetworkConfig) -> Field:
@@ -34,20 +31,6 @@ def to_arrays(field: Field) -> dict[str, np.ndarray]:
     return dict(sorted(arrays.items(), key=lambda item: not item[0].startswith(SEMANTIC)))
 
 
-def check_shapes(config: NetworkConfig, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Compare the shapes a configuration implies with those stored, before any memory is taken.
-
-    Raises:
-        ContainerError: a tensor is missing, surplus, or of another shape.
-    """
-    expected = parameter_shapes(config)
-    for name in sorted(set(expected) | set(shapes)):
-        if expected.get(name) != shapes.get(name):
-            raise ContainerError(
-                f"tensor {name[:80]!r}: expected {expected.get(name, 'none')}, stored {shapes.get(name, 'none')}"
-            )
-
-
 def from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> Field:
     """A network with given weights.
 
@@ -58,11 +41,6 @@ def from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> Field:
     field = build(config)
     field.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()}, strict=True)
     return field.eval().requires_grad_(False)
-
-
-def stands_alone(config: NetworkConfig) -> bool:
-    """Whether embeddings need nothing of the network but its semantic head."""
-    return not isinstance(config, PatchConfig) and config.semantic is not None and bool(config.semantic.codes)
 
 
 def head_from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> SemanticHead:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 
+from nervcodec.errors import ContainerError
 from nervcodec.network.config import STAGES, GridConfig, NetworkConfig, PatchConfig, RefinerConfig, SemanticConfig
+
+SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin with
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -29,6 +32,25 @@ def parameter_shapes(config: NetworkConfig) -> Shapes:
     if isinstance(config, RefinerConfig):
         return _of_refiner(config)
     return _of_grid_network(config) if isinstance(config, GridConfig) else _of_patch_network(config)
+
+
+def check_shapes(config: NetworkConfig, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Compare the shapes a configuration implies with those stored, before any memory is taken.
+
+    Raises:
+        ContainerError: a tensor is missing, surplus, or of another shape.
+    """
+    expected = parameter_shapes(config)
+    for name in sorted(set(expected) | set(shapes)):
+        if expected.get(name) != shapes.get(name):
+            raise ContainerError(
+                f"tensor {name[:80]!r}: expected {expected.get(name, 'none')}, stored {shapes.get(name, 'none')}"
+            )
+
+
+def stands_alone(config: NetworkConfig) -> bool:
+    """Whether embeddings need nothing of the network but its semantic head."""
+    return not isinstance(config, PatchConfig) and config.semantic is not None and bool(config.semantic.codes)
 
 
 def _of_grid_network(config: GridConfig) -> Shapes:
@@ -84,7 +106,7 @@ def _of_head(features: int, head: SemanticConfig | None, patches: tuple[int, int
         shapes |= _layer("hidden", (head.hidden, features + head.grid_channels))
         shapes |= _layer("reduce", (head.rank, head.hidden))
     shapes |= _layer("directions", (head.dimension, head.rank), bias=False)
-    return {f"semantic.{name}": shape for name, shape in shapes.items()}
+    return {f"{SEMANTIC}{name}": shape for name, shape in shapes.items()}
 
 
 def _layer(name: str, weight: tuple[int, ...], bias: bool = True) -> Shapes:

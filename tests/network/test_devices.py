@@ -16,10 +16,11 @@ from nervcodec.fitting import losses, rounding
 from nervcodec.fitting.data import Reference
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.units import units_of
-from nervcodec.network.build import build, stands_alone
+from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, PatchConfig, SemanticConfig
 from nervcodec.network.heads import semantic_head
 from nervcodec.network.inputs import Inputs
+from nervcodec.network.shapes import stands_alone
 
 GEOMETRY = Geometry(6, 48, 64, 2, 4)
 CODES = (0, 2, 4)
