@@ -8,7 +8,8 @@ in a basis of its own, so that the query is brought into each basis once, and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,9 +58,10 @@ def best_scores(store: Store, kind: Kind, query: np.ndarray) -> tuple[np.ndarray
         kind: which codes.
         query: ``(D,)`` float32.
     """
-    turned = _Turned(store.segments(kind), query, kind.width)
-    parts = [_products(batch, turned) for batch in store.codes(kind)] if len(turned.numbers) else []
-    if not parts:
+    with ThreadPoolExecutor(1) as reader:
+        turned = _Turned(_ahead(store.segments(kind), reader), query, kind.width)
+        parts = [_products(batch, turned) for batch in _ahead(store.codes(kind), reader)]
+    if not sum(len(places) for places, *_ in parts):
         return np.zeros(0, np.int32), np.zeros(0, np.float32)
     places, products, lengths, weights, middles = (np.concatenate(side) for side in zip(*parts, strict=True))
     # Halfway to the next code of the same patch; after the last one of a segment the weight is 0.
@@ -72,6 +74,14 @@ def best_scores(store: Store, kind: Kind, query: np.ndarray) -> tuple[np.ndarray
     best = np.full(len(found), -np.inf, np.float32)
     np.maximum.at(best, content, np.maximum.reduceat(scores, starts))
     return found, best
+
+
+def _ahead(batches: Iterator[pa.RecordBatch], reader: Executor) -> Iterator[pa.RecordBatch]:
+    """The same, each read by another thread while the one before it is looked at."""
+    coming = reader.submit(next, batches, None)
+    while (batch := coming.result()) is not None:
+        coming = reader.submit(next, batches, None)
+        yield batch
 
 
 def _turn(batch: pa.RecordBatch, query: np.ndarray, width: int) -> tuple[np.ndarray, ...]:
