@@ -1,110 +1,322 @@
 # SPDX-License-Identifier: MIT
-"""Search over a folder of many containers: the first query, which fills the cache, and the next ones.
+"""A folder of many containers: its index, and what asking it takes.
 
-    python benchmarks/library.py [--files 1000] [--container FILE]
+    python benchmarks/library.py make FOLDER     10,000 perturbed containers and 1,000 copies (2.5 GB)
+    python benchmarks/library.py measure FOLDER  the table but for the two below
+    python benchmarks/library.py compare FOLDER  top ten by the index and file by file, 50 queries
+    python benchmarks/library.py kill FOLDER     killed 20 times at random while it writes, and asked meanwhile
 
-The files are copies of a real container of ten seconds (made here with 20 s of fitting, or named), each under a header
-of its own, so that each has embeddings of its own in the cache. One in a hundred is cut short. "process" is the whole
-command with the start of Python and the text encoder; "library" is reading the cache and ranking, once the query is
-embedded; "memory" is the process's peak. Nothing else may run meanwhile.
+Each adds its rows to results/library.json. Perturbed containers have the network of a real fit of one of three clips
+and a semantic head of their own: codes stretched and shaken, three directions replaced by classes that appear for a
+while in some patches. Their heads are kept as float16, since coding them would take a tenth of a second each; copies
+have real heads under headers of their own. Nothing else may run meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import random
 import resource
+import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from end_to_end import clip
-from machine import print_rows, save
+from machine import RESULTS, print_rows, save
 
 import nervcodec
+from nervcodec.evaluation.fidelity import shipped_queries as queries
+from nervcodec.formats import bitstream
 from nervcodec.formats.container import Container
+from nervcodec.formats.tables import MARK
 from nervcodec.formats.writer import Writer
-from nervcodec.search.index import open_index
-from nervcodec.search.moments import find_moments
+from nervcodec.library.ask import Library, choose
+from nervcodec.search.ask import Answer, Asked, answer
+from nervcodec.search.collection import containers
+from nervcodec.search.index import EmbeddingIndex, open_indexes
+from nervcodec.search.moments import SPARE, find_moments
+from nervcodec.search.query import Query, Term
 from nervcodec.semantic.encoder import load
 
-_DAMAGED_EVERY = 100
+CLIPS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
+COPIES, KILLS, KILLED_FILES, TOP = 1000, 20, 300, 10
+COMMAND = str(Path(sys.executable).with_name("nervcodec"))
+SEMANTIC = "semantic."
 
 
-def fill(folder: Path, source: Path, count: int) -> None:
-    """Write ``count`` copies under different headers, one in a hundred cut short."""
-    with Container.at(source) as opened:
-        header, arrays = opened.header, {name: opened.array(name) for name in opened.header.tensors}
-    for number in range(count):
-        target = folder / f"clip_{number:05d}.nerv"
+def bases(folder: Path) -> list[Path]:
+    """Small real fits, made once."""
+    found = []
+    for name in CLIPS:
+        out = folder / f"{Path(name).stem}.nerv"
+        found.append(out)
+        if not out.exists():
+            settings = {"encoder": "offline", "time_s": 15, "size_bytes": 90_000, "audio": "none"}
+            # The other clips are half as long as bikes: twice the embeddings a second make as many of them.
+            nervcodec.encode(clip(name), out, semantic_fps=5.0 if name == CLIPS[0] else 10.0, **settings)
+    return found
+
+
+class Perturbed:
+    """Containers like a real one whose semantic head is another."""
+
+    def __init__(self, source: Path, classes: np.ndarray):
+        with Container.at(source) as opened:
+            self.header = opened.header
+            (name,) = (name for name in opened.header.tensors if opened.header.tensors[name].code is not None)
+            stream = opened.array(name)
+        self.name, self.code, self.classes = name, self.header.tensors[name].code, classes
+        read = bitstream.read(stream)
+        self.rest = {n: t for n, t in read.items() if not n.startswith(SEMANTIC)}
+        heads = {n: t for n, t in read.items() if n.startswith(SEMANTIC)}
+        self.head = bitstream.values(heads)
+        tables = {n: t for n, t in self.rest.items() if n.startswith(MARK)}
+        others = {n: t for n, t in self.rest.items() if not n.startswith(MARK)}
+        self.order = [*tables, *self.head, *others]
+        plain = bitstream.encode({n: self.rest.get(n, self.head.get(n)) for n in self.order})
+        lines, start = bitstream.read_table(plain)
+        self.halves = [line.name for line in lines if not line.steps]
+        size = sum(2 * line.size for line in lines if not line.steps)
+        self.begin, self.end = plain[:start].tobytes(), plain[start + size :].tobytes()
+
+    def write(self, target: Path, seed: int) -> None:
+        """One of them."""
+        rng = np.random.default_rng(seed)
+        head = {name: values.copy() for name, values in self.head.items()}
+        codes, directions = head["semantic.codes"], head["semantic.directions.weight"]
+        entries, rank, rows, columns = codes.shape
+        codes *= rng.normal(1, 0.2, (1, rank, 1, 1)) * rng.normal(1, 0.05, codes.shape)
+        for place in range(rank - 3, rank):
+            directions[:, place] = self.classes[rng.integers(len(self.classes))]
+            head["semantic.gain"][place] = 1
+            first, last = np.sort(rng.integers(0, entries + 1, 2))
+            shown = rng.random((rows, columns)) < 0.25
+            codes[:, place] = 0
+            codes[first:last, place] = shown * rng.uniform(0.1, 0.8)
+        values = {n: head[n] if n in head else self.rest[n] for n in self.halves}
+        halves = b"".join(values[n].astype("<f2").tobytes() for n in self.halves)
+        stream = np.frombuffer(self.begin + halves + self.end, np.uint8)
         with Writer(target) as writer:
+            writer.add(self.name, stream, self.code)
+            facts = replace(self.header.video, source_name=f"clip {seed:05d}.mp4")
+            writer.finish(replace(self.header, video=facts, tensors=writer.tensors))
+
+
+def make(folder: Path, count: int) -> None:
+    """Fill ``many`` with perturbed containers and ``copies`` with copies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("many", "copies"):
+        (folder / name).mkdir(exist_ok=True)
+    classes = load("offline").blends.class_vectors
+    kinds = [Perturbed(source, classes) for source in bases(folder)]
+    start = time.perf_counter()
+    for number in range(count):
+        place = folder / "many" / f"{number // 500:02d}"
+        place.mkdir(exist_ok=True)
+        kinds[number % len(kinds)].write(place / f"{number:05d}.nerv", number)
+    for number in range(COPIES):
+        with Container.at(bases(folder)[number % len(CLIPS)]) as opened:
+            header, arrays = opened.header, {name: opened.array(name) for name in opened.header.tensors}
+        with Writer(folder / "copies" / f"{number:05d}.nerv") as writer:
             for name, array in arrays.items():
                 writer.add(name, array, header.tensors[name].code)
-            size = writer.finish(replace(header, video=replace(header.video, source_name=f"clip {number:05d}.mp4")))
-        if number % _DAMAGED_EVERY == _DAMAGED_EVERY - 1:
-            os.truncate(target, size // 2)
+            facts = replace(header.video, source_name=f"copy {number:05d}.mp4")
+            writer.finish(replace(header, video=facts))
+    print(f"made in {time.perf_counter() - start:.0f} s")
 
 
-def command(folder: Path, query: str) -> dict:
-    """One run of the command."""
+def command(*arguments: object) -> dict:
+    """One run of the command, with the peak of its own memory."""
     start = time.perf_counter()
-    process = subprocess.run(
-        [str(Path(sys.executable).with_name("nervcodec")), "search", query, str(folder), "--min-score", "-2"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    seconds = time.perf_counter() - start
-    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return {"s": round(seconds, 2), "found": process.stdout.count("\n"), "skipped": process.stderr.count("skipped"),
-            "memory_mb": round(peak_mb)}  # fmt: skip
+    process = subprocess.Popen([COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, said = process.stdout.read(), process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(said.decode())
+    return {"s": round(time.perf_counter() - start, 2), "memory_mb": round(used.ru_maxrss / 1024)}
 
 
-def library(folder: Path, query: str) -> dict:
-    """Ranking in this process, the encoder loaded and the query embedded."""
-    vector = load("offline").embed_text([query])[0]
-    files = sorted(folder.iterdir())
-    start = time.perf_counter()
-    indexes = []
-    for file in files:
-        try:
-            indexes.append(open_index(file))
-        except nervcodec.NervError:
-            continue
-    found = find_moments(indexes, lambda _: (vector, None), 10)
-    return {"s": round(time.perf_counter() - start, 3), "found": len(found), "skipped": len(files) - len(indexes),
-            "memory_mb": None}  # fmt: skip
+def size_mb(folder: Path) -> int:
+    """Of all files in a folder."""
+    return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6)
+
+
+def row(what: str, value: float) -> dict:
+    """A line without a time."""
+    return {"what": what, "s": None, "memory_mb": value}
+
+
+def asked(text: str) -> Answer:
+    return answer(Query((Term(text),)), ENCODER, cut_off=True)
+
+
+def measure(folder: Path) -> list[dict]:
+    """Times and memory."""
+    many, copies = folder / "many", folder / "copies"
+    for place in (many, copies):
+        shutil.rmtree(place / ".nervcodec", ignore_errors=True)
+    rows = [{"what": "first index of 1,000, process", **command("index", copies)}]
+    count = len(containers([str(many)]))
+    rows.append({"what": f"first index of {count:,} perturbed, process", **command("index", many)})
+    own = size_mb(many / ".nervcodec")
+    rows.append(row(f"size of it, beside {size_mb(many) - own:,} MB of containers", own))
+    changed = next(many.rglob("*.nerv"))
+    shutil.copy(copies / "00000.nerv", changed)
+    rows.append({"what": "up to date after one change, process", **command("index", many)})
+    rows.append({"what": "up to date, nothing changed, process", **command("index", many)})
+    rows.append({"what": "query, process", **command("search", "a bicycle", many)})
+    rows.append({"what": "query again, process", **command("search", "a violin", many)})
+    rows += loaded(many)
+    return rows
+
+
+def loaded(many: Path) -> list[dict]:
+    """Queries in this process, the encoder loaded."""
+    ENCODER.embed_text(["warm"])
+    asked("a bicycle").shows(np.ones((1, ENCODER.dimension), np.float32))
+    seconds = []
+    for text in ("a violin", "a fence"):  # the index is opened and read for each
+        start = time.perf_counter()
+        ask = Asked(Query((Term(text),)))
+        ask._answers["offline"] = asked(text)
+        files = containers([str(many)])
+        known = choose(files, [str(many)], ask, TOP, print)
+        find_moments(open_indexes(files, ask, [], known=known), ask, TOP)
+        seconds.append(time.perf_counter() - start)
+    rows = [{"what": "query, encoder loaded, index read anew", "s": round(min(seconds), 3), "memory_mb": None}]
+    library, files, seconds = Library(many), containers([str(many)]), []
+    for text in queries()[:50]:
+        start = time.perf_counter()
+        found = asked(text)
+        known = library.choose(library.rows(files), lambda _, found=found: found, TOP)
+        find_moments([i for i in known.values() if isinstance(i, EmbeddingIndex)], lambda _, found=found: found, TOP)
+        seconds.append(time.perf_counter() - start)
+    peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    what = "query, encoder loaded, files known, median of 50"
+    return [*rows, {"what": what, "s": round(float(np.median(seconds)), 3), "memory_mb": peak}]
+
+
+def exact(files: list[Path], vectors: np.ndarray) -> list[list[tuple[float, str]]]:
+    """The best containers for each query, from the containers themselves."""
+    best = np.full((len(files), len(vectors)), -9.0, np.float32)
+    for row, file in zip(best, files, strict=True):
+        with nervcodec.open(file) as video:
+            index = EmbeddingIndex.of(video)
+        row[:] = [index.scores(vector).max() for vector in vectors]
+    order = np.argsort(-best, axis=0, kind="stable")[: TOP + SPARE]
+    return [[(float(best[n, q]), str(files[n])) for n in order[:, q]] for q in range(len(vectors))]
+
+
+def compare(folder: Path) -> list[dict]:
+    """Top ten of 50 queries by the index and file by file."""
+    many = folder / "many"
+    files = containers([str(many)])
+    texts = queries()[:50]
+    answers = [asked(text) for text in texts]
+    vectors, paths = np.stack([a.vector for a in answers]), list(files)
+    with ProcessPoolExecutor(2) as pool:
+        parts = list(pool.map(exact, [paths[0::2], paths[1::2]], [vectors, vectors]))
+    library = Library(many)
+    same = reached = shown = 0
+    for number, found in enumerate(answers):
+        best = sorted((entry for part in parts for entry in part[number]), key=lambda e: (-e[0], e[1]))[: TOP + SPARE]
+        wanted = []
+        for _, path in sorted(best, key=lambda entry: entry[1]):
+            with nervcodec.open(path) as video:
+                wanted.append(EmbeddingIndex.of(video))
+        one_by_one = find_moments(wanted, lambda _, found=found: found, TOP)
+        known = library.choose(library.rows(files), lambda _, found=found: found, TOP)
+        chosen = [index for index in known.values() if isinstance(index, EmbeddingIndex)]
+        by_index = find_moments(chosen, lambda _, found=found: found, TOP)
+        same += [m.to_json() for m in by_index] == [m.to_json() for m in one_by_one]
+        reached += len({path for _, path in best} & {str(index.path) for index in chosen})
+        shown += len(by_index)
+    share = round(100 * reached / (TOP + SPARE) / len(texts), 2)
+    return [
+        row(f"top ten the same, of {len(texts)} queries ({shown} moments)", same),
+        row(f"of the {TOP + SPARE} best containers of each, among the candidates, %", share),
+    ]
+
+
+def kill(folder: Path) -> list[dict]:
+    """Killed at random while writing; every answer meanwhile, and the one at the end, must be that of file by file."""
+    place = folder / "killed"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    spare = sorted((folder / "many").rglob("*.nerv"))[: KILLED_FILES + KILLS * 5]
+    for file in spare[:KILLED_FILES]:
+        shutil.copy(file, place)
+    texts, rng, asked_times, wrong = ["a bicycle", "a violin", "a dog"], random.Random(0), 0, 0
+    cut = {text: Asked(Query((Term(text),)), cut_off=False) for text in texts}
+
+    def by_index(text: str) -> list[dict]:
+        files = containers([str(place)])
+        known = choose(files, [str(place)], cut[text], TOP, lambda _: None)
+        return [m.to_json() for m in find_moments(open_indexes(files, cut[text], [], known=known), cut[text], TOP)]
+
+    def one_by_one(text: str) -> list[dict]:
+        return [
+            m.to_json() for m in find_moments(open_indexes(containers([str(place)]), cut[text], []), cut[text], TOP)
+        ]
+
+    killed = 0
+    for attempt in range(KILLS):
+        wanted = {text: one_by_one(text) for text in texts}
+        process = subprocess.Popen([COMMAND, "index", str(place), "--workers", "1"], stdout=-3, stderr=-3)
+        end = time.monotonic() + rng.uniform(1.0, 7.0)
+        while time.monotonic() < end and process.poll() is None:
+            text = rng.choice(texts)
+            wrong += by_index(text) != wanted[text]
+            asked_times += 1
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+        for text in texts:
+            wrong += by_index(text) != wanted[text]
+            asked_times += 1
+        changes = spare[KILLED_FILES + attempt * 5 :][:5]
+        for file in changes[:3]:
+            shutil.copy(file, place)
+        shutil.copy(changes[3], rng.choice(sorted(place.glob("*.nerv"))))
+        rng.choice(sorted(place.glob("*.nerv"))).unlink()
+    command("index", place)
+    library = Library(place)
+    files = containers([str(place)])
+    lost = len(files) - len(library.rows(files))
+    wrong += sum(by_index(text) != one_by_one(text) for text in texts)
+    return [
+        row(f"killed {killed} of {KILLS} times: wrong of {asked_times + 3} answers meanwhile", wrong),
+        row("... files that the index lacks at the end", lost),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=1000)
-    parser.add_argument("--container", help="a .nerv file of ten seconds, made with the offline encoder")
+    parser.add_argument("what", choices=("make", "measure", "compare", "kill"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--files", type=int, default=10_000)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source = Path(arguments.container) if arguments.container else folder / "one.nerv"
-        if not arguments.container:
-            nervcodec.encode(clip("bikes.mp4"), source, encoder="offline", time_s=20)
-        os.environ["NERVCODEC_CACHE"] = str(folder / "cache")
-        files = folder / "files"
-        files.mkdir()
-        fill(files, source, arguments.files)
-        rows = [
-            {"what": "one file, process", **command(source, "a bicycle")},
-            {"what": "one file again, process", **command(source, "a van")},
-            {"what": "folder, first query, process", **command(files, "a bicycle")},
-            {"what": "folder, second query, process", **command(files, "a van")},
-            {"what": "folder, third query, library", **library(files, "a fence")},
-        ]
-        indexes = sum(file.stat().st_size for file in (folder / "cache" / "index").iterdir())
-        containers = sum(file.stat().st_size for file in files.iterdir())
-    rows.append({"what": f"cache of {containers:,} bytes of containers", "s": None, "found": None, "skipped": None,
-                 "memory_mb": round(indexes / 1e6, 1)})  # fmt: skip
-    print_rows(rows)
-    print(save("library", rows, files=arguments.files))
+    if arguments.what == "make":
+        return make(arguments.folder, arguments.files)
+    rows = {"measure": measure, "compare": compare, "kill": kill}[arguments.what](arguments.folder)
+    print_rows([{"what": row["what"], "s": row["s"], "MB or count": row["memory_mb"]} for row in rows])
+    path = RESULTS / "library.json"
+    before = json.loads(path.read_text()).get("parts", {}) if path.exists() else {}
+    parts = {**before, arguments.what: rows}
+    print(save("library", [row for part in parts.values() for row in part], parts=parts))
 
+
+ENCODER = load("offline")
 
 if __name__ == "__main__":
     main()

@@ -13,6 +13,7 @@ from nervcodec import __version__
 from nervcodec.cli.decode import decode
 from nervcodec.cli.encode import encode
 from nervcodec.cli.eval import evaluate
+from nervcodec.cli.index import index
 from nervcodec.cli.info import info
 from nervcodec.cli.output import BROKEN_PIPE, FAILED, INTERRUPTED, OutputError, discard, one_line, prepare, remark
 from nervcodec.cli.presets import presets
@@ -81,7 +82,7 @@ def cli() -> None:
     signal.signal(signal.SIGTERM, _terminated)
 
 
-for _command in (encode, decode, search, evaluate, info, verify, presets):
+for _command in (encode, decode, search, index, evaluate, info, verify, presets):
     cli.add_command(_command)
 
 

@@ -81,18 +81,21 @@ def search(**given: Any) -> None:
         require_free(Path(wanted.sheet), wanted.force)
     if wanted.clips:
         require_folder(Path(wanted.clips))
+    from nervcodec.library.ask import choose
     from nervcodec.search.ask import Asked
     from nervcodec.search.index import open_indexes
     from nervcodec.search.moments import find_moments
 
     problems: list[NervError] = []
     ask = Asked(query, wanted.device, wanted.cut_off)
-    indexes = open_indexes(files, ask, problems, wanted.device, wanted.precision)
+    folders = [path for path in rest or ["."] if os.path.isdir(path)]
+    known = choose(files, folders, ask, wanted.k, remark)
+    indexes = open_indexes(files, ask, problems, wanted.device, wanted.precision, known)
     least = _EVERYTHING if wanted.min_score is None else wanted.min_score
     found = find_moments(indexes, ask, wanted.k, least, wanted.per_patch)
     if len(problems) == len(files):
         raise problems[0]
-    for problem in problems:
+    for problem in dict.fromkeys(map(str, problems)):
         remark(f"skipped: {problem}")
     for text in ask.unread:
         remark(text)
@@ -109,7 +112,7 @@ def search(**given: Any) -> None:
         _pictures(query, found, wanted)
 
 
-def _found(paths: list[str]) -> list[Path]:
+def _found(paths: list[str]) -> dict[Path, os.stat_result]:
     """The containers to search; a path that is not there is wrong usage, mostly a query without quotation marks."""
     from nervcodec.formats.names import shortened
     from nervcodec.search.collection import containers

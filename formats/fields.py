@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any, TypeVar
@@ -54,7 +55,7 @@ def from_json(kind: type[T], data: Any, where: str = "header") -> T:
     unknown = sorted(set(data) - set(fields))
     if unknown:
         raise ContainerError(f"{where} has unknown entries: {', '.join(repr(k)[:40] for k in unknown[:3])}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     values = {}
     for name, field in fields.items():
         if name in data:
@@ -65,6 +66,11 @@ def from_json(kind: type[T], data: Any, where: str = "header") -> T:
         return kind(**values)
     except ValueError as error:
         raise ContainerError(f"{where}: {error}") from None
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

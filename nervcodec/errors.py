@@ -35,6 +35,10 @@ class EncoderError(NervError):
     """A semantic encoder (OpenCLIP, offline) cannot be loaded, or is not the one a container needs."""
 
 
+class LibraryError(NervError):
+    """The index of a folder cannot be read or written, or LanceDB is not installed."""
+
+
 class DivergedError(NervError):
     """The fit produced values that are not finite, so there is nothing worth writing."""
 

@@ -8,8 +8,8 @@ built, and ``pixels`` and ``embeddings`` are imported, when one is used.
 """
 
 from nervcodec.decoding.needs import Needs
-from nervcodec.decoding.parts import EmbeddingParts
 from nervcodec.decoding.pool import Pool
 from nervcodec.decoding.video import OpenVideo
+from nervcodec.network.codes import EmbeddingParts
 
 __all__ = ["EmbeddingParts", "Needs", "OpenVideo", "Pool"]

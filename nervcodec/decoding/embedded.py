@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from nervcodec.decoding.file import OpenFile
-from nervcodec.decoding.parts import EmbeddingParts
 from nervcodec.errors import ContainerError
 from nervcodec.formats.header import SemanticFacts
 from nervcodec.indexing import position
+from nervcodec.network.codes import EmbeddingParts
 
 
 class EmbeddedFile(OpenFile):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from nervcodec.decoding.networks import Networks
-from nervcodec.decoding.parts import EmbeddingParts
 from nervcodec.decoding.runs import runs
+from nervcodec.network.codes import EmbeddingParts
 from nervcodec.network.inputs import Inputs
 
 BATCH = 32  # frames at once

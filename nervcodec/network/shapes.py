@@ -11,9 +11,10 @@ import math
 from nervcodec.errors import ContainerError
 from nervcodec.network.config import STAGES, GridConfig, NetworkConfig, PatchConfig, RefinerConfig, SemanticConfig
 
+SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin with
+
 Shapes = dict[str, tuple[int, ...]]
 
-SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin with
 _RGB, _SHUFFLED = 3, 2  # channels of a pixel, and by how much a stage is finer than the one before it
 _PACKED = 4  # pixels across and down that one position of the finest stage becomes
 _KERNEL = (3, 3)

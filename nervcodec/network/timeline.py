@@ -6,10 +6,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nervcodec.network.constants import Constants
+from nervcodec.network.places import at
 
 
 def entries_per_shot(times: int, lengths: list[int], weights: list[int] | None = None) -> list[int]:
@@ -84,7 +86,7 @@ class Timeline:
         """
         if not entries:
             raise ValueError("the frames of the entries are not known")
-        return cls(lambda: _at(entries, frames, cuts))
+        return cls(lambda: _tensors(*at(entries, frames, cuts)))
 
     @classmethod
     def held(cls, entries: tuple[int, ...], frames: int, cuts: tuple[int, ...]) -> Timeline:
@@ -164,17 +166,5 @@ def _held(entries: tuple[int, ...], frames: int, cuts: tuple[int, ...]) -> tuple
     return place, place, torch.zeros(frames)
 
 
-def _at(entries: tuple[int, ...], frames: int, cuts: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    number, place = torch.arange(frames), torch.tensor(entries)
-    shot_of = torch.searchsorted(torch.tensor(cuts, dtype=torch.long), number, right=True)
-    lower = (torch.searchsorted(place, number, right=True) - 1).clamp(min=0)
-    upper = torch.searchsorted(place, number).clamp(max=len(entries) - 1)
-    nearest = torch.where(number - place[lower] <= place[upper] - number, lower, upper)
-    before, after = shot_of[place[lower]] == shot_of, shot_of[place[upper]] == shot_of
-    lower, upper = (
-        torch.where(before, lower, torch.where(after, upper, nearest)),
-        torch.where(after, upper, torch.where(before, lower, nearest)),
-    )
-    gap = (place[upper] - place[lower]).clamp(min=1)
-    fraction = ((number - place[lower]) / gap).clamp(0, 1)
-    return lower, upper, torch.where(lower == upper, torch.zeros_like(fraction), fraction).float()
+def _tensors(lower: np.ndarray, upper: np.ndarray, weight: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.from_numpy(lower), torch.from_numpy(upper), torch.from_numpy(weight)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nervcodec.device import choose
 from nervcodec.errors import EncoderError
 from nervcodec.search.neutral import AmongNeutral, neutral_vectors
 from nervcodec.search.query import Query, embed, unit
@@ -119,11 +118,19 @@ class Asked:
 
     def _first(self, name: str) -> Answer | EncoderError:
         try:
-            found = answer(self._query, load(name, choose(self._device).device), self._cut_off)
+            found = answer(self._query, load(name, self._chosen_device()), self._cut_off)
         except EncoderError as error:
             return error
         self.unread += [f'the {name} encoder reads English only, not "{text[:40]}"' for text in found.unread]
         return found
+
+    def _chosen_device(self) -> str:
+        """Where encoders run. Texts need no GPU, and finding out whether there is one takes importing torch."""
+        if self._device == "auto" and not self._query.has_image:
+            return "cpu"
+        from nervcodec.device import choose
+
+        return choose(self._device).device
 
 
 def _nothing(patches: np.ndarray) -> np.ndarray:

@@ -8,11 +8,12 @@ query are one product of the coefficients with the query's coordinates in that b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,10 +24,13 @@ from safetensors.numpy import save as safetensors_save
 from nervcodec.coordinates import PatchGrid
 from nervcodec.errors import ContainerError, EncoderError, NervError
 from nervcodec.formats import container
+from nervcodec.formats.container import Container
+from nervcodec.network.codes import EmbeddingParts, all_have_codes, code_parts
+from nervcodec.network.stored import StoredNetworks
 from nervcodec.semantic import cache
 
 if TYPE_CHECKING:
-    from nervcodec.decoding import EmbeddingParts, OpenVideo
+    from nervcodec.decoding import OpenVideo
 
 _KIND, _FORM = "index", "embedding index 2"
 _LEVELS = 127
@@ -34,7 +38,7 @@ _LEVELS = 127
 
 @dataclass(frozen=True)
 class SegmentIndex:
-    """Embeddings of one segment, as :class:`nervcodec.decoding.EmbeddingParts` has them, in fewer bytes.
+    """Embeddings of one segment, as :class:`nervcodec.network.codes.EmbeddingParts` has them, in fewer bytes.
 
     Attributes:
         coefficients: ``(e, P, r)`` int8, in units of ``scale``.
@@ -163,6 +167,28 @@ class EmbeddingIndex:
         duration = video_facts.duration_s
         return cls(video.path, facts.encoder, video.grid, len(video), video.frame_rate, duration, times, segments)
 
+    @classmethod
+    def at(cls, path: Path, device: str = "auto", precision: str = "auto") -> EmbeddingIndex:
+        """The same of a file, and without torch where its embeddings are codes.
+
+        Raises:
+            ContainerError: no such file, damaged, not a container, or one without embeddings.
+        """
+        with Container.at(path) as opened:
+            networks = StoredNetworks(opened)
+            header, video = opened.header, opened.header.video
+            if header.semantic is not None and all_have_codes(networks):
+                segments = tuple(map(SegmentIndex.of, code_parts(networks)))
+                grid = PatchGrid(video.height, video.width, *header.patch_grid)
+                times = opened.frame_times()
+                rate, duration = Fraction(*video.frame_rate), video.duration_s
+                kept = times if video.variable_frame_rate else None
+                return cls(path, header.semantic.encoder, grid, video.frame_count, rate, duration, kept, segments)
+        from nervcodec.decoding import OpenVideo
+
+        with OpenVideo.at(path, device, precision) as opened_video:
+            return cls.of(opened_video)
+
     @cached_property
     def frame_times_s(self) -> np.ndarray:
         """``(frame_count,)`` float64, when each frame begins to show."""
@@ -266,10 +292,7 @@ def open_index(path: Path, device: str = "auto", precision: str = "auto") -> Emb
             return EmbeddingIndex.from_bytes(stored, path)
         except ValueError:
             stored = None  # a damaged entry is replaced below
-    from nervcodec.decoding import OpenVideo
-
-    with OpenVideo.at(path, device, precision) as video:
-        index = EmbeddingIndex.of(video)
+    index = EmbeddingIndex.at(path, device, precision)
     cache.store_bytes(_KIND, name, index.to_bytes())
     return index
 
@@ -280,6 +303,7 @@ def open_indexes(
     problems: list[NervError],
     device: str = "auto",
     precision: str = "auto",
+    known: Mapping[Path, EmbeddingIndex | NervError | None] = MappingProxyType({}),
 ) -> Iterator[EmbeddingIndex]:
     """The embeddings of each file, one after the other.
 
@@ -288,10 +312,16 @@ def open_indexes(
         ask: is called with the name of each one's encoder; what it raises is that file's problem.
         problems: gets the error of each file that cannot be searched.
         device, precision: as :func:`nervcodec.open`.
+        known: what a library says of some of them: their embeddings, what is wrong with them, or None for those that
+            need not be looked into.
     """
     for file in files:
         try:
-            index = open_index(file, device, precision)
+            index = known[file] if file in known else open_index(file, device, precision)
+            if isinstance(index, NervError):
+                raise index
+            if index is None:
+                continue
             ask(index.encoder)
         except (ContainerError, EncoderError) as error:
             problems.append(error)

@@ -13,7 +13,7 @@ import numpy as np
 from nervcodec.search.ask import Answer
 from nervcodec.search.index import EmbeddingIndex
 
-_SPARE = 20  # containers looked into beyond the number of moments asked for
+SPARE = 20  # containers looked into beyond the number of moments asked for
 _SPARE_MOMENTS = 4  # moments of a container looked at beyond it
 _BATCH = 32  # moments tested at once
 REACH_S = 0.25  # before and after the best frame: a patch is tested by its mean embedding over this time
@@ -122,7 +122,7 @@ def find_moments(
     for number, index in enumerate(indexes):
         patch_scores = index.scores(ask(index.encoder).vector)
         entry = (float(patch_scores.max()), -number, index, patch_scores)
-        if len(kept) < k + _SPARE:
+        if len(kept) < k + SPARE:
             heapq.heappush(kept, entry)
         elif entry[:2] > kept[0][:2]:
             heapq.heapreplace(kept, entry)

@@ -101,7 +101,8 @@ class Blends:
 
     @cached_property
     def _steepest(self) -> float:
-        return float(np.linalg.norm(self.class_vectors, 2) ** 2)
+        vectors = self.class_vectors.astype(np.float64)
+        return float(np.linalg.eigvalsh(vectors.T @ vectors)[-1])
 
     def shares(self, vectors: np.ndarray) -> np.ndarray:
         """The share of each class in ``(n, D)`` vectors: ``(n, C)`` float32, no less than 0, 1 in sum (or all 0).

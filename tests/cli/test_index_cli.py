@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""``nervcodec index``, by the real entry point."""
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lancedb")
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_an_index_is_made_and_asked(run, tmp_path):
+    for name in ("version3_grid.nerv", "version3_lapped.nerv"):
+        shutil.copy(GOLDEN / name, tmp_path)
+    (tmp_path / "broken.nerv").write_bytes(b"nothing")
+    result = run("index", tmp_path, "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["files"], report["new"], report["gone"]) == (3, 3, 0)
+    assert list(report["unreadable"]) == ["broken.nerv"]
+    assert "skipped: broken.nerv: not a .nerv file" in result.stderr
+    again = dict(line.split("\t") for line in run("index", tmp_path).stdout.splitlines())
+    assert (again["files"], again["new"], again["unreadable"]) == ("3", "0", "1")
+    anew = json.loads(run("index", tmp_path, "--force", "--json").stdout)
+    assert (anew["new"], anew["rows"]) == (3, report["rows"])
+
+
+def test_what_cannot_be_indexed(run, tmp_path):
+    (tmp_path / "broken.nerv").write_bytes(b"nothing")
+    result = run("index", tmp_path)
+    assert result.returncode == 1
+    assert "none of its 1 files can be indexed" in result.stderr
+    assert run("index", tmp_path / "none").returncode == 2
+
+
+def test_watching_keeps_it_current(forks, tmp_path):
+    shutil.copy(GOLDEN / "version3_grid.nerv", tmp_path / "a.nerv")
+    watching = forks.start(["index", str(tmp_path), "--watch"], tmp_path)
+    files = tmp_path / ".nervcodec" / "files.lance"
+    wait(lambda: files.is_dir())
+    from nervcodec.library.store import Store
+
+    wait(lambda: [row.path for row in Store(tmp_path).files()] == ["a.nerv"])
+    (tmp_path / "a.nerv").rename(tmp_path / "b.nerv")
+    wait(lambda: [row.path for row in Store(tmp_path).files()] == ["b.nerv"])
+    watching.send_signal(signal.SIGINT)
+    watching.wait(60)
+    out, err = watching.communicate()
+    assert watching.returncode == 130, err
+    assert "moved\t1" in out
+
+
+def wait(until, seconds=60):
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end
+        time.sleep(0.1)
