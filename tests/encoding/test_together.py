@@ -150,7 +150,7 @@ def encoded(carphone, out, observer, **more):
 
 def test_a_file_of_segments_that_were_fitted_together(carphone, tmp_path):
     out, seen = tmp_path / "a.nerv", Recorder()
-    report = encoded(carphone, out, seen, epochs=40, size_bytes=30_000)
+    report = encoded(carphone, out, seen, epochs=25, size_bytes=30_000)
     assert 0.93 * 30_000 <= report.size_bytes <= 30_000
     assert [stage for stage in seen.stages if stage.startswith("Fitting")] == ["Fitting all segments together"]
     options = SourceOptions(duration_s=1.5)
@@ -158,7 +158,7 @@ def test_a_file_of_segments_that_were_fitted_together(carphone, tmp_path):
     with nervcodec.open(out) as video:
         found = np.mean([metrics.psnr_db(video[number], frame) for number, frame in enumerate(pixels)])
         assert found == pytest.approx(report.psnr_db, abs=0.01)
-        assert report.psnr_db > 24
+        assert report.psnr_db > 22
         assert len(video.embedded_frames(0)) > 1
     with Container.at(out) as opened:
         opened.verify()
@@ -173,8 +173,8 @@ def test_a_file_of_segments_that_were_fitted_together(carphone, tmp_path):
 def test_a_quality_to_reach_ends_the_fit(carphone, tmp_path):
     report = encoded(carphone, tmp_path / "a.nerv", Recorder(), epochs=400, psnr_db=24, encoder="none")
     assert report.complete
-    assert 24 <= report.psnr_db < 26.5
-    assert report.steps < 400 * 5
+    assert report.psnr_db >= 24
+    assert report.steps < 400
 
 
 def test_a_stop_keeps_every_segment(carphone, tmp_path):

@@ -108,13 +108,18 @@ def test_held_out_similarity_of_an_encode(carphone, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_segment_has_a_log(carphone, tmp_path):
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_every_fit_of_several_segments_has_a_log(one_by_one, carphone, tmp_path, monkeypatch):
+    if one_by_one:
+        monkeypatch.setattr(sizing, "SAMPLE_BYTES", 0)
+    log = tmp_path / "log"
     nervcodec.encode(
-        carphone, tmp_path / "a.nerv", epochs=3, duration_s=1.0, segment="0.5s", encoder="none",
-        log_dir=str(tmp_path / "log"),
-    )  # fmt: skip
-    for segment in ("segment_0", "segment_1"):
-        assert len(read(tmp_path / "log" / segment).Tags()["scalars"]) >= 40
+        carphone, tmp_path / "a.nerv", epochs=3, duration_s=1.0, segment="0.5s", encoder="none", log_dir=str(log)
+    )
+    expected = ["segment_0", "segment_1", "shared"] if one_by_one else ["shared"]
+    assert sorted(folder.name for folder in log.iterdir()) == expected
+    for fit in expected:
+        assert len(read(log / fit).Tags()["scalars"]) >= 40
 
 
 @pytest.mark.slow
