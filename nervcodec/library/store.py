@@ -349,17 +349,19 @@ def _among(numbers: Iterable[int], column: str = "number") -> str:
 
 
 def _lancedb() -> Any:
-    """The package. Of two seconds that importing it takes, it spends one on a client for servers: pydantic makes a
-    checker of arguments for each of some hundred functions, none of which a folder needs.
+    """The package. Of two seconds that importing it takes, it spends more than half on a client for servers, of which
+    pydantic makes hundreds of models and checkers that a folder never needs; they are made later, or not at all.
     """
     try:
         import pydantic
 
-        checked, pydantic.validate_call = pydantic.validate_call, _unchecked
+        before = pydantic.validate_call, pydantic.BaseModel.model_config
+        pydantic.validate_call = _unchecked
+        pydantic.BaseModel.model_config = {**before[1], "defer_build": True}
         try:
             import lancedb
         finally:
-            pydantic.validate_call = checked
+            pydantic.validate_call, pydantic.BaseModel.model_config = before
     except ImportError:
         raise LibraryError('an index needs LanceDB: pip install "nervcodec[library]"') from None
     return lancedb
