@@ -55,7 +55,7 @@ def from_json(kind: type[T], data: Any, where: str = "header") -> T:
     unknown = sorted(set(data) - set(fields))
     if unknown:
         raise ContainerError(f"{where} has unknown entries: {', '.join(repr(k)[:40] for k in unknown[:3])}")
-    hints = _hints(kind)
+    hints = _hints(typing.cast(Any, kind))
     values = {}
     for name, field in fields.items():
         if name in data:
@@ -69,7 +69,7 @@ def from_json(kind: type[T], data: Any, where: str = "header") -> T:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from nervcodec.errors import ContainerError, EncoderError, LibraryError, NervError
 from nervcodec.library.choose import best_scores
-from nervcodec.library.store import NOTHING, FileRow, Kind, Store, available, exists
+from nervcodec.library.store import NOTHING, FileRow, Kind, Store, exists
+from nervcodec.library.tables import available
 from nervcodec.search.ask import Answer
 from nervcodec.search.index import EmbeddingIndex
 from nervcodec.search.moments import SPARE
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MARGIN = 0.004  # the scores of the index are too low by less than that (benchmarks/NOTES.md)
-_MOST = 8  # times as many containers are looked into as are wanted, where many match alike
+_MOST = 4  # times as many containers are looked into as are wanted, where many match alike
 _COMMAND = "nervcodec index {} brings it up to date"
 
 Known = EmbeddingIndex | NervError | None
@@ -66,9 +67,8 @@ class Library:
         with _readable(self.folder):
             self._store = Store(self.folder)
             self.files = {row.path: row for row in self._store.files()}
-            contents = self._store.contents()
+            self._kinds = self._store.contents()
         self._kept: dict[Kind, tuple[list[pa.RecordBatch], list[pa.RecordBatch]]] = {}
-        self._kinds = dict(zip(contents.numbers.tolist(), contents.kinds, strict=True))
 
     def rows(self, files: Facts) -> dict[Path, FileRow]:
         """The rows of files that the index knows as they are now."""

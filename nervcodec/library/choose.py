@@ -30,9 +30,10 @@ class _Turned:
 
     def __init__(self, batches: Iterable[pa.RecordBatch], query: np.ndarray, width: int):
         parts = [_turn(batch, query, width) for batch in batches]
-        none = np.zeros(0, np.int32)
-        joined = [np.concatenate(side) for side in zip(*parts, strict=True)] if parts else [none] * 5
-        self.numbers, segments, self._patches, self._coordinates, self._offsets = joined
+        sides = zip(*parts, strict=True) if parts else [(np.zeros(0, np.int32),)] * 5
+        joined: list[np.ndarray] = [np.concatenate(side) for side in sides]
+        self.numbers, self._patches, self._coordinates, self._offsets = joined[0], *joined[2:]
+        segments = joined[1]
         self._places = np.full(int(segments.max(initial=0)) + 1, NOWHERE, np.int32)
         self._places[segments] = np.arange(len(segments), dtype=np.int32)
         self._best = np.full(len(segments), -np.inf, np.float32)

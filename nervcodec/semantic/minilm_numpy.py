@@ -56,7 +56,7 @@ class QueryMiniLM:
             attended = self._linear(self._attention(x, f"{layer}.attention.self"), f"{layer}.attention.output.dense")
             x = self._normed(x + attended, f"{layer}.attention.output.LayerNorm")
             hidden = self._linear(x, f"{layer}.intermediate.dense")
-            hidden = hidden * (0.5 + 0.5 * _erf(hidden / math.sqrt(2)).astype(np.float32))  # GELU
+            hidden = hidden * (0.5 + 0.5 * np.asarray(_erf(hidden / math.sqrt(2)), np.float32))  # GELU
             x = self._normed(x + self._linear(hidden, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
         mean = x.mean(axis=0)
         return mean / np.linalg.norm(mean)
