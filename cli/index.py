@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nervcodec.cli import options
-from nervcodec.cli.output import remark
+from nervcodec.cli.output import one_thread_for_numpy, remark
 
 if TYPE_CHECKING:
     from nervcodec.library.update import Report
@@ -32,6 +32,7 @@ def index(folder: str, watch: bool, force: bool, workers: int | None, as_json: b
     It lies in FOLDER/.nervcodec and takes about 100 KB for ten seconds of video. It is safe to delete, and writing it
     is safe to interrupt. Files that cannot be read are named and left out. Needs the extra "library".
     """
+    one_thread_for_numpy()
     from nervcodec.errors import LibraryError
     from nervcodec.library.update import Update, writing
 

@@ -32,6 +32,13 @@ def remark(text: str) -> None:
     print(f"nervcodec: {one_line(text)}", file=sys.stderr, flush=True)
 
 
+def one_thread_for_numpy() -> None:
+    """Before numpy is imported, by commands that multiply small matrices: a second thread of OpenBLAS gains nothing and
+    waits busily, which took seconds where a machine had something else to do.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def one_line(text: str) -> str:
     """Escaped, and with its middle left out where it is far too long; words it quotes are cut sooner."""
     cut = re.sub(rf"'[^']{{{_QUOTED},}}'", lambda quoted: f"'{shortened(quoted[0][1:-1], _QUOTED)}'", text.strip())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nervcodec.cli import options
-from nervcodec.cli.output import can_write, remark, say
+from nervcodec.cli.output import can_write, one_thread_for_numpy, remark, say
 
 if TYPE_CHECKING:
     from nervcodec.errors import NervError
@@ -66,6 +66,7 @@ def search(**given: Any) -> None:
     Without FILE or FOLDER, searches every .nerv below the current folder. No pixel is decoded, save for --sheet,
     --clips and --preview. A text that matches nothing finds nothing.
     """
+    one_thread_for_numpy()
     from nervcodec.cli.render import print_json
     from nervcodec.errors import ConfigError
     from nervcodec.outputs import require_folder, require_free

@@ -69,7 +69,7 @@ def from_json(kind: type[T], data: Any, where: str = "header") -> T:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 

@@ -2,11 +2,14 @@
 """Who may import what: a fresh interpreter imports a module, then its list of modules is read."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+GOLDEN = Path(__file__).parent / "golden"
 LOOK = "import json, sys; print(json.dumps(sorted(sys.modules)))"
 
 
@@ -65,3 +68,13 @@ def test_frames_of_a_base_that_no_network_changes_need_no_torch(layered_nerv, re
 def test_names_are_resolved_when_used():
     code = "import nervcodec\nassert nervcodec.NervError and nervcodec.__version__\nassert not hasattr(nervcodec, 'x')"
     modules_after(code)
+
+
+def test_a_search_of_codes_needs_no_torch(tmp_path):
+    shutil.copy(GOLDEN / "version3_grid.nerv", tmp_path)
+    code = (
+        "from pathlib import Path; from nervcodec.search.index import open_index; from nervcodec.library import ask\n"
+        "from nervcodec.semantic.offline import OfflineEncoder; OfflineEncoder().embed_text(['a van'])\n"
+        f"open_index(Path({str(tmp_path)!r}) / 'version3_grid.nerv')"
+    )
+    assert not modules_after(code) & {"torch", "lancedb"}

@@ -11,18 +11,23 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nervcodec.errors import ContainerError, EncoderError, LibraryError, NervError
 from nervcodec.library.choose import best_scores
-from nervcodec.library.store import NOTHING, FileRow, Store, available, exists
+from nervcodec.library.store import NOTHING, FileRow, Kind, Store, exists
+from nervcodec.library.tables import available
 from nervcodec.search.ask import Answer
 from nervcodec.search.index import EmbeddingIndex
 from nervcodec.search.moments import SPARE
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _MARGIN = 0.004  # the scores of the index are too low by less than that (benchmarks/NOTES.md)
-_MOST = 8  # times as many containers are looked into as are wanted, where many match alike
+_MOST = 4  # times as many containers are looked into as are wanted, where many match alike
 _COMMAND = "nervcodec index {} brings it up to date"
 
 Known = EmbeddingIndex | NervError | None
@@ -44,9 +49,10 @@ class Library:
 
     Args:
         folder: whose index it is.
+        keep: hold all codes in memory, 50 KB for ten seconds of video, for whoever asks more than once.
 
     Attributes:
-        folder: as given.
+        folder, keep: as given.
         files: rows by path within the folder.
 
     Raises:
@@ -54,14 +60,15 @@ class Library:
     """
 
     folder: Path
+    keep: bool = False
     files: dict[str, FileRow] = field(init=False)
 
     def __post_init__(self) -> None:
         with _readable(self.folder):
             self._store = Store(self.folder)
             self.files = {row.path: row for row in self._store.files()}
-            contents = self._store.contents()
-        self._kinds = dict(zip(contents.numbers.tolist(), contents.kinds, strict=True))
+            self._kinds = self._store.contents()
+        self._kept: dict[Kind, tuple[list[pa.RecordBatch], list[pa.RecordBatch]]] = {}
 
     def rows(self, files: Facts) -> dict[Path, FileRow]:
         """The rows of files that the index knows as they are now."""
@@ -107,7 +114,7 @@ class Library:
             best: dict[int, float] = {}
             for kind in sorted(set(kinds.values())):
                 if kind.encoder in vectors and len(vectors[kind.encoder]) == kind.dimension:
-                    numbers, values = best_scores(self._store, kind, vectors[kind.encoder])
+                    numbers, values = best_scores(*self._codes(kind), kind.width, vectors[kind.encoder])
                     best |= zip(numbers.tolist(), values.tolist(), strict=True)
             scores = {file: best[rows[file].number] for file in kinds if rows[file].number in best}
             known |= dict.fromkeys(scores)
@@ -119,6 +126,13 @@ class Library:
                 else:
                     del known[file]
         return known
+
+    def _codes(self, kind: Kind) -> tuple[Iterable[pa.RecordBatch], Iterable[pa.RecordBatch]]:
+        if not self.keep:
+            return self._store.segments(kind), self._store.codes(kind)
+        if kind not in self._kept:
+            self._kept[kind] = list(self._store.segments(kind)), list(self._store.codes(kind))
+        return self._kept[kind]
 
 
 def _foremost(scores: Mapping[Path, float], count: int) -> list[Path]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How well the best patch of every content may match a query, from the codes of an index.
 
-Flat: every code is looked at as it is read, and nothing is kept. What makes it quick is that a segment's codes stand
+Flat: every code is looked at as it is read. What makes it quick is that a segment's codes stand
 in a basis of its own, so that the query is brought into each basis once, and that all of it is in eight bits
 (benchmarks/NOTES.md has what was tried).
 """
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervcodec.library.store import Kind, Store
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -24,56 +22,93 @@ NOWHERE = -1
 
 
 class _Turned:
-    """The query in the basis of every segment.
+    """The query in the basis of every segment, and the best score of each so far.
 
     Attributes:
         numbers: ``(S,)`` of the segments' contents.
-        patches: ``(S,)``.
-        coordinates: ``(S, width)`` float32.
-        offsets: ``(S,)`` float32, the query's product with each mean.
-        places: from a segment's number to its place here, or :data:`NOWHERE`.
     """
 
     def __init__(self, batches: Iterable[pa.RecordBatch], query: np.ndarray, width: int):
         parts = [_turn(batch, query, width) for batch in batches]
-        joined = (np.concatenate(side) for side in zip(*parts, strict=True)) if parts else [np.zeros(0, np.int32)] * 5
-        self.numbers, segments, self.patches, self.coordinates, self.offsets = joined
-        self.places = np.full(int(segments.max(initial=0)) + 1, NOWHERE, np.int32)
-        self.places[segments] = np.arange(len(segments), dtype=np.int32)
+        sides = zip(*parts, strict=True) if parts else [(np.zeros(0, np.int32),)] * 5
+        joined: list[np.ndarray] = [np.concatenate(side) for side in sides]
+        self.numbers, self._patches, self._coordinates, self._offsets = joined[0], *joined[2:]
+        segments = joined[1]
+        self._places = np.full(int(segments.max(initial=0)) + 1, NOWHERE, np.int32)
+        self._places[segments] = np.arange(len(segments), dtype=np.int32)
+        self._best = np.full(len(segments), -np.inf, np.float32)
+        self._unfinished = [np.zeros(0, np.int32), *(np.zeros(0, np.float32) for _ in range(4))]
+        self._floats = np.empty(
+            (0, width), np.float32
+        )  # used for every batch: fresh memory costs more than the product
 
-    def places_of(self, segments: np.ndarray) -> np.ndarray:
-        """Their places; :data:`NOWHERE` for those that are gone, or not there yet."""
-        inside = segments < len(self.places)
-        return np.where(inside, self.places[np.where(inside, segments, 0)], NOWHERE)
+    def look_at(self, batch: pa.RecordBatch) -> None:
+        """Take some codes into account; a segment may go on in the next batch."""
+        segments = batch["segment"].to_numpy()
+        inside = segments < len(self._places)
+        places = np.where(inside, self._places[np.where(inside, segments, 0)], NOWHERE)
+        lengths = [batch[name].to_numpy() for name in ("length", "middle_weight", "middle_length")]
+        columns = [places, self._products(_rows(batch["code"]), places), *lengths]
+        if not (places >= 0).all():  # those of segments that are gone, or not there yet
+            columns = [column[places >= 0] for column in columns]
+        columns = [np.concatenate(pair) for pair in zip(self._unfinished, columns, strict=True)]
+        starts = np.flatnonzero(np.diff(columns[0], prepend=NOWHERE))
+        last = int(starts[-1]) if len(starts) else 0
+        self._unfinished = [column[last:].copy() for column in columns]
+        self._finish([column[:last] for column in columns], starts[:-1])
+
+    def finished(self) -> np.ndarray:
+        """The best score of each segment once all codes were looked at, ``(S,)``; minus infinity without any."""
+        if len(self._unfinished[0]):
+            self._finish(self._unfinished, np.zeros(1, np.int64))
+        return self._best
+
+    def _products(self, codes: np.ndarray, places: np.ndarray) -> np.ndarray:
+        if len(self._floats) < len(codes):
+            self._floats = np.empty(codes.shape, np.float32)
+        floats, products = self._floats[: len(codes)], np.zeros(len(codes), np.float32)
+        np.copyto(floats, codes)
+        edges = [*np.flatnonzero(np.diff(places, prepend=NOWHERE - 1)).tolist(), len(places)]
+        for start, stop in zip(edges, edges[1:], strict=False):
+            np.dot(floats[start:stop], self._coordinates[places[start]], out=products[start:stop])
+        products += self._offsets[places]
+        return products
+
+    def _finish(self, columns: list[np.ndarray], starts: np.ndarray) -> None:
+        """Scores of the codes of whole segments, which begin at ``starts``."""
+        places, products, lengths, weights, middles = columns
+        if not len(places):
+            return
+        # Halfway to the next code of the same patch; after the last one of a segment the weight is 0.
+        following = np.arange(len(products)) + self._patches[places]
+        following = products[np.minimum(following, len(products) - 1)]
+        halfway = (products + (following - products) * weights) / middles
+        scores = np.maximum(products / lengths, halfway)
+        self._best[places[starts]] = np.maximum.reduceat(scores, starts)
 
 
-def best_scores(store: Store, kind: Kind, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def best_scores(
+    segments: Iterable[pa.RecordBatch], codes: Iterable[pa.RecordBatch], width: int, query: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of contents, ascending, and the score of the best patch of each.
 
     Scores are right to 0.001 at frames that have codes of their own; between two of them, only the frame nearest to
     the middle is looked at.
 
     Args:
-        store: the index.
-        kind: which codes.
+        segments, codes: rows of two tables of one kind.
+        width: of the codes.
         query: ``(D,)`` float32.
     """
     with ThreadPoolExecutor(1) as reader:
-        turned = _Turned(_ahead(store.segments(kind), reader), query, kind.width)
-        parts = [_products(batch, turned) for batch in _ahead(store.codes(kind), reader)]
-    if not sum(len(places) for places, *_ in parts):
-        return np.zeros(0, np.int32), np.zeros(0, np.float32)
-    places, products, lengths, weights, middles = (np.concatenate(side) for side in zip(*parts, strict=True))
-    # Halfway to the next code of the same patch; after the last one of a segment the weight is 0.
-    following = np.arange(len(products)) + turned.patches[places]
-    following = products[np.minimum(following, len(products) - 1)]
-    halfway = (products + (following - products) * weights) / middles
-    scores = np.maximum(products / lengths, halfway)
-    starts = np.flatnonzero(np.diff(places, prepend=NOWHERE))
-    found, content = np.unique(turned.numbers[places[starts]], return_inverse=True)
+        turned = _Turned(_ahead(iter(segments), reader), query, width)
+        for batch in _ahead(iter(codes), reader):
+            turned.look_at(batch)
+    found, content = np.unique(turned.numbers, return_inverse=True)
     best = np.full(len(found), -np.inf, np.float32)
-    np.maximum.at(best, content, np.maximum.reduceat(scores, starts))
-    return found, best
+    np.maximum.at(best, content, turned.finished())
+    there = best > -np.inf
+    return found[there], best[there]
 
 
 def _ahead(batches: Iterator[pa.RecordBatch], reader: Executor) -> Iterator[pa.RecordBatch]:
@@ -88,23 +123,7 @@ def _turn(batch: pa.RecordBatch, query: np.ndarray, width: int) -> tuple[np.ndar
     numbers, segments, patches = (batch[name].to_numpy() for name in ("number", "segment", "patches"))
     means, steps, directions = (_rows(batch[name]) for name in ("mean", "steps", "directions"))
     products = _multiplied(directions.reshape(-1, len(query)), query)
-    return numbers, segments, patches, products.reshape(-1, width) * steps, means.astype(np.float32) @ query
-
-
-def _products(batch: pa.RecordBatch, turned: _Turned) -> tuple[np.ndarray, ...]:
-    """Place of its segment, product with the query, length, weight and length in the middle of each code."""
-    places = turned.places_of(batch["segment"].to_numpy())
-    codes = _rows(batch["code"])
-    products = np.empty(len(codes), np.float32)
-    edges = [*np.flatnonzero(np.diff(places, prepend=-2)).tolist(), len(places)]
-    for start, stop in zip(edges, edges[1:], strict=False):
-        place = places[start]
-        if place != NOWHERE:
-            products[start:stop] = _multiplied(codes[start:stop], turned.coordinates[place]) + turned.offsets[place]
-    columns = [batch[name].to_numpy().astype(np.float32) for name in ("length", "middle_weight", "middle_length")]
-    found = [places, products, *columns]
-    there = places != NOWHERE
-    return tuple(found) if there.all() else tuple(column[there] for column in found)
+    return numbers, segments, patches, products.reshape(-1, width) * steps, means @ query
 
 
 def _multiplied(rows: np.ndarray, vector: np.ndarray) -> np.ndarray:

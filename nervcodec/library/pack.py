@@ -22,10 +22,10 @@ class PackedSegment:
         patches: in a frame.
         directions: ``(width, D)`` int8, the basis with the codes' units in it, in units of ``steps``.
         steps: ``(width,)`` float32.
-        mean: ``(D,)`` float16.
+        mean: ``(D,)`` float32.
         codes: ``(entries * patches, width)`` int8, entry by entry.
-        lengths: ``(entries * patches,)`` float16, of the embeddings before they are brought to length 1.
-        middle_weights, middle_lengths: ``(entries * patches,)`` float16. Halfway to the next entry an embedding may
+        lengths: ``(entries * patches,)`` float32, of the embeddings before they are brought to length 1.
+        middle_weights, middle_lengths: ``(entries * patches,)`` float32. Halfway to the next entry an embedding may
             match better than at both ends: the weight of the next one in the frame nearest to the middle, and the
             length there. Where no frame lies between, the weight is 0 and the length that of the entry.
     """
@@ -62,9 +62,9 @@ def pack(segment: SegmentIndex, width: int) -> PackedSegment:
         patches,
         np.rint(directions / steps[:, None]).astype(np.int8),
         steps,
-        segment.mean,
+        segment.mean.astype(np.float32),
         codes.reshape(-1, width),
-        *(array.astype(np.float16).ravel() for array in (lengths, weights, middles)),
+        *(array.astype(np.float32).ravel() for array in (lengths, weights, middles)),
     )
 
 

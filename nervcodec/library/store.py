@@ -17,15 +17,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervcodec.errors import LibraryError
 from nervcodec.formats.container import digest
 from nervcodec.library.pack import PackedSegment
+from nervcodec.library.rows import code_rows, segment_rows
+from nervcodec.library.tables import Tables, among
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 PLACE = ".nervcodec"
 NOTHING = -1  # in place of a content's number, of a file that cannot be searched
 _FORM = "1"  # of the tables; an index of another form is made anew
-_KEPT = timedelta(minutes=10)  # old versions stay so long for readers that are in the middle of them
-_BATCH_ROWS, _BATCH_SEGMENTS = 32_768, 256  # read at once
+_BATCH_ROWS, _BATCH_SEGMENTS = 131_072, 512  # read at once
 _COMPRESSION = 1
 
 
@@ -101,15 +100,6 @@ class Kind:
         return f"{digest(self.encoder.encode())}_{self.dimension}_{self.width}"
 
 
-@dataclass(frozen=True)
-class Contents:
-    """All contents of an index, without their embeddings, and the number of each by its checksum."""
-
-    numbers: np.ndarray
-    kinds: list[Kind]
-    by_checksum: dict[str, int]
-
-
 def compressed(embeddings: bytes) -> bytes:
     """As contents hold them."""
     return zlib.compress(embeddings, _COMPRESSION)
@@ -118,13 +108,6 @@ def compressed(embeddings: bytes) -> bytes:
 def exists(folder: Path) -> bool:
     """Whether a folder has an index of its own; lancedb is not imported."""
     return (folder / PLACE / "files.lance").is_dir()
-
-
-def available() -> bool:
-    """Whether lancedb is installed."""
-    from importlib.util import find_spec
-
-    return find_spec("lancedb") is not None
 
 
 class Store:
@@ -138,77 +121,71 @@ class Store:
     """
 
     def __init__(self, folder: Path):
-        lancedb = _lancedb()
-        import pyarrow
-
-        self.folder, self._arrow = folder, pyarrow
-        self._base = lancedb.connect(folder / PLACE)
+        self.folder, self._tables = folder, Tables(folder / PLACE)
         self._next = 0  # no number from here on was given by whoever wrote the table of files
 
     # ------------------------------------------------------------------ reading
 
     def files(self) -> list[FileRow]:
         """The rows of ``files``, none where the index is new or of another form."""
-        table = self._table("files")
-        if table is None:
-            return []
-        rows = table.to_arrow()
-        if self._said(rows, "form") != _FORM:
+        rows = self._tables.whole("files")
+        if rows is None or self._said(rows, "form") != _FORM:
             return []
         self._next = int(self._said(rows, "next"))
         columns = [rows[name].to_pylist() for name in ("path", "size", "modified_ns", "checksum", "number", "problem")]
         return [FileRow(*values) for values in zip(*columns, strict=True)]
 
-    def contents(self) -> Contents:
-        """What contents there are."""
-        table = self._table("contents")
-        if table is None:
-            return Contents(np.zeros(0, np.int32), [], {})
-        rows = self._read(table, ["number", "checksum", "encoder", "dimension", "width"]).read_all()
-        numbers = rows["number"].to_numpy()
-        parts = (rows[name].to_pylist() for name in ("encoder", "dimension", "width"))
-        kinds = [Kind(*part) for part in zip(*parts, strict=True)]
-        return Contents(numbers, kinds, dict(zip(rows["checksum"].to_pylist(), numbers.tolist(), strict=True)))
+    def contents(self) -> dict[int, Kind]:
+        """The kind of every content by its number."""
+        numbers: list[int] = []
+        kinds: list[Kind] = []
+        for batch in self._tables.rows("contents", ["number", "encoder", "dimension", "width"]):
+            number, *parts = (batch[name].to_pylist() for name in ("number", "encoder", "dimension", "width"))
+            numbers += number
+            kinds += [Kind(*part) for part in zip(*parts, strict=True)]
+        return dict(zip(numbers, kinds, strict=True))
 
     def embeddings(self, numbers: Sequence[int]) -> dict[int, bytes]:
         """``EmbeddingIndex.to_bytes`` of some contents by their numbers; what is gone meanwhile is missing."""
-        table = self._table("contents")
-        if table is None or not len(numbers):
-            return {}
-        rows = self._read(table, ["number", "embeddings"], _among(numbers)).read_all()
-        found = zip(rows["number"].to_pylist(), rows["embeddings"], strict=True)
-        return {number: zlib.decompress(blob.as_buffer()) for number, blob in found}
+        found = {}
+        if len(numbers):
+            for batch in self._tables.rows("contents", ["number", "embeddings"], among(numbers)):
+                for number, blob in zip(batch["number"].to_pylist(), batch["embeddings"], strict=True):
+                    found[number] = zlib.decompress(blob.as_buffer())
+        return found
 
     def segments(self, kind: Kind) -> Iterator[pa.RecordBatch]:
         """Rows of a table of segments, in the order they were written."""
         columns = ["number", "segment", "patches", "steps", "mean", "directions"]
-        return self._batches(f"segments_{kind.name}", columns, _BATCH_SEGMENTS)
+        return self._tables.rows(f"segments_{kind.name}", columns, at_once=_BATCH_SEGMENTS)
 
     def codes(self, kind: Kind) -> Iterator[pa.RecordBatch]:
         """Rows of a table of codes, in the order they were written."""
         columns = ["segment", "length", "middle_weight", "middle_length", "code"]
-        return self._batches(f"codes_{kind.name}", columns, _BATCH_ROWS)
+        return self._tables.rows(f"codes_{kind.name}", columns, at_once=_BATCH_ROWS)
 
     def row_count(self) -> int:
         """Codes in all tables."""
-        return sum(self._base.open_table(name).count_rows() for name in self._names() if name.startswith("codes_"))
+        return sum(self._tables.count(name) for name in self._tables.names() if name.startswith("codes_"))
 
     # ------------------------------------------------------------------ writing
 
     def next_number(self) -> int:
         """One that was never given to a content that left a trace."""
-        traces = [self._column(name, "segment") for name in self._names() if name.startswith("segments_")]
+        names = (name for name in self._tables.names() if name.startswith("segments_"))
+        traces = [self._tables.column(name, "segment") for name in names]
         return max([self._next, *(1 + int(trace.max()) for trace in traces if len(trace))])
 
     def add(self, contents: Sequence[Content]) -> list[int]:
         """Write contents and return their numbers; they exist once :meth:`replace_files` names them."""
+        import pyarrow as arrow
+
         ends = self.next_number() + np.cumsum([0, *(len(content.segments) for content in contents)])
         numbered = list(zip(ends.tolist(), contents, strict=False))
         for kind in sorted({content.kind for content in contents}):
             own = [(n, *entry) for n, c in numbered if c.kind == kind for entry in enumerate(c.segments)]
-            self._append(f"segments_{kind.name}", self._segment_rows(own))
-            self._append(f"codes_{kind.name}", self._code_rows(own))
-        arrow = self._arrow
+            self._tables.append(f"segments_{kind.name}", segment_rows(own))
+            self._tables.append(f"codes_{kind.name}", code_rows(own))
         rows = {
             "number": arrow.array([number for number, _ in numbered], arrow.int32()),
             "checksum": arrow.array([content.checksum for content in contents], arrow.string()),
@@ -217,22 +194,20 @@ class Store:
             "width": arrow.array([content.width for content in contents], arrow.int32()),
             "embeddings": arrow.array([content.embeddings for content in contents], arrow.large_binary()),
         }
-        self._append("contents", arrow.table(rows))
+        self._tables.append("contents", arrow.table(rows))
         return [number for number, _ in numbered]
 
     def replace_files(self, files: Iterable[FileRow]) -> None:
         """Make the table of files this one, in one step."""
-        arrow, rows = self._arrow, list(files)
+        import pyarrow as arrow
+
+        rows = list(files)
         types = {"path": arrow.string(), "size": arrow.int64(), "modified_ns": arrow.int64(),
                  "checksum": arrow.string(), "number": arrow.int32(), "problem": arrow.string()}  # fmt: skip
         self._next = self.next_number()
         schema = arrow.schema(types, metadata={"form": _FORM, "next": str(self._next)})
         columns = [arrow.array([getattr(row, name) for row in rows], kind) for name, kind in types.items()]
-        table = arrow.Table.from_arrays(columns, schema=schema)
-        if self._table("files") is None:
-            self._base.create_table("files", table)
-        else:
-            self._base.create_table("files", table, mode="overwrite")
+        self._tables.replace("files", arrow.Table.from_arrays(columns, schema=schema))
 
     def sweep(self, files: Iterable[FileRow]) -> None:
         """Take away contents that no file has."""
@@ -242,127 +217,28 @@ class Store:
             gone = np.setdiff1d(places[name], named)
             if not len(gone):
                 continue
-            if name.startswith("segments_") and (codes := self._table(f"codes_{name.removeprefix('segments_')}")):
-                segments = self._column(name, "segment")[np.isin(self._column(name, "number"), gone)]
-                codes.delete(_among(segments, "segment"))
-            self._base.open_table(name).delete(_among(gone))
+            if name.startswith("segments_"):
+                own = np.isin(self._tables.column(name, "number"), gone)
+                segments = self._tables.column(name, "segment")[own]
+                self._tables.delete(name.replace("segments_", "codes_"), among(segments, "segment"))
+            self._tables.delete(name, among(gone))
 
     def tidy(self, at_least: int) -> None:
-        """Join small pieces of tables that have at least so many, and let go of versions that nobody reads any more."""
-        for name in self._names():
-            table = self._base.open_table(name)
-            versions = table.list_versions()
-            if len(versions) >= at_least and datetime.now() - versions[0]["timestamp"] > _KEPT:
-                table.optimize(cleanup_older_than=_KEPT)
+        """See :meth:`Tables.tidy`."""
+        self._tables.tidy(at_least)
 
     def clear(self) -> None:
-        """Forget everything."""
-        for name in sorted(self._names(), key=lambda name: name != "files"):
-            self._base.drop_table(name)
-
-    # ------------------------------------------------------------------ in detail
+        """Forget everything but which numbers were given."""
+        if self.files():
+            self._next = self.next_number()
+        for name in sorted(self._tables.names(), key=lambda name: name != "files"):
+            self._tables.drop(name)
 
     @staticmethod
     def _said(rows: pa.Table, what: str) -> str:
         return (rows.schema.metadata or {}).get(what.encode(), b"").decode()
 
-    def _names(self) -> list[str]:
-        names: list[str] = []
-        token = None
-        while True:
-            page = self._base.list_tables(page_token=token)
-            names += page.tables
-            token = page.page_token
-            if not token:
-                return names
-
-    def _table(self, name: str) -> Any:
-        try:
-            return self._base.open_table(name)
-        except ValueError:  # there is none of that name
-            return None
-
-    def _read(self, table: Any, columns: list[str], where: str | None = None) -> pa.RecordBatchReader:
-        query = table.search().select(columns)
-        if where is not None:
-            query = query.where(where)
-        return query.limit(max(1, table.count_rows())).to_batches(_BATCH_ROWS)
-
-    def _batches(self, name: str, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-        table = self._table(name)
-        if table is not None:
-            yield from table.search().select(columns).limit(max(1, table.count_rows())).to_batches(rows)
-
     def _numbers(self) -> dict[str, np.ndarray]:
         """Numbers of contents by the tables that tell: of codes, those of their segments do."""
-        names = [name for name in self._names() if name.startswith(("segments_", "contents"))]
-        return {name: np.unique(self._column(name, "number")) for name in names}
-
-    def _column(self, name: str, column: str) -> np.ndarray:
-        return self._read(self._base.open_table(name), [column]).read_all()[column].to_numpy()
-
-    def _append(self, name: str, rows: pa.Table) -> None:
-        table = self._table(name)
-        if table is None:
-            self._base.create_table(name, rows)
-        else:
-            table.add(rows)
-
-    def _segment_rows(self, numbered: list[tuple[int, int, PackedSegment]]) -> pa.Table:
-        """Of contents' numbers, and segments with their places in them."""
-        arrow, segments = self._arrow, [segment for _, _, segment in numbered]
-        return arrow.table({
-            "number": arrow.array([number for number, _, _ in numbered], arrow.int32()),
-            "segment": arrow.array([number + place for number, place, _ in numbered], arrow.int32()),
-            "patches": arrow.array([segment.patches for segment in segments], arrow.int32()),
-            "steps": self._lists(np.stack([segment.steps for segment in segments])),
-            "mean": self._lists(np.stack([segment.mean for segment in segments])),
-            "directions": self._lists(np.stack([segment.directions.ravel() for segment in segments])),
-        })  # fmt: skip
-
-    def _code_rows(self, numbered: list[tuple[int, int, PackedSegment]]) -> pa.Table:
-        arrow, segments = self._arrow, [segment for _, _, segment in numbered]
-        counts = [len(segment.codes) for segment in segments]
-
-        def joined(part: str) -> np.ndarray:
-            return np.concatenate([getattr(segment, part) for segment in segments])
-
-        entry_and_patch = [np.divmod(np.arange(len(s.codes), dtype=np.int32), s.patches) for s in segments]
-        return arrow.table({
-            "segment": arrow.array(np.repeat(np.array([n + place for n, place, _ in numbered], np.int32), counts)),
-            "entry": arrow.array(np.concatenate([entry for entry, _ in entry_and_patch])),
-            "patch": arrow.array(np.concatenate([patch for _, patch in entry_and_patch])),
-            "length": arrow.array(joined("lengths")),
-            "middle_weight": arrow.array(joined("middle_weights")),
-            "middle_length": arrow.array(joined("middle_lengths")),
-            "code": self._lists(joined("codes")),
-        })  # fmt: skip
-
-    def _lists(self, rows: np.ndarray) -> pa.FixedSizeListArray:
-        return self._arrow.FixedSizeListArray.from_arrays(self._arrow.array(rows.ravel()), rows.shape[1])
-
-
-def _among(numbers: Iterable[int], column: str = "number") -> str:
-    return f"{column} IN ({', '.join(str(int(number)) for number in numbers)})"
-
-
-def _lancedb() -> Any:
-    """The package. Of two seconds that importing it takes, it spends one on a client for servers: pydantic makes a
-    checker of arguments for each of some hundred functions, none of which a folder needs.
-    """
-    try:
-        import pydantic
-
-        checked, pydantic.validate_call = pydantic.validate_call, _unchecked
-        try:
-            import lancedb
-        finally:
-            pydantic.validate_call = checked
-    except ImportError:
-        raise LibraryError('an index needs LanceDB: pip install "nervcodec[library]"') from None
-    return lancedb
-
-
-def _unchecked(function: Any = None, **_: Any) -> Any:
-    """In place of ``pydantic.validate_call``, with or without arguments."""
-    return function if function is not None else _unchecked
+        names = [name for name in self._tables.names() if name.startswith(("segments_", "contents"))]
+        return {name: np.unique(self._tables.column(name, "number")) for name in names}

@@ -64,7 +64,7 @@ class SegmentIndex:
         """Round coefficients to 8 bits."""
         scale = np.maximum(np.abs(parts.coefficients).max(axis=(0, 1)) / _LEVELS, 1e-12).astype(np.float32)
         rounded = np.rint(parts.coefficients / scale).astype(np.int8)
-        basis, mean = parts.basis.astype(np.float16), parts.mean.astype(np.float16)
+        basis, mean = np.ascontiguousarray(parts.basis, np.float16), parts.mean.astype(np.float16)
         places = parts.before.astype(np.int32), parts.after.astype(np.int32), parts.weight.astype(np.float32)
         vectors = _between(rounded * scale, *places) @ basis.astype(np.float32) + mean.astype(np.float32)
         lengths = np.maximum(np.linalg.norm(vectors, axis=-1), 1e-12).astype(np.float32)

@@ -24,6 +24,8 @@ from nervcodec.search.query import Query, Term, embed, split_words
 from nervcodec.semantic import cache
 from nervcodec.semantic.encoder import load
 
+GOLDEN = Path(__file__).parents[1] / "golden"
+
 
 def random_index(frames=(7, 3), patches=(2, 3), dimension=16, rank=5, seed=0, path="a.nerv"):
     rng = np.random.default_rng(seed)
@@ -67,6 +69,13 @@ def test_scores_are_those_of_the_embeddings(small_nerv):
     assert np.linalg.norm(index.embedding(49, 7)) == pytest.approx(1, abs=1e-3)
     with pytest.raises(IndexError):
         index.embedding(50, 0)
+
+
+@pytest.mark.parametrize("name", ["grid", "lapped", "pe", "scenes", "shared"])
+def test_codes_are_read_without_a_network_as_with_it(name):
+    path = GOLDEN / f"version3_{name}.nerv"
+    with nervcodec.open(path) as video:
+        assert EmbeddingIndex.at(path).to_bytes() == EmbeddingIndex.of(video).to_bytes()
 
 
 @settings(max_examples=30)

