@@ -116,7 +116,7 @@ def test_every_fit_of_several_segments_has_a_log(one_by_one, carphone, tmp_path,
     nervcodec.encode(
         carphone, tmp_path / "a.nerv", epochs=3, duration_s=1.0, segment="0.5s", encoder="none", log_dir=str(log)
     )
-    expected = ["segment_0", "segment_1", "shared"] if one_by_one else ["shared"]
+    expected = ["segment_0", "segment_1", "segment_2", "shared"] if one_by_one else ["shared"]
     assert sorted(folder.name for folder in log.iterdir()) == expected
     for fit in expected:
         assert len(read(log / fit).Tags()["scalars"]) >= 40
