@@ -279,9 +279,8 @@ def kill(folder: Path) -> list[dict]:
         return find_moments(open_indexes(files, cut[text], [], known=known), cut[text], TOP)
 
     def one_by_one(text: str) -> list[Moment]:
-        return [
-            m.to_json() for m in find_moments(open_indexes(containers([str(place)]), cut[text], []), cut[text], TOP)
-        ]
+        indexes = open_indexes(containers([str(place)]), cut[text], [])
+        return find_moments(indexes, cut[text], TOP)
 
     killed = attempts = 0
     while killed < KILLS:
