@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from nervcodec.cli import options
+from nervcodec.cli.interrupts import handled
 from nervcodec.cli.output import one_thread_for_numpy, remark
 
 if TYPE_CHECKING:
@@ -50,42 +50,22 @@ def index(folder: str, watch: bool, force: bool, workers: int | None, as_json: b
             raise LibraryError(f"{folder}: none of its {report.files} files can be indexed")
         if not watch:
             return
-        with _Stop() as stop:
-            while not stop.wait(max(_POLL_S, _SHARE * report.seconds if report.idle else 0.0)):
+        # What runs in other languages' threads may lose a KeyboardInterrupt that is raised in the midst of it. So what
+        # is under way comes to its end, which takes seconds, unless it is asked twice.
+        asked = threading.Event()
+
+        def ask(_number: int, _frame: FrameType | None) -> None:
+            if asked.is_set():
+                raise KeyboardInterrupt
+            asked.set()
+
+        with handled(ask):
+            while not asked.wait(max(_POLL_S, _SHARE * report.seconds if report.idle else 0.0)):
                 before = report.unreadable
                 report = Update(place, store, workers, progress).run()
                 if not report.idle:
                     _show(replace(report, unreadable=_new(report.unreadable, before)), as_json)
     raise KeyboardInterrupt
-
-
-class _Stop:
-    """Ctrl-C while a folder is watched: it ends what is under way, which takes seconds, and then the command.
-
-    What runs in other languages' threads may lose a KeyboardInterrupt that is raised in the midst of it.
-    """
-
-    def __init__(self) -> None:
-        self._asked = threading.Event()
-        self._previous: dict[int, Any] = {}  # handlers, in the kinds that signal knows
-
-    def __enter__(self) -> _Stop:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked.is_set():
-            raise KeyboardInterrupt
-        self._asked.set()
-
-    def wait(self, seconds: float) -> bool:
-        """Whether it was asked for, now or within so many seconds."""
-        return self._asked.wait(seconds)
 
 
 def _new(now: dict[str, str], before: dict[str, str]) -> dict[str, str]:

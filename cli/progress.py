@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import signal
 import sys
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nervcodec.cli.interrupts import handled
 from nervcodec.cli.output import one_line, remark
 from nervcodec.events import EvaluationEvent, FileEvent, Observer, StepEvent, WholeEvent, WorkEvent
 from nervcodec.formats.names import shortened
@@ -36,18 +37,16 @@ class ProgressObserver(Observer):
         self._file: FileEvent | None = None
         self._work: WorkEvent | None = None
         self._something_to_keep = self._stop = False
-        self._previous: dict[int, Any] = {}  # handlers, in the kinds that signal knows
+        self._handling = contextlib.ExitStack()
 
     def __enter__(self) -> ProgressObserver:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._interrupt)
+        self._handling.enter_context(handled(self._interrupt))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._handling.close()
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if self._stop or not self._something_to_keep:

@@ -4,7 +4,7 @@
 import numpy as np
 import torch
 
-from nervcodec import sizing
+from nervcodec import metrics, sizing
 from nervcodec.device import Hardware
 from nervcodec.events import Observer
 from nervcodec.fitting.hooks import Hook, ProgressHook
@@ -14,6 +14,9 @@ from nervcodec.fitting.state import FitState
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, SemanticConfig
 from nervcodec.network.inputs import Inputs
+from nervcodec.video.options import SourceOptions
+from nervcodec.video.reader import read_frames
+from nervcodec.video.source import scan
 
 CPU = Hardware("cpu", "fp32")
 
@@ -30,6 +33,13 @@ def too_small_a_gpu(monkeypatch):
     monkeypatch.setattr(Loop, "run", too_small)
     monkeypatch.setattr(Hook, "note", lambda _self, text: said.append(text))
     return said
+
+
+def psnr_db_of(video, source, **options):
+    """Mean PSNR of the frames of an open video against those of its source."""
+    chosen = SourceOptions(**options)
+    frames = read_frames(scan(source, chosen), chosen)
+    return float(np.mean([metrics.psnr_db(video[number], frame) for number, frame in enumerate(frames)]))
 
 
 def moving_square(frames=8, height=48, width=64):

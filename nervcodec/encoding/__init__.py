@@ -94,15 +94,12 @@ def encode_plan(plan: Plan, target: Path, observer: Observer, goes_on: bool = Fa
     checkpoint = Checkpoint(target, identity_of(plan), observer.note)
     if plan.wanted.resume or (goes_on and os.path.lexists(checkpoint.path)):
         try:
-            checkpoint.load()
-            if plan.shares_network and checkpoint.finished and checkpoint.shared is None:
-                raise CheckpointError(f"{checkpoint.path}: is damaged and cannot be resumed; run without --resume")
+            checkpoint.load(plan.shares_network)
             return _carry_out(plan, checkpoint, target, observer, goes_on)
         except CheckpointError:
             if not goes_on:
                 raise
-        observer.note(f"{checkpoint.path}: is damaged, or of another source or other options; the encode begins anew")
-        checkpoint = Checkpoint(target, checkpoint.identity, observer.note)
+        checkpoint = checkpoint.anew()
     return _carry_out(plan, checkpoint, target, observer, goes_on)
 
 

@@ -24,7 +24,7 @@ from nervcodec.formats.fields import from_json, to_json
 from nervcodec.network.config import Geometry, GridConfig
 from nervcodec.network.field import Field
 from nervcodec.network.ownership import is_own
-from nervcodec.network.timeline import entries_per_shot
+from nervcodec.network.timeline import entries_in
 
 _TRIES = 5  # at a size
 _SPARE_BYTES = 60  # below it, from one try to the next
@@ -66,7 +66,10 @@ def divided(whole: GridConfig, lengths: Sequence[int]) -> tuple[GridConfig, tupl
     bounds = [0, *whole.cuts, whole.geometry.frames]
     edges = list(itertools.accumulate(lengths, initial=0))
     assert set(edges) <= set(bounds)
-    entries = [_entries(whole, number, bounds) for number in range(len(whole.grids))]
+    entries = [
+        [] if number in whole.lasting else entries_in(grid.times, bounds, whole.pace)
+        for number, grid in enumerate(whole.grids)
+    ]
     parts = []
     for first, stop in itertools.pairwise(edges):
         shots = slice(bounds.index(first), bounds.index(stop))
@@ -90,15 +93,6 @@ def divided(whole: GridConfig, lengths: Sequence[int]) -> tuple[GridConfig, tupl
         for number, grid in enumerate(whole.grids)
     )
     return replace(whole, grids=grids), tuple(parts)
-
-
-def _entries(whole: GridConfig, number: int, bounds: list[int]) -> list[int]:
-    """Entries of a grid in each shot."""
-    lengths = [stop - start for start, stop in itertools.pairwise(bounds)]
-    times, weights = whole.grids[number].times, None
-    if whole.pace and times < whole.geometry.frames:
-        weights = [sum(whole.pace[start : stop - 1]) for start, stop in itertools.pairwise(bounds)]
-    return [] if number in whole.lasting else entries_per_shot(times, lengths, weights)
 
 
 def _most(times: int, geometry: Geometry) -> int:

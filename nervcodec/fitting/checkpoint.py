@@ -55,7 +55,7 @@ class Checkpoint:
         warn: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.path = target.with_name(within(target.name, SUFFIX))
+        self._target, self.path = target, target.with_name(within(target.name, SUFFIX))
         self.identity = identity
         self.finished: dict[int, dict[str, Any]] = {}
         self.shared: dict[str, Any] | None = None
@@ -64,8 +64,11 @@ class Checkpoint:
         self._warned = self._begun = False
         self._useless = False  # what segments share could not be written: without it they are worth nothing
 
-    def load(self) -> None:
+    def load(self, shares_network: bool = False) -> None:
         """Take over what is stored.
+
+        Args:
+            shares_network: finished segments are worth nothing without what they share.
 
         Raises:
             CheckpointError: there is nothing, it is damaged, or it belongs to another source or other options.
@@ -78,11 +81,18 @@ class Checkpoint:
         shared, state = (self._read(p) if p.exists() else None for p in (self.path / _SHARED, self.path / _STATE))
         if not stored and shared is None and state is None:
             raise CheckpointError(f"{self.path}: nothing to resume; run without --resume")
+        if shares_network and stored and shared is None:
+            raise CheckpointError(f"{self.path}: is damaged and cannot be resumed; run without --resume")
         self.finished = {number: each["facts"] for number, each in stored.items()}
         self.shared = None if shared is None else shared["facts"]
         # A state that is older than what was finished last is of a fit that is over.
         self.trainer = state["facts"] if state is not None and state["number"] == self._fits else None
         self._begun = True
+
+    def anew(self) -> Checkpoint:
+        """An empty one, since what is stored cannot be gone on from; it is told so."""
+        self._warn(f"{self.path}: is damaged, or of another source or other options; the encode begins anew")
+        return Checkpoint(self._target, self.identity, self._warn, self._clock)
 
     def _read(self, place: Path) -> dict[str, Any]:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _RETRIES = 3  # of a task whose worker dies
 _STORE_BYTES = 512 << 20  # of objects in memory on this machine, at most; what is more goes to disk
+_KNOCK_S = 5.0
 _USUAL_THREADS = 2  # of a task on a cluster: a fit is hardly faster with more
 
 
@@ -155,8 +157,9 @@ def started(workers: Workers, on_gpu: bool = True) -> Iterator[Cluster]:
                 address="local", num_cpus=count, include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet
             )
         else:
+            _knock(workers.address)
             ray.init(address=workers.address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError, OverflowError) as error:
         where = f"at {workers.address}" if workers.address else "on this machine"
         token = "; one with tokens wants RAY_AUTH_MODE=token here" if workers.address else ""
         raise ConfigError(f"no Ray cluster {where} ({str(error).splitlines()[0][:160]}){token}") from None
@@ -164,6 +167,13 @@ def started(workers: Workers, on_gpu: bool = True) -> Iterator[Cluster]:
         yield Cluster(workers, ray, on_gpu)
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError or OverflowError where nobody can be listening: Ray itself tries for up to twelve minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
 
 
 def unseen(cluster: Cluster, paths: Sequence[str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from nervcodec.fitting.checkpoint import Checkpoint
 from nervcodec.formats.atomic import replacing
 from nervcodec.jobs import work
 from nervcodec.jobs.inputs import Job
+from nervcodec.jobs.standing import date_back
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import require_free
 from nervcodec.video.folder import modified
@@ -166,20 +167,15 @@ class Course:
 
     def _finish(self, report: EncodeReport) -> None:
         self.report = report
-        if (now := modified(self.job.source)) != self._changed:
-            os.utime(self.job.target, (now - 1, now - 1))  # so that the next call sees that it is older
-            self._observer.note(f"{self.job.source}: was changed while it was encoded; encode it once more")
+        date_back(self.job, self._changed, self._observer.note)
 
 
 def _checkpoint(plan: Plan, target: Path, observer: Observer) -> Checkpoint:
     """What an earlier call left of the same encode, or an empty one."""
     checkpoint = Checkpoint(target, identity_of(plan), observer.note)
-    if not os.path.lexists(checkpoint.path):
-        return checkpoint
-    try:
-        checkpoint.load()
-        if checkpoint.shared is not None or not plan.shares_network:
-            return checkpoint
-    except CheckpointError:
-        observer.note(f"{checkpoint.path}: is damaged, or of another source or other options; the encode begins anew")
-    return Checkpoint(target, checkpoint.identity, observer.note)
+    if os.path.lexists(checkpoint.path):
+        try:
+            checkpoint.load(plan.shares_network)
+        except CheckpointError:
+            return checkpoint.anew()
+    return checkpoint

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from nervcodec.base.check import check_whole
@@ -48,3 +49,16 @@ def is_done(job: Job, note: Callable[[str], None]) -> bool:
         note(f"{error}; it is made anew")
         return False
     return True
+
+
+def date_back(job: Job, changed: float, note: Callable[[str], None]) -> None:
+    """Make a container that was just written older than its source, where that was changed meanwhile.
+
+    Args:
+        job: the source and its container.
+        changed: when the source was last changed before it was read, in seconds.
+        note: told so.
+    """
+    if (now := modified(job.source)) != changed:
+        os.utime(job.target, (now - 1, now - 1))  # so that the next call sees that it is older
+        note(f"{job.source}: was changed while it was encoded; encode it once more")

@@ -7,6 +7,7 @@ written; scores, moments and the cut-off are the same as without it. What it doe
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervcodec.errors import ContainerError, EncoderError, LibraryError, NervError
+from nervcodec.errors import ContainerError, EncoderError, LibraryError, NervError, explained
 from nervcodec.library.choose import best_scores
 from nervcodec.library.store import NOTHING, FileRow, Kind, Store, exists
 from nervcodec.library.tables import available
@@ -145,18 +146,9 @@ def _foremost(scores: Mapping[Path, float], count: int) -> list[Path]:
     return [files[place] for place in order[: count * _MOST] if values[place] >= limit]
 
 
-class _readable:
+def _readable(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Turns whatever LanceDB raises for tables that it cannot read into one of our errors."""
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, RuntimeError, ValueError, KeyError)):
-            raise LibraryError(f"{self._folder}: its index cannot be read ({error})") from None
+    return explained(f"{folder}: its index cannot be read", LibraryError, RuntimeError, ValueError, KeyError)
 
 
 def choose(

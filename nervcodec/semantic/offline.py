@@ -18,6 +18,7 @@ import numpy as np
 from nervcodec.errors import EncoderError
 from nervcodec.semantic import cache
 from nervcodec.semantic.classes import Blends, Words, class_names, read_words
+from nervcodec.semantic.minilm_wheel import DIMENSION
 
 if TYPE_CHECKING:
     from nervcodec.semantic.classifier import Classifier
@@ -32,7 +33,7 @@ class OfflineEncoder:
     """EfficientNet-Lite2 for images, all-MiniLM-L6-v2 for text; each is loaded when it is first needed."""
 
     name = "offline"
-    dimension = 384
+    dimension = DIMENSION
 
     def __init__(self, device: str = "cpu"):
         self.device = device
