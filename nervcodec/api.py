@@ -34,7 +34,7 @@ class NervVideo(OpenVideo):
             cut_off: leave out what is not really there (see ``nervcodec.search.ask``).
 
         Raises:
-            ContainerError: the container has no embeddings.
+            ContainerError: the container has no embeddings, or not of this encoder.
             EncoderError: its encoder cannot be loaded here.
             ConfigError: the query is no text or empty, or ``k`` no whole number from 1 on.
         """
@@ -51,7 +51,9 @@ class NervVideo(OpenVideo):
             raise ConfigError("k must be 1 or more")
         encoder = encoder or load(self.require_embeddings().encoder)
         asked = answer(Query((Term(query),)), encoder, cut_off)
-        return find_moments([EmbeddingIndex.of(self)], lambda _: asked, int(k))
+        index = EmbeddingIndex.of(self)
+        index.require_length(asked.vector)
+        return find_moments([index], lambda _: asked, int(k))
 
     def write_base(self, path: str | os.PathLike[str], audio: bool = True, force: bool = False) -> int:
         """Write the base layer as a video that plays anywhere, not coded again; returns the number of frames.

@@ -32,6 +32,7 @@ from nervcodec.semantic import cache
 
 if TYPE_CHECKING:
     from nervcodec.decoding import OpenVideo
+    from nervcodec.search.ask import Answer
 
 _KIND, _FORM = "index", "embedding index 2"
 _LEVELS = 127
@@ -191,6 +192,16 @@ class EmbeddingIndex:
         grid, rate = PatchGrid(video.height, video.width, *header.patch_grid), Fraction(*video.frame_rate)
         return cls(path, header.semantic.encoder, grid, video.frame_count, rate, video.duration_s, times, segments)
 
+    def require_length(self, vector: np.ndarray) -> None:
+        """Raise ContainerError if the embeddings have not as many numbers as a query's ``(D,)`` vector.
+
+        A container may name an encoder that it was not made with.
+        """
+        own = self.segments[0].basis.shape[1]
+        if own != len(vector):
+            theirs = f"those of the {self.encoder} encoder {len(vector)}"
+            raise ContainerError(f"{self.path}: its embeddings have {own} numbers, {theirs}")
+
     @cached_property
     def frame_times_s(self) -> np.ndarray:
         """``(frame_count,)`` float64, when each frame begins to show."""
@@ -301,7 +312,7 @@ def open_index(path: Path, device: str = "auto", precision: str = "auto") -> Emb
 
 def open_indexes(
     files: Iterable[Path],
-    ask: Callable[[str], object],
+    ask: Callable[[str], Answer],
     problems: list[NervError],
     device: str = "auto",
     precision: str = "auto",
@@ -311,7 +322,7 @@ def open_indexes(
 
     Args:
         files: containers.
-        ask: is called with the name of each one's encoder; what it raises is that file's problem.
+        ask: from an encoder's name to what the query asks of its embeddings; what it raises is that file's problem.
         problems: gets the error of each file that cannot be searched.
         device, precision: as :func:`nervcodec.open`.
         known: what a library says of some of them: their embeddings, what is wrong with them, or None for those that
@@ -324,7 +335,7 @@ def open_indexes(
                 raise index
             if index is None:
                 continue
-            ask(index.encoder)
+            index.require_length(ask(index.encoder).vector)
         except (ContainerError, EncoderError) as error:
             problems.append(error)
             continue

@@ -2,13 +2,17 @@
 """What search prints, draws and refuses, by the real entry point."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import nervcodec
+from nervcodec.errors import ContainerError
 from nervcodec.video.source import scan
+
+WRONG = Path(__file__).parents[1] / "golden" / "version3_shared.nerv"  # 16 numbers in its embeddings
 
 
 def test_search_json(run, small_nerv):
@@ -38,6 +42,17 @@ def test_search_below_the_current_folder(run, small_nerv, tmp_path):
     assert {line.split("\t")[1] for line in result.stdout.splitlines()} == {"a/b/one.nerv", "two.nerv"}
     assert result.stderr.count("broken.nerv") == 1
     assert run("search", "sink", "two.nerv", "--min-score", 2).stdout == ""
+
+
+def test_embeddings_of_another_length_than_their_encoder_has(run, small_nerv):
+    result = run("search", "car", WRONG)
+    assert result.returncode == 1
+    assert "its embeddings have 16 numbers, those of the offline encoder 384" in result.stderr
+    result = run("search", "car", WRONG, small_nerv, "--min-score", -1)
+    assert result.returncode == 0
+    assert f"skipped: {WRONG}: its embeddings" in result.stderr
+    with nervcodec.open(WRONG) as video, pytest.raises(ContainerError, match="have 16 numbers"):
+        video.search("car")
 
 
 def test_search_without_a_container(run, tmp_path):
