@@ -7,11 +7,9 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
 
 from nervcodec.errors import ConfigError
 from nervcodec.settings import Setting
@@ -23,7 +21,6 @@ PRECISION = Setting(
     "auto", "What they compute in; auto takes bf16 where the hardware multiplies it.", "Run",
     choices=("auto", "fp32", "bf16"),
 )  # fmt: skip
-_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8  # glibc's mallopt(3)
 
 
@@ -56,22 +53,6 @@ def use_threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
-
-
-def side_by_side(task: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """The results of a task for each item, in order: as many at once as torch has threads, each computed by one.
-
-    Small networks gain little from a second thread at each of their steps: the offline encoder embeds 1.4 times as
-    many images a second this way (benchmarks/NOTES.md), and what it gives does not depend on the number of threads.
-    """
-    import torch
-
-    count = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(task, items)
-    finally:
-        torch.set_num_threads(count)
 
 
 def physical_memory() -> int | None:

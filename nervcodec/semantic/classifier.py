@@ -9,10 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from nervcodec.device import side_by_side
-
 _SIDE = 260  # EfficientNet-Lite2's input
-_AT_ONCE = {"cpu": 2, "cuda": 64}  # images: what two take stays in the caches of a core
+_AT_ONCE = {"cpu": 8, "cuda": 64}  # images: 32 are no faster on a CPU and take 0.75 GB more
 _TOP_CLASSES = 10
 _MEAN, _STD = 127 / 255, 128 / 255  # what the Lite models were trained with
 
@@ -36,16 +34,15 @@ class Classifier:
         self._network, self._device = network, device
         self._class_vectors = torch.from_numpy(class_vectors)
 
+    @torch.inference_mode()
     def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """``(H, W, 3)`` uint8 images, at least one, to ``(n, D)`` float32 of length 1."""
         at_once = _AT_ONCE[self._device]
         parts = [images[start : start + at_once] for start in range(0, len(images), at_once)]
-        each = map(self._probabilities, parts) if self._device == "cuda" else side_by_side(self._probabilities, parts)
-        probabilities = torch.cat(list(each))
+        probabilities = torch.cat([self._probabilities(part) for part in parts])
         top, classes = probabilities.topk(_TOP_CLASSES, dim=1)
         return F.normalize((top[..., None] * self._class_vectors[classes]).sum(dim=1), dim=-1).numpy()
 
-    @torch.inference_mode()
     def _probabilities(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """Of ImageNet's classes, ``(n, 1000)`` float32 on the CPU."""
         batch = torch.stack([_prepared(image) for image in images]).to(self._device)
