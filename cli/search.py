@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nervcodec.cli import options
+from nervcodec.cli.lance import import_lancedb
 from nervcodec.cli.output import can_write, one_thread_for_numpy, remark, say
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def search(**given: Any) -> None:
         require_free(Path(wanted.sheet), wanted.force)
     if wanted.clips:
         require_folder(Path(wanted.clips))
-    from nervcodec.library.ask import choose
+    from nervcodec.library.ask import choose, covering
     from nervcodec.search.ask import Asked
     from nervcodec.search.index import open_indexes
     from nervcodec.search.moments import find_moments
@@ -90,6 +91,8 @@ def search(**given: Any) -> None:
     problems: list[NervError] = []
     ask = Asked(query, wanted.device, wanted.cut_off)
     folders = [path for path in rest or ["."] if os.path.isdir(path)]
+    if any(map(covering, folders)):
+        import_lancedb()
     known = choose(files, folders, ask, wanted.k, remark)
     indexes = open_indexes(files, ask, problems, wanted.device, wanted.precision, known)
     least = _EVERYTHING if wanted.min_score is None else wanted.min_score

@@ -39,7 +39,7 @@ class NervVideo(OpenVideo):
             ConfigError: the query is no text or empty, or ``k`` no whole number from 1 on.
         """
         from nervcodec.search.ask import answer
-        from nervcodec.search.index import EmbeddingIndex
+        from nervcodec.search.index import EmbeddingIndex, require_length
         from nervcodec.search.moments import find_moments
         from nervcodec.search.query import Query, Term
         from nervcodec.semantic.encoder import load
@@ -52,7 +52,7 @@ class NervVideo(OpenVideo):
         encoder = encoder or load(self.require_embeddings().encoder)
         asked = answer(Query((Term(query),)), encoder, cut_off)
         index = EmbeddingIndex.of(self)
-        index.require_length(asked.vector)
+        require_length(index, asked.vector)
         return find_moments([index], lambda _: asked, int(k))
 
     def write_base(self, path: str | os.PathLike[str], audio: bool = True, force: bool = False) -> int:

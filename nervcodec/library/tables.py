@@ -26,6 +26,19 @@ def available() -> bool:
     return find_spec("lancedb") is not None
 
 
+def package() -> Any:
+    """lancedb itself, which takes two seconds when it is first asked for.
+
+    Raises:
+        LibraryError: it is not installed.
+    """
+    try:
+        import lancedb
+    except ImportError:
+        raise LibraryError('an index needs LanceDB: pip install "nervcodec[library]"') from None
+    return lancedb
+
+
 class Tables:
     """The tables of a folder.
 
@@ -38,7 +51,7 @@ class Tables:
 
     def __init__(self, place: Path):
         keep_memory(arenas=1)  # what is read comes and goes by megabytes: fresh pages took a third of the time
-        self._base = _lancedb().connect(place)
+        self._base = package().connect(place)
 
     def names(self) -> list[str]:
         """Of all tables."""
@@ -126,27 +139,3 @@ class Tables:
 def among(numbers: Iterable[int], column: str = "number") -> str:
     """A condition: that a column is one of some numbers."""
     return f"{column} IN ({', '.join(str(int(number)) for number in numbers)})"
-
-
-def _lancedb() -> Any:
-    """The package. Of two seconds that importing it takes, it spends more than half on a client for servers, of which
-    pydantic makes hundreds of models and checkers that a folder never needs; they are made later, or not at all.
-    """
-    try:
-        import pydantic
-
-        before = pydantic.validate_call, pydantic.BaseModel.model_config
-        pydantic.validate_call = _unchecked
-        pydantic.BaseModel.model_config = {**before[1], "defer_build": True}
-        try:
-            import lancedb
-        finally:
-            pydantic.validate_call, pydantic.BaseModel.model_config = before
-    except ImportError:
-        raise LibraryError('an index needs LanceDB: pip install "nervcodec[library]"') from None
-    return lancedb
-
-
-def _unchecked(function: Any = None, **_: Any) -> Any:
-    """In place of ``pydantic.validate_call``, with or without arguments."""
-    return function if function is not None else _unchecked

@@ -192,16 +192,6 @@ class EmbeddingIndex:
         grid, rate = PatchGrid(video.height, video.width, *header.patch_grid), Fraction(*video.frame_rate)
         return cls(path, header.semantic.encoder, grid, video.frame_count, rate, video.duration_s, times, segments)
 
-    def require_length(self, vector: np.ndarray) -> None:
-        """Raise ContainerError if the embeddings have not as many numbers as a query's ``(D,)`` vector.
-
-        A container may name an encoder that it was not made with.
-        """
-        own = self.segments[0].basis.shape[1]
-        if own != len(vector):
-            theirs = f"those of the {self.encoder} encoder {len(vector)}"
-            raise ContainerError(f"{self.path}: its embeddings have {own} numbers, {theirs}")
-
     @cached_property
     def frame_times_s(self) -> np.ndarray:
         """``(frame_count,)`` float64, when each frame begins to show."""
@@ -310,6 +300,17 @@ def open_index(path: Path, device: str = "auto", precision: str = "auto") -> Emb
     return index
 
 
+def require_length(index: EmbeddingIndex, vector: np.ndarray) -> None:
+    """Raise ContainerError if the embeddings have not as many numbers as a query's ``(D,)`` vector.
+
+    A container may name an encoder that it was not made with.
+    """
+    own = index.segments[0].basis.shape[1]
+    if own != len(vector):
+        theirs = f"those of the {index.encoder} encoder {len(vector)}"
+        raise ContainerError(f"{index.path}: its embeddings have {own} numbers, {theirs}")
+
+
 def open_indexes(
     files: Iterable[Path],
     ask: Callable[[str], Answer],
@@ -335,7 +336,7 @@ def open_indexes(
                 raise index
             if index is None:
                 continue
-            index.require_length(ask(index.encoder).vector)
+            require_length(index, ask(index.encoder).vector)
         except (ContainerError, EncoderError) as error:
             problems.append(error)
             continue
