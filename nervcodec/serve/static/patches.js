@@ -5,8 +5,8 @@ import { fitOfPatches } from "./api.js";
 import { el, place, svg } from "./dom.js";
 import { score } from "./format.js";
 
-const FAINTEST = 0.16;
-const STRONGEST = 0.62;
+const FAINTEST = 0.12;
+const STRONGEST = 0.45;
 const LEAST_SPAN = 0.02; // of scores: what is hardly above the threshold stays faint
 
 export class Shades {
@@ -31,6 +31,8 @@ export class Shades {
 
   /** What matches on a frame; one question is on its way at a time, and only the latest frame counts. */
   async show(frame, pairs) {
+    const same = (other) => other !== null && other.frame === frame && String(other.pairs) === String(pairs);
+    if (same(this.#wanted)) return;
     this.#wanted = { frame, pairs };
     if (this.#asking) return;
     this.#asking = true;
@@ -38,7 +40,7 @@ export class Shades {
       while (this.#wanted && this.#wanted !== this.#drawn) {
         const asked = this.#wanted;
         const answer = await fitOfPatches(this.path, asked.frame, asked.pairs);
-        if (!this.#wanted || this.#wanted.pairs !== asked.pairs) continue;
+        if (!this.#wanted || String(this.#wanted.pairs) !== String(asked.pairs)) continue;
         this.#drawn = asked;
         this.#draw(answer);
       }
