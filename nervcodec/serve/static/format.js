@@ -32,3 +32,10 @@ export const score = (value) => value.toFixed(3);
 /** When a file was last changed, as this browser's readers write dates. */
 export const day = (unixSeconds) =>
   new Date(1000 * unixSeconds).toLocaleDateString(undefined, { year: "numeric", month: "short", day: "numeric" });
+
+/** The server's words as a sentence; a name at the beginning stays as it is. */
+export function sentence(words) {
+  const text = words.trim();
+  const begin = /^[a-z]+\s/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+  return /[.!?\u2026\u201d]$/.test(begin) ? begin : `${begin}.`;
+}

@@ -5,7 +5,7 @@ export class Query {
   constructor(add = [], subtract = [], like = []) {
     this.add = add;
     this.subtract = subtract;
-    this.like = like; // "PATH:FRAME:ROW:COLUMN"
+    this.like = like.slice(-1); // "PATH:FRAME:ROW:COLUMN", one at most
   }
 
   /** As the command line has it: "horse + stripes - zoo". */
@@ -27,6 +27,11 @@ export class Query {
 
   get empty() {
     return !this.add.length && !this.subtract.length && !this.like.length;
+  }
+
+  /** Nothing but what is subtracted: there is nothing to take it from. */
+  get onlyLess() {
+    return !this.add.length && !this.like.length && this.subtract.length > 0;
   }
 
   /** Both, each text once. */

@@ -3,11 +3,12 @@
 
 import { frameAddress, search, watchAddress } from "./api.js";
 import { Last, el, place } from "./dom.js";
-import { clockTime, count, score } from "./format.js";
+import { clockTime, count, score, sentence } from "./format.js";
 import { Query, patchOf } from "./query.js";
 
 const MOST = 24;
 const PICTURE_WIDTH = 320;
+const HINT = "Finds moments by what the picture shows. A box marks the patch that fits best.";
 
 export class SearchPanel {
   #last = new Last();
@@ -15,10 +16,11 @@ export class SearchPanel {
   /**
    * @param root an empty element
    * @param options {label; file: path of the open file or null; scope: () => path to search in or null for all;
-   *   changed: (query) => void; found: (moments or null) => void; go: (moment) => void, only for the open file}
+   *   changed: (query) => void; found: (moments or null) => void; go: (moment) => void, only for the open file;
+   *   refusal: () => a sentence where there is no use in asking, else null}
    */
-  constructor(root, { label, file = null, scope = () => null, changed, found = () => {}, go = () => {} }) {
-    Object.assign(this, { root, file, scope, changed, found, go });
+  constructor(root, { label, file = null, scope = () => null, changed, found = () => {}, go = () => {}, refusal = () => null }) {
+    Object.assign(this, { root, file, scope, changed, found, go, refusal });
     this.query = new Query();
     this.#build(label);
   }
@@ -43,18 +45,19 @@ export class SearchPanel {
   async again() {
     this.results.replaceChildren();
     this.found(null);
-    if (this.query.empty) {
-      this.#last.stop();
-      return this.#say("");
-    }
+    this.#last.stop();
+    if (this.query.empty) return this.#say(this.refusal() ?? HINT, "hint");
+    if (this.query.onlyLess) return this.#say("Add a text as well: there is nothing yet to subtract from.");
     this.#say("Searching \u2026");
+    const refusal = this.refusal();
+    if (refusal) return this.#say(refusal, "refused");
     const within = this.scope();
     const pairs = [...this.query.forServer(), ...(within === null ? [] : [["in", within]])];
     try {
       const answer = await this.#last.run((signal) => search(pairs, MOST, signal));
       if (answer) this.#show(answer);
     } catch (error) {
-      this.#say(error.message, "refused");
+      this.#say(sentence(error.message), "refused");
     }
   }
 
@@ -78,6 +81,7 @@ export class SearchPanel {
     this.answer = el("div", { class: "answer", role: "status" });
     this.results = el("ol", { class: "results" });
     this.root.append(form, this.chips, this.answer, this.results);
+    this.#say(this.refusal() ?? HINT, "hint");
   }
 
   #typed() {
@@ -118,12 +122,13 @@ export class SearchPanel {
 
   #show(answer) {
     const { moments, empty, notes } = answer;
-    if (moments.length) this.#say(`${count(moments.length, "moment")}${moments.length === MOST ? ", the best" : ""}`);
+    if (moments.length) this.#say(moments.length < MOST ? count(moments.length, "moment") : `The ${MOST} best moments`);
     else {
+      const [first, ...rest] = (empty || `nothing matches "${this.query}"`).split("; ");
       this.#say("", "nothing");
-      this.answer.append(el("p", { class: "strong" }, `Nothing matches \u201c${this.query}\u201d.`), el("p", {}, empty ?? ""));
+      this.answer.append(el("p", { class: "strong" }, sentence(first)), ...rest.map((part) => el("p", {}, sentence(part))));
     }
-    notes.forEach((note) => this.answer.append(el("p", { class: "note" }, note)));
+    notes.forEach((note) => this.answer.append(el("p", { class: "note" }, sentence(note))));
     const best = Math.max(...moments.map((moment) => moment.score));
     this.results.replaceChildren(...moments.map((moment) => this.#result(moment, best)));
     this.found(moments);

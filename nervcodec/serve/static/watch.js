@@ -7,7 +7,7 @@ import { Compare } from "./compare.js";
 import { Controls } from "./controls.js";
 import { Last, el, paced } from "./dom.js";
 import { LatestImage } from "./exact.js";
-import { bytes, clockTime, count, decibels, percent, rate, score } from "./format.js";
+import { bytes, clockTime, count, decibels, percent, rate, score, sentence } from "./format.js";
 import { inspect } from "./inspect.js";
 import { Picker, Shades } from "./patches.js";
 import { Player } from "./player.js";
@@ -20,6 +20,8 @@ const ADDRESS_MS = 1000; // browsers refuse pages that change their address all 
 const SHADES_MS = 150;
 const WORD_AFTER_MS = 300;
 const NOTE_MS = 4000;
+
+const UNSEARCHABLE = "This file holds no embeddings (it was encoded with --encoder none), so it cannot be searched.";
 
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 const path = location.pathname.slice("/watch/".length).split("/").map(decodeURIComponent).join("/");
@@ -83,7 +85,8 @@ class Watch {
   #panels() {
     this.showTab = tabs(page.tabs);
     this.qualityAt = inspect(page.inspect, this.file, (seconds) => this.controls.toTime(seconds));
-    if (this.file.has_base) page.inspect.prepend(this.compare.button(() => this.player.pause(), () => this.draw()));
+    if (this.file.changes_base) page.inspect.prepend(this.compare.button(() => this.player.pause(), () => this.draw()));
+    else if (this.file.has_base) page.inspect.prepend(el("p", {}, "The base layer is the whole picture: no network earned its bytes."));
     this.panel = new SearchPanel(page.search, {
       label: "Search this video",
       file: path,
@@ -96,6 +99,7 @@ class Watch {
         if (moments) this.jumps = false;
       },
       go: (moment) => this.goTo(moment),
+      refusal: () => (this.file.searchable || page.everywhere?.checked ? null : UNSEARCHABLE),
     });
     this.#scope();
     if (!this.file.grid || !this.file.searchable) return;
@@ -143,7 +147,6 @@ class Watch {
     this.player.addEventListener("change", () => this.#word());
     for (const name of ["waiting", "playing", "seeked"]) page.video.addEventListener(name, () => this.#word());
     page.video.addEventListener("progress", () => this.draw());
-    page.video.addEventListener("loadedmetadata", () => this.#fitVideo());
     this.player.addEventListener("refused", (event) => {
       this.note(event.detail, true);
       this.draw();
@@ -196,14 +199,6 @@ class Watch {
     page.stage.classList.toggle("moving", player.playing);
   }
 
-  /** H.264 has even sizes only; what an encoder added at the right and below is not shown. */
-  #fitVideo() {
-    const { video } = page;
-    const [wide, high] = [video.videoWidth - this.file.width, video.videoHeight - this.file.height];
-    video.style.width = wide === 1 ? `${(100 * video.videoWidth) / this.file.width}%` : "";
-    video.style.height = high === 1 ? `${(100 * video.videoHeight) / this.file.height}%` : "";
-  }
-
   /** What the player is waiting for, once it has waited for a moment. */
   #word() {
     if (!this.player.waiting) {
@@ -229,7 +224,7 @@ class Watch {
     this.#drawFit();
     this.draw();
     this.#fitting.stop();
-    if (query.empty || !this.file.searchable) return;
+    if (query.empty || query.onlyLess || !this.file.searchable) return;
     try {
       const answer = await this.#fitting.run((signal) => fitOverTime(path, query.forServer(), signal));
       if (!answer || !answer.times_s.length) return;
@@ -269,6 +264,14 @@ function facts(file) {
   return known;
 }
 
+/** The picture's shape. H.264 has even sizes only; what was added for it at the right and below is not shown. */
+function shape(file) {
+  page.stage.style.setProperty("--ratio", String((file.width * file.pixel_aspect) / file.height));
+  for (const side of ["width", "height"]) {
+    if (file[side] % 2) page.video.style[side] = `${(100 * (file[side] + 1)) / file[side]}%`;
+  }
+}
+
 function unplayable(title, sentence) {
   const back = el("p", {}, el("a", { href: "/" }, "To all files"));
   page.main.replaceChildren(el("section", { class: "unplayable" }, el("h2", {}, title), el("p", {}, sentence), back));
@@ -282,11 +285,11 @@ async function open() {
   try {
     file = await describeFile(path);
   } catch (error) {
-    return unplayable(error.status === 404 ? "There is no such file" : "This file cannot be shown", error.message);
+    return unplayable(error.status === 404 ? "There is no such file" : "This file cannot be shown", sentence(error.message));
   }
-  if (file.damaged) return unplayable("This file is damaged", file.damaged);
+  if (file.damaged) return unplayable("This file is damaged", sentence(file.damaged));
   page.facts.replaceChildren(...facts(file).map((words) => el("li", {}, words)));
-  page.stage.style.setProperty("--ratio", String(file.width / file.height));
+  shape(file);
   new Watch(file);
   page.main.classList.add("ready");
 }
