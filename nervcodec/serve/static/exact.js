@@ -55,10 +55,8 @@ export class LatestImage {
 
   async #put(data, address) {
     const before = this.image.src;
-    const decoded = new Image();
-    decoded.src = URL.createObjectURL(data);
-    await decoded.decode();
-    this.image.src = decoded.src;
+    this.image.src = URL.createObjectURL(data);
+    await this.image.decode(); // until then the browser goes on showing what was there
     this.address = address;
     if (before.startsWith("blob:")) URL.revokeObjectURL(before);
     this.image.dispatchEvent(new CustomEvent("shown", { detail: address }));

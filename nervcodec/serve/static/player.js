@@ -8,6 +8,7 @@ const PLAYING_AHEAD_S = 20;
 const RESTING_AHEAD_S = 3;
 const REST_MS = 500; // a scrubber must stand still so long before anything is fetched for playing on
 const BEAT_MS = 120;
+const LEAST_AHEAD_S = 0.25; // with less it waits
 const MOST_WAIT_S = 6; // so much is gathered at most before a slow file goes on
 const Source = window.ManagedMediaSource || window.MediaSource;
 
@@ -178,12 +179,13 @@ export class Player extends EventTarget {
       }
       return;
     }
-    if (this.video.readyState >= 3 || this.video.seeking || ahead > 0.3) return;
-    if (!isIn(this.video.buffered, now)) {
+    if (this.video.seeking || ahead > LEAST_AHEAD_S) return;
+    if (this.video.readyState < 3 && !isIn(this.video.buffered, now)) {
       const next = afterGap(this.video.buffered, now);
       if (next !== null) this.video.currentTime = next;
       else this.#tracks.forEach((track) => track.missing(now));
     }
+    // With sound a browser lets the clock run on for seconds where pictures are missing; nobody wants to see that.
     if (this.#shown !== null && !complete) {
       this.#held = true;
       this.video.pause();
@@ -198,7 +200,7 @@ export class Player extends EventTarget {
   /** What has to be there before a stalled file goes on, so that it does not stall again at once. */
   #enough(now) {
     const short = Math.max(0, 1 - (this.pace ?? 1));
-    return Math.max(0.8, Math.min(MOST_WAIT_S, (this.clock.end - now) * short));
+    return Math.max(2 * LEAST_AHEAD_S, Math.min(MOST_WAIT_S, (this.clock.end - now) * short));
   }
 
   #ended() {

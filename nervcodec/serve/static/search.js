@@ -66,6 +66,9 @@ export class SearchPanel {
       type: "search", id: "query", name: "q", placeholder: "a bicycle, horse + stripes \u2212 zoo",
       autocomplete: "off", enterkeyhint: "search", maxlength: "300", input: () => this.#typed(),
     });
+    this.box.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !this.box.value) this.box.blur(); // keys are the player's again
+    });
     this.more = el("button", { type: "button", class: "quiet", disabled: true, click: () => this.#refine("add") }, "+ Add");
     this.less = el(
       "button", { type: "button", class: "quiet", disabled: true, click: () => this.#refine("subtract") }, "\u2212 Subtract",

@@ -144,8 +144,8 @@ class Watch {
 
   #listen() {
     for (const name of ["change", "time"]) this.player.addEventListener(name, () => this.draw());
-    this.player.addEventListener("change", () => this.#word());
-    for (const name of ["waiting", "playing", "seeked"]) page.video.addEventListener(name, () => this.#word());
+    for (const name of ["change", "time"]) this.player.addEventListener(name, () => this.#word());
+    page.video.addEventListener("waiting", () => this.#word());
     page.video.addEventListener("progress", () => this.draw());
     this.player.addEventListener("refused", (event) => {
       this.note(event.detail, true);
@@ -179,7 +179,7 @@ class Watch {
     if (!this.player.playing) {
       this.exact.show(frameAddress(path, frame));
       this.compare.show(frame);
-    } else {
+    } else if (this.player.presents) {
       this.exact.stop();
     }
     this.#cover();
@@ -192,9 +192,10 @@ class Watch {
   /** The exact frame lies over the video until that moves. */
   #cover() {
     const { player, exact } = this;
+    const right = exact.address === frameAddress(path, player.frame);
+    if (right) page.exact.alt = `Frame ${player.frame} of ${this.file.name}`;
     if (player.presents) page.exact.hidden = true;
-    else if (!player.playing && exact.address === frameAddress(path, player.frame)) page.exact.hidden = false;
-    if (!page.exact.hidden) page.exact.alt = `Frame ${player.frame} of ${this.file.name}`;
+    else if (right) page.exact.hidden = false;
     this.compare.cover(!player.playing);
     page.stage.classList.toggle("moving", player.playing);
   }
