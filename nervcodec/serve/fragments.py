@@ -16,7 +16,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from nervcodec.api import NervVideo
+from nervcodec.decoding import OpenVideo
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.serve import boxes
 from nervcodec.serve.desk import Leave
@@ -52,7 +52,7 @@ class Plan:
     level: int
 
 
-def plan(video: NervVideo) -> Plan:
+def plan(video: OpenVideo) -> Plan:
     """How a video is cut."""
     facts, rate = video.header.video, video.frame_rate
     if facts.variable_frame_rate:
@@ -76,7 +76,7 @@ def _coded_size(width: int, height: int) -> tuple[int, int]:
     return tuple(max(2, 2 * math.ceil(side * scale / 2)) for side in (width, height))  # type: ignore[return-value]
 
 
-def video_fragment(video: NervVideo, number: int, leave: Leave) -> bytes:
+def video_fragment(video: OpenVideo, number: int, leave: Leave) -> bytes:
     """One fragment of the picture.
 
     Args:
@@ -114,7 +114,7 @@ def video_fragment(video: NervVideo, number: int, leave: Leave) -> bytes:
     return _placed(_coded(video, numbers, arguments, leave), made, number)
 
 
-def _shown(video: NervVideo, made: Plan, number: int) -> tuple[range, list[int]]:
+def _shown(video: OpenVideo, made: Plan, number: int) -> tuple[range, list[int]]:
     """The frames on show during a fragment, and when each begins, from the fragment's beginning, and the last ends."""
     facts, begin = video.header.video, number * made.length
     if not facts.variable_frame_rate:
@@ -137,7 +137,7 @@ def _times(ticks: list[int]) -> str:
     return "setpts=" + ("+".join(rf"gte(N\,{place})*{step}" for place, step in enumerate(steps, 1)) or "0")
 
 
-def _coded(video: NervVideo, numbers: range, arguments: list[str], leave: Leave) -> bytearray:
+def _coded(video: OpenVideo, numbers: range, arguments: list[str], leave: Leave) -> bytearray:
     """What ffmpeg makes of some frames."""
     output = io.BytesIO()
     with ffmpeg.Process(arguments, write=True, read=True) as process:
