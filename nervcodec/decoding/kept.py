@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nervcodec.base.streams import streams_of
+from nervcodec.base.streams import Run, streams_of
 from nervcodec.coordinates import Window
 from nervcodec.decoding.layer import Around
 from nervcodec.decoding.video import OpenVideo
@@ -37,7 +37,7 @@ class Room:
     def __init__(self, limit_bytes: int):
         self.limit_bytes, self._used = limit_bytes, 0
         self._lock = threading.RLock()  # a file may be let go of, by the garbage collector, while it is held
-        self._kept: OrderedDict[tuple[object, int], Planes] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, int], tuple[Planes, float]] = OrderedDict()
 
     @property
     def used_bytes(self) -> int:
@@ -47,18 +47,26 @@ class Room:
     def get(self, owner: object, number: int) -> Planes | None:
         """A frame, or None where it is not kept."""
         with self._lock:
-            found = self._kept.get((owner, number))
-            if found is not None:
-                self._kept.move_to_end((owner, number))
-            return found
+            found = self._kept.pop((owner, number), None)
+            if found is None:
+                return None
+            self._kept[owner, number] = found[0], time.monotonic()
+            return found[0]
 
     def put(self, owner: object, number: int, planes: Planes) -> None:
         """Keep a frame."""
         with self._lock:
             self._remove((owner, number))
-            self._kept[owner, number] = planes
+            self._kept[owner, number] = planes, time.monotonic()
             self._used += _size(planes)
             while self._used > self.limit_bytes:
+                self._remove(next(iter(self._kept)))
+
+    def forget(self, idle_s: float) -> None:
+        """Let go of frames that were not used for so long."""
+        with self._lock:
+            now = time.monotonic()
+            while self._kept and now - next(iter(self._kept.values()))[1] >= idle_s:
                 self._remove(next(iter(self._kept)))
 
     def drop(self, owner: object) -> None:
@@ -68,8 +76,8 @@ class Room:
                 self._remove(key)
 
     def _remove(self, key: tuple[object, int]) -> None:
-        planes = self._kept.pop(key, None)
-        self._used -= 0 if planes is None else _size(planes)
+        found = self._kept.pop(key, None)
+        self._used -= 0 if found is None else _size(found[0])
 
 
 def _size(planes: Planes) -> int:
@@ -107,8 +115,10 @@ class KeptLayer:
         self._streams = streams_of(opened)
         self._owner = object()  # of its frames in the room
         weakref.finalize(self, room.drop, self._owner)
-        self._lock = threading.Lock()  # held while one of its decoders runs
-        self._decoders: list[_Decoder] = []
+        self._lock = threading.Lock()
+        self._decoders: list[_Decoder] = []  # that stand still
+        self._walks: dict[int, threading.Lock] = {}  # by the run's first frame, held while somebody decodes there
+        self._is_closed = False
 
     def at(self, segment: int, number: int, around: int) -> Around:
         """A frame with its neighbours, see :meth:`nervcodec.decoding.layer.BaseCursor.at`.
@@ -141,11 +151,14 @@ class KeptLayer:
         """End decoders that were not used for so long."""
         now = time.monotonic()
         with self._lock:
-            for decoder in [each for each in self._decoders if now - each.used >= idle_s]:
-                self._end(decoder)
+            idle = [each for each in self._decoders if now - each.used >= idle_s]
+            self._decoders = [each for each in self._decoders if each not in idle]
+        for decoder in idle:
+            decoder.frames.close()
 
     def close(self) -> None:
-        """End all decoders and let go of all frames."""
+        """End all decoders and let go of all frames; what is still asked for is decoded, and not kept."""
+        self._is_closed = True
         self.rest(0.0)
         self._room.drop(self._owner)
 
@@ -154,43 +167,47 @@ class KeptLayer:
         found = self._room.get(self._owner, number)
         if found is not None:
             return found
+        run = self._streams.run(number)
         with self._lock:
+            walk = self._walks.setdefault(run.first, threading.Lock())
+        with walk:  # whoever waits here finds the frame, mostly
             found = self._room.get(self._owner, number)
-            return found if found is not None else self._decoded(number)
+            return found if found is not None else self._decoded(number, run)
 
-    def _decoded(self, number: int) -> Planes:
-        decoder = self._nearest(number)
+    def _decoded(self, number: int, run: Run) -> Planes:
+        decoder = self._nearest(number, run)
         try:
             with named(self._opened.path):
-                while True:
+                while decoder.next <= number:
                     planes = next(decoder.frames)
                     self._room.put(self._owner, decoder.next, planes)
                     decoder.next += 1
-                    if decoder.next > number:
-                        break
         except BaseException:
-            self._end(decoder)
+            decoder.frames.close()
             raise
-        decoder.used = time.monotonic()
-        if decoder.next == decoder.end:
-            self._end(decoder)
+        self._park(decoder)
         return planes
 
-    def _nearest(self, number: int) -> _Decoder:
-        """The decoder with the least to do on its way to a frame; a new one where that is it."""
-        run = self._streams.run(number)
-        standing = [each for each in self._decoders if run.first <= each.next <= number < each.end]
-        if standing:
-            return max(standing, key=lambda each: each.next)
-        while len(self._decoders) >= _DECODERS:
-            self._end(min(self._decoders, key=lambda each: each.used))
-        decoder = _Decoder(run.first, run.end, self._streams.decode(run))
-        self._decoders.append(decoder)
-        return decoder
+    def _nearest(self, number: int, run: Run) -> _Decoder:
+        """The decoder with the least to do on its way to a frame, taken out; a new one where that is it."""
+        with self._lock:
+            standing = [each for each in self._decoders if run.first <= each.next <= number < each.end]
+            if standing:
+                nearest = max(standing, key=lambda each: each.next)
+                self._decoders.remove(nearest)
+                return nearest
+        return _Decoder(run.first, run.end, self._streams.decode(run))
 
-    def _end(self, decoder: _Decoder) -> None:
-        decoder.frames.close()
-        self._decoders.remove(decoder)
+    def _park(self, decoder: _Decoder) -> None:
+        """Let a decoder stand still; the one that did so for the longest has to end where there are too many."""
+        decoder.used = time.monotonic()
+        with self._lock:
+            self._decoders.append(decoder)
+            done = [each for each in self._decoders if each.next == each.end or self._is_closed]
+            done += [each for each in self._decoders if each not in done][:-_DECODERS]
+            self._decoders = [each for each in self._decoders if each not in done]
+        for each in done:
+            each.frames.close()
 
 
 class KeptVideo(OpenVideo):

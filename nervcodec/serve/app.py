@@ -52,7 +52,7 @@ _STATUS: tuple[tuple[type[NervError], int], ...] = (
     (ContainerError, 409),
     (ConfigError, 400),
 )
-_IDLE_S = 20.0  # after which decoders that stand still are ended
+_IDLE_S = 60.0  # after which decoders that stand still are ended
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -73,7 +73,8 @@ class Pages:
         self.shelf, self._note = Shelf(place), note
         self._questions, self._sounds = Questions(self.shelf), Sounds()
         threads = max(1, min(4, os.cpu_count() or 1))
-        self._frames, self._fragments = Desk("frames", threads), Desk("fragments", threads)
+        # Many frames are there already, and shall not wait for those that a decoder has to walk to.
+        self._frames, self._fragments = Desk("frames", 2 * threads), Desk("fragments", threads)
         self._asked, self._small = Desk("questions", threads), Desk("small", 1)
         self._ahead, self._turn = ThreadPoolExecutor(1, "ahead"), 0
 
@@ -95,11 +96,16 @@ class Pages:
             await asyncio.to_thread(self.shelf.rest, _IDLE_S)
 
     def close(self) -> None:
-        """End all work."""
-        for desk in (self._frames, self._fragments, self._asked, self._small):
-            desk.close()
+        """End all work, and all decoders."""
         self._turn += 1
         self._ahead.shutdown(wait=False, cancel_futures=True)
+        desks = self._frames, self._fragments, self._asked, self._small
+        for desk in desks:
+            desk.close()
+        self.shelf.close()
+        for desk in desks:
+            desk.wait()
+        self._ahead.shutdown(wait=True)
 
     def routes(self) -> list[Route]:
         """Addresses, more special ones first."""

@@ -163,11 +163,18 @@ class Shelf:
         return video
 
     def rest(self, idle_s: float) -> None:
-        """End decoders that nobody has used for so long."""
+        """End decoders that nobody has used for so long, and let go of frames."""
+        self._room.forget(idle_s)
         with self._lock:
             videos = [video for _, video in self._open.values()]
         for video in videos:
             video.rest(idle_s)
+
+    def close(self) -> None:
+        """Let go of all files."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1][1].close()
 
     def facts(self, item: Item) -> dict:
         """What the list of files says of one."""
