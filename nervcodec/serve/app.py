@@ -22,6 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nervcodec.device import use_threads
 from nervcodec.errors import ConfigError, ContainerError, EncoderError, NervError
 from nervcodec.serve import limits, pictures
 from nervcodec.serve.desk import Desk, GoneError, Leave
@@ -57,7 +58,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def _warm() -> None:
-    """Import what takes seconds before anybody waits for it."""
+    """Import what takes seconds before anybody waits for it. Many frames at once, each by few threads, take least."""
+    use_threads(max(1, (os.cpu_count() or 1) // 4))
     import nervcodec.decoding.pixels  # noqa: F401
 
 

@@ -24,7 +24,7 @@ from nervcodec.serve.limits import MissingError
 from nervcodec.video import ffmpeg
 from nervcodec.video.writer import BT709, Copying, pump, raw_input
 
-LENGTH_S = 1  # about, of a fragment
+LENGTH_S = Fraction(1, 2)  # about, of a fragment: what is waited for before anything plays
 _TICKS_S = 90_000  # where frames do not come evenly
 _MOST_TICKS_S = 1 << 30
 _CRF, _PRESET = 16, "veryfast"
@@ -56,7 +56,7 @@ def plan(video: OpenVideo) -> Plan:
     """How a video is cut."""
     facts, rate = video.header.video, video.frame_rate
     if facts.variable_frame_rate:
-        length, ticks = Fraction(LENGTH_S), _TICKS_S
+        length, ticks = LENGTH_S, _TICKS_S
         count = max(1, math.ceil(Fraction(facts.duration_s) / length - Fraction(1, 1000)))
     else:
         frames = max(1, round(rate * LENGTH_S))
@@ -105,7 +105,7 @@ def video_fragment(video: OpenVideo, number: int, leave: Leave) -> bytes:
     filters.append(f"setsar={across}/{down}")
     arguments = [*raw_input(*even, video.frame_rate), "-vf", ",".join(filters), *BT709, "-fps_mode", "passthrough"]
     arguments += ["-enc_time_base", f"1:{made.ticks_s}"]
-    arguments += ["-c:v", "libx264", "-preset", _PRESET, "-crf", str(_CRF), "-bf", "0", "-pix_fmt", "yuv420p"]
+    arguments += ["-c:v", "libx264", "-preset", _PRESET, "-crf", str(_CRF), "-tune", "zerolatency", "-pix_fmt", "yuv420p"]
     arguments += ["-profile:v", "high", "-level:v", f"{made.level / 10:.1f}", "-g", str(len(numbers) + 1)]
     last = ticks[-1] - ticks[-2]
     arguments += ["-bsf:v", rf"setts=duration=if(eq(N\,{len(numbers) - 1})\,{last}\,DURATION)"]
