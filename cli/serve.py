@@ -43,3 +43,4 @@ def serve(place: str, port: int, host: str, in_browser: bool) -> None:
         if in_browser:
             webbrowser.open(address)
         server.run(sockets=[made])
+    raise KeyboardInterrupt  # nothing else ends it

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nervcodec.device import use_threads
 from nervcodec.errors import ConfigError, ContainerError, EncoderError, NervError
 from nervcodec.serve import limits, pictures
 from nervcodec.serve.desk import Desk, GoneError, Leave
@@ -30,9 +33,12 @@ from nervcodec.serve.shelf import Item, Shelf
 from nervcodec.serve.sound import Sounds
 
 STATIC = Path(__file__).with_name("static")
-_POLICY = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:"
+_POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; "
+    "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
 _HEADERS = {
-    "Content-Security-Policy": f"{_POLICY}; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -47,7 +53,14 @@ _STATUS: tuple[tuple[type[NervError], int], ...] = (
     (ContainerError, 409),
     (ConfigError, 400),
 )
+_IDLE_S = 60.0  # after which decoders that stand still are ended
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def _warm() -> None:
+    """Import what takes seconds before anybody waits for it. Many frames at once, each by few threads, take least."""
+    use_threads(max(1, (os.cpu_count() or 1) // 4))
+    import nervcodec.decoding.pixels  # noqa: F401
 
 
 class Pages:
@@ -62,21 +75,39 @@ class Pages:
         self.shelf, self._note = Shelf(place), note
         self._questions, self._sounds = Questions(self.shelf), Sounds()
         threads = max(1, min(4, os.cpu_count() or 1))
-        self._frames, self._fragments = Desk("frames", threads), Desk("fragments", threads)
+        # Many frames are there already, and shall not wait for those that a decoder has to walk to.
+        self._frames, self._fragments = Desk("frames", 2 * threads), Desk("fragments", threads)
         self._asked, self._small = Desk("questions", threads), Desk("small", 1)
+        self._ahead, self._turn = ThreadPoolExecutor(1, "ahead"), 0
 
     @contextlib.asynccontextmanager
     async def living(self, _app: Starlette) -> AsyncIterator[None]:
         """While the server runs."""
+        resting = asyncio.ensure_future(self._rest())
+        self._ahead.submit(_warm)
         try:
             yield
         finally:
+            resting.cancel()
             self.close()
 
+    async def _rest(self) -> None:
+        """End decoders that nobody has used for a while."""
+        while True:
+            await asyncio.sleep(_IDLE_S / 2)
+            await asyncio.to_thread(self.shelf.rest, _IDLE_S)
+
     def close(self) -> None:
-        """End all work."""
-        for desk in (self._frames, self._fragments, self._asked, self._small):
+        """End all work, and all decoders."""
+        self._turn += 1
+        self._ahead.shutdown(wait=False, cancel_futures=True)
+        desks = self._frames, self._fragments, self._asked, self._small
+        for desk in desks:
             desk.close()
+        self.shelf.close()
+        for desk in desks:
+            desk.wait()
+        self._ahead.shutdown(wait=True)
 
     def routes(self) -> list[Route]:
         """Addresses, more special ones first."""
@@ -208,7 +239,20 @@ class Pages:
             return pictures.picture(pictures.frame(self.shelf.open(item), number, layer), form, width)
 
         what = ("frame", number, layer, form, width)
-        return await self._of_item(self._frames, request, what, made, f"image/{form}")
+        self._turn += 1
+        response = await self._of_item(self._frames, request, what, made, f"image/{form}")
+        self._go_ahead(self._item(request), number)
+        return response
+
+    def _go_ahead(self, item: Item, number: int) -> None:
+        """Decode what follows in the base layer of a file, until somebody asks for another frame."""
+        turn = self._turn
+
+        def decode() -> None:
+            with contextlib.suppress(NervError):  # whoever asks for the frame itself is told
+                self.shelf.open(item).ahead(number, lambda: self._turn == turn)
+
+        self._ahead.submit(decode)
 
     async def video(self, request: Request) -> Response:
         """A fragment of the picture."""

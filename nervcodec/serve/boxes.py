@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from nervcodec.errors import VideoError
 
+Data = bytes | bytearray | memoryview | mmap.mmap
 _TFDT_64 = b"\x01\x00\x00\x00"
 _DURATION_FLAG = 0x8  # of a tfhd: default_sample_duration is there
 _BEFORE = {0x1: 8, 0x2: 4}  # what may stand before it
@@ -30,7 +32,7 @@ class Box(NamedTuple):
     end: int
 
 
-def boxes(data: bytes | bytearray | memoryview, begin: int = 0, end: int | None = None) -> Iterator[Box]:
+def boxes(data: Data, begin: int = 0, end: int | None = None) -> Iterator[Box]:
     """The boxes of a file, or within a part of it.
 
     Raises:
@@ -51,7 +53,7 @@ def boxes(data: bytes | bytearray | memoryview, begin: int = 0, end: int | None 
         begin += size
 
 
-def inner(data: bytes | bytearray | memoryview, outer: Box, *kinds: bytes) -> Box:
+def inner(data: Data, outer: Box, *kinds: bytes) -> Box:
     """A box within a box within a box.
 
     Raises:
@@ -65,7 +67,7 @@ def inner(data: bytes | bytearray | memoryview, outer: Box, *kinds: bytes) -> Bo
     return outer
 
 
-def beginning(data: bytes | bytearray | memoryview, moof: Box) -> int:
+def beginning(data: Data, moof: Box) -> int:
     """When a fragment begins, in ticks."""
     tfdt = inner(data, moof, b"traf", b"tfdt")
     form = ">Q" if data[tfdt.body] == 1 else ">I"
@@ -93,7 +95,7 @@ def set_duration(data: bytearray, moof: Box, ticks: int) -> None:
         struct.pack_into(">I", data, place, ticks)
 
 
-def timescale(data: bytes | bytearray | memoryview) -> int:
+def timescale(data: Data) -> int:
     """Ticks a second of the only track of a file."""
     moov = next((box for box in boxes(data) if box.kind == b"moov"), None)
     if moov is None:

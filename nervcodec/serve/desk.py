@@ -139,7 +139,11 @@ class Desk:
             del self._jobs[key]
 
     def close(self) -> None:
-        """Do nothing more; what is under way is told that nobody waits."""
+        """Begin nothing more; what is under way is told that nobody waits."""
         for job in list(self._jobs.values()):
             job.leave.take()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def wait(self) -> None:
+        """Wait for the end of what is under way."""
+        self._threads.shutdown(wait=True)

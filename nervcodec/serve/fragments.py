@@ -16,7 +16,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from nervcodec.api import NervVideo
+from nervcodec.decoding import OpenVideo
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.serve import boxes
 from nervcodec.serve.desk import Leave
@@ -24,7 +24,7 @@ from nervcodec.serve.limits import MissingError
 from nervcodec.video import ffmpeg
 from nervcodec.video.writer import BT709, Copying, pump, raw_input
 
-LENGTH_S = 1  # about, of a fragment
+LENGTH_S = Fraction(1, 2)  # about, of a fragment: what is waited for before anything plays
 _TICKS_S = 90_000  # where frames do not come evenly
 _MOST_TICKS_S = 1 << 30
 _CRF, _PRESET = 16, "veryfast"
@@ -52,11 +52,11 @@ class Plan:
     level: int
 
 
-def plan(video: NervVideo) -> Plan:
+def plan(video: OpenVideo) -> Plan:
     """How a video is cut."""
     facts, rate = video.header.video, video.frame_rate
     if facts.variable_frame_rate:
-        length, ticks = Fraction(LENGTH_S), _TICKS_S
+        length, ticks = LENGTH_S, _TICKS_S
         count = max(1, math.ceil(Fraction(facts.duration_s) / length - Fraction(1, 1000)))
     else:
         frames = max(1, round(rate * LENGTH_S))
@@ -76,7 +76,7 @@ def _coded_size(width: int, height: int) -> tuple[int, int]:
     return tuple(max(2, 2 * math.ceil(side * scale / 2)) for side in (width, height))  # type: ignore[return-value]
 
 
-def video_fragment(video: NervVideo, number: int, leave: Leave) -> bytes:
+def video_fragment(video: OpenVideo, number: int, leave: Leave) -> bytes:
     """One fragment of the picture.
 
     Args:
@@ -105,7 +105,7 @@ def video_fragment(video: NervVideo, number: int, leave: Leave) -> bytes:
     filters.append(f"setsar={across}/{down}")
     arguments = [*raw_input(*even, video.frame_rate), "-vf", ",".join(filters), *BT709, "-fps_mode", "passthrough"]
     arguments += ["-enc_time_base", f"1:{made.ticks_s}"]
-    arguments += ["-c:v", "libx264", "-preset", _PRESET, "-crf", str(_CRF), "-bf", "0", "-pix_fmt", "yuv420p"]
+    arguments += ["-c:v", "libx264", "-preset", _PRESET, "-crf", str(_CRF), "-tune", "zerolatency", "-pix_fmt", "yuv420p"]
     arguments += ["-profile:v", "high", "-level:v", f"{made.level / 10:.1f}", "-g", str(len(numbers) + 1)]
     last = ticks[-1] - ticks[-2]
     arguments += ["-bsf:v", rf"setts=duration=if(eq(N\,{len(numbers) - 1})\,{last}\,DURATION)"]
@@ -114,7 +114,7 @@ def video_fragment(video: NervVideo, number: int, leave: Leave) -> bytes:
     return _placed(_coded(video, numbers, arguments, leave), made, number)
 
 
-def _shown(video: NervVideo, made: Plan, number: int) -> tuple[range, list[int]]:
+def _shown(video: OpenVideo, made: Plan, number: int) -> tuple[range, list[int]]:
     """The frames on show during a fragment, and when each begins, from the fragment's beginning, and the last ends."""
     facts, begin = video.header.video, number * made.length
     if not facts.variable_frame_rate:
@@ -137,7 +137,7 @@ def _times(ticks: list[int]) -> str:
     return "setpts=" + ("+".join(rf"gte(N\,{place})*{step}" for place, step in enumerate(steps, 1)) or "0")
 
 
-def _coded(video: NervVideo, numbers: range, arguments: list[str], leave: Leave) -> bytearray:
+def _coded(video: OpenVideo, numbers: range, arguments: list[str], leave: Leave) -> bytearray:
     """What ffmpeg makes of some frames."""
     output = io.BytesIO()
     with ffmpeg.Process(arguments, write=True, read=True) as process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from nervcodec.device import physical_memory
 from nervcodec.errors import NervError
 
 MOST_FILES = 100  # in one answer
@@ -17,12 +18,19 @@ SMALLEST_WIDTH, LARGEST_WIDTH = 16, 4_096
 MOST_PIXELS = 1 << 26  # of a frame that is decoded here: twice 8K
 MOST_WAITING = 200  # pieces of work of one kind that wait for a thread
 ANSWERS_BYTES = 64 << 20  # of pictures and fragments kept for who asks next
-FRAMES_BYTES = 256 << 20  # of decoded frames kept of streams in which a frame hangs on others
+_FRAMES_BYTES = 256 << 20, 2 << 30  # of decoded frames kept of base layers, at the least and at the most
+_FRAMES_SHARE = 8  # of the machine's memory, a part of which that may be
 SOUND_BYTES = 1 << 30  # of a file's sound, beyond which it is not played
 THUMBNAILS_BYTES = 128 << 20  # in the user's cache folder
 OPEN_FILES = 16
 
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+def frames_bytes() -> int:
+    """Bytes of decoded frames that are kept of streams in which a frame hangs on others."""
+    least, most = _FRAMES_BYTES
+    return min(max(least, (physical_memory() or 0) // _FRAMES_SHARE), most)
 
 
 class RefusedError(NervError):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nervcodec.api import NervVideo
+from nervcodec.decoding import OpenVideo
 from nervcodec.formats.container import fingerprint
 from nervcodec.semantic import cache
 from nervcodec.serve.limits import THUMBNAILS_BYTES, MissingError
@@ -23,7 +23,7 @@ _THUMBNAIL_WIDTH, _TALLEST = 320, 640
 _KIND = "thumbnails"
 
 
-def frame(video: NervVideo, number: int, layer: str = WHOLE) -> np.ndarray:
+def frame(video: OpenVideo, number: int, layer: str = WHOLE) -> np.ndarray:
     """One frame, ``(H, W, 3)`` uint8 RGB, and nothing else decoded but what it hangs on.
 
     Raises:
@@ -58,7 +58,7 @@ def _written(image: Image.Image, form: str, quality: int) -> bytes:
     return out.getvalue()
 
 
-def thumbnail(video: NervVideo) -> bytes:
+def thumbnail(video: OpenVideo) -> bytes:
     """A frame from the middle, 320 pixels wide, in the shape in which it is shown; from the user's cache folder once it
     was made.
 

@@ -127,15 +127,13 @@ class Questions:
         found, problems, unread = self._moments(question, items, limit, notes, cut_off=True)
         if items and len(problems) == len(items):
             raise problems[0]
-        if not found and not unread:
-            nearest, *_ = self._moments(question, items, 1, [], cut_off=False)
+        empty = None
+        if not found:
+            nearest = [] if unread else self._moments(question, items, 1, [], cut_off=False)[0]
             empty = f'nothing matches "{question}"'
-            if nearest:
-                best = nearest[0]
-                name = places[best.file].name
-                empty += f"; what comes nearest is in {name} at {best.start_s:.1f} s, with a score of {best.score:.2f}"
-        else:
-            empty = None if found else f'nothing matches "{question}"'
+            for best in nearest:
+                where = f"{places[best.file].name} at {best.start_s:.1f} s"
+                empty += f"; what comes nearest is in {where}, with a score of {best.score:.2f}"
         notes += unread
         if problems:
             several = len(problems) > 1

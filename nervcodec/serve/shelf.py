@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nervcodec.api import NervVideo
+from nervcodec.decoding.kept import KeptVideo, Room
 from nervcodec.errors import ContainerError, NervError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AUDIO, Header
 from nervcodec.formats.names import SUFFIX, shown
 from nervcodec.search.collection import containers_below
-from nervcodec.serve.limits import MOST_PIXELS, OPEN_FILES, MissingError
+from nervcodec.serve import limits
+from nervcodec.serve.limits import MissingError
 
 _LONGEST = 4_096  # bytes of a path
 
@@ -83,7 +84,8 @@ class Shelf:
         self._root = os.path.realpath(self.folder)
         self._lock = threading.Lock()
         self._said: dict[str, tuple[str, Said]] = {}
-        self._open: OrderedDict[str, tuple[str, NervVideo]] = OrderedDict()
+        self._room = Room(limits.frames_bytes())
+        self._open: OrderedDict[str, tuple[str, KeptVideo]] = OrderedDict()
 
     def items(self) -> list[Item]:
         """All that there are, the newest first. A link that leads out of the folder is none."""
@@ -140,7 +142,7 @@ class Shelf:
         with self._lock:
             self._said[item.path] = item.version, Said(header, _reason(item, error))
 
-    def open(self, item: Item) -> NervVideo:
+    def open(self, item: Item) -> KeptVideo:
         """The open container; the last few that were asked for stay open.
 
         Raises:
@@ -149,15 +151,30 @@ class Shelf:
         with self._lock:
             version, video = self._open.get(item.path, ("", None))
             if video is None or version != item.version:
-                video = NervVideo.at(item.file)
+                video = KeptVideo.at(item.file)
                 facts = video.header.video
-                if facts.width * facts.height > MOST_PIXELS:
+                if facts.width * facts.height > limits.MOST_PIXELS:
                     raise ContainerError(f"{item.file}: frames of {facts.width} x {facts.height} are too large to show")
+                video.keep(self._room)
                 self._open[item.path] = item.version, video
             self._open.move_to_end(item.path)
-            while len(self._open) > OPEN_FILES:
+            while len(self._open) > limits.OPEN_FILES:
                 self._open.popitem(last=False)  # closes itself when nobody uses it any more
         return video
+
+    def rest(self, idle_s: float) -> None:
+        """End decoders that nobody has used for so long, and let go of frames."""
+        self._room.forget(idle_s)
+        with self._lock:
+            videos = [video for _, video in self._open.values()]
+        for video in videos:
+            video.rest(idle_s)
+
+    def close(self) -> None:
+        """Let go of all files."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1][1].close()
 
     def facts(self, item: Item) -> dict:
         """What the list of files says of one."""

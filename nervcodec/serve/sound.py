@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nervcodec.api import NervVideo
+from nervcodec.decoding import OpenVideo
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import AUDIO
 from nervcodec.serve import boxes
@@ -77,7 +77,7 @@ class SoundPieces:
             boxes.move(packet, moof, int(self._starts[number]))
             if self._packet:
                 boxes.set_duration(packet, moof, self._packet)
-            parts.append(packet)
+            parts.append(bytes(packet))
         return b"".join(parts)
 
 
@@ -141,7 +141,7 @@ class Sounds:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, SoundPieces] = OrderedDict()
 
-    def of(self, version: str, video: NervVideo) -> SoundPieces | None:
+    def of(self, version: str, video: OpenVideo) -> SoundPieces | None:
         """That of a file; None where it has none.
 
         Raises:
@@ -160,7 +160,7 @@ class Sounds:
             return self._kept[version]
 
 
-def _taken(video: NervVideo) -> Sound | None:
+def _taken(video: OpenVideo) -> Sound | None:
     if AUDIO not in video.header.tensors:
         return None
     sound = video.sound()
