@@ -20,7 +20,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 FLAGS += ["--disable-component-update", "--disable-sync", "--mute-audio"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shelf(bikes, bunny, ffmpeg, tmp_path_factory) -> Path:
     """Containers of each kind; the newest is face.nerv."""
     import nervcodec

@@ -51,6 +51,8 @@ export const frameAddress = (path, frame, options = {}) =>
   withQuery(`/frame/${encoded(path)}/${frame}`, Object.entries(options));
 export const fragmentAddress = (path, kind, index) => `/media/${encoded(path)}/${kind}/${index}`;
 
-/** The page of a file at a moment, with a query if there is one. */
-export const watchAddress = (path, seconds, pairs = []) =>
-  withQuery(`/watch/${encoded(path)}`, [...(seconds === null ? [] : [["t", seconds.toFixed(3)]]), ...pairs]);
+/** The page of a file at a moment, rounded up, so that its frame has begun by then; with a query if there is one. */
+export function watchAddress(path, seconds, pairs = []) {
+  const moment = seconds === null ? [] : [["t", (Math.ceil(1000 * seconds - 1e-3) / 1000).toFixed(3)]];
+  return withQuery(`/watch/${encoded(path)}`, [...moment, ...pairs]);
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Frames and their times.
 
-const SLACK_S = 6e-4; // times stand in addresses to a thousandth of a second
+const SLACK_S = 2e-6; // of numbers that went through arithmetic
 
 export class Clock {
   /** @param file as the server describes it: frame_count, frame_rate, duration_s, frame_times_s (null: evenly spaced) */

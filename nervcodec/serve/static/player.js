@@ -7,6 +7,7 @@ import { Track, afterGap, isIn, reach } from "./buffer.js";
 const PLAYING_AHEAD_S = 20;
 const RESTING_AHEAD_S = 3;
 const REST_MS = 500; // a scrubber must stand still so long before anything is fetched for playing on
+const LATE_MS = 250;
 const BEAT_MS = 120;
 const LEAST_AHEAD_S = 0.25; // with less it waits
 const MOST_WAIT_S = 6; // so much is gathered at most before a slow file goes on
@@ -21,6 +22,7 @@ export class Player extends EventTarget {
   #tracks = [];
   #held = false; // stalled: gathers before it goes on
   #shown = null; // time of the picture that the browser presented last
+  #stopping = false; // paused, and not moved since: the browser may yet present a picture that was on its way
   #moved = 0; // when the moment last changed by hand
 
   constructor(video, file, clock) {
@@ -84,6 +86,7 @@ export class Player extends EventTarget {
     this.playing = false;
     this.#held = false;
     this.video.pause();
+    this.#stopping = true;
     this.#moved = performance.now();
     this.#tell("change");
   }
@@ -92,6 +95,7 @@ export class Player extends EventTarget {
   seek(seconds) {
     this.moment = Math.max(0, Math.min(this.clock.end, seconds));
     this.#moved = performance.now();
+    this.#stopping = false;
     if (this.playing) {
       if (this.moment >= this.clock.end) return this.#ended();
       this.#shown = null;
@@ -213,20 +217,24 @@ export class Player extends EventTarget {
   #watch() {
     if (this.video.requestVideoFrameCallback) {
       const presented = (_, facts) => {
-        if (this.playing && !this.video.seeking) {
-          this.#shown = facts.mediaTime;
-          this.#tell("time");
-        }
+        this.#present(facts.mediaTime);
         this.video.requestVideoFrameCallback(presented);
       };
       this.video.requestVideoFrameCallback(presented);
       return;
     }
     this.video.addEventListener("timeupdate", () => {
-      if (!this.playing || this.video.seeking || this.video.readyState < 2) return;
-      this.#shown = this.video.currentTime;
-      this.#tell("time");
+      if (!this.playing || this.video.readyState < 2) return;
+      this.#present(this.video.currentTime);
     });
+  }
+
+  #present(seconds) {
+    if (this.video.seeking) return;
+    if (this.playing) this.#shown = seconds;
+    else if (this.#stopping && performance.now() - this.#moved < LATE_MS) this.moment = this.clock.start(this.clock.at(seconds));
+    else return;
+    this.#tell("time");
   }
 
   #refuse(sentence) {

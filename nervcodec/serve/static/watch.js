@@ -16,7 +16,7 @@ import { SearchPanel } from "./search.js";
 import { tabs } from "./tabs.js";
 import { Timeline } from "./timeline.js";
 
-const ADDRESS_MS = 1000; // browsers refuse pages that change their address all the time
+const ADDRESS_MS = 350; // Safari takes 100 changes of a page's address in 30 s
 const SHADES_MS = 150;
 const WORD_AFTER_MS = 300;
 const NOTE_MS = 4000;
