@@ -102,10 +102,21 @@ def video_fragment(video: OpenVideo, number: int, leave: Leave) -> bytes:
     if (size := _coded_size(facts.width, facts.height)) != even:
         filters[-1] += f":w={size[0]}:h={size[1]}"
     across, down = facts.sample_aspect_ratio
-    filters.append(f"setsar={across}/{down}")
+    filters.append(f"setsar={across}/{down}:max=65535")
     arguments = [*raw_input(*even, video.frame_rate), "-vf", ",".join(filters), *BT709, "-fps_mode", "passthrough"]
     arguments += ["-enc_time_base", f"1:{made.ticks_s}"]
-    arguments += ["-c:v", "libx264", "-preset", _PRESET, "-crf", str(_CRF), "-tune", "zerolatency", "-pix_fmt", "yuv420p"]
+    arguments += [
+        "-c:v",
+        "libx264",
+        "-preset",
+        _PRESET,
+        "-crf",
+        str(_CRF),
+        "-tune",
+        "zerolatency",
+        "-pix_fmt",
+        "yuv420p",
+    ]
     arguments += ["-profile:v", "high", "-level:v", f"{made.level / 10:.1f}", "-g", str(len(numbers) + 1)]
     last = ticks[-1] - ticks[-2]
     arguments += ["-bsf:v", rf"setts=duration=if(eq(N\,{len(numbers) - 1})\,{last}\,DURATION)"]
