@@ -102,7 +102,7 @@ def video_fragment(video: OpenVideo, number: int, leave: Leave) -> bytes:
     if (size := _coded_size(facts.width, facts.height)) != even:
         filters[-1] += f":w={size[0]}:h={size[1]}"
     across, down = facts.sample_aspect_ratio
-    filters.append(f"setsar={across}/{down}")
+    filters.append(f"setsar={across}/{down}:max=65535")
     arguments = [*raw_input(*even, video.frame_rate), "-vf", ",".join(filters), *BT709, "-fps_mode", "passthrough"]
     arguments += ["-enc_time_base", f"1:{made.ticks_s}"]
     arguments += [

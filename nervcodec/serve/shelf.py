@@ -213,10 +213,20 @@ def _facts(header: Header) -> dict:
 
 
 def _item(path: str, file: Path, facts: os.stat_result) -> Item:
-    return Item(path, file, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+    return Item(path if _is_text(path) else shown(path), file, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read(item: Item) -> Said:
+    if not _is_text(str(item.file)):
+        return Said(None, "its name is no text in UTF-8; rename it")
     try:
         with Container.at(item.file) as opened:
             return Said(opened.header)

@@ -1,170 +1,54 @@
 # SPDX-License-Identifier: MIT
-"""A server over small real containers, and a browser that looks at it."""
-
-from __future__ import annotations
+"""A folder of all kinds of containers, and a real server for it."""
 
 import os
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-GOLDEN = Path(__file__).parents[1] / "golden"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync", "--mute-audio"]
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+from looks import browser, look, shelf, shop, view
+from sites import GRID, LAPPED, MUTE, TIMES_S, VARIABLE_END_S, changed, serving, sound, spoilt
+
+from nervcodec.formats.header import AUDIO, FRAME_TIMES
+
+__all__ = ["browser", "look", "shelf", "shop", "view"]
 
 
 @pytest.fixture(scope="session")
-def shelf(bikes, bunny, ffmpeg, tmp_path_factory) -> Path:
-    """Containers of each kind; the newest is face.nerv."""
-    import nervcodec
-
-    folder, sources = tmp_path_factory.mktemp("videos"), tmp_path_factory.mktemp("sources")
-    kept = {"base": "copy", "encoder": "none"}
-    nervcodec.encode(bunny, folder / "bunny.nerv", **kept)
-    coded = ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0"]
-    uneven = "select='lt(n,30)+eq(n,45)+eq(n,60)+between(n,81,99)'"
-    ffmpeg("-i", bikes, "-vf", uneven, "-fps_mode", "vfr", *coded, sources / "uneven.mkv")
-    nervcodec.encode(sources / "uneven.mkv", folder / "uneven.nerv", **kept)
-    ffmpeg("-i", bikes, "-frames:v", "1", *coded, sources / "one.mkv")
-    nervcodec.encode(sources / "one.mkv", folder / "one.nerv", **kept)
-    (folder / "old").mkdir()
-    whole = (GOLDEN / "version3_grid.nerv").read_bytes()
-    (folder / "old" / "cut short.nerv").write_bytes(whole[:9000])
-    (folder / "face.nerv").write_bytes(whole)
-    names = ("bunny.nerv", "uneven.nerv", "one.nerv", "old/cut short.nerv", "face.nerv")
-    for age, name in enumerate(reversed(names)):
-        os.utime(folder / name, (1_700_000_000 - age, 1_700_000_000 - age))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def serving() -> Iterator[Callable[..., str]]:
-    """Starts a server for a folder or file, with something around the application if need be, and gives its address
-    without a slash at the end."""
-    from nervcodec.serve.app import make_app
-    from nervcodec.serve.run import Server, address_of, listening, names_of
-
-    begun: list[tuple[Any, threading.Thread, Any]] = []
-
-    def serve(place: Path, around: Callable[[Any], Any] = lambda app: app) -> str:
-        host = "127.0.0.1"
-        made = listening(host, 0)
-        server = Server(around(make_app(place, names_of(host))))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
-        begun.append((server, thread, made))
-        thread.start()
-        return address_of(made, host).rstrip("/")
-
-    yield serve
-    for server, thread, made in begun:
-        server.should_exit = True
-        thread.join(20)
-        made.close()
-        assert not thread.is_alive()
+def folder(tmp_path_factory, ffmpeg) -> Path:
+    """Containers of all kinds, links, and what shall not be shown."""
+    root = tmp_path_factory.mktemp("site")
+    place = root / "videos"
+    (place / "deep" / "er").mkdir(parents=True)
+    (root / "secret").mkdir()
+    shutil.copy(GRID, place / "grid.nerv")
+    shutil.copy(LAPPED, place / "deep" / "er" / "lapped.nerv")
+    shutil.copy(GRID, place / "a b#c?d%41 ü.nerv")
+    shutil.copy(MUTE, place / "mute.nerv")
+    spoilt(GRID, place / "spoilt.nerv")
+    (place / "cut.nerv").write_bytes(GRID.read_bytes()[:-9])
+    (place / "broken.nerv").write_bytes(b"nothing")
+    tone = sound(ffmpeg, root, "-c:a", "aac", "-b:a", "96k")
+    changed(LAPPED, place / "aac.nerv", {AUDIO: tone})
+    tone = sound(ffmpeg, root, "-c:a", "libopus")
+    varied = {"variable_frame_rate": True, "duration_s": VARIABLE_END_S}
+    changed(LAPPED, place / "varied.nerv", {AUDIO: tone, FRAME_TIMES: TIMES_S}, **varied)
+    shutil.copy(GRID, root / "secret" / "outside.nerv")
+    shutil.copy(GRID, place / ".hidden.nerv")
+    (place / "notes.txt").write_text("private")
+    os.symlink(root / "secret" / "outside.nerv", place / "out.nerv")
+    os.symlink(root / "secret", place / "out")
+    os.symlink(place / "grid.nerv", place / "within.nerv")
+    os.symlink(place / "nowhere.nerv", place / "dangling.nerv")
+    return place
 
 
-@pytest.fixture(scope="module")
-def site(serving, shelf) -> str:
-    """The address of a server for all of the shelf."""
-    return serving(shelf)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """One Chromium for the tests of a module."""
-    if BROWSER is None:
-        pytest.skip("no Chromium here; on Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-class View:
-    """A page in the browser, and what it did that it should not.
-
-    Attributes:
-        page: Playwright's.
-        problems: messages of its console and errors of its scripts.
-        asked: addresses of its requests.
-    """
-
-    def __init__(self, page: Any, site: str):
-        self.page, self.site = page, site
-        self.problems: list[str] = []
-        self.asked: list[str] = []
-        page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("request", lambda request: self.asked.append(request.url))
-
-    def go(self, address: str) -> View:
-        """Open an address of the site and wait for its first picture, or for what is said in place of one."""
-        self.page.goto(self.site + address)
-        return self
-
-    def watch(self, address: str) -> View:
-        """Open a file and wait until the exact frame is on show."""
-        self.go(f"/watch/{address}")
-        self.until("!document.querySelector('#exact').hidden")
-        return self
-
-    def value(self, expression: str, argument: Any = None) -> Any:
-        """What a script says."""
-        return self.page.evaluate(expression, argument)
-
-    def until(self, expression: str, seconds: float = 20) -> None:
-        """Wait until an expression is true; the page's policy forbids Playwright's own way."""
-        end = time.monotonic() + seconds
-        while not self.page.evaluate(expression):
-            assert time.monotonic() < end, f"still not: {expression}"
-            self.page.wait_for_timeout(20)
-
-    def frame(self, number: int) -> None:
-        """Wait until exactly this frame is on show."""
-        alt = f"document.querySelector('#exact').alt.startsWith('Frame {number} of ')"
-        self.until(f"{alt} && !document.querySelector('#exact').hidden")
-
-    def key(self, *names: str) -> None:
-        """Press keys."""
-        for name in names:
-            self.page.keyboard.press(name)
-
-    def text(self, selector: str) -> str:
-        """What an element says."""
-        return self.page.inner_text(selector)
-
-
-@pytest.fixture
-def look(browser, site) -> Iterator[Callable[..., View]]:
-    """Opens a view: ``look(width=360, height=740, **options of a browser context)``; checks at the end that none
-    complained or asked another host."""
-    views: list[View] = []
-
-    def open_view(width: int = 1280, height: int = 800, **options: Any) -> View:
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        view = View(context.new_page(), site)
-        views.append(view)
-        return view
-
-    yield open_view
-    for view in views:
-        view.page.context.close()
-    for view in views:
-        assert view.problems == []
-        hosts = {urlsplit(address).netloc for address in view.asked if not address.startswith(("blob:", "data:"))}
-        assert hosts <= {urlsplit(view.site).netloc}
-
-
-@pytest.fixture
-def view(look) -> View:
-    """One view of a desktop's size."""
-    return look()
+@pytest.fixture(scope="session")
+def site(folder):
+    """A server for the folder."""
+    with serving(folder) as running:
+        yield running

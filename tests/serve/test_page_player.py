@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sites import serving
 
 import nervcodec
 from nervcodec import metrics
@@ -30,8 +31,8 @@ DRAWN = """selector => {
 # Seconds that are decoded beyond what is played, of the range in which that is.
 AHEAD_S = """() => {
   const {buffered, currentTime} = document.querySelector("#video");
-  const ends = [...Array(buffered.length).keys()].filter(i => buffered.start(i) <= currentTime).map(i => buffered.end(i));
-  return Math.max(...ends) - currentTime;
+  const begun = [...Array(buffered.length).keys()].filter(i => buffered.start(i) <= currentTime);
+  return Math.max(...begun.map(i => buffered.end(i))) - currentTime;
 }"""
 
 
@@ -213,8 +214,14 @@ def slowly(app):
     return slow
 
 
-def test_slow_decoding_is_said(view, serving, shelf):
-    view.site = serving(shelf / "bunny.nerv", slowly)
+@pytest.fixture
+def slow_shop(shelf):
+    with serving(shelf / "bunny.nerv", slowly) as running:
+        yield f"http://127.0.0.1:{running.port}"
+
+
+def test_slow_decoding_is_said(view, slow_shop):
+    view.site = slow_shop
     view.go("/")  # of a single file it leads to the player
     view.until("!document.querySelector('#exact').hidden")
     assert view.value("location.pathname") == "/watch/bunny.nerv"
