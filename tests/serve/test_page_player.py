@@ -220,7 +220,7 @@ def slow_shop(shelf):
         yield f"http://127.0.0.1:{running.port}"
 
 
-def test_slow_decoding_is_said(view, slow_shop):
+def test_slow_decoding_is_said(slow_shop, view):
     view.site = slow_shop
     view.go("/")  # of a single file it leads to the player
     view.until("!document.querySelector('#exact').hidden")
