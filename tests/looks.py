@@ -95,7 +95,7 @@ class View:
         """What a script says."""
         return self.page.evaluate(expression, argument)
 
-    def until(self, expression: str, seconds: float = 20) -> None:
+    def until(self, expression: str, seconds: float = 60) -> None:
         """Wait until an expression is true; the page's policy forbids Playwright's own way."""
         end = time.monotonic() + seconds
         while not self.page.evaluate(expression):

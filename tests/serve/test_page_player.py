@@ -233,6 +233,37 @@ def test_slow_decoding_is_said(slow_shop, view):
         view.page.wait_for_timeout(30)
 
 
+def test_a_busy_server_is_asked_again_and_sound_may_fail(view):
+    busy = {"frame": 1, "video": 2}
+
+    def answered(route):
+        kind = "frame" if "/frame/" in route.request.url else "video"
+        busy[kind] -= 1
+        if busy[kind] < 0:
+            return route.continue_()
+        return route.fulfill(status=503, json={"error": "busy"})
+
+    view.page.route("**/frame/**", answered)
+    view.page.route("**/video/*", answered)
+    view.page.route("**/audio/*", lambda route: route.fulfill(status=409, json={"error": "it is damaged"}))
+    view.watch("bunny.nerv")
+    view.key("k")
+    view.until("document.querySelector('#video').currentTime > 0.2 && document.querySelector('#exact').hidden")
+    assert view.text("#note") == "The sound is left out: it is damaged"
+    assert not view.page.locator("#mute").is_visible()
+    assert all("503" in problem or "409" in problem for problem in view.problems)
+    view.problems.clear()
+
+
+def test_without_h264_frames_can_be_looked_at(view):
+    view.page.add_init_script("MediaSource.isTypeSupported = () => false")
+    view.watch("bunny.nerv")
+    assert "plays no H.264" in view.text("#note")
+    assert view.page.locator("#play").is_disabled()
+    view.key("k", ".")
+    view.frame(1)
+
+
 def test_what_cannot_be_shown_is_said(view):
     view.go("/watch/old/cut%20short.nerv")
     view.until("document.querySelector('.unplayable h2') !== null")

@@ -176,7 +176,7 @@ def test_nothing_matches_looks_like_an_answer(view):
     view.watch("face.nerv")
     searched(view, "an elephant")
     view.until("document.querySelector('.answer.nothing') !== null")
-    assert view.text(".answer.nothing .strong") == 'Nothing matches "an elephant".'
+    assert view.text(".answer.nothing .strong") == "Nothing matches “an elephant”."
     assert "comes nearest" in view.text(".answer.nothing")
 
 
@@ -199,7 +199,7 @@ def test_more_like_a_patch_by_keyboard_only(view):
 def test_what_cannot_be_searched_says_why_and_all_files_can(view):
     view.watch("bunny.nerv")
     searched(view, "suit")
-    view.until("document.querySelector('.answer.refused')?.textContent.includes('no embeddings') === true")
+    view.until("document.querySelector('.answer.refused')?.textContent.includes('without embeddings') === true")
     view.page.click("label[for=everywhere]")
     view.until(FOUND)
     view.page.click("a.moment")

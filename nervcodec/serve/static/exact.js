@@ -4,6 +4,7 @@
 import { get } from "./api.js";
 
 const PATIENCE_MS = 1500; // a picture on its way is waited for so long when another is wanted
+const BUSY_WAIT_MS = 400;
 
 export class LatestImage {
   #on = null; // {address, begun, controller}: on its way
@@ -45,7 +46,10 @@ export class LatestImage {
       const data = await (await get(address, controller.signal)).blob();
       if (!controller.signal.aborted) await this.#put(data, address);
     } catch (error) {
-      if (error.name !== "AbortError") this.failed(error);
+      if (error.status === 503) {
+        await new Promise((done) => setTimeout(done, BUSY_WAIT_MS));
+        if (!controller.signal.aborted) this.#next ??= address;
+      } else if (error.name !== "AbortError") this.failed(error);
     }
     this.#on = null;
     const next = this.#next;

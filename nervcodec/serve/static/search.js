@@ -8,6 +8,7 @@ import { Query, patchOf } from "./query.js";
 
 const MOST = 24;
 const PICTURE_WIDTH = 320;
+const NEAREST = "; what comes nearest"; // begins the second half of what the server says where nothing matches
 const HINT = "Finds moments by what the picture shows. A box marks the patch that fits best.";
 
 export class SearchPanel {
@@ -127,28 +128,26 @@ export class SearchPanel {
     const { moments, empty, notes } = answer;
     if (moments.length) this.#say(moments.length < MOST ? count(moments.length, "moment") : `The ${MOST} best moments`);
     else {
-      const [first, ...rest] = (empty || `nothing matches "${this.query}"`).split("; ");
+      const nearest = empty?.lastIndexOf(NEAREST) ?? -1;
       this.#say("", "nothing");
-      this.answer.append(el("p", { class: "strong" }, sentence(first)), ...rest.map((part) => el("p", {}, sentence(part))));
+      this.answer.append(el("p", { class: "strong" }, `Nothing matches \u201c${this.query}\u201d.`));
+      if (nearest >= 0) this.answer.append(el("p", {}, sentence(empty.slice(nearest + 2))));
     }
     notes.forEach((note) => this.answer.append(el("p", { class: "note" }, sentence(note))));
-    const best = Math.max(...moments.map((moment) => moment.score));
-    this.results.replaceChildren(...moments.map((moment) => this.#result(moment, best)));
+    this.results.replaceChildren(...moments.map((moment) => this.#result(moment)));
     this.found(moments);
   }
 
-  #result(moment, best) {
+  #result(moment) {
     const here = moment.path === this.file;
     const span = `${clockTime(moment.start_s, 1)} to ${clockTime(moment.stop_s, 1)}`;
     const picture = el("img", {
       src: frameAddress(moment.path, moment.frame, { width: PICTURE_WIDTH }), loading: "lazy", decoding: "async",
       alt: `Frame ${moment.frame} of ${moment.name}`,
     });
-    const strength = el("span", { class: "strength", "aria-hidden": "true" });
-    strength.style.width = `${Math.max(2, (100 * moment.score) / best)}%`;
     const link = el(
       "a", { href: watchAddress(moment.path, moment.time_s, this.query.forAddress()), class: "moment", title: `${moment.name}, ${span}` },
-      el("span", { class: "picture" }, picture, ...moment.boxes.map((box) => place(el("span", { class: "outline" }), box)), strength),
+      el("span", { class: "picture" }, picture, ...moment.boxes.map((box) => place(el("span", { class: "outline" }), box))),
       el(
         "span", { class: "facts" },
         el("span", { class: "when" }, clockTime(moment.time_s)),

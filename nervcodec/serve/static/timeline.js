@@ -27,7 +27,14 @@ export class Timeline {
     this.words = el("span", { class: "readout", hidden: true });
     root.addEventListener("pointermove", (event) => this.#point(event));
     root.addEventListener("pointerleave", () => this.#leave());
-    root.addEventListener("pointerdown", (event) => event.button === 0 && pick(this.#seconds(event)));
+    root.addEventListener("pointerdown", (event) => {
+      if (event.button) return;
+      root.setPointerCapture(event.pointerId);
+      pick(this.#seconds(event));
+    });
+    root.addEventListener("pointermove", (event) => {
+      if (root.hasPointerCapture(event.pointerId)) pick(this.#seconds(event));
+    });
   }
 
   /**

@@ -21,7 +21,7 @@ const SHADES_MS = 150;
 const WORD_AFTER_MS = 300;
 const NOTE_MS = 4000;
 
-const UNSEARCHABLE = "This file holds no embeddings (it was encoded with --encoder none), so it cannot be searched.";
+const UNSEARCHABLE = "This file was encoded without embeddings, so it cannot be searched.";
 
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 const path = location.pathname.slice("/watch/".length).split("/").map(decodeURIComponent).join("/");
@@ -117,7 +117,6 @@ class Watch {
 
   async #scope() {
     const { total } = await listFiles("", 0, 1).catch(() => ({ total: 1 }));
-    page.brand.classList.toggle("alone", total < 2);
     if (total < 2) return;
     const choice = (id, words, checked) => [
       el("input", { type: "radio", name: "scope", id, checked, change: () => this.panel.again() }),
