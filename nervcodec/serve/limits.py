@@ -41,6 +41,10 @@ class MissingError(NervError):
     """There is no such file, frame or fragment."""
 
 
+class LackingError(NervError):
+    """A file has not what is asked of it, though nothing is wrong with it."""
+
+
 class BusyError(NervError):
     """Too many others wait for the same."""
 
