@@ -16,6 +16,7 @@ from nervcodec.search.ask import Answer, answer
 from nervcodec.search.index import EmbeddingIndex, open_index
 from nervcodec.search.query import Query, Term, unit
 from nervcodec.semantic.encoder import SemanticEncoder, load
+from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import RefusedError
 from nervcodec.serve.shelf import Item, Shelf
 
@@ -87,12 +88,14 @@ class Kept(Generic[Value]):
 
 @dataclass
 class Asking:
-    """A question that is put to each encoder there is."""
+    """A question that is put to the encoder of each file in turn."""
 
     put: Callable[[str], Answer]
+    leave: Leave
     unread: list[str] = field(default_factory=list)
 
     def __call__(self, name: str) -> Answer:
+        self.leave.check()
         found = self.put(name)
         for text in found.unread:
             said = f'the {name} encoder reads English only, not "{text[:40]}"'
@@ -121,14 +124,15 @@ class AskedOfEach:
         """
         return self._indexes.get((item.path, item.version), lambda: open_index(item.file))
 
-    def asking(self, question: Question, cut_off: bool) -> Asking:
+    def asking(self, question: Question, cut_off: bool, leave: Leave) -> Asking:
         """A question for each encoder there is.
 
         Args:
             question: what is looked for.
             cut_off: leave out what is not really there.
+            leave: tells whether somebody still waits.
         """
-        return Asking(lambda name: self.answer(question, name, cut_off))
+        return Asking(lambda name: self.answer(question, name, cut_off), leave)
 
     def answer(self, question: Question, encoder: str, cut_off: bool) -> Answer:
         """What a question asks of the embeddings of an encoder.

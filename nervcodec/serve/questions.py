@@ -6,6 +6,7 @@ Scores, moments and cut-off are those of the command ``search``.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ from nervcodec.library.ask import choose
 from nervcodec.search.ask import Answer
 from nervcodec.search.index import EmbeddingIndex, open_indexes
 from nervcodec.search.moments import Moment, find_moments
-from nervcodec.serve.answers import AskedOfEach, Kept, Question
+from nervcodec.serve.answers import AskedOfEach, Asking, Kept, Question
+from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import MOST_POINTS, MissingError
 from nervcodec.serve.shelf import Item, Shelf
 
@@ -44,51 +46,56 @@ class Questions:
         self._shelf, self._each = shelf, AskedOfEach(shelf)
         self._fits = Kept[Fit](_FITS)
 
-    def search(self, question: Question, inside: str | None, limit: int) -> dict:
+    def search(self, question: Question, inside: str | None, limit: int, leave: Leave) -> dict:
         """The best moments.
 
         Args:
             question: what is looked for.
             inside: the path of the only container that is asked; None for all.
             limit: at most so many.
+            leave: tells whether somebody still waits.
 
         Returns:
             ``moments``, ``empty`` and ``notes``, ready for JSON.
 
         Raises:
             MissingError: no such container.
+            GoneError: nobody waits.
             EncoderError, ContainerError: not one can be searched here.
             ConfigError: the parts of the question cancel each other out.
         """
         items = self._shelf.items() if inside is None else [self._shelf.item(inside)]
         places = {item.file: item for item in items}
         notes: list[str] = []
-        found, problems, unread = self._moments(question, items, limit, notes, cut_off=True)
+        ask = self._each.asking(question, True, leave)
+        found, problems = self._moments(ask, items, limit, notes)
         if items and len(problems) == len(items):
             raise problems[0]
         empty = None
         if not found:
-            nearest = [] if unread else self._moments(question, items, 1, [], cut_off=False)[0]
+            nearest = [] if ask.unread else self._moments(self._each.asking(question, False, leave), items, 1, [])[0]
             empty = f'nothing matches "{question}"'
             for best in nearest:
                 where = f"{places[best.file].name} at {best.start_s:.1f} s"
                 empty += f"; what comes nearest is in {where}, with a score of {best.score:.2f}"
-        notes += unread
+        notes += ask.unread
         if problems:
             several = len(problems) > 1
             notes.append(f"{len(problems)} files cannot be searched" if several else f"skipped: {_brief(problems[0])}")
         return {"moments": [self._shown(places[m.file], m) for m in found], "empty": empty, "notes": notes}
 
     def _moments(
-        self, question: Question, items: list[Item], limit: int, notes: list[str], cut_off: bool
-    ) -> tuple[list[Moment], list[NervError], list[str]]:
-        ask, problems = self._each.asking(question, cut_off), list[NervError]()
-        files = {item.file: item.file.stat() for item in items if item.file.exists()}
+        self, ask: Asking, items: list[Item], limit: int, notes: list[str]
+    ) -> tuple[list[Moment], list[NervError]]:
+        """The best moments, and what is wrong with files."""
+        problems: list[NervError] = []
+        files = {}
+        for item in items:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                files[item.file] = item.file.stat()
         folders = [str(self._shelf.folder)] if len(items) > 1 else []
-        known: dict = dict(choose(files, folders, ask, limit, notes.append))
-        indexes = open_indexes(files, ask, problems, known=known)
-        found = find_moments(indexes, ask, limit)
-        return found, problems, ask.unread
+        known = choose(files, folders, ask, limit, notes.append)
+        return find_moments(open_indexes(files, ask, problems, known=known), ask, limit), problems
 
     def _shown(self, item: Item, moment: Moment) -> dict:
         index = self._each.index(item)

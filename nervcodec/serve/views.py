@@ -107,10 +107,10 @@ class Media:
         """A fragment of the sound."""
         number = limits.number_of("a fragment", request.path_params["number"])
 
-        def made(item: Item, _leave: Leave) -> bytes:
+        def made(item: Item, leave: Leave) -> bytes:
             video = self._works.shelf.open(item)
             cut = plan(video)
-            pieces = self._sounds.of(item.version, video) if number < cut.count else None
+            pieces = self._sounds.of(item.version, video, leave) if number < cut.count else None
             if pieces is None:
                 raise limits.MissingError(f"there is no sound {number:,} in {item.name}")
             return pieces.piece(number * cut.length, (number + 1) * cut.length)
@@ -165,8 +165,8 @@ class Facts:
         most = limits.whole("limit", limit, 1, limits.MOST_MOMENTS)
         inside = only(request, "in", "") or None
 
-        def found(_leave: Leave) -> dict:
-            return self._questions.search(question, inside, most)
+        def found(leave: Leave) -> dict:
+            return self._questions.search(question, inside, most, leave)
 
         return JSONResponse(
             await self._works.work(self._works.questions, request, ("search", question, inside, most), found)
