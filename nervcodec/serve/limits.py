@@ -13,7 +13,7 @@ MOST_MOMENTS = 100
 MOST_POINTS = 2_000  # of a curve over time
 MOST_TERMS = 8  # of a query
 MOST_LETTERS = 200  # of one term
-MOST_QUERY = 8_192  # characters after the question mark
+MOST_QUERY = 16_384  # characters after the question mark
 SMALLEST_WIDTH, LARGEST_WIDTH = 16, 4_096
 MOST_PIXELS = 1 << 26  # of a frame that is decoded here: twice 8K
 MOST_WAITING = 200  # pieces of work of one kind that wait for a thread
@@ -39,6 +39,10 @@ class RefusedError(NervError):
 
 class MissingError(NervError):
     """There is no such file, frame or fragment."""
+
+
+class LackingError(NervError):
+    """A file has not what is asked of it, though nothing is wrong with it."""
 
 
 class BusyError(NervError):

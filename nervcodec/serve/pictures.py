@@ -14,7 +14,7 @@ from PIL import Image
 from nervcodec.decoding import OpenVideo
 from nervcodec.formats.container import fingerprint
 from nervcodec.semantic import cache
-from nervcodec.serve.limits import THUMBNAILS_BYTES, MissingError
+from nervcodec.serve.limits import THUMBNAILS_BYTES, LackingError, MissingError
 
 JPEG, PNG = "jpeg", "png"
 WHOLE, BASE = "whole", "base"
@@ -28,10 +28,13 @@ def frame(video: OpenVideo, number: int, layer: str = WHOLE) -> np.ndarray:
 
     Raises:
         MissingError: no such frame.
-        ContainerError: it is damaged, or there is no base layer.
+        LackingError: there is no base layer.
+        ContainerError: it is damaged.
     """
     if number >= len(video):
         raise MissingError(f"there is no frame {number:,}; there are {len(video):,}")
+    if layer == BASE and video.header.base is None:
+        raise LackingError(f"{video.path}: has no base layer (it was encoded without --base)")
     return next(video.base_frames([number])) if layer == BASE else video[number]
 
 
@@ -58,17 +61,18 @@ def _written(image: Image.Image, form: str, quality: int) -> bytes:
     return out.getvalue()
 
 
-def thumbnail(video: OpenVideo) -> bytes:
+def thumbnail(file: Path) -> bytes:
     """A frame from the middle, 320 pixels wide, in the shape in which it is shown; from the user's cache folder once it
     was made.
 
     Raises:
         ContainerError: the file is damaged.
     """
-    name = cache.key("thumbnail 1", fingerprint(Path(video.path))) + ".jpg"
+    name = cache.key("thumbnail 1", fingerprint(file)) + ".jpg"
     if (stored := cache.load_bytes(_KIND, name)) is not None:
         return stored
-    image = Image.fromarray(frame(video, len(video) // 2))
+    with OpenVideo.at(file) as video:  # for itself: who scrubs through other files shall not lose what is kept of them
+        image = Image.fromarray(frame(video, len(video) // 2))
     across, down = video.header.video.sample_aspect_ratio
     height = round(_THUMBNAIL_WIDTH * image.height * down / (image.width * across))
     image = image.resize((_THUMBNAIL_WIDTH, min(max(1, height), _TALLEST)), Image.Resampling.LANCZOS)

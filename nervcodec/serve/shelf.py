@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nervcodec.decoding.kept import KeptVideo, Room
-from nervcodec.errors import ContainerError, NervError
+from nervcodec.errors import ConfigError, ContainerError, NervError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AUDIO, Header
 from nervcodec.formats.names import SUFFIX, shown
@@ -71,6 +71,9 @@ class Shelf:
     Args:
         place: a folder or a container.
 
+    Raises:
+        ConfigError: it is neither.
+
     Attributes:
         folder: that holds them.
         single: the path of the only one, or None.
@@ -78,6 +81,8 @@ class Shelf:
     """
 
     def __init__(self, place: Path):
+        if not place.is_dir() and place.suffix != SUFFIX:
+            raise ConfigError(f"{place}: is neither a folder nor a {SUFFIX} file")
         self.single = None if place.is_dir() else place.name
         self.folder = place if self.single is None else place.parent
         self.name = self.single or place.resolve().name or str(place)

@@ -21,12 +21,14 @@ from nervcodec.decoding import OpenVideo
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import AUDIO
 from nervcodec.serve import boxes
+from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import OPEN_FILES, SOUND_BYTES
 from nervcodec.video import ffmpeg
 from nervcodec.video.sound import COPIED, Sound
 
 TYPE = 'audio/mp4; codecs="mp4a.40.2"'
 _CODEC, _ANEW = "aac", ["-c:a", "aac", "-b:a", "160k", "-ar", "48000", "-ac", "2"]
+_PIECE = 1 << 18  # bytes read at once
 _PACKET = 1024  # samples of AAC
 _ROUNDED_S = 0.005  # how far times in Matroska, which are whole milliseconds, may be from what packets take
 _LOW_COMPLEXITY = 2  # the kind of AAC that every browser plays
@@ -38,20 +40,22 @@ class SoundPieces:
 
     Args:
         sound: of the container, whose ``start_s`` is where its first frame shows.
+        leave: tells whether somebody still waits.
 
     Raises:
         VideoError: it cannot be read.
+        GoneError: nobody waits.
     """
 
-    def __init__(self, sound: Sound):
+    def __init__(self, sound: Sound, leave: Leave):
         with tempfile.TemporaryDirectory() as folder:
             stored, made = Path(folder) / "sound.mka", Path(folder) / "sound.mp4"
             stored.write_bytes(sound.data)
             coding = ["-c", COPIED] if sound.codec == _CODEC else _ANEW
-            self._data = _remuxed(stored, made, coding)
+            self._data = _remuxed(stored, made, coding, leave)
             if coding is not _ANEW and _kind(self._data) != _LOW_COMPLEXITY:
                 coding = _ANEW
-                self._data = _remuxed(stored, made, coding)
+                self._data = _remuxed(stored, made, coding, leave)
             first_s = _first_s(stored, coding)
         self._rate = boxes.timescale(self._data)
         top = list(boxes.boxes(self._data))
@@ -81,11 +85,16 @@ class SoundPieces:
         return b"".join(parts)
 
 
-def _remuxed(stored: Path, made: Path, coding: list[str]) -> mmap.mmap:
+def _remuxed(stored: Path, made: Path, coding: list[str], leave: Leave) -> mmap.mmap:
     """All of the sound as a fragmented MP4, mapped into memory."""
-    flags = ["-movflags", "+empty_moov+default_base_moof+frag_every_frame+skip_trailer", "-f", "mp4"]
-    ffmpeg.run([*_reading(stored, coding), *flags, f"file:{made}"], "the sound cannot be made playable")
-    with open(made, "rb") as file:
+    flags = ["-movflags", "+empty_moov+default_base_moof+frag_every_frame+skip_trailer", "-f", "mp4", "pipe:1"]
+    with ffmpeg.Process([*_reading(stored, coding), *flags], read=True) as process, open(made, "w+b") as file:
+        while data := process.read(_PIECE):
+            leave.check()
+            file.write(data)
+        if process.wait() or not file.tell():
+            raise VideoError(f"the sound cannot be made playable ({process.complaint()})")
+        file.flush()
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
@@ -141,11 +150,12 @@ class Sounds:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, SoundPieces] = OrderedDict()
 
-    def of(self, version: str, video: OpenVideo) -> SoundPieces | None:
+    def of(self, version: str, video: OpenVideo, leave: Leave) -> SoundPieces | None:
         """That of a file; None where it has none.
 
         Raises:
             VideoError: it cannot be read, or is too large.
+            GoneError: nobody waits.
             ContainerError: it is damaged.
         """
         with self._lock:
@@ -153,7 +163,7 @@ class Sounds:
                 sound = _taken(video)
                 if sound is None:
                     return None
-                self._kept[version] = SoundPieces(sound)
+                self._kept[version] = SoundPieces(sound, leave)
             self._kept.move_to_end(version)
             while len(self._kept) > OPEN_FILES:
                 self._kept.popitem(last=False)

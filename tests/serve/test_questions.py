@@ -10,13 +10,14 @@ import pytest
 from sites import GRID, MUTE, OTHER, Site, changed, serving
 
 from nervcodec.errors import EncoderError
-from nervcodec.search.ask import Asked
+from nervcodec.search.ask import Asked, answer
 from nervcodec.search.collection import containers
 from nervcodec.search.index import EmbeddingIndex, open_indexes
 from nervcodec.search.moments import find_moments
 from nervcodec.search.query import Query, Term
-from nervcodec.serve import questions
-from nervcodec.serve.questions import Question
+from nervcodec.semantic.encoder import load
+from nervcodec.serve import answers, questions
+from nervcodec.serve.answers import Question
 
 QUERIES = ["seat belt", "suit", "a man in a car", "sink"]
 
@@ -49,9 +50,9 @@ def test_moments_are_those_of_the_command(asked, run):
     assert printed == found_by_the_command(asked.place, QUERIES[0])
     for query in QUERIES:
         wanted = found_by_the_command(asked.place, query)
-        answer = asked.right(f"/api/search?add={quote(query)}").json
-        assert bool(wanted) == (query != "sink") == (answer["empty"] is None)
-        for found, expected in zip(answer["moments"], wanted, strict=True):
+        told = asked.right(f"/api/search?add={quote(query)}").json
+        assert bool(wanted) == (query != "sink") == (told["empty"] is None)
+        for found, expected in zip(told["moments"], wanted, strict=True):
             assert str(asked.place / found["path"]) == expected["file"]
             assert found["score"] == pytest.approx(expected["score"], abs=2e-6)
             assert found["start_s"] == pytest.approx(expected["start"], abs=1e-5)
@@ -81,13 +82,13 @@ def test_an_index_of_the_folder_changes_nothing(asked):
 
 
 def test_nothing_matches_is_an_answer(asked):
-    answer = asked.right(f"/api/search?add={quote('a violin')}&subtract=car").json
-    assert answer["moments"] == []
-    assert answer["empty"].startswith('nothing matches "a violin - car"; what comes nearest is in ')
-    assert any("mute.nerv" in note for note in answer["notes"])
-    answer = asked.right(f"/api/search?add={quote('машина')}").json
-    assert answer["empty"] == 'nothing matches "машина"'
-    assert any("reads English only" in note for note in answer["notes"])
+    told = asked.right(f"/api/search?add={quote('a violin')}&subtract=car").json
+    assert told["moments"] == []
+    assert told["empty"].startswith('nothing matches "a violin - car"; what comes nearest is in ')
+    assert any("mute.nerv" in note for note in told["notes"])
+    told = asked.right(f"/api/search?add={quote('машина')}").json
+    assert told["empty"] == 'nothing matches "машина"'
+    assert any("reads English only" in note for note in told["notes"])
 
 
 def test_one_file_alone(asked):
@@ -109,14 +110,12 @@ def test_more_like_a_patch(asked):
 
 
 def test_the_fit_over_time_is_the_score_of_each_frame(asked):
-    answer = asked.right("/api/fit/grid.nerv?add=car").json
-    wanted = EmbeddingIndex.at(GRID).scores(
-        questions.answer(Question(("car",)).query, questions.load("offline")).vector
-    )
-    assert answer["scores"] == pytest.approx(wanted.max(axis=1).tolist(), abs=1e-5)
-    assert answer["times_s"] == pytest.approx([n * 1001 / 30000 for n in range(15)])
+    told = asked.right("/api/fit/grid.nerv?add=car").json
+    wanted = EmbeddingIndex.at(GRID).scores(answer(Question(("car",)).query, load("offline")).vector)
+    assert told["scores"] == pytest.approx(wanted.max(axis=1).tolist(), abs=1e-5)
+    assert told["times_s"] == pytest.approx([n * 1001 / 30000 for n in range(15)])
     patches = asked.right("/api/patches/grid.nerv/4?add=car").json
-    assert (patches["rows"], patches["cols"], patches["threshold"]) == (1, 2, answer["threshold"])
+    assert (patches["rows"], patches["cols"], patches["threshold"]) == (1, 2, told["threshold"])
     assert [box["score"] for box in patches["boxes"]] == pytest.approx(wanted[4].tolist(), abs=1e-5)
     assert [box["x"] for box in patches["boxes"]] == [0, 0.5]
     for address in ("/api/fit/mute.nerv?add=car", "/api/patches/mute.nerv/0?add=car"):
@@ -126,7 +125,7 @@ def test_the_fit_over_time_is_the_score_of_each_frame(asked):
 def test_long_curves_have_two_thousand_points_and_keep_their_peaks(monkeypatch):
     monkeypatch.setattr(questions, "MOST_POINTS", 5)
     index = EmbeddingIndex.at(GRID)
-    asked = questions.answer(Question(("car",)).query, questions.load("offline"))
+    asked = answer(Question(("car",)).query, load("offline"))
     fit = questions._fitting(index, asked)
     best = index.scores(asked.vector).max(axis=1)
     assert len(fit.scores) == len(fit.times_s) == 5
@@ -154,7 +153,7 @@ def test_an_encoder_that_is_not_here(asked, monkeypatch):
     def missing(name):
         raise EncoderError(f"{name} is not here")
 
-    monkeypatch.setattr(questions, "load", missing)
+    monkeypatch.setattr(answers, "load", missing)
     with serving(asked.place) as site:
         for address in ("/api/search?add=car", "/api/fit/grid.nerv?add=car", "/api/patches/grid.nerv/0?add=car"):
             reply = site.ask(address)

@@ -82,7 +82,7 @@ ABSURD = [
     "/api/files?offset=-1", "/api/files?offset=" + "9" * 400, "/api/search", "/api/search?add=", "/api/search?add=%20",
     "/api/search?subtract=x", "/api/search?add=x&limit=1000000000", "/api/search?add=" + "x" * 201,
     "/api/search?" + "&".join(["add=x"] * 1000), "/api/search?" + "&".join(["add=x"] * 9),
-    "/api/search?add=x&q=" + "y" * 9000, "/api/search?like=grid.nerv", "/api/search?like=grid.nerv:0:0",
+    "/api/search?add=x&q=" + "y" * 17000, "/api/search?like=grid.nerv", "/api/search?like=grid.nerv:0:0",
     "/api/search?like=grid.nerv:0:0:9", "/api/search?like=grid.nerv:99:0:0", "/api/search?like=grid.nerv:1e9:0:0",
     "/api/fit/grid.nerv", "/api/fit/grid.nerv?add=x&like=a:1:1:1&like=b:1:1:1", "/api/patches/grid.nerv/0",
     "/api/patches/grid.nerv/" + "9" * 31 + "?add=x",
