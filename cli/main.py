@@ -18,6 +18,7 @@ from nervcodec.cli.info import info
 from nervcodec.cli.output import BROKEN_PIPE, FAILED, INTERRUPTED, OutputError, discard, one_line, prepare, remark
 from nervcodec.cli.presets import presets
 from nervcodec.cli.search import search
+from nervcodec.cli.serve import serve
 from nervcodec.cli.verify import verify
 from nervcodec.errors import NervError, is_out_of_memory
 
@@ -82,7 +83,7 @@ def cli() -> None:
     signal.signal(signal.SIGTERM, _terminated)
 
 
-for _command in (encode, decode, search, index, evaluate, info, verify, presets):
+for _command in (encode, decode, search, serve, index, evaluate, info, verify, presets):
     cli.add_command(_command)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -34,6 +34,13 @@ class Around(NamedTuple):
     planes: Planes
     format: PlaneFormat
     first: int
+
+
+class Cursor(Protocol):
+    """What gives the frames of a base layer."""
+
+    def at(self, segment: int, number: int, around: int) -> Around:
+        """See :meth:`BaseCursor.at`."""
 
 
 class BaseCursor:

@@ -13,7 +13,7 @@ import numpy as np
 from nervcodec import colour
 from nervcodec.coordinates import Window
 from nervcodec.decoding.embedded import EmbeddedFile
-from nervcodec.decoding.layer import MOST_AROUND, BaseCursor
+from nervcodec.decoding.layer import MOST_AROUND, BaseCursor, Cursor
 from nervcodec.decoding.needs import Needs, most_at_once, needs, require_scale
 from nervcodec.decoding.rate import at_constant_rate
 from nervcodec.decoding.runs import runs
@@ -114,7 +114,7 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
         """Frames, or a window of them, one after the other."""
         require_scale(scale)
         if self.header.base is not None:
-            return self._layered(numbers, windows, scale)
+            return self._from_base(numbers, windows, scale)
         from nervcodec.decoding.pixels import frames
 
         return frames(self._networks, runs(numbers, self._starts, most_at_once(self.header)), windows, scale)
@@ -132,24 +132,29 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
         """
         if self.header.base is None:
             raise ContainerError(f"{self.path}: has no base layer (it was encoded without --base)")
-        return self._layered(self._chosen(numbers), (), 1.0, alone=True)
+        return self._from_base(self._chosen(numbers), (), 1.0, alone=True)
 
-    def _layered(
+    def _from_base(
         self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, alone: bool = False
     ) -> Iterator[np.ndarray]:
         """Frames above a base layer, whose decoder runs as long as frames are taken from it."""
         with contextlib.closing(BaseCursor(self._networks.contents())) as cursor:
-            for segment, (local,) in runs(numbers, self._starts, 1):
-                changed = not alone and self._networks.changes_base(segment)
-                around = cursor.at(segment, local, MOST_AROUND if changed else 0)
-                if changed or scale != 1.0:
-                    from nervcodec.decoding.pixels import above
+            yield from self._layered(cursor, numbers, windows, scale, alone)
 
-                    yield above(self._networks, segment, local, around, windows, scale)
-                else:
-                    (window,) = windows or (None,)
-                    part = None if window is None else colour.Window(window.y, window.x, window.height, window.width)
-                    yield colour.to_rgb8(around.planes, around.format, part)[0]
+    def _layered(
+        self, cursor: Cursor, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, alone: bool
+    ) -> Iterator[np.ndarray]:
+        """The same of a base layer as a cursor gives it."""
+        for segment, (local,) in runs(numbers, self._starts, 1):
+            changed = not alone and self._networks.changes_base(segment)
+            around = cursor.at(segment, local, MOST_AROUND if changed else 0)
+            if changed or scale != 1.0:
+                from nervcodec.decoding.pixels import above
+
+                yield above(self._networks, segment, local, around, windows, scale)
+            else:
+                part = next((colour.Window(w.y, w.x, w.height, w.width) for w in windows), None)
+                yield colour.to_rgb8(around.planes, around.format, part)[0]
 
     def needs(self, count: int, scale: float = 1.0) -> Needs:
         """What decoding ``count`` frames takes, from the header alone."""

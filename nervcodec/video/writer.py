@@ -20,10 +20,11 @@ from nervcodec.video.sound import Sound
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m")
 _CHUNK = 1 << 16  # bytes of a stream copied at a time
-_BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
 
 
-def _raw_input(width: int, height: int, rate: Fraction) -> list[str]:
+def raw_input(width: int, height: int, rate: Fraction) -> list[str]:
+    """ffmpeg's arguments that read RGB frames of 8 bits from standard input."""
     size = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", str(rate)]
     return [*size, "-i", "pipe:0"]
 
@@ -74,12 +75,12 @@ def write_video(
         output = ["-vf", aspect, "-pix_fmt", "yuv444p", "-f", "yuv4mpegpipe"]
     else:
         codec = ["-c:v", "libvpx-vp9", "-b:v", "0"] if path.suffix.lower() == ".webm" else ["-c:v", "libx264"]
-        output = ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{aspect}", *_BT709]
+        output = ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{aspect}", *BT709]
         output += [*codec, "-crf", str(crf), "-pix_fmt", layout]
         if path.suffix.lower() in (".mp4", ".mov"):
             output += ["-movflags", "+faststart"]
     with writing(path, VideoError) as temporary, tempfile.TemporaryDirectory() as folder:
-        arguments = _raw_input(width, height, rate)
+        arguments = raw_input(width, height, rate)
         if sound is not None and path.suffix.lower() != ".y4m":
             arguments += sound.input_arguments(Path(folder) / "sound.mka")
             output = ["-map", "0:v", "-map", "1:a", *sound.output_arguments(), *output]
@@ -108,7 +109,7 @@ def write_y4m(
     """
     aspect = f"setsar={sample_aspect_ratio.numerator}/{sample_aspect_ratio.denominator}"
     output = ["-vf", aspect, "-pix_fmt", "yuv444p", "-strict", "-1", "-f", "yuv4mpegpipe", "-"]
-    with ffmpeg.Process([*_raw_input(width, height, rate), *output], write=True, read=True) as process:
+    with ffmpeg.Process([*raw_input(width, height, rate), *output], write=True, read=True) as process:
         with Copying(process, stream) as copying:
             count, status = pump(frames, process)
         if isinstance(copying.error, BrokenPipeError):

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""``nervcodec serve``."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+
+import click
+
+from nervcodec.cli import options
+from nervcodec.cli.output import one_thread_for_numpy, remark, say
+
+
+@click.command(epilog="Example: nervcodec serve videos/ --open")
+@click.argument("place", metavar="[FILE|FOLDER]", type=click.Path(exists=True), default=".")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any that is free."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others can reach 0.0.0.0.")
+@click.option("--open", "in_browser", is_flag=True, help="Open the page in the browser.")
+@options.debug
+def serve(place: str, port: int, host: str, in_browser: bool) -> None:
+    """Show .nerv files in a browser: watch, scrub and search them. Needs the extra "serve".
+
+    PLACE is a container, or a folder of which all containers are shown; by default the current one. Nobody but this
+    machine is answered unless --host says so.
+    """
+    one_thread_for_numpy()
+    from nervcodec.errors import ConfigError
+
+    try:
+        from nervcodec.serve.app import make_app
+        from nervcodec.serve.run import Server, address_of, listening, names_of
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise ConfigError(f'serve needs {error.name}; pip install "nervcodec[serve]"') from None
+    with listening(host, port) as made:
+        server = Server(make_app(Path(place), names_of(host), remark))
+        address = address_of(made, host)
+        say(f"{address} shows {place}; Ctrl-C ends it")
+        if in_browser:
+            webbrowser.open(address)
+        server.run(sockets=[made])
+    raise KeyboardInterrupt  # nothing else ends it

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: MIT
+"""Base layers for who asks for their frames in any order, again and again: what was decoded is kept for a while.
+
+A frame of a base layer hangs on those before it. So whatever a decoder gives on its way to a frame is kept, as far as
+there is room, and the decoder stops there and goes on from there when a later frame is wanted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nervcodec.base.streams import Run, streams_of
+from nervcodec.coordinates import Window
+from nervcodec.decoding.layer import Around
+from nervcodec.decoding.video import OpenVideo
+from nervcodec.errors import named
+from nervcodec.formats.container import Container
+from nervcodec.video.planes import Planes
+
+_DECODERS = 3  # of a file that stand still at once
+
+
+class Room:
+    """Keeps the frames that were used last, of several files. Several threads may use it.
+
+    Args:
+        limit_bytes: of the frames.
+    """
+
+    def __init__(self, limit_bytes: int):
+        self.limit_bytes, self._used = limit_bytes, 0
+        self._lock = threading.RLock()  # a file may be let go of, by the garbage collector, while it is held
+        self._kept: OrderedDict[tuple[object, int], tuple[Planes, float]] = OrderedDict()
+
+    @property
+    def used_bytes(self) -> int:
+        """Of the frames that are kept now."""
+        return self._used
+
+    def get(self, owner: object, number: int) -> Planes | None:
+        """A frame, or None where it is not kept."""
+        with self._lock:
+            found = self._kept.pop((owner, number), None)
+            if found is None:
+                return None
+            self._kept[owner, number] = found[0], time.monotonic()
+            return found[0]
+
+    def put(self, owner: object, number: int, planes: Planes) -> None:
+        """Keep a frame."""
+        with self._lock:
+            self._remove((owner, number))
+            self._kept[owner, number] = planes, time.monotonic()
+            self._used += _size(planes)
+            while self._used > self.limit_bytes:
+                self._remove(next(iter(self._kept)))
+
+    def forget(self, idle_s: float) -> None:
+        """Let go of frames that were not used for so long."""
+        with self._lock:
+            now = time.monotonic()
+            while self._kept and now - next(iter(self._kept.values()))[1] >= idle_s:
+                self._remove(next(iter(self._kept)))
+
+    def drop(self, owner: object) -> None:
+        """Let go of all frames of a file."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] is owner]:
+                self._remove(key)
+
+    def _remove(self, key: tuple[object, int]) -> None:
+        found = self._kept.pop(key, None)
+        self._used -= 0 if found is None else _size(found[0])
+
+
+def _size(planes: Planes) -> int:
+    return sum(plane.nbytes for plane in planes)
+
+
+@dataclass(eq=False)
+class _Decoder:
+    """One that stands still.
+
+    Attributes:
+        next: number of the frame that it gives next.
+        end: of the one after its last.
+        frames: that it gives.
+        used: when it was used last, by the clock of ``time.monotonic``.
+    """
+
+    next: int
+    end: int
+    frames: Generator[Planes, None, None]
+    used: float = 0.0
+
+
+class KeptLayer:
+    """The base layer of a file, as :class:`nervcodec.decoding.layer.BaseCursor` gives it. Several threads may ask.
+
+    Args:
+        opened: a container with a base layer.
+        room: for its frames.
+    """
+
+    def __init__(self, opened: Container, room: Room):
+        assert opened.header.base is not None
+        self._opened, self._room, self._form = opened, room, opened.header.base.planes
+        self._streams = streams_of(opened)
+        self._owner = object()  # of its frames in the room
+        weakref.finalize(self, room.drop, self._owner)
+        self._lock = threading.Lock()
+        self._decoders: list[_Decoder] = []  # that stand still
+        self._walks: dict[int, threading.Lock] = {}  # by the run's first frame, held while somebody decodes there
+        self._is_closed = False
+
+    def at(self, segment: int, number: int, around: int) -> Around:
+        """A frame with its neighbours, see :meth:`nervcodec.decoding.layer.BaseCursor.at`.
+
+        Raises:
+            ContainerError: the stream is damaged, or not what the header says.
+            VideoError: this ffmpeg cannot decode it.
+        """
+        facts = self._opened.header.segments[segment]
+        first, last = max(number - around, 0), min(number + around, facts.frame_count - 1)
+        wanted = [self._frame(facts.first_frame + place) for place in range(first, last + 1)]
+        joined = Planes(*(np.concatenate(p) if len(wanted) > 1 else p[0] for p in zip(*wanted, strict=True)))
+        return Around(joined, self._form, first)
+
+    def ahead(self, frame: int, goes_on: Callable[[], bool]) -> None:
+        """Decode what follows a frame up to where a decoder could begin anew, and keep it, as far as there is room.
+
+        Args:
+            frame: number in the file.
+            goes_on: is asked before each one.
+        """
+        begin, end = self._streams.run(frame)
+        most = self._room.limit_bytes // max(1, _size(self._frame(frame)))
+        for number in range(frame, min(end, begin + most)):
+            if not goes_on():
+                return
+            self._frame(number)
+
+    def rest(self, idle_s: float) -> None:
+        """End decoders that were not used for so long."""
+        now = time.monotonic()
+        with self._lock:
+            idle = [each for each in self._decoders if now - each.used >= idle_s]
+            self._decoders = [each for each in self._decoders if each not in idle]
+        for decoder in idle:
+            decoder.frames.close()
+
+    def close(self) -> None:
+        """End all decoders and let go of all frames; what is still asked for is decoded, and not kept."""
+        self._is_closed = True
+        self.rest(0.0)
+        self._room.drop(self._owner)
+
+    def _frame(self, number: int) -> Planes:
+        """A frame of the file: the one that is kept, or decoded with what it hangs on."""
+        found = self._room.get(self._owner, number)
+        if found is not None:
+            return found
+        run = self._streams.run(number)
+        with self._lock:
+            walk = self._walks.setdefault(run.first, threading.Lock())
+        with walk:  # whoever waits here finds the frame, mostly
+            found = self._room.get(self._owner, number)
+            return found if found is not None else self._decoded(number, run)
+
+    def _decoded(self, number: int, run: Run) -> Planes:
+        decoder = self._nearest(number, run)
+        try:
+            with named(self._opened.path):
+                while decoder.next <= number:
+                    planes = next(decoder.frames)
+                    self._room.put(self._owner, decoder.next, planes)
+                    decoder.next += 1
+        except BaseException:
+            decoder.frames.close()
+            raise
+        self._park(decoder)
+        return planes
+
+    def _nearest(self, number: int, run: Run) -> _Decoder:
+        """The decoder with the least to do on its way to a frame, taken out; a new one where that is it."""
+        with self._lock:
+            standing = [each for each in self._decoders if run.first <= each.next <= number < each.end]
+            if standing:
+                nearest = max(standing, key=lambda each: each.next)
+                self._decoders.remove(nearest)
+                return nearest
+        return _Decoder(run.first, run.end, self._streams.decode(run))
+
+    def _park(self, decoder: _Decoder) -> None:
+        """Let a decoder stand still; the one that did so for the longest has to end where there are too many."""
+        decoder.used = time.monotonic()
+        with self._lock:
+            self._decoders.append(decoder)
+            done = [each for each in self._decoders if each.next == each.end or self._is_closed]
+            done += [each for each in self._decoders if each not in done][:-_DECODERS]
+            self._decoders = [each for each in self._decoders if each not in done]
+        for each in done:
+            each.frames.close()
+
+
+class KeptVideo(OpenVideo):
+    """An open video for who asks for frames in any order, again and again; it keeps those of a base layer."""
+
+    _layer: KeptLayer | None = None
+
+    def keep(self, room: Room) -> None:
+        """Begin to keep frames.
+
+        Args:
+            room: for them.
+        """
+        if self.header.base is not None:
+            self._layer = KeptLayer(self._networks.contents(), room)
+
+    def _from_base(
+        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, alone: bool = False
+    ) -> Iterator[np.ndarray]:
+        if self._layer is None:
+            return super()._from_base(numbers, windows, scale, alone)
+        return self._layered(self._layer, numbers, windows, scale, alone)
+
+    def ahead(self, frame: int, goes_on: Callable[[], bool]) -> None:
+        """Decode what follows a frame in its run of the base layer, where there is one; see :meth:`KeptLayer.ahead`."""
+        if self._layer is not None:
+            self._layer.ahead(frame, goes_on)
+
+    def rest(self, idle_s: float) -> None:
+        """End decoders that were not used for so long."""
+        if self._layer is not None:
+            self._layer.rest(idle_s)
+
+    def close(self) -> None:
+        """Let go of the file, its weights, decoders and frames."""
+        if self._layer is not None:
+            self._layer.close()
+        super().close()

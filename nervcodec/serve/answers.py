@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""What questions ask of each encoder's embeddings, and the embeddings of files: had once and kept for a while."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from nervcodec.errors import EncoderError
+from nervcodec.search.ask import Answer, answer
+from nervcodec.search.index import EmbeddingIndex, open_index
+from nervcodec.search.query import Query, Term, unit
+from nervcodec.semantic.encoder import SemanticEncoder, load
+from nervcodec.serve.desk import Leave
+from nervcodec.serve.limits import RefusedError
+from nervcodec.serve.shelf import Item, Shelf
+
+_ANSWERS, _INDEXES = 200, 32
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Like:
+    """A patch that others shall be like.
+
+    Attributes:
+        path: of its container.
+        frame, row, column: where it is.
+    """
+
+    path: str
+    frame: int
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is looked for.
+
+    Attributes:
+        add, subtract: texts.
+        like: a patch, or None.
+    """
+
+    add: tuple[str, ...] = ()
+    subtract: tuple[str, ...] = ()
+    like: Like | None = None
+
+    def __str__(self) -> str:
+        return str(self.query) if self.like is None else f"a patch of {self.like.path}"
+
+    @property
+    def query(self) -> Query:
+        """Its texts."""
+        return Query((*map(Term, self.add), *(Term(text, sign=-1.0) for text in self.subtract)))
+
+
+class Kept(Generic[Value]):
+    """The values that were asked for last. Several threads may use it.
+
+    Args:
+        most: so many.
+    """
+
+    def __init__(self, most: int):
+        self._most, self._lock = most, threading.Lock()
+        self._kept: OrderedDict[object, Value] = OrderedDict()
+
+    def get(self, key: object, make: Callable[[], Value]) -> Value:
+        """A value, made if it is not there; two threads may make it at once."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        value = make()
+        with self._lock:
+            self._kept[key] = value
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return value
+
+
+@dataclass
+class Asking:
+    """A question that is put to the encoder of each file in turn."""
+
+    put: Callable[[str], Answer]
+    leave: Leave
+    unread: list[str] = field(default_factory=list)
+
+    def __call__(self, name: str) -> Answer:
+        self.leave.check()
+        found = self.put(name)
+        for text in found.unread:
+            said = f'the {name} encoder reads English only, not "{text[:40]}"'
+            if said not in self.unread:
+                self.unread.append(said)
+        return found
+
+
+class AskedOfEach:
+    """Puts questions to encoders. Several threads may use it.
+
+    Args:
+        shelf: the files.
+    """
+
+    def __init__(self, shelf: Shelf):
+        self._shelf, self._encoding = shelf, threading.Lock()
+        self._encoders: dict[str, SemanticEncoder | EncoderError] = {}
+        self._answers, self._indexes = Kept[Answer](_ANSWERS), Kept[EmbeddingIndex](_INDEXES)
+
+    def index(self, item: Item) -> EmbeddingIndex:
+        """The embeddings of a file.
+
+        Raises:
+            ContainerError: it has none, or is damaged.
+        """
+        return self._indexes.get((item.path, item.version), lambda: open_index(item.file))
+
+    def asking(self, question: Question, cut_off: bool, leave: Leave) -> Asking:
+        """A question for each encoder there is.
+
+        Args:
+            question: what is looked for.
+            cut_off: leave out what is not really there.
+            leave: tells whether somebody still waits.
+        """
+        return Asking(lambda name: self.answer(question, name, cut_off), leave)
+
+    def answer(self, question: Question, encoder: str, cut_off: bool) -> Answer:
+        """What a question asks of the embeddings of an encoder.
+
+        Raises:
+            EncoderError: it is not to be had here, or a patch is not of its.
+            ConfigError: the parts of the question cancel each other out.
+            MissingError: there is no file of which a patch is to be taken.
+            RefusedError: that has no such patch.
+        """
+        item = None if question.like is None else self._shelf.item(question.like.path)
+        key = question, item, encoder, cut_off
+        return self._answers.get(key, lambda: self._put(question, item, encoder, cut_off))
+
+    def _put(self, question: Question, item: Item | None, name: str, cut_off: bool) -> Answer:
+        like = question.like
+        if like is None or item is None:
+            with self._encoding:
+                return answer(question.query, self._encoder(name), cut_off)
+        index = self.index(item)
+        if index.encoder != name:
+            raise EncoderError(f"its embeddings are of {name}, and those of the patch of {index.encoder}")
+        if like.frame >= index.frame_count or like.row >= index.grid.rows or like.column >= index.grid.columns:
+            raise RefusedError(f"{like.path} has no such patch")
+        total = index.embedding(like.frame, like.row * index.grid.columns + like.column).astype(np.float64)
+        if terms := question.query.terms:
+            with self._encoding:
+                vectors = self._encoder(name).embed_text([term.text or "" for term in terms])
+            total += sum(term.sign * vector for term, vector in zip(terms, vectors, strict=True))
+        return Answer(unit(total))
+
+    def _encoder(self, name: str) -> SemanticEncoder:
+        found = self._encoders.get(name)
+        if found is None:
+            try:
+                found = load(name)
+            except EncoderError as error:
+                found = error
+            self._encoders[name] = found
+        if isinstance(found, EncoderError):
+            raise found
+        return found

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""Frames as pictures: each decoded alone, and thumbnails that are made once."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nervcodec.decoding import OpenVideo
+from nervcodec.formats.container import fingerprint
+from nervcodec.semantic import cache
+from nervcodec.serve.limits import THUMBNAILS_BYTES, LackingError, MissingError
+
+JPEG, PNG = "jpeg", "png"
+WHOLE, BASE = "whole", "base"
+_QUALITY, _SMALL_QUALITY = 95, 82
+_THUMBNAIL_WIDTH, _TALLEST = 320, 640
+_KIND = "thumbnails"
+
+
+def frame(video: OpenVideo, number: int, layer: str = WHOLE) -> np.ndarray:
+    """One frame, ``(H, W, 3)`` uint8 RGB, and nothing else decoded but what it hangs on.
+
+    Raises:
+        MissingError: no such frame.
+        LackingError: there is no base layer.
+        ContainerError: it is damaged.
+    """
+    if number >= len(video):
+        raise MissingError(f"there is no frame {number:,}; there are {len(video):,}")
+    if layer == BASE and video.header.base is None:
+        raise LackingError(f"{video.path}: has no base layer (it was encoded without --base)")
+    return next(video.base_frames([number])) if layer == BASE else video[number]
+
+
+def picture(pixels: np.ndarray, form: str = JPEG, width: int | None = None) -> bytes:
+    """A frame as a file.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8 RGB.
+        form: ``jpeg``, of quality 95 without halved colours, or ``png``, without loss.
+        width: of the picture; None, or more than there is, for that of the frame.
+    """
+    image = Image.fromarray(pixels)
+    if width is not None and width < image.width:
+        image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+    return _written(image, form, _QUALITY)
+
+
+def _written(image: Image.Image, form: str, quality: int) -> bytes:
+    out = io.BytesIO()
+    if form == PNG:
+        image.save(out, "PNG", compress_level=1)
+    else:
+        image.save(out, "JPEG", quality=quality, subsampling="4:4:4")
+    return out.getvalue()
+
+
+def thumbnail(file: Path) -> bytes:
+    """A frame from the middle, 320 pixels wide, in the shape in which it is shown; from the user's cache folder once it
+    was made.
+
+    Raises:
+        ContainerError: the file is damaged.
+    """
+    name = cache.key("thumbnail 1", fingerprint(file)) + ".jpg"
+    if (stored := cache.load_bytes(_KIND, name)) is not None:
+        return stored
+    with OpenVideo.at(file) as video:  # for itself: who scrubs through other files shall not lose what is kept of them
+        image = Image.fromarray(frame(video, len(video) // 2))
+    across, down = video.header.video.sample_aspect_ratio
+    height = round(_THUMBNAIL_WIDTH * image.height * down / (image.width * across))
+    image = image.resize((_THUMBNAIL_WIDTH, min(max(1, height), _TALLEST)), Image.Resampling.LANCZOS)
+    made = _written(image, JPEG, _SMALL_QUALITY)
+    cache.store_bytes(_KIND, name, made)
+    _make_room(cache.folder() / _KIND, THUMBNAILS_BYTES)
+    return made
+
+
+def _make_room(folder: Path, limit_bytes: int) -> None:
+    """Delete the oldest files of a folder that holds too much."""
+    files = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                facts = entry.stat()
+                files.append((facts.st_mtime_ns, facts.st_size, entry.path))
+    used = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if used <= limit_bytes:
+            return
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        used -= size

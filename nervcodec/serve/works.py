@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""What goes on behind the addresses: the open files, the threads, and what they do while nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nervcodec.device import use_threads
+from nervcodec.errors import ContainerError, NervError
+from nervcodec.serve.desk import Desk, Leave
+from nervcodec.serve.shelf import Item, Shelf
+
+_IDLE_S = 60.0  # after which decoders that stand still are ended, and frames let go of
+_MOST_THREADS = 4
+_LONGEST_TAGS = 1_000  # characters of If-None-Match that are looked at
+
+
+def _warm() -> None:
+    """Import what takes seconds before anybody waits for it. Many frames at once, each by few threads, take least."""
+    use_threads(max(1, (os.cpu_count() or 1) // 4))
+    import nervcodec.decoding.pixels  # noqa: F401
+
+
+class Works:
+    """The files of one folder, and threads for each kind of work on them.
+
+    Args:
+        place: a folder, or a container.
+
+    Attributes:
+        shelf: the files.
+        frames, fragments, questions, thumbnails: desks, one for each kind of work.
+
+    Raises:
+        ConfigError: the place is neither.
+    """
+
+    def __init__(self, place: Path):
+        self.shelf = Shelf(place)
+        threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1))
+        # Many frames are there already, and shall not wait for those that a decoder has to walk to.
+        self.frames, self.fragments = Desk("frames", 2 * threads), Desk("fragments", threads)
+        self.questions, self.thumbnails = Desk("questions", threads), Desk("thumbnails", threads)
+        self._ahead, self._turn = ThreadPoolExecutor(1, "ahead"), 0
+
+    @contextlib.asynccontextmanager
+    async def living(self, _app: Starlette) -> AsyncIterator[None]:
+        """While the server runs."""
+        resting = asyncio.ensure_future(self._rest())
+        self._ahead.submit(_warm)
+        try:
+            yield
+        finally:
+            resting.cancel()
+            self.close()
+
+    async def _rest(self) -> None:
+        """End decoders that nobody has used for a while."""
+        while True:
+            await asyncio.sleep(_IDLE_S / 2)
+            await asyncio.to_thread(self.shelf.rest, _IDLE_S)
+
+    def close(self) -> None:
+        """End all work, and all decoders."""
+        self._turn += 1
+        self._ahead.shutdown(wait=False, cancel_futures=True)
+        desks = self.frames, self.fragments, self.questions, self.thumbnails
+        for desk in desks:
+            desk.close()
+        self.shelf.close()
+        for desk in desks:
+            desk.wait()
+        self._ahead.shutdown(wait=True)
+
+    def item(self, request: Request) -> Item:
+        """The file of an address.
+
+        Raises:
+            MissingError: there is none.
+        """
+        return self.shelf.item(request.path_params["path"])
+
+    async def work(self, desk: Desk, request: Request, key: object, work: Callable[[Leave], Any]) -> Any:
+        """The result of some work, see :meth:`Desk.ask`; none where the browser hangs up."""
+
+        async def gone() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                continue
+
+        return await desk.ask(key, work, gone)
+
+    async def of_item(
+        self, desk: Desk, request: Request, what: tuple, work: Callable[[Item, Leave], bytes], kind: str
+    ) -> Response:
+        """An answer that is the same as long as the file is.
+
+        Args:
+            desk: where it is made.
+            request: with a file in its address.
+            what: is asked of the file.
+            work: makes it.
+            kind: its media type.
+        """
+        item = self.item(request)
+        tag = f'"{item.version}-{"-".join(map(str, what))}"'
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+        if tag in request.headers.get("if-none-match", "")[:_LONGEST_TAGS]:
+            return Response(status_code=304, headers=headers)
+
+        def noted(leave: Leave) -> bytes:
+            try:
+                return work(item, leave)
+            except ContainerError as error:
+                self.shelf.note_damage(item, error)
+                raise
+
+        data = await self.work(desk, request, (item.path, item.version, *what), noted)
+        return Response(data, media_type=kind, headers=headers)
+
+    def begin(self) -> None:
+        """Somebody asks for a frame: what is decoded ahead stops."""
+        self._turn += 1
+
+    def go_ahead(self, item: Item, number: int) -> None:
+        """Decode what follows in the base layer of a file, until somebody asks for another frame."""
+        turn = self._turn
+
+        def decode() -> None:
+            with contextlib.suppress(NervError):  # whoever asks for the frame itself is told
+                self.shelf.open(item).ahead(number, lambda: self._turn == turn)
+
+        self._ahead.submit(decode)

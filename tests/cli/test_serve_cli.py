@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""``nervcodec serve``, by the real entry point."""
+
+import json
+import shutil
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+from nervcodec.cli import serve as command
+from nervcodec.errors import ConfigError
+from nervcodec.serve.run import address_of, listening, names_of
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def free_port() -> int:
+    with listening("127.0.0.1", 0) as made:
+        return made.getsockname()[1]
+
+
+def ask(port: int, address: str) -> bytes:
+    """A right answer, once there is somebody who answers."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{address}", timeout=60) as answer:
+                return answer.read()
+        except urllib.error.URLError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_answers_and_ends(forks, tmp_path, number):
+    shutil.copy(GOLDEN / "version3_grid.nerv", tmp_path / "a.nerv")
+    port = free_port()
+    serving = forks.start(["serve", str(tmp_path), "--port", str(port)], tmp_path)
+    listed = json.loads(ask(port, "/api/files"))
+    assert [file["path"] for file in listed["files"]] == ["a.nerv"]
+    assert ask(port, "/frame/a.nerv/3")
+    with socket.create_connection(("127.0.0.1", port)) as idle, socket.create_connection(("127.0.0.1", port)) as busy:
+        idle.sendall(b"GET /")
+        busy.sendall(b"GET /media/a.nerv/video/0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        serving.send_signal(number)
+        serving.wait(30)
+    out, err = serving.communicate()
+    assert serving.returncode == 130
+    assert out == f"http://127.0.0.1:{port}/ shows {tmp_path}; Ctrl-C ends it\n"
+    assert err == "nervcodec: interrupted\n"
+
+
+def test_a_port_that_is_taken(run, tmp_path):
+    with listening("127.0.0.1", 0) as made:
+        port = made.getsockname()[1]
+        result = run("serve", tmp_path, "--port", port)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert f"port {port} of 127.0.0.1 cannot be had" in result.stderr
+    assert "--port" in result.stderr
+
+
+def test_wrong_usage(run, tmp_path):
+    assert run("serve", tmp_path / "none").returncode == 2
+    assert run("serve", tmp_path, "--port", "70000").returncode == 2
+    result = run("serve", tmp_path, "--host", "no.such.host.invalid")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    (tmp_path / "a.txt").write_text("x")
+    result = run("serve", tmp_path / "a.txt")
+    assert result.returncode == 1
+    assert ".nerv" in result.stderr
+
+
+def test_open_shows_the_page(monkeypatch, tmp_path):
+    shown, served = [], []
+    monkeypatch.setattr(command.webbrowser, "open", shown.append)
+    monkeypatch.setattr(
+        "nervcodec.serve.run.Server.run", lambda _self, sockets: served.append(sockets[0].getsockname())
+    )
+    result = CliRunner().invoke(command.serve, [str(tmp_path), "--port", "0", "--open"])
+    (place,) = served
+    assert shown == [f"http://127.0.0.1:{place[1]}/"]
+    assert result.output.startswith(f"{shown[0]} shows ")
+    assert isinstance(result.exception, SystemExit)  # of an interruption
+
+
+def test_addresses_and_names():
+    with listening("localhost", 0) as made:
+        assert address_of(made, "localhost") == f"http://localhost:{made.getsockname()[1]}/"
+        port = made.getsockname()[1]
+        assert address_of(made, "0.0.0.0") == f"http://127.0.0.1:{port}/"
+        assert address_of(made, "::") == f"http://[::1]:{port}/"
+    local = {"localhost", "127.0.0.1", "[::1]"}
+    assert set(names_of("127.0.0.1")) == local
+    assert set(names_of("::1")) == local
+    assert set(names_of("video.example")) == local | {"video.example"}
+    assert set(names_of("0.0.0.0")) >= local | {socket.gethostname()}
+    assert "*" not in names_of("0.0.0.0")
+    with pytest.raises(ConfigError, match="no host here"):
+        listening("no.such.host.invalid", 0)

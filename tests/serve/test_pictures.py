@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""Frames on the page are the decoder's."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from sites import GRID, serving
+
+import nervcodec
+from nervcodec.semantic import cache
+from nervcodec.serve import limits, pictures
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("path", ["grid.nerv", "deep/er/lapped.nerv", "varied.nerv", "mute.nerv"])
+def test_frames_without_loss_are_the_decoders(site, folder, path):
+    with nervcodec.open(folder / path) as video:
+        for number in (0, 7, 14):
+            reply = site.right(f"/frame/{path}/{number}?format=png")
+            assert reply.headers["content-type"] == "image/png"
+            np.testing.assert_array_equal(pixels(reply.body), video[number])
+
+
+def test_frames_with_loss_are_close(site, folder):
+    reply = site.right("/frame/grid.nerv/3")
+    assert reply.headers["content-type"] == "image/jpeg"
+    image = Image.open(io.BytesIO(reply.body))
+    assert image.layer[0][1:3] == image.layer[1][1:3] == (1, 1)  # as much colour as luma
+    with nervcodec.open(folder / "grid.nerv") as video:
+        difference = np.asarray(image, float) - video[3]
+    assert np.sqrt((difference**2).mean()) < 4
+
+
+def test_smaller_frames(site):
+    assert pixels(site.right("/frame/grid.nerv/3?width=44").body).shape == (36, 44, 3)
+    assert pixels(site.right("/frame/grid.nerv/3?width=4096").body).shape == (72, 88, 3)
+
+
+def test_what_is_asked_again_is_not_sent_again(site):
+    first = site.right("/frame/grid.nerv/4")
+    assert first.headers["cache-control"] == "private, no-cache"
+    tag = first.headers["etag"]
+    assert site.ask("/frame/grid.nerv/4", **{"If-None-Match": tag}).status == 304
+    assert site.ask("/frame/grid.nerv/4", **{"If-None-Match": f'"other", {tag}'}).status == 304
+    for other in ("/frame/grid.nerv/5", "/frame/grid.nerv/4?format=png", "/frame/grid.nerv/4?width=20"):
+        assert site.ask(other, **{"If-None-Match": tag}).status == 200
+
+
+def test_a_file_without_a_base_layer_has_none(site):
+    reply = site.ask("/frame/grid.nerv/4?layer=base")
+    assert reply.status == 409
+    assert "no base layer" in reply.json["error"]
+
+
+def test_base_and_whole(refined_nerv, tmp_path):
+    shutil.copy(refined_nerv, tmp_path / "a.nerv")
+    with serving(tmp_path) as site, nervcodec.open(refined_nerv) as video:
+        assert site.right("/api/file/a.nerv").json["changes_base"] is True
+        for number in (0, 29, 30, 17, 59, 16):  # in both segments, back and forth
+            whole = pixels(site.right(f"/frame/a.nerv/{number}?format=png").body)
+            base = pixels(site.right(f"/frame/a.nerv/{number}?format=png&layer=base").body)
+            np.testing.assert_array_equal(whole, video[number])
+            np.testing.assert_array_equal(base, next(video.base_frames([number])))
+            assert (whole != base).any()
+
+
+def test_frames_too_large_are_not_decoded(site, monkeypatch, folder, tmp_path):
+    shutil.copy(GRID, tmp_path / "a.nerv")
+    monkeypatch.setattr(limits, "MOST_PIXELS", 1000)
+    with serving(tmp_path) as site:
+        reply = site.ask("/frame/a.nerv/0")
+        assert reply.status == 409
+        assert "too large" in reply.json["error"]
+
+
+def test_thumbnails_are_made_once_and_in_shape(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "cache"))
+    shutil.copy(GRID, tmp_path / "a.nerv")
+    shutil.copy(GRID, tmp_path / "b.nerv")
+    made = []
+    frame = pictures.frame
+    monkeypatch.setattr(pictures, "frame", lambda *given: made.append(given) or frame(*given))
+    for _ in range(2):
+        with serving(tmp_path) as site:
+            shapes = {pixels(site.right(f"/thumbnail/{name}.nerv").body).shape for name in "ab"}
+            # Pixels are wider than high.
+            assert shapes == {(round(320 * 72 * 117 / (88 * 128)), 320, 3)}
+    assert len(made) == 1
+    assert len(list((tmp_path / "cache" / "thumbnails").iterdir())) == 1
+
+
+def test_thumbnails_stay_within_bounds(tmp_path, monkeypatch):
+    monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path))
+    for number in range(10):
+        cache.store_bytes("thumbnails", f"{number}.jpg", bytes(1000))
+        pictures._make_room(tmp_path / "thumbnails", 3500)
+    left = sorted(path.name for path in (tmp_path / "thumbnails").iterdir())
+    assert left == ["7.jpg", "8.jpg", "9.jpg"]
+    pictures._make_room(tmp_path / "none", 0)

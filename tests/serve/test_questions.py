@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""Questions to containers are answered as the command ``search`` answers them."""
+
+import json
+import shutil
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from sites import GRID, MUTE, OTHER, Site, changed, serving
+
+from nervcodec.errors import EncoderError
+from nervcodec.search.ask import Asked, answer
+from nervcodec.search.collection import containers
+from nervcodec.search.index import EmbeddingIndex, open_indexes
+from nervcodec.search.moments import find_moments
+from nervcodec.search.query import Query, Term
+from nervcodec.semantic.encoder import load
+from nervcodec.serve import answers, questions
+from nervcodec.serve.answers import Question
+
+QUERIES = ["seat belt", "suit", "a man in a car", "sink"]
+
+
+def moments(site: Site, query: str) -> list[dict]:
+    return site.right(f"/api/search?{query}").json["moments"]
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A folder without what is damaged."""
+    place = tmp_path_factory.mktemp("asked")
+    shutil.copy(GRID, place / "grid.nerv")
+    shutil.copy(MUTE, place / "mute.nerv")
+    (place / "deep").mkdir()
+    shutil.copy(OTHER, place / "deep" / "other.nerv")
+    with serving(place) as running:
+        yield running
+
+
+def found_by_the_command(place, query: str) -> list[dict]:
+    """What it prints, without starting it."""
+    ask = Asked(Query((Term(query),)))
+    found = find_moments(open_indexes(containers([str(place)]), ask, []), ask, 24)
+    return [moment.to_json() for moment in found]
+
+
+def test_moments_are_those_of_the_command(asked, run):
+    printed = json.loads(run("search", QUERIES[0], asked.place, "-k", "24", "--json").stdout)
+    assert printed == found_by_the_command(asked.place, QUERIES[0])
+    for query in QUERIES:
+        wanted = found_by_the_command(asked.place, query)
+        told = asked.right(f"/api/search?add={quote(query)}").json
+        assert bool(wanted) == (query != "sink") == (told["empty"] is None)
+        for found, expected in zip(told["moments"], wanted, strict=True):
+            assert str(asked.place / found["path"]) == expected["file"]
+            assert found["score"] == pytest.approx(expected["score"], abs=2e-6)
+            assert found["start_s"] == pytest.approx(expected["start"], abs=1e-5)
+            assert found["stop_s"] == pytest.approx(expected["end"], abs=1e-5)
+            assert found["frame"] == expected["frame"]
+            assert found["time_s"] == pytest.approx(found["frame"] * 1001 / 30000)
+            (box,) = found["boxes"]
+            pixels = [box["x"] * 88, box["y"] * 72, box["w"] * 88, box["h"] * 72]
+            assert pixels == pytest.approx(expected["box"])
+
+
+def test_an_index_of_the_folder_changes_nothing(asked):
+    pytest.importorskip("lancedb")
+    from nervcodec.library.update import Update, writing
+
+    before = {query: moments(asked, f"add={quote(query)}") for query in QUERIES}
+    with writing(asked.place) as store:
+        Update(asked.place, store, workers=1).run()
+    try:
+        with serving(asked.place) as site:
+            for query, wanted in before.items():
+                for found, expected in zip(moments(site, f"add={quote(query)}"), wanted, strict=True):
+                    assert found["score"] == pytest.approx(expected.pop("score"), abs=2e-6)
+                    assert {key: found[key] for key in expected} == expected
+    finally:
+        shutil.rmtree(asked.place / ".nervcodec")
+
+
+def test_nothing_matches_is_an_answer(asked):
+    told = asked.right(f"/api/search?add={quote('a violin')}&subtract=car").json
+    assert told["moments"] == []
+    assert told["empty"].startswith('nothing matches "a violin - car"; what comes nearest is in ')
+    assert any("mute.nerv" in note for note in told["notes"])
+    told = asked.right(f"/api/search?add={quote('машина')}").json
+    assert told["empty"] == 'nothing matches "машина"'
+    assert any("reads English only" in note for note in told["notes"])
+
+
+def test_one_file_alone(asked):
+    found = moments(asked, "like=grid.nerv:0:0:0&in=deep/other.nerv")
+    assert {moment["path"] for moment in found} == {"deep/other.nerv"}
+    reply = asked.ask("/api/search?add=car&in=mute.nerv")
+    assert reply.status == 409
+    assert "no embeddings" in reply.json["error"]
+
+
+def test_more_like_a_patch(asked):
+    found = moments(asked, "like=grid.nerv:7:0:1&limit=3")
+    assert found[0]["path"] == "grid.nerv"
+    assert found[0]["frame"] == 7
+    assert found[0]["score"] == pytest.approx(1, abs=1e-5)
+    assert found[0]["boxes"][0]["x"] == 0.5
+    away = moments(asked, "like=grid.nerv:7:0:1&subtract=car&limit=3")
+    assert away[0]["score"] < 1
+
+
+def test_the_fit_over_time_is_the_score_of_each_frame(asked):
+    told = asked.right("/api/fit/grid.nerv?add=car").json
+    wanted = EmbeddingIndex.at(GRID).scores(answer(Question(("car",)).query, load("offline")).vector)
+    assert told["scores"] == pytest.approx(wanted.max(axis=1).tolist(), abs=1e-5)
+    assert told["times_s"] == pytest.approx([n * 1001 / 30000 for n in range(15)])
+    patches = asked.right("/api/patches/grid.nerv/4?add=car").json
+    assert (patches["rows"], patches["cols"], patches["threshold"]) == (1, 2, told["threshold"])
+    assert [box["score"] for box in patches["boxes"]] == pytest.approx(wanted[4].tolist(), abs=1e-5)
+    assert [box["x"] for box in patches["boxes"]] == [0, 0.5]
+    for address in ("/api/fit/mute.nerv?add=car", "/api/patches/mute.nerv/0?add=car"):
+        assert asked.ask(address).status == 409
+
+
+def test_long_curves_have_two_thousand_points_and_keep_their_peaks(monkeypatch):
+    monkeypatch.setattr(questions, "MOST_POINTS", 5)
+    index = EmbeddingIndex.at(GRID)
+    asked = answer(Question(("car",)).query, load("offline"))
+    fit = questions._fitting(index, asked)
+    best = index.scores(asked.vector).max(axis=1)
+    assert len(fit.scores) == len(fit.times_s) == 5
+    assert max(fit.scores) == pytest.approx(best.max())
+    assert fit.times_s == sorted(fit.times_s)
+
+
+@pytest.mark.parametrize(("passing", "low", "high"), [(0.5, 0.25, 0.75), (-1, -9, 0.05), (2, 1, 9)])
+def test_the_threshold_parts_what_passes_from_what_does_not(passing, low, high):
+    """Scores of one patch rise evenly from 0 to 1, and those from some value on pass."""
+    scores = np.linspace(0, 1, 40)[:, None]
+
+    class Rising:
+        def embedding(self, frame, patch):
+            return scores[frame]
+
+    asked = questions.Answer(np.ones(1), lambda patches: patches[:, 0] >= passing)
+    threshold = questions._threshold(Rising(), asked, scores, np.arange(40))
+    assert low < threshold < high
+    if 0 < passing < 1:
+        assert threshold == pytest.approx(passing, abs=0.02)
+
+
+def test_an_encoder_that_is_not_here(asked, monkeypatch):
+    def missing(name):
+        raise EncoderError(f"{name} is not here")
+
+    monkeypatch.setattr(answers, "load", missing)
+    with serving(asked.place) as site:
+        for address in ("/api/search?add=car", "/api/fit/grid.nerv?add=car", "/api/patches/grid.nerv/0?add=car"):
+            reply = site.ask(address)
+            assert (reply.status, reply.json["error"]) == (409, "offline is not here")
+        assert site.right("/api/search?like=grid.nerv:0:0:0").json["moments"]
+
+
+def test_parts_that_cancel_each_other_out_are_refused(asked):
+    for address in ("/api/search?", "/api/fit/grid.nerv?"):
+        reply = asked.ask(f"{address}add=car&subtract=car")
+        assert reply.status == 400
+        assert "cancel each other out" in reply.json["error"]
+
+
+def test_files_that_change_are_read_anew(tmp_path):
+    shutil.copy(GRID, tmp_path / "a.nerv")
+    with serving(tmp_path) as site:
+        before = site.right("/api/fit/a.nerv?like=a.nerv:0:0:0").json["scores"]
+        changed(OTHER, tmp_path / "b.nerv", source_name="other.mp4")
+        (tmp_path / "b.nerv").replace(tmp_path / "a.nerv")
+        assert site.right("/api/fit/a.nerv?like=a.nerv:0:0:0").json["scores"] != before
