@@ -50,7 +50,7 @@ def encode(verbose: bool, **given: Any) -> None:
 def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) -> None:
     from nervcodec.cli.output import INTERRUPTED
     from nervcodec.cli.progress import observer
-    from nervcodec.cli.render import human_bytes, print_json, print_pairs
+    from nervcodec.cli.render import decibels, human_bytes, print_json, print_pairs
     from nervcodec.jobs.inputs import require_source
     from nervcodec.video.probe import require_file
 
@@ -71,7 +71,7 @@ def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) ->
         rows = [
             ("file", str(report.path)),
             ("size", f"{human_bytes(report.size_bytes)} ({share:.0%} of the source, {report.rate_bpp:.4f} bpp)"),
-            ("quality", f"{report.psnr_db:.2f} dB PSNR as it is decoded"),
+            ("quality", f"{decibels(report.psnr_db)} as it is decoded"),
             ("fit", f"{report.fit_s:.1f} s, {report.steps} steps, {report.frames} frames"),
         ]
         if report.held_out_psnr_db is not None:

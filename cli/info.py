@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 from nervcodec.cli import options
 
 if TYPE_CHECKING:
-    from nervcodec.formats.header import BaseFacts, FitRecord
+    from nervcodec.formats.header import BaseFacts, FitRecord, Header
 
 
 @click.command(epilog="Example: nervcodec info kitchen.nerv --json")
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @options.debug
 def info(file: str, as_json: bool) -> None:
     """Show a container's header, its network, sizes by part, and the quality recorded at encode."""
-    from nervcodec.cli.render import human_bytes, print_json, print_pairs, timecode
+    from nervcodec.cli.render import decibels, human_bytes, print_json, print_pairs, timecode
     from nervcodec.formats.container import Container
     from nervcodec.formats.fields import to_json
     from nervcodec.network.parts import bytes_by_part, shared_weights, weights_by_part
@@ -58,12 +59,12 @@ def info(file: str, as_json: bool) -> None:
         ("patches", f"{header.patch_grid[0]} x {header.patch_grid[1]}"),
         ("segments", str(len(header.segments))),
         *([("base layer", _base(header.base))] if header.base is not None else []),
-        ("network", f"{header.segments[0].network.get('kind')}, {parameters:,} parameters"),
+        ("network", f"{_kind(header, weights)}, {parameters:,} parameters"),
         *([("shared", f"{shared.parameters:,} parameters, {shared.bytes:,} bytes")] if shared is not None else []),
         ("weights", f"{coded:,} bytes{bits}"),
         *([("entropy", _entropy(coded, fit.entropy_bytes))] if fit.entropy_bytes else []),
         ("encoder", header.semantic.encoder if header.semantic else "none: cannot be searched"),
-        ("quality", f"{fit.psnr_db:.2f} dB PSNR{_stopped(fit, video.frame_count)}"),
+        ("quality", f"{decibels(fit.psnr_db)}{_stopped(fit, video.frame_count)}"),
         ("fit", f"{fit.fit_s:.1f} s, {fit.steps} steps"),
         ("written by", header.tool),
     ]
@@ -74,12 +75,21 @@ def info(file: str, as_json: bool) -> None:
     print_pairs(path.name, rows)
 
 
+def _kind(header: Header, parts: Collection[str]) -> str:
+    """Of the networks; above a base layer that they leave as it is, they hold embeddings alone."""
+    from nervcodec.network.parts import SEMANTIC_HEAD
+
+    alone = header.base is not None and set(parts) <= {SEMANTIC_HEAD}
+    return SEMANTIC_HEAD if alone else str(header.segments[0].network.get("kind"))
+
+
 def _rate(fps: float) -> str:
     return f"{fps:.6g} a second" if fps >= 1 else f"one every {1 / fps:.6g} s"
 
 
 def _entropy(coded: int, entropy: int) -> str:
-    return f"{entropy:,} bytes, each tensor alone; coded in {coded / entropy - 1:+.1%} of it"
+    than = coded / entropy - 1
+    return f"{entropy:,} bytes, each tensor alone; coded in {abs(than):.1%} {'more' if than > 0 else 'less'}"
 
 
 def _stopped(fit: FitRecord, frames: int) -> str:
@@ -92,7 +102,9 @@ def _stopped(fit: FitRecord, frames: int) -> str:
 
 
 def _base(base: BaseFacts) -> str:
+    from nervcodec.formats.header import IDENTICAL_DB
+
     facts = [base.kind, base.codec, f"{base.width}x{base.height}", f"{base.planes.depth} bit {base.planes.chroma}"]
     facts += [] if base.crf is None else [f"crf {base.crf:g}"]
-    facts += [] if base.psnr_db is None else [f"{base.psnr_db:.2f} dB alone"]
+    facts += [] if base.psnr_db in (None, IDENTICAL_DB) else [f"{base.psnr_db:.2f} dB alone"]
     return ", ".join(facts)

@@ -36,6 +36,13 @@ def timecode(seconds: float) -> str:
     return f"{hours}:{tail}" if hours else tail
 
 
+def decibels(psnr_db: float) -> str:
+    """A quality, in words where nothing is lost."""
+    from nervcodec.formats.header import IDENTICAL_DB
+
+    return "the same pixels as the source" if psnr_db >= IDENTICAL_DB else f"{psnr_db:.2f} dB PSNR"
+
+
 def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
     """A two-column table: rich in a terminal, tab-separated lines elsewhere."""
     print_table(title, ("", ""), pairs)

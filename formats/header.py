@@ -262,12 +262,15 @@ class Segment:
         )
 
 
+IDENTICAL_DB = 100.0  # the PSNR that is recorded for frames without any error
+
+
 @dataclass(frozen=True)
 class FitRecord:
     """What the encoder measured, after quantisation.
 
     Attributes:
-        psnr_db: mean over the fitted frames of the RGB PSNR in dB (100 for identical frames).
+        psnr_db: mean over the fitted frames of the RGB PSNR in dB (:data:`IDENTICAL_DB` for identical frames).
         fit_s: seconds spent fitting, embeddings and video input apart.
         steps: optimiser steps.
         complete: False where the fit was interrupted.

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-IDENTICAL_DB = 100.0  # reported for frames without any error
+from nervcodec.formats.header import IDENTICAL_DB
+
 AMPLIFIED = 8  # times the difference is shown
 _LEVELS = 5
 

@@ -216,7 +216,7 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, equipment
     for note in info.notes:
         observer.note(note)
     for complaint in info.complaints:
-        observer.note(f"{source.name}: ffmpeg says: {complaint}")
+        observer.note(f"{source.name}: {complaint}")
     audio = packets(info, wanted.source) if info.has_audio and wanted.audio == "copy" else b""
     encoder = resolve(wanted.encoder, hardware.device, observer.note) if equipment is None else equipment.encoder
     grid = PatchGrid.fitting(info.height, info.width, *wanted.patches)

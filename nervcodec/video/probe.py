@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from nervcodec.errors import VideoError
+from nervcodec.formats.names import SUFFIX
 from nervcodec.video import ffmpeg, folder
 
 _ODD_RATE = Fraction(37)  # that no file states
@@ -105,7 +106,7 @@ def require_file(path: Path) -> None:
     """Refuse what cannot be read more than once: pipes, devices, standard input.
 
     Raises:
-        VideoError: it is not there, or no file and no folder.
+        VideoError: it is not there, no file and no folder, or a container.
     """
     where = path.absolute().parts[:2]
     if str(path) == "-" or where == ("/", "proc") or (where == ("/", "dev") and "shm" not in path.parts):
@@ -118,6 +119,8 @@ def require_file(path: Path) -> None:
         raise VideoError(f"{path}: no such file or folder")
     if not path.is_file() and not path.is_dir():
         raise VideoError(f"{path}: is a pipe or a device; the source is read more than once and must be a file")
+    if path.is_file() and path.suffix == SUFFIX:
+        raise VideoError(f"{path}: is a container already; nervcodec decode makes a video of it")
 
 
 def probe(path: Path, stream: int | None = None, frame_rate: Fraction | None = None) -> Probed:

@@ -39,7 +39,7 @@ class VideoInfo:
         file_bytes: size of the source, or of all images of a folder.
         source_size: (width, height) before crop and scale, after rotation.
         source_duration_s: of the whole source as its container states it, where a part is read; None without that.
-        complaints: what ffmpeg said of damaged parts, at most a few lines, and which frames they are near.
+        complaints: what ffmpeg said of damaged parts, at most a few sentences, and which frames they are near.
         notes: choices that were made for want of something said, a line each.
         has_audio: there is an audio stream.
         first_frame_s: when the first frame shows, in the time that other streams of the source share.
@@ -210,6 +210,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames) -> VideoI
     notes = [f"{path.name}: {note}" for note in found.notes]
     if found.is_guess and frames.count > 1:
         notes.append(f"{path.name}: states no frame rate; {float(when.rate):g} frames a second are assumed (--fps)")
+    said = [f"ffmpeg says: {text}" for text in complaints[:3]]
     return VideoInfo(
         input=found.input,
         width=width,
@@ -222,7 +223,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames) -> VideoI
         file_bytes=sum(i.stat().st_size for i in images) if images else path.stat().st_size,
         source_size=frames.size,
         source_duration_s=whole,
-        complaints=(*complaints[:3], *_damage(frames.log, when.times_s, float(when.rate))),
+        complaints=(*said, *_damage(frames.log, when.times_s, float(when.rate))),
         notes=tuple(notes),
         has_audio=found.has_audio,
         first_frame_s=0.0 if frames.stamps is None else float(int(frames.stamps[0]) * found.time_base),

@@ -35,7 +35,7 @@ def test_encode_and_take_out_again(kitchen, run, tmp_path):
     result = run("encode", kitchen, "-o", "a.nerv", "--base", "copy", "--encoder", "none")
     assert result.returncode == 0, result.stderr
     assert "the source's own h264 packets" in result.stdout
-    assert "100.00 dB PSNR" in result.stdout
+    assert "the same pixels as the source" in result.stdout
     assert "larger than its source" not in result.stderr
     result = run("decode", "a.nerv", "--base-only", "-o", "a.mp4")
     assert (result.returncode, result.stdout) == (0, "a.mp4, 13 frames\n"), result.stderr
