@@ -56,10 +56,12 @@ def serving(place: Path):
     """A server in a thread."""
     from nervcodec.serve.app import make_app
     from nervcodec.serve.run import Server, listening, names_of
+    from nervcodec.serve.works import Works
 
     notes: list[str] = []
     with listening("127.0.0.1", 0) as made:
-        server = Server(make_app(place, names_of("127.0.0.1"), notes.append))
+        works = Works(place)
+        server = Server(make_app(works, names_of("127.0.0.1"), notes.append), works.stop)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
         thread.start()
         while not server.started:
