@@ -32,12 +32,14 @@ def serve(place: str, port: int, host: str, in_browser: bool) -> None:
     try:
         from nervcodec.serve.app import make_app
         from nervcodec.serve.run import Server, address_of, listening, names_of
+        from nervcodec.serve.works import Works
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn"):
             raise
         raise ConfigError(f'serve needs {error.name}; pip install "nervcodec[serve]"') from None
     with listening(host, port) as made:
-        server = Server(make_app(Path(place), names_of(host), remark))
+        works = Works(Path(place))
+        server = Server(make_app(works, names_of(host), remark), works.stop)
         address = address_of(made, host)
         say(f"{address} shows {place}; Ctrl-C ends it")
         if in_browser:

@@ -31,13 +31,16 @@ def shelf(bikes, bunny, ffmpeg, tmp_path_factory) -> Path:
     uneven = "select='lt(n,30)+eq(n,45)+eq(n,60)+between(n,81,99)'"
     ffmpeg("-i", bikes, "-vf", uneven, "-fps_mode", "vfr", *coded, sources / "uneven.mkv")
     nervcodec.encode(sources / "uneven.mkv", folder / "uneven.nerv", **kept)
+    tone = ["-itsoffset", "0.7", "-f", "lavfi", "-t", "0.6", "-i", "sine=sample_rate=44100"]
+    ffmpeg("-i", bikes, *tone, "-map", "0:v", "-map", "1:a", "-t", "3", *coded, "-c:a", "aac", sources / "beep.mkv")
+    nervcodec.encode(sources / "beep.mkv", folder / "beep.nerv", **kept)
     ffmpeg("-i", bikes, "-frames:v", "1", *coded, sources / "one.mkv")
     nervcodec.encode(sources / "one.mkv", folder / "one.nerv", **kept)
     (folder / "old").mkdir()
     whole = GRID.read_bytes()
     (folder / "old" / "cut short.nerv").write_bytes(whole[:9000])
     (folder / "face.nerv").write_bytes(whole)
-    names = ("bunny.nerv", "uneven.nerv", "one.nerv", "old/cut short.nerv", "face.nerv")
+    names = ("bunny.nerv", "beep.nerv", "uneven.nerv", "one.nerv", "old/cut short.nerv", "face.nerv")
     for age, name in enumerate(reversed(names)):
         os.utime(folder / name, (1_700_000_000 - age, 1_700_000_000 - age))
     return folder

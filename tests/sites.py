@@ -56,10 +56,12 @@ def serving(place: Path, around=lambda app: app):
     """A server in a thread; ``around`` may put something around the application."""
     from nervcodec.serve.app import make_app
     from nervcodec.serve.run import Server, listening, names_of
+    from nervcodec.serve.works import Works
 
     notes: list[str] = []
     with listening("127.0.0.1", 0) as made:
-        server = Server(around(make_app(place, names_of("127.0.0.1"), notes.append)))
+        works = Works(place)
+        server = Server(around(make_app(works, names_of("127.0.0.1"), notes.append)), works.stop)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
         thread.start()
         while not server.started:

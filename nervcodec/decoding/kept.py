@@ -134,15 +134,17 @@ class KeptLayer:
         return Around(joined, self._form, first)
 
     def ahead(self, frame: int, goes_on: Callable[[], bool]) -> None:
-        """Decode what follows a frame up to where a decoder could begin anew, and keep it, as far as there is room.
+        """Decode what follows a frame, as far as half of the room, and keep it.
 
         Args:
             frame: number in the file.
             goes_on: is asked before each one.
         """
-        begin, end = self._streams.run(frame)
-        most = self._room.limit_bytes // max(1, _size(self._frame(frame)))
-        for number in range(frame, min(end, begin + most)):
+        half = self._room.limit_bytes // 2 // max(1, _size(self._frame(frame)))
+        run = self._streams.run(frame)
+        end = max(frame + half, min(run.end, run.first + 2 * half))
+        end = min(self._opened.header.video.frame_count, end)
+        for number in range(frame, end):
             if not goes_on():
                 return
             self._frame(number)
@@ -232,7 +234,7 @@ class KeptVideo(OpenVideo):
         return self._layered(self._layer, numbers, windows, scale, alone)
 
     def ahead(self, frame: int, goes_on: Callable[[], bool]) -> None:
-        """Decode what follows a frame in its run of the base layer, where there is one; see :meth:`KeptLayer.ahead`."""
+        """Decode what follows a frame in the base layer, where there is one; see :meth:`KeptLayer.ahead`."""
         if self._layer is not None:
             self._layer.ahead(frame, goes_on)
 

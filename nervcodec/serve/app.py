@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -97,19 +96,15 @@ class _WithHeaders:
         await self._app(scope, receive, sent)
 
 
-def make_app(place: Path, hosts: Sequence[str], note: Note = _silent) -> Starlette:
+def make_app(works: Works, hosts: Sequence[str], note: Note = _silent) -> Starlette:
     """The application.
 
     Args:
-        place: a folder, or a container.
+        works: what it is about.
         hosts: names by which it may be asked, ``*`` for any; others are refused, so that no page of another site can
             ask it through a name that it lets point here.
         note: is told what went wrong that is nobody's fault, a line each.
-
-    Raises:
-        ConfigError: the place is neither.
     """
-    works = Works(place)
     views = Pages(works).views() | Media(works).views() | Facts(works).views()
     middleware = [
         Middleware(_WithHeaders),

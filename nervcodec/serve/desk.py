@@ -86,6 +86,7 @@ class Desk:
         self._threads = ThreadPoolExecutor(threads, name)
         self._jobs: dict[object, _Job] = {}
         self._answers = Answers()
+        self._is_closed = False
 
     async def ask(self, key: object, work: Work, gone: Callable[[], Awaitable[None]]) -> Any:
         """The result of some work.
@@ -110,7 +111,7 @@ class Desk:
         leaving = asyncio.ensure_future(gone())
         try:
             await asyncio.wait((job.future, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not job.future.done():
+            if not job.future.done() or job.future.cancelled():
                 raise GoneError("nobody waits for this any more")
             return job.future.result()
         finally:
@@ -123,6 +124,8 @@ class Desk:
 
     def _start(self, key: object, work: Work) -> _Job:
         leave = Leave()
+        if self._is_closed:
+            raise GoneError("the server ends")
         job = _Job(asyncio.get_running_loop().run_in_executor(self._threads, work, leave), leave)
         self._jobs[key] = job
 
@@ -140,6 +143,7 @@ class Desk:
 
     def close(self) -> None:
         """Begin nothing more; what is under way is told that nobody waits."""
+        self._is_closed = True
         for job in list(self._jobs.values()):
             job.leave.take()
         self._threads.shutdown(wait=False, cancel_futures=True)

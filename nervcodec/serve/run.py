@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -70,9 +71,11 @@ class Server(uvicorn.Server):
 
     Args:
         app: the application.
+        stop: is called before anything else when it is to end.
     """
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: ASGIApp, stop: Callable[[], None]):
+        self._stop = stop
         super().__init__(
             uvicorn.Config(
                 app,
@@ -87,3 +90,8 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=_GRACE_S,
             )
         )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer no more."""
+        self._stop()
+        await super().shutdown(sockets)

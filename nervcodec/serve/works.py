@@ -70,15 +70,22 @@ class Works:
             await asyncio.sleep(_IDLE_S / 2)
             await asyncio.to_thread(self.shelf.rest, _IDLE_S)
 
-    def close(self) -> None:
-        """End all work, and all decoders."""
+    @property
+    def _desks(self) -> tuple[Desk, ...]:
+        return self.frames, self.fragments, self.questions, self.thumbnails
+
+    def stop(self) -> None:
+        """Begin nothing more; what is under way ends as soon as it can."""
         self._turn += 1
         self._ahead.shutdown(wait=False, cancel_futures=True)
-        desks = self.frames, self.fragments, self.questions, self.thumbnails
-        for desk in desks:
+        for desk in self._desks:
             desk.close()
+
+    def close(self) -> None:
+        """End all work, and all decoders."""
+        self.stop()
         self.shelf.close()
-        for desk in desks:
+        for desk in self._desks:
             desk.wait()
         self._ahead.shutdown(wait=True)
 
@@ -139,4 +146,5 @@ class Works:
             with contextlib.suppress(NervError):  # whoever asks for the frame itself is told
                 self.shelf.open(item).ahead(number, lambda: self._turn == turn)
 
-        self._ahead.submit(decode)
+        with contextlib.suppress(RuntimeError):  # the server ends
+            self._ahead.submit(decode)

@@ -69,9 +69,9 @@ def transparent(colour):
 
 def test_library_shows_each_file_newest_first(view, shelf):
     view.go("/")
-    view.until("document.querySelectorAll('.card').length === 5")
+    view.until("document.querySelectorAll('.card').length === 6")
     names = view.page.locator(".card .name").all_inner_texts()
-    assert names == ["face.nerv", "cut short.nerv", "one.nerv", "uneven.nerv", "bunny.nerv"]
+    assert names == ["face.nerv", "cut short.nerv", "one.nerv", "uneven.nerv", "beep.nerv", "bunny.nerv"]
     assert "cut short" in view.text(".card.damaged .reason")
     assert view.page.locator(".card.damaged a").count() == 0
     whole = view.text(".card:last-child")
@@ -251,7 +251,7 @@ def test_base_alone_against_the_whole(view):
 def test_contrast_and_names(look, scheme):
     view = look(color_scheme=scheme)
     for address, ready in {
-        "/?q=suit": f"{FOUND} && document.querySelectorAll('.card').length === 5",
+        "/?q=suit": f"{FOUND} && document.querySelectorAll('.card').length === 6",
         "/watch/face.nerv?q=suit&minus=tree": FOUND,
         "/watch/face.nerv?q=elephant": "document.querySelector('.answer.nothing') !== null",
         "/watch/bunny.nerv?q=suit": "document.querySelector('.answer.refused') !== null",

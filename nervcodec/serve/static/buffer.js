@@ -6,7 +6,7 @@ export const GAP_S = 0.25; // shorter ones are stepped over
 const BUSY_WAIT_MS = 1000;
 const SMOOTHING = 0.4; // weight of the latest fragment in the measured pace
 
-export const isIn = (ranges, seconds, slack = 0) => {
+const isIn = (ranges, seconds, slack = 0) => {
   for (let i = 0; i < ranges.length; i++) {
     if (ranges.start(i) - slack <= seconds && seconds < ranges.end(i)) return true;
   }
@@ -42,13 +42,15 @@ export class Track {
    * @param facts {fragment_s, count}
    * @param load index, signal -> promise of the fragment's bytes
    * @param failed called with the error that ended this track
+   * @param fill see silence.js; null for a track that has no gaps
    */
-  constructor(buffer, facts, load, failed) {
+  constructor(buffer, facts, load, failed, fill = null) {
     this.#buffer = buffer;
     this.fragment = facts.fragment_s;
     this.count = facts.count;
     this.load = load;
     this.failed = failed;
+    this.fill = fill;
     this.pace = null; // seconds of video for each second of waiting
     buffer.addEventListener("bufferedchange", (event) => this.#lost(event.removedRanges));
   }
@@ -108,6 +110,8 @@ export class Track {
       const pace = (1000 * this.fragment) / (performance.now() - begun);
       this.pace = this.pace === null ? pace : SMOOTHING * pace + (1 - SMOOTHING) * this.pace;
       await this.#append(bytes);
+      const [from, to] = [index * this.fragment, (index + 1) * this.fragment];
+      await this.fill?.(this.#buffer, (more) => this.#append(more), from, to);
       this.#there.add(index);
     } catch (error) {
       if (error.name === "AbortError") return; // another fragment is wanted by now

@@ -2,7 +2,8 @@
 // Plays a file through Media Source Extensions, and says so when it has to wait for the decoder.
 
 import { fragmentAddress, get } from "./api.js";
-import { Track, afterGap, isIn, reach } from "./buffer.js";
+import { fill } from "./silence.js";
+import { Track, afterGap, reach } from "./buffer.js";
 
 const PLAYING_AHEAD_S = 20;
 const RESTING_AHEAD_S = 3;
@@ -149,15 +150,17 @@ export class Player extends EventTarget {
   #track(kind, facts) {
     const buffer = this.#source.addSourceBuffer(facts.type);
     if (kind === "audio") buffer.appendWindowEnd = this.clock.end;
+    const fillToEnd = (into, append, from, to) => fill(into, append, from, Math.min(to, this.clock.end));
     const load = async (index, signal) =>
       (await get(fragmentAddress(this.file.path, kind, index), signal)).arrayBuffer();
-    const track = new Track(buffer, facts, load, (error) => {
+    const failed = (error) => {
       if (kind === "video") return this.#refuse(error.message);
       this.#tracks = this.#tracks.filter((other) => other !== track);
       this.#source.removeSourceBuffer(buffer);
       this.sound = false;
       this.#tell("mute", `The sound is left out: ${error.message}`);
-    });
+    };
+    const track = new Track(buffer, facts, load, failed, kind === "audio" ? fillToEnd : null);
     return track;
   }
 
@@ -184,8 +187,8 @@ export class Player extends EventTarget {
       return;
     }
     if (this.video.seeking || ahead > LEAST_AHEAD_S) return;
-    if (this.video.readyState < 3 && !isIn(this.video.buffered, now)) {
-      const next = afterGap(this.video.buffered, now);
+    if (this.video.readyState < 3) {
+      const next = afterGap(this.video.buffered, now + ahead);
       if (next !== null) this.video.currentTime = next;
       else this.#tracks.forEach((track) => track.missing(now));
     }

@@ -274,6 +274,7 @@ function shape(file) {
 
 function unplayable(title, sentence) {
   const back = el("p", {}, el("a", { href: "/" }, "To all files"));
+  page.main.classList.add("ready", "plain");
   page.main.replaceChildren(el("section", { class: "unplayable" }, el("h2", {}, title), el("p", {}, sentence), back));
 }
 
