@@ -25,6 +25,7 @@ from nervcodec.formats.container import Container
 from nervcodec.video.planes import Planes
 
 _DECODERS = 3  # of a file that stand still at once
+_FAR = 24  # frames from which on it takes less to leave out what a frame does not hang on
 
 
 class Room:
@@ -127,14 +128,47 @@ class KeptLayer:
             ContainerError: the stream is damaged, or not what the header says.
             VideoError: this ffmpeg cannot decode it.
         """
-        facts = self._opened.header.segments[segment]
-        first, last = max(number - around, 0), min(number + around, facts.frame_count - 1)
-        wanted = [self._frame(facts.first_frame + place) for place in range(first, last + 1)]
-        joined = Planes(*(np.concatenate(p) if len(wanted) > 1 else p[0] for p in zip(*wanted, strict=True)))
+        frames, first = self._frames_of(segment, number, around)
+        return self._joined([self._frame(frame) for frame in frames], first)
+
+    def alone(self, segment: int, number: int, around: int) -> Around:
+        """:meth:`at` for a frame that is wanted alone: where the way to it is long, only what it hangs on is decoded.
+
+        Raises:
+            ContainerError, VideoError: as :meth:`at`.
+        """
+        frames, first = self._frames_of(segment, number, around)
+        if self._is_near(frames):
+            return self.at(segment, number, around)
+        with named(self._opened.path):
+            found = self._streams.only(frames)
+        if found is None:
+            return self.at(segment, number, around)
+        for frame, planes in zip(frames, found, strict=True):
+            self._room.put(self._owner, frame, planes)
+        return self._joined(found, first)
+
+    def _is_near(self, frames: range) -> bool:
+        """Whether frames are kept, or a decoder is not far from them."""
+        if all(self._room.get(self._owner, frame) is not None for frame in frames):
+            return True
+        run = self._streams.run(frames.start)
+        with self._lock:
+            standing = [each.next for each in self._decoders if run.first <= each.next <= frames.start < each.end]
+        return frames.start - max([run.first, *standing]) < _FAR
+
+    def _joined(self, frames: list[Planes], first: int) -> Around:
+        joined = Planes(*(np.concatenate(p) if len(frames) > 1 else p[0] for p in zip(*frames, strict=True)))
         return Around(joined, self._form, first)
 
+    def _frames_of(self, segment: int, number: int, around: int) -> tuple[range, int]:
+        """A frame and its neighbours by their numbers in the file, and the first one's in the segment."""
+        facts = self._opened.header.segments[segment]
+        first, last = max(number - around, 0), min(number + around, facts.frame_count - 1)
+        return range(facts.first_frame + first, facts.first_frame + last + 1), first
+
     def ahead(self, frame: int, goes_on: Callable[[], bool]) -> None:
-        """Decode what follows a frame, as far as half of the room, and keep it.
+        """Decode what is around a frame, from where a decoder can begin and as far as half of the room, and keep it.
 
         Args:
             frame: number in the file.
@@ -143,8 +177,7 @@ class KeptLayer:
         half = self._room.limit_bytes // 2 // max(1, _size(self._frame(frame)))
         run = self._streams.run(frame)
         end = max(frame + half, min(run.end, run.first + 2 * half))
-        end = min(self._opened.header.video.frame_count, end)
-        for number in range(frame, end):
+        for number in range(run.first, min(self._opened.header.video.frame_count, end)):
             if not goes_on():
                 return
             self._frame(number)
@@ -212,6 +245,17 @@ class KeptLayer:
             each.frames.close()
 
 
+class _Alone:
+    """A layer of which one frame is wanted."""
+
+    def __init__(self, layer: KeptLayer):
+        self._layer = layer
+
+    def at(self, segment: int, number: int, around: int) -> Around:
+        """See :meth:`KeptLayer.at`."""
+        return self._layer.alone(segment, number, around)
+
+
 class KeptVideo(OpenVideo):
     """An open video for who asks for frames in any order, again and again; it keeps those of a base layer."""
 
@@ -231,7 +275,8 @@ class KeptVideo(OpenVideo):
     ) -> Iterator[np.ndarray]:
         if self._layer is None:
             return super()._from_base(numbers, windows, scale, alone)
-        return self._layered(self._layer, numbers, windows, scale, alone)
+        cursor = _Alone(self._layer) if len(numbers) == 1 else self._layer
+        return self._layered(cursor, numbers, windows, scale, alone)
 
     def ahead(self, frame: int, goes_on: Callable[[], bool]) -> None:
         """Decode what follows a frame in the base layer, where there is one; see :meth:`KeptLayer.ahead`."""

@@ -15,13 +15,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nervcodec.device import use_threads
+from nervcodec.device import give_back_memory, keep_memory, use_threads
 from nervcodec.errors import ContainerError, NervError
 from nervcodec.serve.desk import Desk, Leave
 from nervcodec.serve.shelf import Item, Shelf
 
 _IDLE_S = 60.0  # after which decoders that stand still are ended, and frames let go of
-_MOST_THREADS = 4
+_MOST_THREADS, _ARENAS = 4, 2  # an arena for every thread would keep twice the memory
 _LONGEST_TAGS = 1_000  # characters of If-None-Match that are looked at
 
 
@@ -46,6 +46,7 @@ class Works:
     """
 
     def __init__(self, place: Path):
+        keep_memory(_ARENAS)
         self.shelf = Shelf(place)
         threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1))
         # Many frames are there already, and shall not wait for those that a decoder has to walk to.
@@ -65,10 +66,11 @@ class Works:
             self.close()
 
     async def _rest(self) -> None:
-        """End decoders that nobody has used for a while."""
+        """Let go of what nobody has used for a while."""
         while True:
             await asyncio.sleep(_IDLE_S / 2)
-            await asyncio.to_thread(self.shelf.rest, _IDLE_S)
+            if await asyncio.to_thread(self.shelf.rest, _IDLE_S):
+                await asyncio.to_thread(give_back_memory)
 
     @property
     def _desks(self) -> tuple[Desk, ...]:
