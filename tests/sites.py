@@ -34,8 +34,8 @@ class Reply:
 class Site:
     """A server to be asked."""
 
-    def __init__(self, place: Path, port: int, notes: list):
-        self.place, self.port, self.notes = place, port, notes
+    def __init__(self, place: Path, port: int, notes: list, works):
+        self.place, self.port, self.notes, self.works = place, port, notes, works
 
     def ask(self, address: str, method: str = "GET", **headers: str) -> Reply:
         """One request on a connection of its own; the address goes out as it is."""
@@ -52,8 +52,8 @@ class Site:
 
 
 @contextlib.contextmanager
-def serving(place: Path):
-    """A server in a thread."""
+def serving(place: Path, around=lambda app: app):
+    """A server in a thread; ``around`` may put something around the application."""
     from nervcodec.serve.app import make_app
     from nervcodec.serve.run import Server, listening, names_of
     from nervcodec.serve.works import Works
@@ -61,13 +61,13 @@ def serving(place: Path):
     notes: list[str] = []
     with listening("127.0.0.1", 0) as made:
         works = Works(place)
-        server = Server(make_app(works, names_of("127.0.0.1"), notes.append), works.stop)
+        server = Server(around(make_app(works, names_of("127.0.0.1"), notes.append)), works.stop)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
         thread.start()
         while not server.started:
             time.sleep(0.01)
         try:
-            yield Site(place, made.getsockname()[1], notes)
+            yield Site(place, made.getsockname()[1], notes, works)
         finally:
             server.should_exit = True
             thread.join(20)
