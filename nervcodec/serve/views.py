@@ -94,10 +94,10 @@ class Media:
         def made(item: Item, _leave: Leave) -> bytes:
             return pictures.picture(pictures.frame(self._works.shelf.open(item), number, layer), form, width)
 
-        what = ("frame", number, layer, form, width)
-        self._works.begin()
+        what, item = ("frame", number, layer, form, width), self._works.item(request)
+        self._works.head_for(item, number)
         response = await self._works.of_item(self._works.frames, request, what, made, f"image/{form}")
-        self._works.go_ahead(self._works.item(request), number)
+        self._works.go_ahead(item, number)
         return response
 
     async def video(self, request: Request) -> Response:
