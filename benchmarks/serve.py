@@ -149,6 +149,8 @@ def scrubbing(file: Path) -> list[dict]:
         rows = [row(name, "first frame, file not open before", [ask(address(0))[0]])]
         again = [ask(address(chance.randrange(count)))[0] for _ in range(SCRUBS)]
         rows.append(row(name, "scrub at random, from then on", again))
+        drawn = [ask(address(int(count * place)))[0] for place in np.linspace(0.95, 0.7, SCRUBS)]
+        rows.append(row(name, "drag backwards over a quarter of the video", drawn))
         time.sleep(KEPT_S)
         later = [ask(address(chance.randrange(count)))[0] for _ in range(SCRUBS)]
         rows.append(row(name, "scrub at random, a while later", later))

@@ -47,6 +47,13 @@ def keep_memory(arenas: int | None = None) -> None:
         mallopt(_M_ARENA_MAX, arenas)
 
 
+def give_back_memory() -> None:
+    """Hand to the kernel what is free of the memory that :func:`keep_memory` keeps; a no-op beyond glibc."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def use_threads(count: int) -> None:
     """Let torch compute in so many threads in this process."""
     keep_memory()

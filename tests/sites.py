@@ -34,8 +34,8 @@ class Reply:
 class Site:
     """A server to be asked."""
 
-    def __init__(self, place: Path, port: int, notes: list):
-        self.place, self.port, self.notes = place, port, notes
+    def __init__(self, place: Path, port: int, notes: list, works):
+        self.place, self.port, self.notes, self.works = place, port, notes, works
 
     def ask(self, address: str, method: str = "GET", **headers: str) -> Reply:
         """One request on a connection of its own; the address goes out as it is."""
@@ -67,7 +67,7 @@ def serving(place: Path, around=lambda app: app):
         while not server.started:
             time.sleep(0.01)
         try:
-            yield Site(place, made.getsockname()[1], notes)
+            yield Site(place, made.getsockname()[1], notes, works)
         finally:
             server.should_exit = True
             thread.join(20)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -121,6 +121,36 @@ def decode(
     raise VideoError(reasons[0])
 
 
+def decode_only(
+    units: list[bytes], places: Collection[int], form: PlaneFormat, width: int, height: int
+) -> list[Planes]:
+    """Decode the part of a stream that some frames hang on, see :class:`nervcodec.base.needed.Needed`.
+
+    Args:
+        units: temporal units without delimiters.
+        places: which of the frames that come of them are wanted, ascending.
+        form: of the samples.
+        width, height: of a frame, cut from what is coded.
+
+    Raises:
+        ContainerError: the stream is damaged.
+        VideoError: this ffmpeg cannot decode AV1.
+    """
+    wanted = "select=" + "+".join(rf"eq(n\,{place})" for place in places) + ","
+    reasons = []
+    for decoder in DECODERS:
+        with ffmpeg.Process(_reading(decoder, form, width, height, wanted), _fed(units), read=True) as process:
+            found = list(taken(process, form, height, width, _STALLS_S))
+            if len(found) == len(places) and not process.was_late and not process.wait():
+                return found
+            process.end()
+            process.wait()
+            if (reason := _refusal(process, "decode AV1", decoder)) is None:
+                raise ContainerError(_shortage(process, len(found), len(places)))
+        reasons.append(reason)
+    raise VideoError(reasons[0])
+
+
 def checked_units(
     stream: bytes | memoryview, form: PlaneFormat, width: int, height: int, frames: int
 ) -> list[memoryview]:
@@ -149,13 +179,13 @@ def _check(stream: bytes | memoryview, units: int, form: PlaneFormat, size: tupl
             raise ContainerError(f"the AV1 stream is damaged: its frames are {found}, not {wanted}")
 
 
-def _reading(decoder: str, form: PlaneFormat, width: int, height: int) -> list[str]:
-    cut = cut_of(coded_size(width, height), width, height)
+def _reading(decoder: str, form: PlaneFormat, width: int, height: int, before: str = "") -> list[str]:
+    cut = before + cut_of(coded_size(width, height), width, height)
     arguments = ["-xerror", "-f", "obu", "-c:v", decoder, "-i", "pipe:0", "-vf", cut, "-fps_mode", "passthrough"]
     return [*arguments, "-noautoscale", *raw_output(form)]
 
 
-def _fed(units: list[memoryview]) -> Iterator[bytes]:
+def _fed(units: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     for unit in units:
         yield obu.DELIMITER + unit
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from nervcodec.errors import ContainerError
 
-SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILE_GROUP, _METADATA, _FRAME, _REPEATED_HEADER, _PADDING = (
+SEQUENCE, _DELIMITER, FRAME_HEADER, TILE_GROUP, _METADATA, FRAME, REPEATED_HEADER, _PADDING = (
     1,
     2,
     3,
@@ -22,12 +22,12 @@ SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILE_GROUP, _METADATA, _FRAME, _REPEATED_H
     7,
     15,
 )
-_GOES_ON = (_TILE_GROUP, _REPEATED_HEADER, _PADDING)
-_KNOWN = {SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILE_GROUP, _METADATA, _FRAME, _REPEATED_HEADER, _PADDING}
+_GOES_ON = (TILE_GROUP, REPEATED_HEADER, _PADDING)
+_KNOWN = {SEQUENCE, _DELIMITER, FRAME_HEADER, TILE_GROUP, _METADATA, FRAME, REPEATED_HEADER, _PADDING}
 DELIMITER = b"\x12\x00"
 KEY_FRAME = 0
 _SRGB = (1, 13, 0)  # primaries, transfer and matrix that stand for planes of RGB
-_SELECT = 2  # of tools whose use each frame chooses
+SELECT = 2  # of tools whose use each frame chooses
 
 
 class Sequence(NamedTuple):
@@ -69,7 +69,7 @@ class Obu(NamedTuple):
     end: int
 
 
-class _Bits:
+class Bits:
     """Reads a number of bits after the other; what is not there is an error."""
 
     def __init__(self, data: memoryview):
@@ -154,7 +154,7 @@ def units(stream: bytes | memoryview) -> list[memoryview]:
     is_first = True
     for unit in obus(data):
         if unit.kind in _GOES_ON:
-            tiles = tiles or unit.kind == _TILE_GROUP
+            tiles = tiles or unit.kind == TILE_GROUP
             continue
         if not tiles:
             raise ContainerError("the AV1 stream is damaged: a frame has no tiles")
@@ -167,14 +167,14 @@ def units(stream: bytes | memoryview) -> list[memoryview]:
             begin = unit.end
         elif unit.kind == SEQUENCE:
             sequence = sequence_header(data[unit.body : unit.end])
-        elif unit.kind in (_FRAME, _FRAME_HEADER):
+        elif unit.kind in (FRAME, FRAME_HEADER):
             if sequence is None:
                 raise ContainerError("the AV1 stream does not begin with a sequence header")
             header = _frame_header(data[unit.body : unit.end], sequence)
             if is_first and header.kind != KEY_FRAME:
                 raise ContainerError("the AV1 stream does not begin with a key frame")
             is_first, shown = False, header.is_shown
-            tiles = unit.kind == _FRAME or header.kind is None
+            tiles = unit.kind == FRAME or header.kind is None
     if not tiles or not shown:
         raise ContainerError(
             "the AV1 stream is damaged: it ends within a frame" if found else "the AV1 stream is empty"
@@ -214,7 +214,7 @@ def _frame_header(body: memoryview, sequence: Sequence) -> _FrameHeader:
     """The beginning of a frame header (5.9.2)."""
     if sequence.is_reduced:
         return _FrameHeader(KEY_FRAME, True)
-    bits = _Bits(body)
+    bits = Bits(body)
     if bits.read(1):
         return _FrameHeader(None, True)
     return _FrameHeader(bits.read(2), bool(bits.read(1)))
@@ -229,7 +229,7 @@ def sequence_header(body: memoryview) -> Sequence:
     Raises:
         ContainerError: it is cut short, or is of a stream in layers.
     """
-    bits = _Bits(body)
+    bits = Bits(body)
     profile = bits.read(3)
     if profile > 2:
         raise ContainerError("the AV1 stream is damaged: its profile is unknown")
@@ -251,7 +251,7 @@ def sequence_header(body: memoryview) -> Sequence:
     return Sequence(profile, reduced, width, height, depth, chroma, colours, full_range, bool(bits.read(1)))
 
 
-def _operating_points(bits: _Bits) -> None:
+def _operating_points(bits: Bits) -> None:
     """What a sequence header says of timing and levels."""
     delay_bits = 0
     if bits.read(1):
@@ -274,18 +274,18 @@ def _operating_points(bits: _Bits) -> None:
             bits.read(4)
 
 
-def _tools(bits: _Bits) -> None:
+def _tools(bits: Bits) -> None:
     """Which tools of coding a sequence uses."""
     bits.read(4)
     ordered = bits.read(1)
     bits.read(2 * ordered)
-    screen = _SELECT if bits.read(1) else bits.read(1)
+    screen = SELECT if bits.read(1) else bits.read(1)
     if screen and not bits.read(1):
         bits.read(1)
     bits.read(3 * ordered)
 
 
-def _colours(bits: _Bits, profile: int) -> tuple[int, str, tuple[int, int, int], bool]:
+def _colours(bits: Bits, profile: int) -> tuple[int, str, tuple[int, int, int], bool]:
     """color_config (5.5.2): depth, chroma, code points and range."""
     depth = 10 if bits.read(1) else 8
     if profile == 2 and depth == 10 and bits.read(1):

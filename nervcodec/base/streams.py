@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import bisect
+from collections import OrderedDict
 from collections.abc import Generator
 from typing import NamedTuple, Protocol
 
 from nervcodec.base import av1, copied
+from nervcodec.base.needed import Needed, UnreadError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import BASE, BaseFacts
 from nervcodec.formats.kinds import AV1
 from nervcodec.video.planes import Planes
+
+_STREAMS = 8  # whose frames' dependencies are kept
 
 
 class Run(NamedTuple):
@@ -40,12 +44,20 @@ class BaseStreams(Protocol):
             VideoError: this ffmpeg cannot decode it.
         """
 
+    def only(self, frames: range) -> list[Planes] | None:
+        """Some frames of one segment, decoded with no more than they hang on; None where that cannot be told.
+
+        Raises:
+            ContainerError, VideoError: as :meth:`decode`.
+        """
+
 
 class SegmentStreams:
     """A stream of AV1 for each segment, which begins with a key frame."""
 
     def __init__(self, opened: Container, base: BaseFacts):
         self._opened, self._base, self._segments = opened, base, opened.header.segments
+        self._needed: OrderedDict[int, Needed | None] = OrderedDict()
 
     def _segment(self, frame: int) -> int:
         return bisect.bisect_right(self._segments, frame, key=lambda segment: segment.first_frame) - 1
@@ -60,6 +72,31 @@ class SegmentStreams:
         video, segment = self._opened.header.video, self._segments[self._segment(run.first)]
         stream = self._opened.base_stream(segment).data
         return av1.decode(stream, self._base.planes, video.width, video.height, run.end - run.first)
+
+    def only(self, frames: range) -> list[Planes] | None:
+        """See :class:`BaseStreams`."""
+        number, video = self._segment(frames.start), self._opened.header.video
+        needed = self._needed_of(number)
+        if needed is None:
+            return None
+        first = self._segments[number].first_frame
+        units, places = needed.only(range(frames.start - first, frames.stop - first))
+        return av1.decode_only(units, places, self._base.planes, video.width, video.height)
+
+    def _needed_of(self, number: int) -> Needed | None:
+        if number in self._needed:
+            return self._needed[number]
+        segment, video = self._segments[number], self._opened.header.video
+        stream = self._opened.base_stream(segment).data
+        av1.checked_units(stream, self._base.planes, video.width, video.height, segment.frame_count)
+        try:
+            needed = Needed(stream)
+        except UnreadError:
+            needed = None
+        self._needed[number] = needed
+        while len(self._needed) > _STREAMS:
+            self._needed.popitem(last=False)
+        return needed
 
 
 class CopiedStream:
@@ -83,6 +120,10 @@ class CopiedStream:
             parts = [(0, places[0]), (places[run.first], None)]
         pieces, count = self._opened.pieces(BASE, *parts), run.end - run.first
         return copied.decode(pieces, base.planes, video.width, video.height, count, base.skipped, base.flawed)
+
+    def only(self, frames: range) -> list[Planes] | None:
+        """It cannot be told."""
+        return None
 
 
 def streams_of(opened: Container) -> BaseStreams:

@@ -25,6 +25,7 @@ from nervcodec.formats.container import Container
 from nervcodec.video.planes import Planes
 
 _DECODERS = 3  # of a file that stand still at once
+_FAR = 24  # frames from which on it takes less to leave out what a frame does not hang on
 
 
 class Room:
@@ -101,6 +102,55 @@ class _Decoder:
     used: float = 0.0
 
 
+class _Standing:
+    """The decoders of a file that stand still."""
+
+    def __init__(self) -> None:
+        self._lock, self._is_closed = threading.Lock(), False
+        self._decoders: list[_Decoder] = []
+
+    def before(self, run: Run, number: int) -> int:
+        """How far the nearest way to a frame begins before it."""
+        with self._lock:
+            return number - max([run.first, *(each.next for each in self._on_the_way(run, number))])
+
+    def take(self, run: Run, number: int) -> _Decoder | None:
+        """The decoder with the least to do on its way to a frame; None where a new one has no more to do."""
+        with self._lock:
+            nearest = max(self._on_the_way(run, number), key=lambda each: each.next, default=None)
+            if nearest is not None:
+                self._decoders.remove(nearest)
+            return nearest
+
+    def _on_the_way(self, run: Run, number: int) -> list[_Decoder]:
+        return [each for each in self._decoders if run.first <= each.next <= number < each.end]
+
+    def park(self, decoder: _Decoder) -> None:
+        """Let a decoder stand still; the one that did so for the longest has to end where there are too many."""
+        decoder.used = time.monotonic()
+        with self._lock:
+            self._decoders.append(decoder)
+            done = [each for each in self._decoders if each.next == each.end or self._is_closed]
+            done += [each for each in self._decoders if each not in done][:-_DECODERS]
+            self._decoders = [each for each in self._decoders if each not in done]
+        for each in done:
+            each.frames.close()
+
+    def rest(self, idle_s: float) -> None:
+        """End those that were not used for so long."""
+        now = time.monotonic()
+        with self._lock:
+            done = [each for each in self._decoders if now - each.used >= idle_s]
+            self._decoders = [each for each in self._decoders if each not in done]
+        for each in done:
+            each.frames.close()
+
+    def close(self) -> None:
+        """End them all, and those that come."""
+        self._is_closed = True
+        self.rest(0.0)
+
+
 class KeptLayer:
     """The base layer of a file, as :class:`nervcodec.decoding.layer.BaseCursor` gives it. Several threads may ask.
 
@@ -115,10 +165,8 @@ class KeptLayer:
         self._streams = streams_of(opened)
         self._owner = object()  # of its frames in the room
         weakref.finalize(self, room.drop, self._owner)
-        self._lock = threading.Lock()
-        self._decoders: list[_Decoder] = []  # that stand still
+        self._standing, self._lock = _Standing(), threading.Lock()
         self._walks: dict[int, threading.Lock] = {}  # by the run's first frame, held while somebody decodes there
-        self._is_closed = False
 
     def at(self, segment: int, number: int, around: int) -> Around:
         """A frame with its neighbours, see :meth:`nervcodec.decoding.layer.BaseCursor.at`.
@@ -127,45 +175,77 @@ class KeptLayer:
             ContainerError: the stream is damaged, or not what the header says.
             VideoError: this ffmpeg cannot decode it.
         """
-        facts = self._opened.header.segments[segment]
-        first, last = max(number - around, 0), min(number + around, facts.frame_count - 1)
-        wanted = [self._frame(facts.first_frame + place) for place in range(first, last + 1)]
-        joined = Planes(*(np.concatenate(p) if len(wanted) > 1 else p[0] for p in zip(*wanted, strict=True)))
+        frames, first = self._frames_of(segment, number, around)
+        return self._joined([self._frame(frame) for frame in frames], first)
+
+    def alone(self, segment: int, number: int, around: int) -> Around:
+        """:meth:`at` for a frame that is wanted alone: where the way to it is long, only what it hangs on is decoded.
+
+        Raises:
+            ContainerError, VideoError: as :meth:`at`.
+        """
+        frames, first = self._frames_of(segment, number, around)
+        if self._is_near(frames):
+            return self.at(segment, number, around)
+        with named(self._opened.path):
+            found = self._streams.only(frames)
+        if found is None:
+            return self.at(segment, number, around)
+        for frame, planes in zip(frames, found, strict=True):
+            self._room.put(self._owner, frame, planes)
+        return self._joined(found, first)
+
+    def _is_near(self, frames: range) -> bool:
+        """Whether frames are kept, or a decoder is not far from them."""
+        if all(self._room.get(self._owner, frame) is not None for frame in frames):
+            return True
+        return self._standing.before(self._streams.run(frames.start), frames.start) < _FAR
+
+    def _joined(self, frames: list[Planes], first: int) -> Around:
+        joined = Planes(*(np.concatenate(p) if len(frames) > 1 else p[0] for p in zip(*frames, strict=True)))
         return Around(joined, self._form, first)
 
+    def _frames_of(self, segment: int, number: int, around: int) -> tuple[range, int]:
+        """A frame and its neighbours by their numbers in the file, and the first one's in the segment."""
+        facts = self._opened.header.segments[segment]
+        first, last = max(number - around, 0), min(number + around, facts.frame_count - 1)
+        return range(facts.first_frame + first, facts.first_frame + last + 1), first
+
+    def run_of(self, frame: int) -> int:
+        """The frame from which on a decoder has to begin for this one."""
+        return self._streams.run(frame).first
+
     def ahead(self, frame: int, goes_on: Callable[[], bool]) -> None:
-        """Decode what follows a frame, as far as half of the room, and keep it.
+        """Decode what is around a frame, from where a decoder can begin and as far as half of the room, and keep it.
 
         Args:
             frame: number in the file.
-            goes_on: is asked before each one.
+            goes_on: is asked before each one that is decoded.
         """
         half = self._room.limit_bytes // 2 // max(1, _size(self._frame(frame)))
         run = self._streams.run(frame)
         end = max(frame + half, min(run.end, run.first + 2 * half))
-        end = min(self._opened.header.video.frame_count, end)
-        for number in range(frame, end):
-            if not goes_on():
+        for number in range(run.first, min(self._opened.header.video.frame_count, end)):
+            if self._walk(number, goes_on) is None:
                 return
-            self._frame(number)
 
     def rest(self, idle_s: float) -> None:
         """End decoders that were not used for so long."""
-        now = time.monotonic()
-        with self._lock:
-            idle = [each for each in self._decoders if now - each.used >= idle_s]
-            self._decoders = [each for each in self._decoders if each not in idle]
-        for decoder in idle:
-            decoder.frames.close()
+        self._standing.rest(idle_s)
 
     def close(self) -> None:
         """End all decoders and let go of all frames; what is still asked for is decoded, and not kept."""
-        self._is_closed = True
-        self.rest(0.0)
+        self._standing.close()
         self._room.drop(self._owner)
 
     def _frame(self, number: int) -> Planes:
-        """A frame of the file: the one that is kept, or decoded with what it hangs on."""
+        """A frame of the file: the one that is kept, or decoded with those on the way to it."""
+        found = self._walk(number, lambda: True)
+        assert found is not None
+        return found
+
+    def _walk(self, number: int, goes_on: Callable[[], bool]) -> Planes | None:
+        """The same; None where it does not go on to its end."""
         found = self._room.get(self._owner, number)
         if found is not None:
             return found
@@ -174,42 +254,34 @@ class KeptLayer:
             walk = self._walks.setdefault(run.first, threading.Lock())
         with walk:  # whoever waits here finds the frame, mostly
             found = self._room.get(self._owner, number)
-            return found if found is not None else self._decoded(number, run)
+            return found if found is not None else self._decoded(number, run, goes_on)
 
-    def _decoded(self, number: int, run: Run) -> Planes:
-        decoder = self._nearest(number, run)
+    def _decoded(self, number: int, run: Run, goes_on: Callable[[], bool]) -> Planes | None:
+        decoder = self._standing.take(run, number) or _Decoder(run.first, run.end, self._streams.decode(run))
+        planes = None
         try:
             with named(self._opened.path):
-                while decoder.next <= number:
+                while decoder.next <= number and goes_on():
                     planes = next(decoder.frames)
                     self._room.put(self._owner, decoder.next, planes)
                     decoder.next += 1
         except BaseException:
             decoder.frames.close()
             raise
-        self._park(decoder)
-        return planes
+        reached = decoder.next > number
+        self._standing.park(decoder)
+        return planes if reached else None
 
-    def _nearest(self, number: int, run: Run) -> _Decoder:
-        """The decoder with the least to do on its way to a frame, taken out; a new one where that is it."""
-        with self._lock:
-            standing = [each for each in self._decoders if run.first <= each.next <= number < each.end]
-            if standing:
-                nearest = max(standing, key=lambda each: each.next)
-                self._decoders.remove(nearest)
-                return nearest
-        return _Decoder(run.first, run.end, self._streams.decode(run))
 
-    def _park(self, decoder: _Decoder) -> None:
-        """Let a decoder stand still; the one that did so for the longest has to end where there are too many."""
-        decoder.used = time.monotonic()
-        with self._lock:
-            self._decoders.append(decoder)
-            done = [each for each in self._decoders if each.next == each.end or self._is_closed]
-            done += [each for each in self._decoders if each not in done][:-_DECODERS]
-            self._decoders = [each for each in self._decoders if each not in done]
-        for each in done:
-            each.frames.close()
+class _Alone:
+    """A layer of which one frame is wanted."""
+
+    def __init__(self, layer: KeptLayer):
+        self._layer = layer
+
+    def at(self, segment: int, number: int, around: int) -> Around:
+        """See :meth:`KeptLayer.at`."""
+        return self._layer.alone(segment, number, around)
 
 
 class KeptVideo(OpenVideo):
@@ -231,10 +303,15 @@ class KeptVideo(OpenVideo):
     ) -> Iterator[np.ndarray]:
         if self._layer is None:
             return super()._from_base(numbers, windows, scale, alone)
-        return self._layered(self._layer, numbers, windows, scale, alone)
+        cursor = _Alone(self._layer) if len(numbers) == 1 else self._layer
+        return self._layered(cursor, numbers, windows, scale, alone)
+
+    def run_of(self, frame: int) -> int | None:
+        """The frame from which on a decoder has to begin for this one; None where there is none, or no base layer."""
+        return None if self._layer is None or frame >= len(self) else self._layer.run_of(frame)
 
     def ahead(self, frame: int, goes_on: Callable[[], bool]) -> None:
-        """Decode what follows a frame in the base layer, where there is one; see :meth:`KeptLayer.ahead`."""
+        """Decode what is around a frame in the base layer, where there is one; see :meth:`KeptLayer.ahead`."""
         if self._layer is not None:
             self._layer.ahead(frame, goes_on)
 

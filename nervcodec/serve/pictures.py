@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from nervcodec.decoding import OpenVideo
+from nervcodec.decoding.kept import KeptVideo, Room
 from nervcodec.formats.container import fingerprint
 from nervcodec.semantic import cache
 from nervcodec.serve.limits import THUMBNAILS_BYTES, LackingError, MissingError
@@ -71,7 +72,8 @@ def thumbnail(file: Path) -> bytes:
     name = cache.key("thumbnail 1", fingerprint(file)) + ".jpg"
     if (stored := cache.load_bytes(_KIND, name)) is not None:
         return stored
-    with OpenVideo.at(file) as video:  # for itself: who scrubs through other files shall not lose what is kept of them
+    with KeptVideo.at(file) as video:
+        video.keep(Room(0))  # who scrubs through other files shall not lose what is kept of them
         image = Image.fromarray(frame(video, len(video) // 2))
     across, down = video.header.video.sample_aspect_ratio
     height = round(_THUMBNAIL_WIDTH * image.height * down / (image.width * across))

@@ -167,13 +167,15 @@ class Shelf:
                 self._open.popitem(last=False)  # closes itself when nobody uses it any more
         return video
 
-    def rest(self, idle_s: float) -> None:
-        """End decoders that nobody has used for so long, and let go of frames."""
+    def rest(self, idle_s: float) -> bool:
+        """End decoders that nobody has used for so long, and let go of frames; returns whether there were some."""
+        before = self._room.used_bytes
         self._room.forget(idle_s)
         with self._lock:
             videos = [video for _, video in self._open.values()]
         for video in videos:
             video.rest(idle_s)
+        return self._room.used_bytes < before
 
     def close(self) -> None:
         """Let go of all files."""

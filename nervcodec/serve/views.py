@@ -42,9 +42,15 @@ class Pages:
         return FileResponse(STATIC / "library.html", headers=_FRESH)
 
     async def watch(self, request: Request) -> Response:
-        """One container."""
-        self._works.item(request)
-        return FileResponse(STATIC / "watch.html", headers=_FRESH)
+        """One container; to a browser the page itself says that there is none."""
+        status = 200
+        try:
+            self._works.item(request)
+        except limits.MissingError:
+            if "text/html" not in request.headers.get("accept", ""):
+                raise
+            status = 404
+        return FileResponse(STATIC / "watch.html", status, headers=_FRESH)
 
     async def static(self, request: Request) -> Response:
         """What the pages are made of."""
@@ -88,10 +94,10 @@ class Media:
         def made(item: Item, _leave: Leave) -> bytes:
             return pictures.picture(pictures.frame(self._works.shelf.open(item), number, layer), form, width)
 
-        what = ("frame", number, layer, form, width)
-        self._works.begin()
+        what, item = ("frame", number, layer, form, width), self._works.item(request)
+        self._works.head_for(item, number)
         response = await self._works.of_item(self._works.frames, request, what, made, f"image/{form}")
-        self._works.go_ahead(self._works.item(request), number)
+        self._works.go_ahead(item, number)
         return response
 
     async def video(self, request: Request) -> Response:

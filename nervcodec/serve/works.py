@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nervcodec.device import use_threads
+from nervcodec.device import give_back_memory, keep_memory, use_threads
 from nervcodec.errors import ContainerError, NervError
 from nervcodec.serve.desk import Desk, Leave
 from nervcodec.serve.shelf import Item, Shelf
 
 _IDLE_S = 60.0  # after which decoders that stand still are ended, and frames let go of
-_MOST_THREADS = 4
+_MOST_THREADS, _ARENAS = 4, 2  # an arena for every thread would keep twice the memory
+_BEFORE_S = 0.1  # for who jumps about, nothing is decoded ahead
 _LONGEST_TAGS = 1_000  # characters of If-None-Match that are looked at
 
 
@@ -46,12 +48,15 @@ class Works:
     """
 
     def __init__(self, place: Path):
+        keep_memory(_ARENAS)
         self.shelf = Shelf(place)
         threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1))
         # Many frames are there already, and shall not wait for those that a decoder has to walk to.
         self.frames, self.fragments = Desk("frames", 2 * threads), Desk("fragments", threads)
         self.questions, self.thumbnails = Desk("questions", threads), Desk("thumbnails", threads)
         self._ahead, self._turn = ThreadPoolExecutor(1, "ahead"), 0
+        self._going: Future[None] = Future()  # what is decoded ahead, and where
+        self._going_place: tuple[str, int] | None = None
 
     @contextlib.asynccontextmanager
     async def living(self, _app: Starlette) -> AsyncIterator[None]:
@@ -65,10 +70,11 @@ class Works:
             self.close()
 
     async def _rest(self) -> None:
-        """End decoders that nobody has used for a while."""
+        """Let go of what nobody has used for a while."""
         while True:
             await asyncio.sleep(_IDLE_S / 2)
-            await asyncio.to_thread(self.shelf.rest, _IDLE_S)
+            if await asyncio.to_thread(self.shelf.rest, _IDLE_S):
+                await asyncio.to_thread(give_back_memory)
 
     @property
     def _desks(self) -> tuple[Desk, ...]:
@@ -134,17 +140,31 @@ class Works:
         data = await self.work(desk, request, (item.path, item.version, *what), noted)
         return Response(data, media_type=kind, headers=headers)
 
-    def begin(self) -> None:
-        """Somebody asks for a frame: what is decoded ahead stops."""
-        self._turn += 1
+    def head_for(self, item: Item, number: int) -> None:
+        """Somebody asks for a frame: what is decoded ahead elsewhere stops."""
+        if self._going_place is not None and self._going_place != self._place_of(item, number):
+            self._turn, self._going_place = self._turn + 1, None
 
     def go_ahead(self, item: Item, number: int) -> None:
-        """Decode what follows in the base layer of a file, until somebody asks for another frame."""
-        turn = self._turn
+        """Decode what is around a frame in the base layer of a file, until somebody asks for one elsewhere."""
+        place = self._place_of(item, number)
+        if place is None or (place == self._going_place and not self._going.done()):
+            return
+        self._turn += 1
+        turn, self._going_place = self._turn, place
 
         def decode() -> None:
-            with contextlib.suppress(NervError):  # whoever asks for the frame itself is told
-                self.shelf.open(item).ahead(number, lambda: self._turn == turn)
+            if self._turn == turn:
+                time.sleep(_BEFORE_S)
+                with contextlib.suppress(NervError):  # whoever asks for the frame itself is told
+                    self.shelf.open(item).ahead(number, lambda: self._turn == turn)
 
         with contextlib.suppress(RuntimeError):  # the server ends
-            self._ahead.submit(decode)
+            self._going = self._ahead.submit(decode)
+
+    def _place_of(self, item: Item, number: int) -> tuple[str, int] | None:
+        """The run of a base layer that a frame is in."""
+        with contextlib.suppress(NervError):
+            run = self.shelf.open(item).run_of(number)
+            return None if run is None else (item.version, run)
+        return None

@@ -11,6 +11,8 @@ import pytest
 from layers import Counted, rewritten, stream_of
 
 import nervcodec
+from nervcodec.base import streams
+from nervcodec.base.needed import UnreadError
 from nervcodec.decoding.kept import KeptVideo, Room
 from nervcodec.errors import ContainerError
 
@@ -111,11 +113,32 @@ def test_decoders_end_when_they_are_idle(layered_nerv):
         assert video[3].shape == (144, 176, 3)
 
 
+def test_far_frames_are_decoded_with_what_they_hang_on_alone(path, counted):
+    video, room = opened(path)
+    with video, nervcodec.open(path, "cpu", "fp32") as other:
+        counted.since()
+        found = video[29]
+        assert counted.since() == (0, 0)  # not from the segment's beginning
+        assert room.used_bytes == (2 if video.changes_base else 1) * 176 * 144 * 3
+        np.testing.assert_array_equal(found, other[29])
+
+
+def test_streams_that_are_not_read_closely_are_walked_through(path, monkeypatch):
+    def unread(_stream):
+        raise UnreadError("too new")
+
+    monkeypatch.setattr(streams, "Needed", unread)
+    video, _ = opened(path)
+    with video, nervcodec.open(path, "cpu", "fp32") as other:
+        for number in (29, 58, 27):
+            np.testing.assert_array_equal(video[number], other[number])
+
+
 def test_going_ahead_stops_when_told(layered_nerv, counted):
     video, _ = opened(layered_nerv)
     with video:
         counted.since()
-        left = iter([True] * 6)
+        left = iter([True] * 5)
         video.ahead(0, lambda: next(left, False))
         assert counted.since() == (1, 6)
 

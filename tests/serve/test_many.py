@@ -90,6 +90,22 @@ def test_one_who_goes_backwards_through_a_base_layer(place):
             np.testing.assert_array_equal(pixels(reply.body), video[number])
 
 
+def test_what_is_around_a_frame_is_decoded_ahead(place, monkeypatch):
+    """After one frame the rest of its segment comes without another decoder."""
+    with serving(place) as site, nervcodec.open(place / "refined.nerv") as video:
+        site.right("/frame/refined.nerv/40")
+        end = time.monotonic() + 30
+        while not (site.works.shelf._room.used_bytes >= 30 * 176 * 144 * 3):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        monkeypatch.setattr("nervcodec.base.av1.ffmpeg.Process", None)
+        for number in (30, 59, 45, 31):
+            reply = site.right(f"/frame/refined.nerv/{number}?format=png")
+            monkeypatch.undo()
+            np.testing.assert_array_equal(pixels(reply.body), video[number])
+            monkeypatch.setattr("nervcodec.base.av1.ffmpeg.Process", None)
+
+
 def test_an_error_of_ours_is_one_line(place, monkeypatch):
     def wrong(*_given):
         raise ZeroDivisionError("by none")

@@ -274,9 +274,16 @@ def test_without_h264_frames_can_be_looked_at(view):
     view.frame(1)
 
 
-def test_what_cannot_be_shown_is_said(view):
-    view.go("/watch/old/cut%20short.nerv")
+@pytest.mark.parametrize(
+    ("address", "title", "status"),
+    [("old/cut%20short.nerv", "This file cannot be shown", 409), ("gone.nerv", "There is no such file", 404)],
+)
+def test_what_cannot_be_shown_is_said(view, address, title, status):
+    view.go(f"/watch/{address}")
     view.until("document.querySelector('.unplayable h2') !== null")
-    assert "damaged" in view.text("#main").lower()
-    assert all("409" in problem for problem in view.problems)
+    assert view.text(".unplayable h2") == title
+    assert ("damaged" if status == 409 else "there is no gone.nerv") in view.text("#main").lower()
+    assert all(str(status) in problem for problem in view.problems)
     view.problems.clear()
+    view.page.click("text=To all files")
+    view.until("document.querySelectorAll('.card').length === 6")

@@ -59,8 +59,11 @@ export class LatestImage {
 
   async #put(data, address) {
     const before = this.image.src;
-    this.image.src = URL.createObjectURL(data);
-    await this.image.decode(); // until then the browser goes on showing what was there
+    await new Promise((done, failed) => {
+      this.image.onload = done;
+      this.image.onerror = () => failed(new Error("The browser cannot read this picture."));
+      this.image.src = URL.createObjectURL(data); // until it is loaded the browser goes on showing what was there
+    });
     this.address = address;
     if (before.startsWith("blob:")) URL.revokeObjectURL(before);
     this.image.dispatchEvent(new CustomEvent("shown", { detail: address }));

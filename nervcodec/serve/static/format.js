@@ -23,7 +23,8 @@ export function bytes(count) {
   return `${value.toFixed(0)} PB`;
 }
 
-export const decibels = (value) => `${value.toFixed(1)} dB`;
+/** PSNR; 100 dB stands for no error at all. */
+export const decibels = (value) => (value >= 100 ? "lossless" : `${value.toFixed(1)} dB`);
 export const percent = (share) => (share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
 export const rate = (value) => `${Number(value.toFixed(2))} fps`;
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
