@@ -42,9 +42,15 @@ class Pages:
         return FileResponse(STATIC / "library.html", headers=_FRESH)
 
     async def watch(self, request: Request) -> Response:
-        """One container."""
-        self._works.item(request)
-        return FileResponse(STATIC / "watch.html", headers=_FRESH)
+        """One container; to a browser the page itself says that there is none."""
+        status = 200
+        try:
+            self._works.item(request)
+        except limits.MissingError:
+            if "text/html" not in request.headers.get("accept", ""):
+                raise
+            status = 404
+        return FileResponse(STATIC / "watch.html", status, headers=_FRESH)
 
     async def static(self, request: Request) -> Response:
         """What the pages are made of."""

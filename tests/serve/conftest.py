@@ -10,9 +10,12 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
+from looks import browser, look, shelf, shop, view
 from sites import GRID, LAPPED, MUTE, TIMES_S, VARIABLE_END_S, changed, serving, sound, spoilt
 
 from nervcodec.formats.header import AUDIO, FRAME_TIMES
+
+__all__ = ["browser", "look", "shelf", "shop", "view"]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// What the page asks of its server.
+
+/** A path as it stands in an address: each of its names encoded for itself. */
+export const encoded = (path) => path.split("/").map(encodeURIComponent).join("/");
+
+/** A refusal of the server: one sentence, and the HTTP status (0 where the server was not reached). */
+export class Refusal extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The answer to a GET, whose body nobody has read yet. Throws a Refusal, or an AbortError once the signal fires. */
+export async function get(address, signal) {
+  let answer;
+  try {
+    answer = await fetch(address, { signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal("The server does not answer. Is nervcodec serve still running?", 0);
+  }
+  if (answer.ok) return answer;
+  let sentence = `The server answered ${answer.status}.`;
+  try {
+    sentence = (await answer.json()).error || sentence;
+  } catch (error) {
+    if (error.name === "AbortError") throw error; // anything else: no JSON, so the status has to do
+  }
+  throw new Refusal(sentence, answer.status);
+}
+
+const json = async (address, signal) => (await get(address, signal)).json();
+
+const withQuery = (address, pairs) => {
+  const text = new URLSearchParams(pairs).toString();
+  return text ? `${address}?${text}` : address;
+};
+
+export const listFiles = (name, offset, limit, signal) =>
+  json(withQuery("/api/files", { name, offset, limit }), signal);
+export const describeFile = (path, signal) => json(`/api/file/${encoded(path)}`, signal);
+export const search = (pairs, limit, signal) => json(withQuery("/api/search", [...pairs, ["limit", limit]]), signal);
+export const fitOverTime = (path, pairs, signal) => json(withQuery(`/api/fit/${encoded(path)}`, pairs), signal);
+export const fitOfPatches = (path, frame, pairs, signal) =>
+  json(withQuery(`/api/patches/${encoded(path)}/${frame}`, pairs), signal);
+
+export const thumbnailAddress = (path) => `/thumbnail/${encoded(path)}`;
+export const frameAddress = (path, frame, options = {}) =>
+  withQuery(`/frame/${encoded(path)}/${frame}`, Object.entries(options));
+export const fragmentAddress = (path, kind, index) => `/media/${encoded(path)}/${kind}/${index}`;
+
+/** The page of a file at a moment, rounded up, so that its frame has begun by then; with a query if there is one. */
+export function watchAddress(path, seconds, pairs = []) {
+  const moment = seconds === null ? [] : [["t", (Math.ceil(1000 * seconds - 1e-3) / 1000).toFixed(3)]];
+  return withQuery(`/watch/${encoded(path)}`, [...moment, ...pairs]);
+}

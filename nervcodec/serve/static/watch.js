@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: MIT
+// The page of one file: brings player, exact frames, search and inspection together.
+
+import { describeFile, fitOverTime, frameAddress, listFiles, watchAddress } from "./api.js";
+import { Clock } from "./clock.js";
+import { Compare } from "./compare.js";
+import { Controls } from "./controls.js";
+import { Last, el, paced } from "./dom.js";
+import { LatestImage } from "./exact.js";
+import { bytes, clockTime, count, decibels, percent, rate, score, sentence } from "./format.js";
+import { inspect } from "./inspect.js";
+import { Picker, Shades } from "./patches.js";
+import { Player } from "./player.js";
+import { Query } from "./query.js";
+import { SearchPanel } from "./search.js";
+import { tabs } from "./tabs.js";
+import { Timeline } from "./timeline.js";
+
+const ADDRESS_MS = 350; // Safari takes 100 changes of a page's address in 30 s
+const SHADES_MS = 150;
+const WORD_AFTER_MS = 300;
+const NOTE_MS = 4000;
+
+const UNSEARCHABLE = "This file was encoded without embeddings, so it cannot be searched.";
+
+const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
+const path = location.pathname.slice("/watch/".length).split("/").map(decodeURIComponent).join("/");
+const asked = new URLSearchParams(location.search);
+
+class Watch {
+  #fitting = new Last();
+  #fit = null; // {times, values, threshold} of the present query
+  #moments = [];
+  #noteTimer = 0;
+  #wordTimer = 0;
+
+  constructor(file) {
+    this.file = file;
+    this.clock = new Clock(file);
+    this.query = new Query();
+    this.player = new Player(page.video, file, this.clock);
+    this.controls = new Controls(page, this.player, this.clock, {
+      copyLink: () => this.copyLink(),
+      search: () => this.search(),
+    });
+    this.exact = new LatestImage(page.exact, (error) => this.note(error.message));
+    this.shades = new Shades(page.shades, path, (error) => this.note(error.message));
+    this.fit = new Timeline(page.fit, { value: (v) => `fits ${score(v)}`, pick: (s) => this.controls.toTime(s) });
+    this.compare = new Compare(page, file, (error) => this.note(error.message));
+    this.keepAddress = paced(ADDRESS_MS, () => history.replaceState(null, "", this.address()));
+    this.shade = paced(SHADES_MS, () => this.#shade());
+    this.#panels();
+    this.#listen();
+    this.#begin();
+  }
+
+  address() {
+    return watchAddress(path, this.player.time, this.query.forAddress());
+  }
+
+  /** A sentence under the picture that goes by itself; one that stays where it has no end. */
+  note(sentence, stays = false) {
+    clearTimeout(this.#noteTimer);
+    page.note.textContent = sentence;
+    if (!stays) this.#noteTimer = setTimeout(() => (page.note.textContent = ""), NOTE_MS);
+  }
+
+  search() {
+    this.showTab("tab-search");
+    this.panel.focus();
+  }
+
+  async copyLink() {
+    const address = new URL(this.address(), location.href).href;
+    history.replaceState(null, "", address);
+    try {
+      await navigator.clipboard.writeText(address);
+      this.note(`Link to ${clockTime(this.player.time)} copied.`);
+    } catch {
+      // Browsers keep the clipboard to pages of this machine and of https; the address can still be copied by hand.
+      this.note(`This browser keeps the clipboard to itself; the link: ${address}`, true);
+    }
+  }
+
+  #panels() {
+    this.showTab = tabs(page.tabs);
+    this.qualityAt = inspect(page.inspect, this.file, (seconds) => this.controls.toTime(seconds));
+    if (this.file.changes_base) page.inspect.prepend(this.compare.button(() => this.player.pause(), () => this.draw()));
+    else if (this.file.has_base) page.inspect.prepend(el("p", {}, "The base layer is the whole picture: no network earned its bytes."));
+    this.panel = new SearchPanel(page.search, {
+      label: "Search this video",
+      file: path,
+      scope: () => (page.everywhere?.checked ? null : path),
+      changed: (query) => this.#asks(query),
+      found: (moments) => {
+        this.#moments = (moments ?? []).filter((moment) => moment.path === path);
+        this.#drawFit();
+        if (this.jumps && this.#moments.length) this.goTo(this.#moments[0]);
+        if (moments) this.jumps = false;
+      },
+      go: (moment) => this.goTo(moment),
+      refusal: () => (this.file.searchable || page.everywhere?.checked ? null : UNSEARCHABLE),
+    });
+    this.#scope();
+    if (!this.file.grid || !this.file.searchable) return;
+    const pick = el("button", { type: "button", class: "quiet", click: () => this.#pick() }, "Like a patch \u2026");
+    pick.title = "Choose a patch of the picture and find what looks like it";
+    this.panel.tools.append(pick);
+    const chosen = (row, column) =>
+      this.panel.ask(new Query([], [], [`${path}:${this.player.frame}:${row}:${column}`]));
+    this.picker = new Picker(page.picker, this.file.grid, chosen, () => {
+      page.stage.classList.remove("picking");
+      this.note("");
+      pick.focus();
+    });
+  }
+
+  async #scope() {
+    const { total } = await listFiles("", 0, 1).catch(() => ({ total: 1 }));
+    if (total < 2) return;
+    const choice = (id, words, checked) => [
+      el("input", { type: "radio", name: "scope", id, checked, change: () => this.panel.again() }),
+      el("label", { for: id }, words),
+    ];
+    const set = el("fieldset", { class: "scope" }, el("legend", { class: "hidden" }, "Search in"));
+    set.append(...choice("here", "This file", true), ...choice("everywhere", "All files", false));
+    page.everywhere = set.querySelector("#everywhere");
+    this.panel.chips.before(set);
+  }
+
+  goTo(moment) {
+    this.controls.toFrame(moment.frame);
+    if (page.player.getBoundingClientRect().top < 0) page.player.scrollIntoView({ block: "start" });
+  }
+
+  #pick() {
+    this.player.pause();
+    page.stage.classList.add("picking");
+    page.player.scrollIntoView({ block: "nearest" });
+    this.note("Choose a patch of the picture. Arrow keys move, Enter searches, Escape leaves.", true);
+    this.picker.show();
+  }
+
+  #listen() {
+    for (const name of ["change", "time"]) this.player.addEventListener(name, () => this.draw());
+    for (const name of ["change", "time"]) this.player.addEventListener(name, () => this.#word());
+    page.video.addEventListener("waiting", () => this.#word());
+    page.video.addEventListener("progress", () => this.draw());
+    this.player.addEventListener("refused", (event) => {
+      this.note(event.detail, true);
+      this.draw();
+    });
+    this.player.addEventListener("mute", (event) => {
+      this.note(event.detail, true);
+      this.controls.silence();
+    });
+    page.exact.addEventListener("shown", () => this.#cover());
+    page.shade.addEventListener("click", () => {
+      page.shade.setAttribute("aria-pressed", String(page.shade.getAttribute("aria-pressed") !== "true"));
+      this.shade();
+    });
+    setInterval(() => this.player.waiting && this.#word(), 500);
+  }
+
+  #begin() {
+    const time = Number.parseFloat(asked.get("t"));
+    const query = Query.ofAddress(asked);
+    this.jumps = !Number.isFinite(time) && !query.empty;
+    this.controls.toTime(Number.isFinite(time) ? time : 0);
+    if (!query.empty) this.panel.ask(query);
+    this.draw();
+  }
+
+  /** Everything that depends on the moment. */
+  draw() {
+    this.controls.draw();
+    const { frame } = this.player;
+    if (!this.player.playing) {
+      this.exact.show(frameAddress(path, frame));
+      this.compare.show(frame);
+    } else if (this.player.presents) {
+      this.exact.stop();
+    }
+    this.#cover();
+    this.fit.at(this.player.time);
+    this.qualityAt(this.player.time);
+    this.shade();
+    this.keepAddress();
+  }
+
+  /** The exact frame lies over the video until that moves. */
+  #cover() {
+    const { player, exact } = this;
+    const right = exact.address === frameAddress(path, player.frame);
+    if (right) page.exact.alt = `Frame ${player.frame} of ${this.file.name}`;
+    if (player.presents) page.exact.hidden = true;
+    else if (right) page.exact.hidden = false;
+    this.compare.cover(!player.playing);
+    page.stage.classList.toggle("moving", player.playing);
+  }
+
+  /** What the player is waiting for, once it has waited for a moment. */
+  #word() {
+    if (!this.player.waiting) {
+      clearTimeout(this.#wordTimer);
+      this.#wordTimer = 0;
+      page.word.textContent = "";
+      return;
+    }
+    const say = () => {
+      const { pace } = this.player;
+      const words = pace !== null && pace < 1 ? `Decoding \u2026 ${pace.toFixed(pace < 0.1 ? 2 : 1)} of real time` : "Decoding \u2026";
+      if (page.word.textContent !== words) page.word.textContent = words;
+    };
+    if (page.word.textContent) say();
+    else if (!this.#wordTimer) this.#wordTimer = setTimeout(() => this.player.waiting && say(), WORD_AFTER_MS);
+  }
+
+  async #asks(query) {
+    this.query = query;
+    this.#fit = null;
+    this.#moments = [];
+    this.shades.clear();
+    this.#drawFit();
+    this.draw();
+    this.#fitting.stop();
+    if (query.empty || query.onlyLess || !this.file.searchable) return;
+    try {
+      const answer = await this.#fitting.run((signal) => fitOverTime(path, query.forServer(), signal));
+      if (!answer || !answer.times_s.length) return;
+      this.#fit = { times: answer.times_s, values: answer.scores, threshold: answer.threshold };
+      this.shades.best = Math.max(...answer.scores);
+      this.#drawFit();
+      this.shade();
+    } catch {
+      // The search itself says why it has no answer; one sentence is enough.
+    }
+  }
+
+  #drawFit() {
+    page.shade.hidden = page.fitting.hidden = this.#fit === null;
+    if (this.#fit === null) return this.fit.clear();
+    const { times, values, threshold } = this.#fit;
+    const above = values.filter((value) => value >= threshold).length / values.length;
+    const best = values.indexOf(Math.max(...values));
+    page.fitwords.textContent = `How well \u201c${this.query}\u201d fits`;
+    page.fitfacts.textContent = `best ${score(values[best])} at ${clockTime(times[best])}; cut-off ${score(threshold)}`;
+    const label = `How well \u201c${this.query}\u201d fits over time: ${page.fitfacts.textContent}; above it ${percent(above)} of the time`;
+    this.fit.draw(this.clock.end, { times, values }, { threshold, moments: this.#moments, label });
+    this.fit.at(this.player.time);
+  }
+
+  #shade() {
+    const wanted = page.shade.getAttribute("aria-pressed") === "true" && this.#fit !== null;
+    if (wanted) this.shades.show(this.player.frame, this.query.forServer());
+    else this.shades.clear();
+  }
+}
+
+function facts(file) {
+  const sizes = `${file.width} \u00d7 ${file.height}`;
+  const known = [sizes, rate(file.frame_rate), count(file.frame_count, "frame"), bytes(file.size_bytes)];
+  if (file.psnr_db !== null) known.push(decibels(file.psnr_db));
+  return known;
+}
+
+/** The picture's shape. H.264 has even sizes only; what was added for it at the right and below is not shown. */
+function shape(file) {
+  page.stage.style.setProperty("--ratio", String((file.width * file.pixel_aspect) / file.height));
+  for (const side of ["width", "height"]) {
+    if (file[side] % 2) page.video.style[side] = `${(100 * (file[side] + 1)) / file[side]}%`;
+  }
+}
+
+function unplayable(title, sentence) {
+  const back = el("p", {}, el("a", { href: "/" }, "To all files"));
+  page.main.classList.add("ready", "plain");
+  page.main.replaceChildren(el("section", { class: "unplayable" }, el("h2", {}, title), el("p", {}, sentence), back));
+}
+
+async function open() {
+  page.title.textContent = path.split("/").pop();
+  page.title.title = path;
+  document.title = `${path.split("/").pop()} \u00b7 nervcodec`;
+  let file;
+  try {
+    file = await describeFile(path);
+  } catch (error) {
+    return unplayable(error.status === 404 ? "There is no such file" : "This file cannot be shown", sentence(error.message));
+  }
+  if (file.damaged) return unplayable("This file is damaged", sentence(file.damaged));
+  page.facts.replaceChildren(...facts(file).map((words) => el("li", {}, words)));
+  shape(file);
+  new Watch(file);
+  page.main.classList.add("ready");
+}
+
+open();

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: MIT
+"""Library, search and inspection in a real browser."""
+
+import pytest
+from PIL import ImageColor
+
+import nervcodec
+
+pytestmark = pytest.mark.slow
+
+RESULTS = """() => [...document.querySelectorAll("a.moment")].map(link => ({
+  frame: Number(link.querySelector("img").alt.match(/\\d+/)[0]),
+  score: link.querySelector(".score").textContent,
+  box: ["left", "top", "width", "height"].map(side => parseFloat(link.querySelector(".outline").style[side])),
+}))"""
+# Of each visible text: its colour, and the colours behind it from the nearest outwards, until one hides the rest.
+TEXTS = """() => {
+  const found = [];
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const own = walk.currentNode.parentElement;
+    if (!walk.currentNode.textContent.trim() || !own.checkVisibility({visibilityProperty: true})) continue;
+    if (own.closest(".hidden, svg, :disabled")) continue;
+    const behind = [];
+    for (let e = own; e; e = e.parentElement) {
+      const colour = getComputedStyle(e).backgroundColor;
+      behind.push(colour);
+      if (/^rgb\\(/.test(colour)) break;
+    }
+    found.push([walk.currentNode.textContent.trim().slice(0, 40), getComputedStyle(own).color, behind]);
+  }
+  return found;
+}"""
+NAMELESS = """() => [...document.querySelectorAll("button, a, input, [role=tab], [tabindex='0']")]
+  .filter(e => e.checkVisibility() && !e.labels?.length && !e.innerText?.trim())
+  .filter(e => !e.getAttribute("aria-label") && !e.getAttribute("aria-labelledby"))
+  .map(e => e.outerHTML)"""
+TOO_WIDE = """() => document.documentElement.scrollWidth > innerWidth ||
+  [...document.querySelectorAll("button, input, a")].filter(e => e.checkVisibility() && !e.closest(".scope"))
+    .some(e => e.getBoundingClientRect().right > innerWidth + 1)"""
+FOUND = "document.querySelectorAll('a.moment').length > 0"
+
+
+def searched(view, text):
+    view.page.fill("#query", text)
+    view.key("Enter")
+
+
+def luminance(colour):
+    channels = [value / 255 for value in colour]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(text, behind):
+    """Of colours as browsers compute them; what is behind may let through what is behind it."""
+    under = (255, 255, 255)
+    for colour in reversed(behind):
+        red, green, blue, *alpha = ImageColor.getrgb(colour) if colour.startswith("rgb(") else transparent(colour)
+        share = alpha[0] if alpha else 1.0
+        under = tuple(share * new + (1 - share) * old for new, old in zip((red, green, blue), under, strict=True))
+    light, dark = sorted((luminance(ImageColor.getrgb(text)), luminance(under)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def transparent(colour):
+    return [float(part) for part in colour.removeprefix("rgba(").rstrip(")").split(",")]
+
+
+def test_library_shows_each_file_newest_first(view, shelf):
+    view.go("/")
+    view.until("document.querySelectorAll('.card').length === 6")
+    names = view.page.locator(".card .name").all_inner_texts()
+    assert names == ["face.nerv", "cut short.nerv", "one.nerv", "uneven.nerv", "beep.nerv", "bunny.nerv"]
+    assert "cut short" in view.text(".card.damaged .reason")
+    assert view.page.locator(".card.damaged a").count() == 0
+    whole = view.text(".card:last-child")
+    assert "1280 × 720" in whole
+    assert "0:05" in whole
+    assert "sound" in whole
+    assert "not searchable" in whole
+    assert "88 × 72" in view.text(".card:first-child")
+    view.until("[...document.querySelectorAll('.card img')].every(i => i.complete && i.naturalWidth === 320)")
+    view.page.fill("#filter", "UNeven")
+    view.until("document.querySelectorAll('.card').length === 1")
+    view.until("location.search === '?name=UNeven'")
+    view.page.fill("#filter", "zebra")
+    view.until("document.querySelector('#state').textContent === 'No name contains “zebra”.'")
+    view.page.fill("#filter", "one")
+    view.page.click(".card a")
+    view.frame(0)
+    assert view.value("location.pathname") == "/watch/one.nerv"
+
+
+def test_hundreds_of_files_come_as_one_scrolls(view, shop):
+    first = view.page.request.get(f"{shop}/api/files?limit=1").json()["files"][0]
+
+    def many(route):
+        offset = int(route.request.url.partition("offset=")[2].partition("&")[0])
+        files = [{**first, "path": "face.nerv", "name": f"{n}.nerv"} for n in range(offset, min(offset + 60, 500))]
+        route.fulfill(json={"folder": "many", "total": 500, "files": files})
+
+    view.page.route("**/api/files?*", many)
+    view.go("/")
+    view.until("document.querySelectorAll('.card').length === 60")
+    assert view.text("#state") == "500 files"
+    view.page.mouse.wheel(0, 100_000)
+    view.until("document.querySelectorAll('.card').length >= 120")
+    asked = [address for address in view.asked if "/api/files" in address]
+    assert len(asked) == view.value("document.querySelectorAll('.card').length") / 60
+
+
+def test_an_empty_folder_says_so(view):
+    nothing = {"folder": "videos", "total": 0, "files": []}
+    view.page.route("**/api/files?*", lambda route: route.fulfill(json=nothing))
+    view.go("/")
+    view.until("document.querySelector('#state').textContent.includes('no .nerv files')")
+
+
+def test_search_finds_what_the_command_finds_and_goes_there(view, shelf):
+    with nervcodec.open(shelf / "face.nerv") as video:
+        wanted = video.search("suit", k=24)
+        size = video.header.video.width, video.header.video.height
+    view.watch("face.nerv")
+    searched(view, "a suit")
+    view.until(FOUND)
+    results = view.value(RESULTS)
+    assert [(r["frame"], r["score"]) for r in results] == [(m.frame, f"{m.score:.3f}") for m in wanted]
+    x, y, w, h = wanted[0].box
+    fractions = [100 * x / size[0], 100 * y / size[1], 100 * w / size[0], 100 * h / size[1]]
+    assert results[0]["box"] == pytest.approx(fractions, abs=0.01)
+    view.until("document.querySelector('#fit .line.above') !== null")
+    assert view.value("document.querySelector('#fit').getAttribute('aria-label')").startswith("How well “a suit” fits")
+    view.page.click("li:last-child > a.moment")
+    view.frame(wanted[-1].frame)
+    view.until("new URLSearchParams(location.search).get('q') === 'a suit'")
+    view.until("document.querySelectorAll('#shades rect').length > 0")
+    assert view.value("Number(document.querySelector('#shades rect').getAttribute('fill-opacity'))") > 0.1
+    view.page.click("#shade")
+    view.until("document.querySelectorAll('#shades rect').length === 0")
+
+
+def test_a_link_with_a_query_asks_it_and_goes_to_the_best(view, shelf):
+    with nervcodec.open(shelf / "face.nerv") as video:
+        best = video.search("suit")[0].frame
+    view.watch("face.nerv?q=suit&minus=tree")
+    view.until(FOUND)
+    assert view.page.locator(".chip .words").all_inner_texts() == ["suit", "tree"]
+    view.watch("face.nerv?q=suit")
+    view.until(FOUND)
+    view.frame(best)
+    view.watch("face.nerv?q=suit&t=0.1")
+    view.until(FOUND)
+    view.frame(2)
+
+
+def test_texts_are_added_and_subtracted(view):
+    view.watch("face.nerv")
+    searched(view, "suit")
+    view.until(FOUND)
+    view.page.fill("#query", "tree")
+    view.page.click("text=− Subtract")
+    view.page.fill("#query", "person")
+    view.page.click("text=+ Add")
+    asked = "new URLSearchParams(location.search)"
+    view.until(f"{asked}.getAll('q').join() === 'suit,person' && {asked}.get('minus') === 'tree'")
+    assert any("add=suit&add=person&subtract=tree" in address for address in view.asked)
+    for label in ("Remove suit", "Remove person"):
+        view.page.get_by_label(label).click()
+    view.until("document.querySelector('.answer').textContent.startsWith('Add a text as well')")
+    searched(view, "suit + shirt - tree")
+    view.until(f"{asked}.getAll('q').join() === 'suit,shirt' && {asked}.get('minus') === 'tree'")
+
+
+def test_nothing_matches_looks_like_an_answer(view):
+    view.watch("face.nerv")
+    searched(view, "an elephant")
+    view.until("document.querySelector('.answer.nothing') !== null")
+    assert view.text(".answer.nothing .strong") == "Nothing matches “an elephant”."
+    assert "comes nearest" in view.text(".answer.nothing")
+
+
+def test_more_like_a_patch_by_keyboard_only(view):
+    view.watch("face.nerv?t=0.2")
+    for _ in range(30):
+        view.key("Tab")
+        if view.value("document.activeElement.textContent") == "Like a patch …":
+            break
+    view.key("Enter")
+    assert view.page.locator("#picker button").count() == 2
+    view.key("ArrowLeft", "ArrowRight", "Enter")
+    view.until(FOUND)
+    view.until("new URLSearchParams(location.search).get('like') === 'face.nerv:5:0:1'")
+    assert view.value(RESULTS)[0] == {"frame": 5, "score": "1.000", "box": [50, 0, 50, 100]}
+    view.key("Tab", "Tab")
+    assert view.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_what_cannot_be_searched_says_why_and_all_files_can(view):
+    view.watch("bunny.nerv")
+    searched(view, "suit")
+    view.until("document.querySelector('.answer.refused')?.textContent.includes('without embeddings') === true")
+    view.page.click("label[for=everywhere]")
+    view.until(FOUND)
+    view.page.click("a.moment")
+    view.until("location.pathname === '/watch/face.nerv' && !document.querySelector('#exact').hidden")
+
+
+def test_search_over_all_files(view):
+    view.go("/")
+    searched(view, "suit")
+    view.until(FOUND)
+    assert set(view.page.locator("a.moment .name").all_inner_texts()) == {"face.nerv"}
+    view.until("location.search === '?q=suit'")
+    view.page.click("a.moment")
+    view.until("location.pathname === '/watch/face.nerv' && document.querySelectorAll('a.moment').length > 0")
+
+
+def test_inspection_adds_up(view, shelf):
+    def measured(route):
+        file = route.fetch().json()
+        parts = [{"start_s": s / 10, "stop_s": (s + 1) / 10, "psnr_db": 30 + s} for s in range(5)]
+        route.fulfill(json={**file, "psnr_over_time": parts})
+
+    view.page.route("**/api/file/*", measured)
+    view.watch("face.nerv")
+    view.page.click("#tab-inspect")
+    size = (shelf / "face.nerv").stat().st_size
+    assert "30.0 dB (at 0:00.0) to 34.0 dB" in view.text("#inspect")
+    assert f"{size / 1000:.1f} KB" in view.text(".parts tfoot")
+    wide = "[...document.querySelectorAll('.bar span')].reduce((sum, s) => sum + Number(s.style.flexGrow), 0)"
+    assert view.value(wide) == pytest.approx(1)
+    assert "offline" in view.text(".settings")
+
+
+def test_base_alone_against_the_whole(view):
+    """As it is for a file whose networks change the base layer; the pictures are those of a file without."""
+    bunny = "**/api/file/*"
+    view.page.route(bunny, lambda route: route.fulfill(json={**route.fetch().json(), "changes_base": True}))
+    view.watch("uneven.nerv")
+    view.page.click("#tab-inspect")
+    view.page.click("text=Compare with the base layer alone")
+    view.until("!document.querySelector('#base').hidden && document.querySelector('#base').naturalWidth === 640")
+    view.page.locator("#divider").press("ArrowLeft")
+    assert view.value("document.querySelector('#base').style.clipPath") == "inset(0px 51% 0px 0px)"
+    view.key("k")
+    view.until("document.querySelector('#comparing').hidden")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_and_names(look, scheme):
+    view = look(color_scheme=scheme)
+    for address, ready in {
+        "/?q=suit": f"{FOUND} && document.querySelectorAll('.card').length === 6",
+        "/watch/face.nerv?q=suit&minus=tree": FOUND,
+        "/watch/face.nerv?q=elephant": "document.querySelector('.answer.nothing') !== null",
+        "/watch/bunny.nerv?q=suit": "document.querySelector('.answer.refused') !== null",
+    }.items():
+        view.go(address)
+        view.until(ready)
+        for tab in ("#tab-inspect", "#help") if "watch" in address else ():
+            texts = view.value(TEXTS)
+            assert len(texts) > 10
+            assert {text: found for text, *colours in texts if (found := contrast(*colours)) < 4.5} == {}
+            assert view.value(NAMELESS) == []
+            view.page.click(tab)
+        texts = view.value(TEXTS)
+        assert {text: found for text, *colours in texts if (found := contrast(*colours)) < 4.5} == {}
+        assert view.value(NAMELESS) == []
+
+
+def test_a_phone_needs_no_scrolling_sideways(look):
+    view = look(360, 740, has_touch=True, is_mobile=True)
+    for address in (
+        "/?q=suit",
+        "/watch/face.nerv?q=suit&minus=a+rather+long+text+that+is+subtracted",
+        "/watch/bunny.nerv",
+    ):
+        view.go(address)
+        view.until(FOUND if "?" in address else "!document.querySelector('#exact').hidden")
+        assert not view.value(TOO_WIDE)
+    view.page.tap("#tab-inspect")
+    assert not view.value(TOO_WIDE)
+    view.page.tap("#play")
+    view.until("document.querySelector('#exact').hidden")
+    view.page.tap("#play")
+    view.until("!document.querySelector('#exact').hidden")
+    box = view.page.locator("#slider").bounding_box()
+    view.page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    view.until("Math.abs(Number(document.querySelector('#frame').textContent) - 66) <= 1")
