@@ -34,9 +34,10 @@ def serve(place: str, port: int, host: str, in_browser: bool) -> None:
         from nervcodec.serve.run import Server, address_of, listening, names_of
         from nervcodec.serve.works import Works
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("starlette", "uvicorn"):
             raise
-        raise ConfigError(f'serve needs {error.name}; pip install "nervcodec[serve]"') from None
+        raise ConfigError(f'serve needs {package}; pip install "nervcodec[serve]"') from None
     with listening(host, port) as made:
         works = Works(Path(place))
         server = Server(make_app(works, names_of(host), remark), works.stop)

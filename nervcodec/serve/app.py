@@ -49,7 +49,7 @@ def _silent(_text: str) -> None:
     """Nobody wants to know."""
 
 
-def _answering(answer: View, note: Note) -> View:
+def _answering(answer: View, brief: Callable[[str], str], note: Note) -> View:
     """An endpoint whose errors become JSON."""
 
     async def endpoint(request: Request) -> Response:
@@ -59,7 +59,7 @@ def _answering(answer: View, note: Note) -> View:
             return await answer(request)
         except NervError as error:
             status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-            return _error(status, str(error))
+            return _error(status, brief(str(error)))
         except HTTPException:
             raise
         except Exception as error:  # whatever it is, the server goes on and says so in one line
@@ -111,7 +111,10 @@ def make_app(works: Works, hosts: Sequence[str], note: Note = _silent) -> Starle
         Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
     ]
     return Starlette(
-        routes=[Route(address, _answering(view, note), methods=["GET"]) for address, view in views.items()],
+        routes=[
+            Route(address, _answering(view, works.shelf.brief, note), methods=["GET"])
+            for address, view in views.items()
+        ],
         middleware=middleware,
         exception_handlers={HTTPException: _refused},
         lifespan=works.living,

@@ -81,7 +81,8 @@ class Questions:
         notes += ask.unread
         if problems:
             several = len(problems) > 1
-            notes.append(f"{len(problems)} files cannot be searched" if several else f"skipped: {_brief(problems[0])}")
+            notes.append(f"{len(problems)} files cannot be searched" if several else f"skipped: {problems[0]}")
+        notes = [self._shelf.brief(note) for note in notes]
         return {"moments": [self._shown(places[m.file], m) for m in found], "empty": empty, "notes": notes}
 
     def _moments(
@@ -140,10 +141,6 @@ class Questions:
         ]
         threshold = self.fit(question, item).threshold
         return {"rows": index.grid.rows, "cols": index.grid.columns, "boxes": shown, "threshold": threshold}
-
-
-def _brief(problem: NervError) -> str:
-    return str(problem).rpartition("/")[2]
 
 
 def _fractions(box: tuple[int, int, int, int], index: EmbeddingIndex) -> dict:

@@ -167,6 +167,16 @@ class Shelf:
                 self._open.popitem(last=False)  # closes itself when nobody uses it any more
         return video
 
+    def opened(self, item: Item) -> KeptVideo | None:
+        """The container where it is open already."""
+        with self._lock:
+            version, video = self._open.get(item.path, ("", None))
+            return video if version == item.version else None
+
+    def brief(self, text: str) -> str:
+        """A message without the place of the folder, which is nobody's business."""
+        return text.replace(os.path.join(str(self.folder), ""), "")
+
     def rest(self, idle_s: float) -> bool:
         """End decoders that nobody has used for so long, and let go of frames; returns whether there were some."""
         before = self._room.used_bytes

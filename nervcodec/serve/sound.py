@@ -129,7 +129,7 @@ def _kind(data: mmap.mmap) -> int:
 def _evened(starts: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
     """Times of packets without the rounding to milliseconds, and what each takes, or 0 where that is not known.
 
-    Browsers fill a gap of a few samples with silence, which would be heard.
+    A browser may fill a gap of a few samples with silence, which would be heard.
     """
     if len(starts) < 2:
         return starts, 0

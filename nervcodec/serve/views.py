@@ -155,9 +155,7 @@ class Facts:
             shown = [self._works.shelf.facts(item) for item in items[offset : offset + limit]]
             return {"folder": self._works.shelf.name, "total": len(items), "files": shown}
 
-        return JSONResponse(
-            await self._works.work(self._works.questions, request, ("files", name, offset, limit), listed)
-        )
+        return await self._told(request, ("files", name, offset, limit), listed)
 
     async def file(self, request: Request) -> Response:
         """All that is known of one container."""
@@ -174,9 +172,7 @@ class Facts:
         def found(leave: Leave) -> dict:
             return self._questions.search(question, inside, most, leave)
 
-        return JSONResponse(
-            await self._works.work(self._works.questions, request, ("search", question, inside, most), found)
-        )
+        return await self._told(request, ("search", question, inside, most), found)
 
     async def fit(self, request: Request) -> Response:
         """How well a query fits over time."""
@@ -196,6 +192,4 @@ class Facts:
         def found(_leave: Leave) -> dict:
             return self._questions.patches(question, item, number)
 
-        return JSONResponse(
-            await self._works.work(self._works.questions, request, ("patches", question, item, number), found)
-        )
+        return await self._told(request, ("patches", question, item, number), found)

@@ -163,8 +163,7 @@ class Works:
             self._going = self._ahead.submit(decode)
 
     def _place_of(self, item: Item, number: int) -> tuple[str, int] | None:
-        """The run of a base layer that a frame is in."""
-        with contextlib.suppress(NervError):
-            run = self.shelf.open(item).run_of(number)
-            return None if run is None else (item.version, run)
-        return None
+        """The run of a base layer that a frame is in, where the file is open."""
+        video = self.shelf.opened(item)
+        run = None if video is None else video.run_of(number)
+        return None if run is None else (item.version, run)

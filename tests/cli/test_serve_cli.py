@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -91,6 +92,16 @@ def test_open_shows_the_page(monkeypatch, tmp_path):
     assert shown == [f"http://127.0.0.1:{place[1]}/"]
     assert result.output.startswith(f"{shown[0]} shows ")
     assert isinstance(result.exception, SystemExit)  # of an interruption
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
+def test_without_the_extra_it_says_which(monkeypatch, tmp_path, missing):
+    for name in [name for name in sys.modules if name.startswith(("nervcodec.serve", missing))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    result = CliRunner().invoke(command.serve, [str(tmp_path)])
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception) == f'serve needs {missing}; pip install "nervcodec[serve]"'
 
 
 def test_addresses_and_names():

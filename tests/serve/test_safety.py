@@ -166,6 +166,21 @@ def test_nothing_is_written_beside_the_videos(site, folder):
     assert not site.notes
 
 
+def test_nobody_is_told_where_the_folder_is(site, folder):
+    addresses = [
+        "/frame/spoilt.nerv/0",
+        "/frame/cut.nerv/0",
+        "/frame/grid.nerv/0?layer=base",
+        "/api/fit/mute.nerv?add=x",
+    ]
+    for address in (*addresses, "/api/search?add=x&in=mute.nerv", "/watch/none.nerv"):
+        reply = site.ask(address)
+        assert reply.status in (404, 409)
+        assert str(folder) not in reply.json["error"]
+        assert ".nerv" in reply.json["error"]
+    assert str(folder) not in site.right("/api/search?add=x").body.decode()
+
+
 def test_a_folder_may_itself_be_a_link(tmp_path):
     (tmp_path / "real").mkdir()
     shutil.copy(GRID, tmp_path / "real" / "a.nerv")
