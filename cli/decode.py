@@ -207,8 +207,8 @@ def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
 
 def _state_needs(video: OpenVideo, count: int, scale: float, progress: Observer) -> None:
     """Say what a large decode will take before it takes it; refuse what this machine cannot hold."""
-    from nervcodec.cli.render import human_bytes
     from nervcodec.device import physical_memory
+    from nervcodec.display import human_bytes
 
     needs = video.needs(count, scale)
     memory, pixels = human_bytes(needs.memory_bytes), human_bytes(needs.pixel_bytes)

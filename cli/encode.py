@@ -50,7 +50,8 @@ def encode(verbose: bool, **given: Any) -> None:
 def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) -> None:
     from nervcodec.cli.output import INTERRUPTED
     from nervcodec.cli.progress import observer
-    from nervcodec.cli.render import decibels, human_bytes, print_json, print_pairs
+    from nervcodec.cli.render import print_json, print_pairs
+    from nervcodec.display import decibels, human_bytes
     from nervcodec.jobs.inputs import require_source
     from nervcodec.video.probe import require_file
 

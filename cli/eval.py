@@ -145,7 +145,7 @@ def _write_files(wanted: _Wanted, original: str, report: EvalReport) -> None:
 
 def _rows(report: EvalReport) -> list[tuple[str, str]]:
     """The report as names and figures."""
-    from nervcodec.cli.render import human_bytes
+    from nervcodec.display import human_bytes
     from nervcodec.split import FITTED, HELD_OUT
 
     rows = [

@@ -90,7 +90,8 @@ class _Progress:
 
 
 def _show(report: Report, as_json: bool) -> None:
-    from nervcodec.cli.render import human_bytes, print_json, print_pairs
+    from nervcodec.cli.render import print_json, print_pairs
+    from nervcodec.display import human_bytes
 
     for path, why in report.unreadable.items():
         remark(f"skipped: {path}: {why}")

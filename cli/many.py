@@ -111,7 +111,8 @@ def _is_folder(output: str) -> bool:
 
 def _show(reports: Sequence[FileReport], count: int, wanted: Wanted) -> None:
     """A file a line: source, status, container's size, PSNR, seconds, and why where it is not done."""
-    from nervcodec.cli.render import human_bytes, print_json, print_table
+    from nervcodec.cli.render import print_json, print_table
+    from nervcodec.display import human_bytes
     from nervcodec.jobs.report import STATUSES
 
     counts = Counter(report.status for report in reports)

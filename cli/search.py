@@ -130,7 +130,8 @@ def _found(paths: list[str]) -> dict[Path, os.stat_result]:
 
 def _show(query: Query, found: list[Moment]) -> None:
     """A moment a line: score, file, start - end, best frame, patch as row,column and as x,y,w,h."""
-    from nervcodec.cli.render import print_table, timecode
+    from nervcodec.cli.render import print_table
+    from nervcodec.display import timecode
 
     best = max(m.score for m in found)
     bars = sys.stdout.isatty()
@@ -147,7 +148,7 @@ def _show(query: Query, found: list[Moment]) -> None:
 
 def _pictures(query: Query, found: list[Moment], wanted: _Wanted) -> None:
     from nervcodec.cli.preview import show
-    from nervcodec.cli.render import timecode
+    from nervcodec.display import timecode
     from nervcodec.search import pictures
 
     captions = [

@@ -6,7 +6,7 @@ import pytest
 
 from nervcodec.cli.output import one_line
 from nervcodec.cli.progress import PlainObserver, clock, describe, describe_whole
-from nervcodec.cli.render import human_bytes, timecode
+from nervcodec.display import human_bytes, timecode
 from nervcodec.events import FileEvent, StepEvent, WholeEvent
 
 

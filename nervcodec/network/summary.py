@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""What a container is made of, in numbers and in words; no network is built and torch is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from nervcodec.display import decibels, human_bytes, timecode
+from nervcodec.formats.container import Container
+from nervcodec.formats.header import IDENTICAL_DB, BaseFacts, FitRecord, Header
+from nervcodec.network.parts import SEMANTIC_HEAD, PartSize, bytes_by_part, shared_weights, weights_by_part
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A container by its parts.
+
+    Attributes:
+        header: the container's.
+        size_bytes: of the file.
+        weights: by what they are for.
+        bytes_by_part: of the file, which add up to its size.
+        shared: those of the weights that all segments share; None where each has its own.
+    """
+
+    header: Header
+    size_bytes: int
+    weights: dict[str, PartSize]
+    bytes_by_part: dict[str, int]
+    shared: PartSize | None
+
+    @classmethod
+    def of(cls, opened: Container) -> Summary:
+        """Of an open container.
+
+        Raises:
+            ContainerError: it is damaged.
+        """
+        weights = weights_by_part(opened)
+        shared = shared_weights(opened)
+        return cls(opened.header, opened.size_bytes, weights, bytes_by_part(opened, weights), shared)
+
+    @property
+    def parameters(self) -> int:
+        """Of all networks."""
+        return sum(part.parameters for part in self.weights.values())
+
+    @property
+    def coded_bytes(self) -> int:
+        """Of all weights."""
+        return sum(part.bytes for part in self.weights.values())
+
+    @property
+    def rate_bpp(self) -> float:
+        """Bits per pixel."""
+        video = self.header.video
+        return 8 * self.size_bytes / (video.frame_count * video.width * video.height)
+
+    def in_words(self) -> list[tuple[str, str]]:
+        """What a person reads of it: names and values, without the bytes by part."""
+        header, parameters, coded = self.header, self.parameters, self.coded_bytes
+        video, fit, aspect, shared = header.video, header.fit, header.video.sample_aspect_ratio, self.shared
+        bits = f", {8 * coded / parameters:.2f} bits per parameter" if parameters else ""
+        return [
+            ("source", video.source_name),
+            ("frames", f"{video.frame_count} of {video.width}x{video.height}, {_rate(video.fps)}"),
+            *([("pixel shape", ":".join(map(str, aspect)))] if aspect != (1, 1) else []),
+            ("duration", timecode(video.duration_s)),
+            ("size", f"{human_bytes(self.size_bytes)}, {self.rate_bpp:.4f} bpp"),
+            ("patches", f"{header.patch_grid[0]} x {header.patch_grid[1]}"),
+            ("segments", str(len(header.segments))),
+            *([("base layer", _base(header.base))] if header.base is not None else []),
+            ("network", f"{_kind(header, self.weights)}, {parameters:,} parameters"),
+            *([("shared", f"{shared.parameters:,} parameters, {shared.bytes:,} bytes")] if shared is not None else []),
+            ("weights", f"{coded:,} bytes{bits}"),
+            *([("entropy", _entropy(coded, fit.entropy_bytes))] if fit.entropy_bytes else []),
+            ("encoder", header.semantic.encoder if header.semantic else "none: cannot be searched"),
+            ("quality", f"{decibels(fit.psnr_db)}{_stopped(fit, video.frame_count)}"),
+            ("fit", f"{fit.fit_s:.1f} s, {fit.steps} steps"),
+            ("written by", header.tool),
+        ]
+
+
+def _kind(header: Header, parts: Collection[str]) -> str:
+    """Of the networks; above a base layer that they leave as it is, they hold embeddings alone."""
+    alone = header.base is not None and set(parts) <= {SEMANTIC_HEAD}
+    return SEMANTIC_HEAD if alone else str(header.segments[0].network.get("kind"))
+
+
+def _rate(fps: float) -> str:
+    return f"{fps:.6g} a second" if fps >= 1 else f"one every {1 / fps:.6g} s"
+
+
+def _entropy(coded: int, entropy: int) -> str:
+    than = coded / entropy - 1
+    return f"{entropy:,} bytes, each tensor alone; coded in {abs(than):.1%} {'more' if than > 0 else 'less'}"
+
+
+def _stopped(fit: FitRecord, frames: int) -> str:
+    """That a fit was stopped, and how much of the video is missing; nothing where it was not."""
+    if fit.complete:
+        return ""
+    missing = fit.missing_frames or 0
+    of = frames + missing
+    return f" (the fit was stopped early{f'; {missing:,} of {of:,} frames are missing' if missing else ''})"
+
+
+def _base(base: BaseFacts) -> str:
+    facts = [base.kind, base.codec, f"{base.width}x{base.height}", f"{base.planes.depth} bit {base.planes.chroma}"]
+    facts += [] if base.crf is None else [f"crf {base.crf:g}"]
+    facts += [] if base.psnr_db in (None, IDENTICAL_DB) else [f"{base.psnr_db:.2f} dB alone"]
+    return ", ".join(facts)
