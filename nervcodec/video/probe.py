@@ -106,7 +106,7 @@ def require_file(path: Path) -> None:
     """Refuse what cannot be read more than once: pipes, devices, standard input.
 
     Raises:
-        VideoError: it is not there, no file and no folder, or a container.
+        VideoError: it is not there, or no file and no folder.
     """
     where = path.absolute().parts[:2]
     if str(path) == "-" or where == ("/", "proc") or (where == ("/", "dev") and "shm" not in path.parts):
@@ -119,8 +119,6 @@ def require_file(path: Path) -> None:
         raise VideoError(f"{path}: no such file or folder")
     if not path.is_file() and not path.is_dir():
         raise VideoError(f"{path}: is a pipe or a device; the source is read more than once and must be a file")
-    if path.is_file() and path.suffix == SUFFIX:
-        raise VideoError(f"{path}: is a container already; nervcodec decode makes a video of it")
 
 
 def probe(path: Path, stream: int | None = None, frame_rate: Fraction | None = None) -> Probed:
@@ -194,6 +192,8 @@ def _streams(path: Path) -> tuple[tuple[Stream, ...], bool]:
         return streams, True
     # What opens and holds something else (sound, a cover, subtitles) has no video; what does not open is damaged.
     others, reason = _listed(path, ["-map", "0"])
+    if not others and path.suffix == SUFFIX:
+        raise VideoError(f"{path}: is a container already; nervcodec decode makes a video of it")
     if not others:
         raise VideoError(f"{path}: no frame could be read ({reason})")
     return (), False

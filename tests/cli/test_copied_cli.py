@@ -3,12 +3,15 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
 
 import nervcodec
 from nervcodec.formats.container import read_header
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +111,10 @@ def test_a_damaged_stream_is_one_line(container, run, tmp_path):
         assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
         assert "broken.nerv: tensor" in result.stderr
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["broken.nerv"]
+
+
+def test_a_container_is_no_source(run, tmp_path):
+    result = run("encode", GOLDEN / "version3_grid.nerv", "-o", "again.nerv")
+    assert result.returncode == 1
+    assert "is a container already; nervcodec decode makes a video of it" in result.stderr
+    assert not (tmp_path / "again.nerv").exists()

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from sites import LAPPED, OTHER, serving
-from test_pictures import pixels
+from test_frame_pictures import pixels
 
 import nervcodec
 from nervcodec.serve import views
