@@ -101,9 +101,17 @@ class View:
     def until(self, expression: str, seconds: float = 60) -> None:
         """Wait until an expression is true; the page's policy forbids Playwright's own way."""
         end = time.monotonic() + seconds
-        while not self.page.evaluate(expression):
+        while not self._holds(expression):
             assert time.monotonic() < end, f"still not: {expression}"
             self.page.wait_for_timeout(20)
+
+    def _holds(self, expression: str) -> bool:
+        from playwright.sync_api import Error
+
+        try:
+            return bool(self.page.evaluate(expression))
+        except Error:  # one page is just giving way to another
+            return False
 
     def frame(self, number: int) -> None:
         """Wait until exactly this frame is on show."""
