@@ -69,7 +69,8 @@ def thumbnail(file: Path) -> bytes:
     Raises:
         ContainerError: the file is damaged.
     """
-    name = cache.key("thumbnail 1", fingerprint(file)) + ".jpg"
+    facts = file.stat()  # a copy that was damaged has the fingerprint of the whole one
+    name = cache.key("thumbnail 1", fingerprint(file), repr((facts.st_size, facts.st_mtime_ns, facts.st_ino))) + ".jpg"
     if (stored := cache.load_bytes(_KIND, name)) is not None:
         return stored
     with KeptVideo.at(file) as video:

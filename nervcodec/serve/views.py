@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 
@@ -25,6 +26,21 @@ _FRESH = {"Cache-Control": "no-cache"}
 View = Callable[[Request], Awaitable[Response]]
 
 
+class _Name(Convertor[str]):
+    """The path of a container, which may have line breaks in it; Starlette's own takes none."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("name", _Name())
+
+
 class Pages:
     """Pages, and what they are made of."""
 
@@ -33,7 +49,7 @@ class Pages:
 
     def views(self) -> dict[str, View]:
         """By address."""
-        return {"/": self.library, "/watch/{path:path}": self.watch, "/static/{name}": self.static}
+        return {"/": self.library, "/watch/{path:name}": self.watch, "/static/{name}": self.static}
 
     async def library(self, _request: Request) -> Response:
         """All containers; the only one where there is one."""
@@ -69,10 +85,10 @@ class Media:
     def views(self) -> dict[str, View]:
         """By address."""
         return {
-            "/thumbnail/{path:path}": self.thumbnail,
-            "/frame/{path:path}/{number}": self.frame,
-            "/media/{path:path}/video/{number}": self.video,
-            "/media/{path:path}/audio/{number}": self.audio,
+            "/thumbnail/{path:name}": self.thumbnail,
+            "/frame/{path:name}/{number}": self.frame,
+            "/media/{path:name}/video/{number}": self.video,
+            "/media/{path:name}/audio/{number}": self.audio,
         }
 
     async def thumbnail(self, request: Request) -> Response:
@@ -134,10 +150,10 @@ class Facts:
         """By address."""
         return {
             "/api/files": self.files,
-            "/api/file/{path:path}": self.file,
+            "/api/file/{path:name}": self.file,
             "/api/search": self.search,
-            "/api/fit/{path:path}": self.fit,
-            "/api/patches/{path:path}/{number}": self.patches,
+            "/api/fit/{path:name}": self.fit,
+            "/api/patches/{path:name}/{number}": self.patches,
         }
 
     async def _told(self, request: Request, key: object, work: Callable[[Leave], dict]) -> Response:

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from sites import GRID, serving
+from sites import GRID, serving, spoilt
 
 import nervcodec
 from nervcodec.semantic import cache
@@ -91,8 +91,27 @@ def test_thumbnails_are_made_once_and_in_shape(site, tmp_path, monkeypatch):
             shapes = {pixels(site.right(f"/thumbnail/{name}.nerv").body).shape for name in "ab"}
             # Pixels are wider than high.
             assert shapes == {(round(320 * 72 * 117 / (88 * 128)), 320, 3)}
-    assert len(made) == 1
-    assert len(list((tmp_path / "cache" / "thumbnails").iterdir())) == 1
+    assert len(made) == 2
+    assert len(list((tmp_path / "cache" / "thumbnails").iterdir())) == 2
+
+
+def test_a_damaged_copy_has_not_the_thumbnail_of_the_whole(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "cache"))
+    shutil.copy(GRID, tmp_path / "whole.nerv")
+    spoilt(GRID, tmp_path / "spoilt.nerv")
+    with serving(tmp_path) as site:
+        site.right("/thumbnail/whole.nerv")
+        assert site.ask("/thumbnail/spoilt.nerv").status == 409
+        files = {file["name"]: file for file in site.right("/api/files").json["files"]}
+    assert "damaged" in files["spoilt.nerv"]["damaged"]
+
+
+def test_a_name_with_a_line_break(tmp_path):
+    shutil.copy(GRID, tmp_path / "new\nline.nerv")
+    with serving(tmp_path) as site:
+        assert [file["path"] for file in site.right("/api/files").json["files"]] == ["new\nline.nerv"]
+        assert site.right("/api/file/new%0Aline.nerv").json["frame_count"] == 15
+        assert site.right("/frame/new%0Aline.nerv/3").headers["content-type"] == "image/jpeg"
 
 
 def test_thumbnails_stay_within_bounds(tmp_path, monkeypatch):
