@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 
 from nervcodec.serve import limits, pictures
 from nervcodec.serve.asked import only, question_of
-from nervcodec.serve.desk import Leave
+from nervcodec.serve.desk import Desk, Leave
 from nervcodec.serve.facts import described
 from nervcodec.serve.fragments import plan, video_fragment
 from nervcodec.serve.questions import Questions
@@ -137,7 +137,7 @@ class Media:
                 raise limits.MissingError(f"there is no sound {number:,} in {item.name}")
             return pieces.piece(number * cut.length, (number + 1) * cut.length)
 
-        return await self._works.of_item(self._works.questions, request, ("audio", number), made, "audio/mp4")
+        return await self._works.of_item(self._works.facts, request, ("audio", number), made, "audio/mp4")
 
 
 class Facts:
@@ -156,9 +156,9 @@ class Facts:
             "/api/patches/{path:name}/{number}": self.patches,
         }
 
-    async def _told(self, request: Request, key: object, work: Callable[[Leave], dict]) -> Response:
+    async def _told(self, desk: Desk, request: Request, key: object, work: Callable[[Leave], dict]) -> Response:
         """What some work finds out, as JSON."""
-        return JSONResponse(await self._works.work(self._works.questions, request, key, work))
+        return JSONResponse(await self._works.work(desk, request, key, work))
 
     async def files(self, request: Request) -> Response:
         """Some of the containers."""
@@ -171,13 +171,13 @@ class Facts:
             shown = [self._works.shelf.facts(item) for item in items[offset : offset + limit]]
             return {"folder": self._works.shelf.name, "total": len(items), "files": shown}
 
-        return await self._told(request, ("files", name, offset, limit), listed)
+        return await self._told(self._works.facts, request, ("files", name, offset, limit), listed)
 
     async def file(self, request: Request) -> Response:
         """All that is known of one container."""
         item = self._works.item(request)
         key = "file", item.path, item.version
-        return await self._told(request, key, lambda _: described(self._works.shelf, item))
+        return await self._told(self._works.facts, request, key, lambda _: described(self._works.shelf, item))
 
     async def search(self, request: Request) -> Response:
         """Moments that match."""
@@ -188,7 +188,7 @@ class Facts:
         def found(leave: Leave) -> dict:
             return self._questions.search(question, inside, most, leave)
 
-        return await self._told(request, ("search", question, inside, most), found)
+        return await self._told(self._works.questions, request, ("search", question, inside, most), found)
 
     async def fit(self, request: Request) -> Response:
         """How well a query fits over time."""
@@ -198,7 +198,7 @@ class Facts:
             fit = self._questions.fit(question, item)
             return {"times_s": fit.times_s, "scores": fit.scores, "threshold": fit.threshold}
 
-        return await self._told(request, ("fit", question, item), found)
+        return await self._told(self._works.questions, request, ("fit", question, item), found)
 
     async def patches(self, request: Request) -> Response:
         """Where on a frame a query matches."""
@@ -208,4 +208,4 @@ class Facts:
         def found(_leave: Leave) -> dict:
             return self._questions.patches(question, item, number)
 
-        return await self._told(request, ("patches", question, item, number), found)
+        return await self._told(self._works.questions, request, ("patches", question, item, number), found)

@@ -41,7 +41,7 @@ class Works:
 
     Attributes:
         shelf: the files.
-        frames, fragments, questions, thumbnails: desks, one for each kind of work.
+        frames, fragments, facts, questions, thumbnails: desks, one for each kind of work; sound is among the facts.
 
     Raises:
         ConfigError: the place is neither.
@@ -53,7 +53,8 @@ class Works:
         threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1))
         # Many frames are there already, and shall not wait for those that a decoder has to walk to.
         self.frames, self.fragments = Desk("frames", 2 * threads), Desk("fragments", threads)
-        self.questions, self.thumbnails = Desk("questions", threads), Desk("thumbnails", threads)
+        self.facts, self.questions = Desk("facts", threads), Desk("questions", threads)
+        self.thumbnails = Desk("thumbnails", threads)
         self._ahead, self._turn = ThreadPoolExecutor(1, "ahead"), 0
         self._going: Future[None] = Future()  # what is decoded ahead, and where
         self._going_place: tuple[str, int] | None = None
@@ -78,7 +79,7 @@ class Works:
 
     @property
     def _desks(self) -> tuple[Desk, ...]:
-        return self.frames, self.fragments, self.questions, self.thumbnails
+        return self.frames, self.fragments, self.facts, self.questions, self.thumbnails
 
     def stop(self) -> None:
         """Begin nothing more; what is under way ends as soon as it can."""

@@ -3,6 +3,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import numpy as np
@@ -175,3 +177,23 @@ def test_files_that_change_are_read_anew(tmp_path):
         changed(OTHER, tmp_path / "b.nerv", source_name="other.mp4")
         (tmp_path / "b.nerv").replace(tmp_path / "a.nerv")
         assert site.right("/api/fit/a.nerv?like=a.nerv:0:0:0").json["scores"] != before
+
+
+def test_searches_hold_up_nothing_else(folder, monkeypatch):
+    begun, gone_on = threading.Semaphore(0), threading.Event()
+
+    def slow(*_):
+        begun.release()
+        assert gone_on.wait(60)
+        return {"moments": [], "empty": "nothing", "notes": []}
+
+    monkeypatch.setattr(questions.Questions, "search", slow)
+    with serving(folder) as site, ThreadPoolExecutor(20) as viewers:
+        searches = [viewers.submit(site.right, f"/api/search?add=thing{number}") for number in range(20)]
+        assert begun.acquire(timeout=60)
+        assert site.right("/api/files").json["total"] > 3
+        assert site.right("/api/file/grid.nerv").json["frame_count"] == 15
+        assert site.right("/media/aac.nerv/audio/0").headers["content-type"] == "audio/mp4"
+        assert not any(search.done() for search in searches)
+        gone_on.set()
+        assert all(search.result().status == 200 for search in searches)
