@@ -32,6 +32,7 @@ class Watch {
   #fit = null; // {times, values, threshold} of the present query
   #moments = [];
   #noteTimer = 0;
+  #lasting = "";
   #wordTimer = 0;
 
   constructor(file) {
@@ -58,11 +59,12 @@ class Watch {
     return watchAddress(path, this.player.time, this.query.forAddress());
   }
 
-  /** A sentence under the picture that goes by itself; one that stays where it has no end. */
+  /** A sentence under the picture that goes by itself, back to the last that stays; an empty one ends both. */
   note(sentence, stays = false) {
     clearTimeout(this.#noteTimer);
+    if (stays || !sentence) this.#lasting = sentence;
     page.note.textContent = sentence;
-    if (!stays) this.#noteTimer = setTimeout(() => (page.note.textContent = ""), NOTE_MS);
+    if (!stays) this.#noteTimer = setTimeout(() => (page.note.textContent = this.#lasting), NOTE_MS);
   }
 
   search() {
