@@ -24,14 +24,6 @@ class UnreadError(ContainerError):
     """A stream uses what is not read here, though nothing is wrong with it."""
 
 
-class _Tools(NamedTuple):
-    """What a sequence header says that frame headers are read with."""
-
-    screen: int
-    whole_vectors: int
-    order_bits: int
-
-
 class _Frame(NamedTuple):
     """What a frame header says: the places it refers to and those it is stored in; whether it is shown."""
 
@@ -42,8 +34,9 @@ class _Frame(NamedTuple):
 
 @dataclass
 class _Part:
-    """An OBU of a temporal unit; the frame that it is of or shows again; whether it has that shown."""
+    """An OBU of a temporal unit and its kind; the frame that it is of or shows again; whether it has that shown."""
 
+    kind: int
     data: memoryview
     frame: int | None = None
     repeats: bool = False
@@ -68,14 +61,14 @@ class Needed:
     _shown: list[int] = field(init=False, default_factory=list)  # the frame that each unit shows
 
     def __post_init__(self) -> None:
-        tools: _Tools | None = None
+        tools: obu.Tools | None = None
         places: list[int | None] = [None] * _PLACES
         for unit in obu.units(self.stream):
             parts = []
             for one in obu.obus(unit):
-                part, body = _Part(unit[one.begin : one.end]), unit[one.body : one.end]
+                part, body = _Part(one.kind, unit[one.begin : one.end]), unit[one.body : one.end]
                 if one.kind == obu.SEQUENCE:
-                    tools = _tools(body)
+                    tools = _tools(obu.sequence_header(body))
                 elif one.kind in (obu.FRAME_HEADER, obu.FRAME):
                     if tools is None:
                         raise ContainerError("the AV1 stream does not begin with a sequence header")
@@ -87,7 +80,7 @@ class Needed:
                 parts.append(part)
             self._units.append(parts)
 
-    def _read(self, body: memoryview, tools: _Tools, places: list[int | None]) -> tuple[int, bool]:
+    def _read(self, body: memoryview, tools: obu.Tools, places: list[int | None]) -> tuple[int, bool]:
         """Number of the frame that a header is of or, where the second is True, that it shows again."""
         bits = obu.Bits(body)
         if bits.read(1):
@@ -125,7 +118,7 @@ class Needed:
         for number, parts in enumerate(self._units[: max(wanted) + 1]):
             kept = [p for p in parts if (number in wanted if p.repeats else p.frame is None or p.frame in needed)]
             if not any(part.frame is not None for part in kept):
-                kept = [part for part in kept if part.data[0] >> 3 & 15 == obu.SEQUENCE]
+                kept = [part for part in kept if part.kind == obu.SEQUENCE]
             if kept:
                 units.append(b"".join(part.data for part in kept))
             if any(part.shows for part in kept):
@@ -134,32 +127,16 @@ class Needed:
         return units, places
 
 
-def _tools(body: memoryview) -> _Tools:
-    """Read a sequence header (5.5.1) once more, for what frame headers depend on."""
-    bits = obu.Bits(body)
-    bits.read(4)
-    if bits.read(1) or bits.read(1):
+def _tools(sequence: obu.Sequence) -> obu.Tools:
+    """What frame headers depend on, of a sequence of which they are read here."""
+    if sequence.is_reduced or sequence.is_timed:
         raise UnreadError("still pictures and streams with times of their own are not read")
-    has_delay = bits.read(1)
-    for _ in range(bits.read(5) + 1):
-        bits.read(12)
-        if bits.read(5) > 7:
-            bits.read(1)
-        if has_delay and bits.read(1):
-            bits.read(4)
-    lengths = bits.read(4) + 1, bits.read(4) + 1
-    bits.read(sum(lengths))
-    if bits.read(1):
+    if sequence.is_numbered:
         raise UnreadError("streams with numbered frames are not read")
-    bits.read(3 + 4)
-    ordered = bits.read(1)
-    bits.read(2 * ordered)
-    screen = obu.SELECT if bits.read(1) else bits.read(1)
-    whole = obu.SELECT if not screen or bits.read(1) else bits.read(1)
-    return _Tools(screen, whole, bits.read(3) + 1 if ordered else 0)
+    return sequence.tools
 
 
-def _frame(bits: obu.Bits, tools: _Tools) -> _Frame:
+def _frame(bits: obu.Bits, tools: obu.Tools) -> _Frame:
     """The beginning of the header of a frame that is not shown again (5.9.2)."""
     kind, shown = bits.read(2), bool(bits.read(1))
     if not shown:

@@ -30,6 +30,20 @@ _SRGB = (1, 13, 0)  # primaries, transfer and matrix that stand for planes of RG
 SELECT = 2  # of tools whose use each frame chooses
 
 
+class Tools(NamedTuple):
+    """What a sequence header says that frame headers are read with.
+
+    Attributes:
+        screen, whole_vectors: whether frames use content tools for screens, and whole vectors with them: 0, 1, or
+            :data:`SELECT`.
+        order_bits: of a frame's place in the order of showing, 0 where that is not said.
+    """
+
+    screen: int = SELECT
+    whole_vectors: int = SELECT
+    order_bits: int = 0
+
+
 class Sequence(NamedTuple):
     """What a sequence header says.
 
@@ -42,6 +56,9 @@ class Sequence(NamedTuple):
         colours: ColourPrimaries, TransferCharacteristics and MatrixCoefficients of ITU-T H.273; 2 where unsaid.
         full_range: of the samples.
         film_grain: frames may carry it.
+        is_timed: it says when frames are shown.
+        is_numbered: frames have numbers of their own.
+        tools: of coding.
     """
 
     profile: int
@@ -53,6 +70,9 @@ class Sequence(NamedTuple):
     colours: tuple[int, int, int]
     full_range: bool
     film_grain: bool
+    is_timed: bool
+    is_numbered: bool
+    tools: Tools
 
 
 class Obu(NamedTuple):
@@ -235,26 +255,31 @@ def sequence_header(body: memoryview) -> Sequence:
         raise ContainerError("the AV1 stream is damaged: its profile is unknown")
     bits.read(1)
     reduced = bool(bits.read(1))
+    timed = numbered = False
+    tools = Tools()
     if reduced:
         bits.read(5)
     else:
-        _operating_points(bits)
+        timed = _operating_points(bits)
     lengths = bits.read(4) + 1, bits.read(4) + 1
     width, height = bits.read(lengths[0]) + 1, bits.read(lengths[1]) + 1
     if not reduced and bits.read(1):
+        numbered = True
         bits.read(7)
     bits.read(3)
     if not reduced:
-        _tools(bits)
+        tools = _tools(bits)
     bits.read(3)
     depth, chroma, colours, full_range = _colours(bits, profile)
-    return Sequence(profile, reduced, width, height, depth, chroma, colours, full_range, bool(bits.read(1)))
+    grain = bool(bits.read(1))
+    return Sequence(profile, reduced, width, height, depth, chroma, colours, full_range, grain, timed, numbered, tools)
 
 
-def _operating_points(bits: Bits) -> None:
-    """What a sequence header says of timing and levels."""
+def _operating_points(bits: Bits) -> bool:
+    """What a sequence header says of timing and levels; returns whether it says when frames are shown."""
     delay_bits = 0
-    if bits.read(1):
+    timed = bool(bits.read(1))
+    if timed:
         bits.read(64)
         if bits.read(1):
             bits.number()
@@ -272,17 +297,17 @@ def _operating_points(bits: Bits) -> None:
             bits.read(2 * delay_bits + 1)
         if has_delay and bits.read(1):
             bits.read(4)
+    return timed
 
 
-def _tools(bits: Bits) -> None:
+def _tools(bits: Bits) -> Tools:
     """Which tools of coding a sequence uses."""
     bits.read(4)
     ordered = bits.read(1)
     bits.read(2 * ordered)
     screen = SELECT if bits.read(1) else bits.read(1)
-    if screen and not bits.read(1):
-        bits.read(1)
-    bits.read(3 * ordered)
+    whole = SELECT if not screen or bits.read(1) else bits.read(1)
+    return Tools(screen, whole, bits.read(3) + 1 if ordered else 0)
 
 
 def _colours(bits: Bits, profile: int) -> tuple[int, str, tuple[int, int, int], bool]:
