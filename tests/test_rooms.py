@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = {"nervcodec": ROOT / "nervcodec", "nervcodec.cli": ROOT / "cli", "nervcodec.formats": ROOT / "formats"}
 
 BELOW_VIDEO = [f"but:nervcodec.{room}" for room in ("video", "formats", "errors", "settings", "ranges")]
-BELOW_BASE = [f"but:nervcodec.{room}" for room in ("base", "video", "formats", "errors", "events", "settings")]
+BELOW_BASE = [*BELOW_VIDEO, *(f"but:nervcodec.{room}" for room in ("base", "events", "recent"))]
 
 # By the beginning of a module's name: what it may not import, at the top of the file or inside a function. An import
 # for the type checker alone does not count, since it does not happen.
@@ -18,6 +18,7 @@ MAY_NOT = {
     "nervcodec.formats": ["torch", "nervcodec.", "but:nervcodec.formats", "but:nervcodec.errors"],
     "nervcodec.errors": ["nervcodec."],
     "nervcodec.events": ["nervcodec."],
+    "nervcodec.recent": ["torch", "nervcodec."],
     "nervcodec.coordinates": ["torch", "nervcodec.", "but:nervcodec.indexing", "but:nervcodec.errors"],
     "nervcodec.colour": ["torch", "nervcodec.", "but:nervcodec.formats"],
     "nervcodec.settings": ["torch", "nervcodec.", "but:nervcodec.errors"],

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import bisect
-from collections import OrderedDict
 from collections.abc import Generator
 from typing import NamedTuple, Protocol
 
@@ -13,6 +12,7 @@ from nervcodec.base.needed import Needed, UnreadError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import BASE, BaseFacts
 from nervcodec.formats.kinds import AV1
+from nervcodec.recent import Recent
 from nervcodec.video.planes import Planes
 
 _STREAMS = 8  # whose frames' dependencies are kept
@@ -57,7 +57,7 @@ class SegmentStreams:
 
     def __init__(self, opened: Container, base: BaseFacts):
         self._opened, self._base, self._segments = opened, base, opened.header.segments
-        self._needed: OrderedDict[int, Needed | None] = OrderedDict()
+        self._needed: Recent[Needed | None] = Recent(_STREAMS)
 
     def _segment(self, frame: int) -> int:
         return bisect.bisect_right(self._segments, frame, key=lambda segment: segment.first_frame) - 1
@@ -76,7 +76,7 @@ class SegmentStreams:
     def only(self, frames: range) -> list[Planes] | None:
         """See :class:`BaseStreams`."""
         number, video = self._segment(frames.start), self._opened.header.video
-        needed = self._needed_of(number)
+        needed = self._needed.get(number, lambda: self._needed_of(number))
         if needed is None:
             return None
         first = self._segments[number].first_frame
@@ -84,19 +84,13 @@ class SegmentStreams:
         return av1.decode_only(units, places, self._base.planes, video.width, video.height)
 
     def _needed_of(self, number: int) -> Needed | None:
-        if number in self._needed:
-            return self._needed[number]
         segment, video = self._segments[number], self._opened.header.video
         stream = self._opened.base_stream(segment).data
         av1.checked_units(stream, self._base.planes, video.width, video.height, segment.frame_count)
         try:
-            needed = Needed(stream)
+            return Needed(stream)
         except UnreadError:
-            needed = None
-        self._needed[number] = needed
-        while len(self._needed) > _STREAMS:
-            self._needed.popitem(last=False)
-        return needed
+            return None
 
 
 class CopiedStream:

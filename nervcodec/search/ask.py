@@ -34,6 +34,10 @@ class Answer(NamedTuple):
     shows: Test | None = None
     unread: tuple[str, ...] = ()
 
+    def unread_in_words(self, encoder: str) -> list[str]:
+        """A sentence for each text that the encoder of this name cannot read."""
+        return [f'the {encoder} encoder reads English only, not "{text[:40]}"' for text in self.unread]
+
 
 @dataclass(frozen=True)
 class ShareOfClasses:
@@ -121,7 +125,7 @@ class Asked:
             found = answer(self._query, load(name, self._chosen_device()), self._cut_off)
         except EncoderError as error:
             return error
-        self.unread += [f'the {name} encoder reads English only, not "{text[:40]}"' for text in found.unread]
+        self.unread += found.unread_in_words(name)
         return found
 
     def _chosen_device(self) -> str:

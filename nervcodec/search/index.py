@@ -205,9 +205,14 @@ class EmbeddingIndex:
 
     def embedding(self, frame: int, patch: int) -> np.ndarray:
         """One embedding, ``(D,)`` of length 1."""
+        segment, place = self.segment_of(frame)
+        return segment.embedding(place, patch)
+
+    def segment_of(self, frame: int) -> tuple[SegmentIndex, int]:
+        """The segment that a frame is in, and its number within."""
         for segment in self.segments:
             if frame < segment.frame_count:
-                return segment.embedding(frame, patch)
+                return segment, frame
             frame -= segment.frame_count
         raise IndexError(f"there is no frame {frame} beyond the last")
 
@@ -272,9 +277,8 @@ class EmbeddingIndex:
             )
         except (SafetensorError, KeyError, TypeError, ZeroDivisionError) as error:
             raise ValueError(f"no embedding index ({error})") from None
-        if sum(segment.frame_count for segment in index.segments) != index.frame_count:
-            raise ValueError("frames are missing")
-        if not all(segment.is_consistent() for segment in index.segments):
+        frames = sum(segment.frame_count for segment in segments)
+        if frames != index.frame_count or not all(segment.is_consistent() for segment in segments):
             raise ValueError("arrays do not fit together")
         return index
 

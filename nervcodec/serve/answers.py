@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 import numpy as np
 
 from nervcodec.errors import EncoderError
+from nervcodec.recent import Recent
 from nervcodec.search.ask import Answer, answer
-from nervcodec.search.index import EmbeddingIndex, open_index
+from nervcodec.search.index import EmbeddingIndex, open_index, require_length
 from nervcodec.search.query import Query, Term, unit
 from nervcodec.semantic.encoder import SemanticEncoder, load
 from nervcodec.serve.desk import Leave
@@ -21,7 +20,6 @@ from nervcodec.serve.limits import RefusedError
 from nervcodec.serve.shelf import Item, Shelf
 
 _ANSWERS, _INDEXES = 200, 32
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -61,31 +59,6 @@ class Question:
         return Query((*map(Term, self.add), *(Term(text, sign=-1.0) for text in self.subtract)))
 
 
-class Kept(Generic[Value]):
-    """The values that were asked for last. Several threads may use it.
-
-    Args:
-        most: so many.
-    """
-
-    def __init__(self, most: int):
-        self._most, self._lock = most, threading.Lock()
-        self._kept: OrderedDict[object, Value] = OrderedDict()
-
-    def get(self, key: object, make: Callable[[], Value]) -> Value:
-        """A value, made if it is not there; two threads may make it at once."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        value = make()
-        with self._lock:
-            self._kept[key] = value
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        return value
-
-
 @dataclass
 class Asking:
     """A question that is put to the encoder of each file in turn."""
@@ -97,10 +70,7 @@ class Asking:
     def __call__(self, name: str) -> Answer:
         self.leave.check()
         found = self.put(name)
-        for text in found.unread:
-            said = f'the {name} encoder reads English only, not "{text[:40]}"'
-            if said not in self.unread:
-                self.unread.append(said)
+        self.unread += [said for said in found.unread_in_words(name) if said not in self.unread]
         return found
 
 
@@ -114,7 +84,7 @@ class AskedOfEach:
     def __init__(self, shelf: Shelf):
         self._shelf, self._encoding = shelf, threading.Lock()
         self._encoders: dict[str, SemanticEncoder | EncoderError] = {}
-        self._answers, self._indexes = Kept[Answer](_ANSWERS), Kept[EmbeddingIndex](_INDEXES)
+        self._answers, self._indexes = Recent[Answer](_ANSWERS), Recent[EmbeddingIndex](_INDEXES)
 
     def index(self, item: Item) -> EmbeddingIndex:
         """The embeddings of a file.
@@ -133,6 +103,13 @@ class AskedOfEach:
             leave: tells whether somebody still waits.
         """
         return Asking(lambda name: self.answer(question, name, cut_off), leave)
+
+    def of(self, question: Question, item: Item) -> tuple[EmbeddingIndex, Answer]:
+        """The embeddings of a file, and what a question asks of them; see :meth:`index` and :meth:`answer`."""
+        index = self.index(item)
+        asked = self.answer(question, index.encoder, True)
+        require_length(index, asked.vector)
+        return index, asked
 
     def answer(self, question: Question, encoder: str, cut_off: bool) -> Answer:
         """What a question asks of the embeddings of an encoder.

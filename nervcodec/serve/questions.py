@@ -13,10 +13,11 @@ import numpy as np
 
 from nervcodec.errors import NervError
 from nervcodec.library.ask import choose
+from nervcodec.recent import Recent
 from nervcodec.search.ask import Answer
 from nervcodec.search.index import EmbeddingIndex, open_indexes
 from nervcodec.search.moments import Moment, find_moments
-from nervcodec.serve.answers import AskedOfEach, Asking, Kept, Question
+from nervcodec.serve.answers import AskedOfEach, Asking, Question
 from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import MOST_POINTS, MissingError
 from nervcodec.serve.shelf import Item, Shelf
@@ -44,7 +45,7 @@ class Questions:
 
     def __init__(self, shelf: Shelf):
         self._shelf, self._each = shelf, AskedOfEach(shelf)
-        self._fits = Kept[Fit](_FITS)
+        self._fits = Recent[Fit](_FITS)
 
     def search(self, question: Question, inside: str | None, limit: int, leave: Leave) -> dict:
         """The best moments.
@@ -120,8 +121,7 @@ class Questions:
         """
 
         def made() -> Fit:
-            index = self._each.index(item)
-            return _fitting(index, self._each.answer(question, index.encoder, True))
+            return _fitting(*self._each.of(question, item))
 
         return self._fits.get((question, item), made)
 
@@ -131,10 +131,11 @@ class Questions:
         Raises:
             MissingError: no such frame.
         """
-        index = self._each.index(item)
+        index, asked = self._each.of(question, item)
         if frame >= index.frame_count:
             raise MissingError(f"there is no frame {frame:,}; there are {index.frame_count:,}")
-        scores = _scores_of(index, frame, self._each.answer(question, index.encoder, True).vector)
+        segment, place = index.segment_of(frame)
+        scores = segment.scores(asked.vector)[place]
         shown = [
             {**_fractions(box, index), "score": score}
             for box, score in zip(index.grid.boxes(), scores.tolist(), strict=True)
@@ -147,15 +148,6 @@ def _fractions(box: tuple[int, int, int, int], index: EmbeddingIndex) -> dict:
     width, height = index.grid.width, index.grid.height
     x, y, w, h = box
     return {"x": x / width, "y": y / height, "w": w / width, "h": h / height}
-
-
-def _scores_of(index: EmbeddingIndex, frame: int, query: np.ndarray) -> np.ndarray:
-    """``(P,)`` scores of one frame."""
-    for segment in index.segments:
-        if frame < segment.frame_count:
-            return segment.scores(query)[frame]
-        frame -= segment.frame_count
-    raise IndexError(frame)
 
 
 def _fitting(index: EmbeddingIndex, asked: Answer) -> Fit:

@@ -17,7 +17,6 @@ from nervcodec.serve.desk import Desk, Leave
 from nervcodec.serve.facts import described
 from nervcodec.serve.fragments import plan, video_fragment
 from nervcodec.serve.questions import Questions
-from nervcodec.serve.shelf import Item
 from nervcodec.serve.sound import Sounds
 from nervcodec.serve.works import Works
 
@@ -94,10 +93,12 @@ class Media:
     async def thumbnail(self, request: Request) -> Response:
         """A small picture."""
 
-        def made(item: Item, _leave: Leave) -> bytes:
+        item = self._works.item(request)
+
+        def made(_leave: Leave) -> bytes:
             return pictures.thumbnail(item.file)
 
-        return await self._works.of_item(self._works.thumbnails, request, ("thumbnail",), made, "image/jpeg")
+        return await self._works.of_item(self._works.thumbnails, request, item, ("thumbnail",), made, "image/jpeg")
 
     async def frame(self, request: Request) -> Response:
         """One frame, decoded alone."""
@@ -106,30 +107,30 @@ class Media:
         form = limits.chosen("format", only(request, "format", pictures.JPEG), (pictures.JPEG, pictures.PNG))
         wide = only(request, "width", "")
         width = limits.whole("width", wide, limits.SMALLEST_WIDTH, limits.LARGEST_WIDTH) if wide else None
+        what, item = ("frame", number, layer, form, width), self._works.item(request)
 
-        def made(item: Item, _leave: Leave) -> bytes:
+        def made(_leave: Leave) -> bytes:
             return pictures.picture(pictures.frame(self._works.shelf.open(item), number, layer), form, width)
 
-        what, item = ("frame", number, layer, form, width), self._works.item(request)
         self._works.head_for(item, number)
-        response = await self._works.of_item(self._works.frames, request, what, made, f"image/{form}")
+        response = await self._works.of_item(self._works.frames, request, item, what, made, f"image/{form}")
         self._works.go_ahead(item, number)
         return response
 
     async def video(self, request: Request) -> Response:
         """A fragment of the picture."""
-        number = limits.number_of("a fragment", request.path_params["number"])
+        number, item = limits.number_of("a fragment", request.path_params["number"]), self._works.item(request)
 
-        def made(item: Item, leave: Leave) -> bytes:
+        def made(leave: Leave) -> bytes:
             return video_fragment(self._works.shelf.open(item), number, leave)
 
-        return await self._works.of_item(self._works.fragments, request, ("video", number), made, "video/mp4")
+        return await self._works.of_item(self._works.fragments, request, item, ("video", number), made, "video/mp4")
 
     async def audio(self, request: Request) -> Response:
         """A fragment of the sound."""
-        number = limits.number_of("a fragment", request.path_params["number"])
+        number, item = limits.number_of("a fragment", request.path_params["number"]), self._works.item(request)
 
-        def made(item: Item, leave: Leave) -> bytes:
+        def made(leave: Leave) -> bytes:
             video = self._works.shelf.open(item)
             cut = plan(video)
             pieces = self._sounds.of(item.version, video, leave) if number < cut.count else None
@@ -137,7 +138,7 @@ class Media:
                 raise limits.MissingError(f"there is no sound {number:,} in {item.name}")
             return pieces.piece(number * cut.length, (number + 1) * cut.length)
 
-        return await self._works.of_item(self._works.facts, request, ("audio", number), made, "audio/mp4")
+        return await self._works.of_item(self._works.facts, request, item, ("audio", number), made, "audio/mp4")
 
 
 class Facts:

@@ -114,18 +114,18 @@ class Works:
         return await desk.ask(key, work, gone)
 
     async def of_item(
-        self, desk: Desk, request: Request, what: tuple, work: Callable[[Item, Leave], bytes], kind: str
+        self, desk: Desk, request: Request, item: Item, what: tuple, work: Callable[[Leave], bytes], kind: str
     ) -> Response:
         """An answer that is the same as long as the file is.
 
         Args:
             desk: where it is made.
-            request: with a file in its address.
-            what: is asked of the file.
+            request: what came in.
+            item: the file.
+            what: is asked of it.
             work: makes it.
             kind: its media type.
         """
-        item = self.item(request)
         tag = f'"{item.version}-{"-".join(map(str, what))}"'
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if tag in request.headers.get("if-none-match", "")[:_LONGEST_TAGS]:
@@ -133,7 +133,7 @@ class Works:
 
         def noted(leave: Leave) -> bytes:
             try:
-                return work(item, leave)
+                return work(leave)
             except ContainerError as error:
                 self.shelf.note_damage(item, error)
                 raise

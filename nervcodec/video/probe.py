@@ -192,9 +192,9 @@ def _streams(path: Path) -> tuple[tuple[Stream, ...], bool]:
         return streams, True
     # What opens and holds something else (sound, a cover, subtitles) has no video; what does not open is damaged.
     others, reason = _listed(path, ["-map", "0"])
-    if not others and path.suffix == SUFFIX:
-        raise VideoError(f"{path}: is a container already; nervcodec decode makes a video of it")
     if not others:
+        if path.suffix == SUFFIX:
+            raise VideoError(f"{path}: is a container already; nervcodec decode makes a video of it")
         raise VideoError(f"{path}: no frame could be read ({reason})")
     return (), False
 

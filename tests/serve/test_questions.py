@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -197,3 +198,12 @@ def test_searches_hold_up_nothing_else(folder, monkeypatch):
         assert not any(search.done() for search in searches)
         gone_on.set()
         assert all(search.result().status == 200 for search in searches)
+
+
+def test_embeddings_of_another_length_than_their_encoder_has(tmp_path):
+    shutil.copy(Path(__file__).parents[1] / "golden" / "version3_shared.nerv", tmp_path / "wrong.nerv")
+    with serving(tmp_path) as running:
+        for address in ("/api/fit/wrong.nerv?add=car", "/api/patches/wrong.nerv/0?add=car"):
+            told = running.ask(address)
+            assert told.status == 409
+            assert told.json["error"].startswith("wrong.nerv: its embeddings have 16 numbers")
