@@ -10,16 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nervcodec import __version__
 from nervcodec.errors import CheckpointError
-from nervcodec.formats.atomic import replacing
+from nervcodec.fitting.stored import UNUSABLE, Stored, read, read_if_whole, write
 from nervcodec.formats.header import FORMAT_VERSION
 from nervcodec.formats.names import within
 
 SUFFIX = ".resume"
 _STATE, _SEGMENT, _SHARED = "fit", "segment_", "shared"  # names in the folder
+_NOTHING = "nothing to resume; run without --resume"
 EVERY_S, FIRST_S = 60.0, 10.0  # at most one checkpoint in so long, the first after less
 
 
@@ -65,44 +64,39 @@ class Checkpoint:
         self._useless = False  # what segments share could not be written: without it they are worth nothing
 
     def load(self, shares_network: bool = False) -> None:
-        """Take over what is stored.
+        """Take over what is stored and whole; it warns of what is damaged.
 
         Args:
             shares_network: finished segments are worth nothing without what they share.
 
         Raises:
-            CheckpointError: there is nothing, it is damaged, or it belongs to another source or other options.
+            CheckpointError: there is nothing, all of it is damaged, or it belongs to another source or other options.
         """
         if not os.path.lexists(self.path):
-            raise CheckpointError(f"{self.path}: nothing to resume; run without --resume")
+            raise CheckpointError(f"{self.path}: {_NOTHING}")
         names = [place.name.removeprefix(_SEGMENT) for place in self.path.glob(f"{_SEGMENT}*")]
         numbers = sorted(int(name) for name in names if name.isdecimal())
-        stored = {number: self._read(self._place(number)) for number in numbers}
-        shared, state = (self._read(p) if p.exists() else None for p in (self.path / _SHARED, self.path / _STATE))
-        if not stored and shared is None and state is None:
-            raise CheckpointError(f"{self.path}: nothing to resume; run without --resume")
-        if shares_network and stored and shared is None:
-            raise CheckpointError(f"{self.path}: is damaged and cannot be resumed; run without --resume")
-        self.finished = {number: each["facts"] for number, each in stored.items()}
-        self.shared = None if shared is None else shared["facts"]
-        # A state that is older than what was finished last is of a fit that is over.
-        self.trainer = state["facts"] if state is not None and state["number"] == self._fits else None
+        damaged: list[Path] = []
+        found = {number: read_if_whole(self._place(number), self.identity, damaged) for number in numbers}
+        shared, state = (read_if_whole(self.path / name, self.identity, damaged) for name in (_SHARED, _STATE))
+        self.finished = {number: each.facts for number, each in found.items() if each is not None}
+        if not self.finished and shared is None and state is None:
+            raise CheckpointError(f"{damaged[0]}: {UNUSABLE}" if damaged else f"{self.path}: {_NOTHING}")
+        if shares_network and self.finished and shared is None:
+            raise CheckpointError(f"{self.path}: {UNUSABLE}")
+        for place in damaged:
+            self._warn(f"{place}: is damaged; what it held is fitted again")
+        self.shared = None if shared is None else shared.facts
+        # A state that is older than what was finished last is of a fit that is over; where something is damaged, how
+        # much is finished does not tell.
+        goes_on = not damaged and state is not None and state.number == self._fits
+        self.trainer = state.facts if state is not None and goes_on else None
         self._begun = True
 
     def anew(self) -> Checkpoint:
         """An empty one, since what is stored cannot be gone on from; it is told so."""
         self._warn(f"{self.path}: is damaged, or of another source or other options; the encode begins anew")
         return Checkpoint(self._target, self.identity, self._warn, self._clock)
-
-    def _read(self, place: Path) -> dict[str, Any]:
-        try:
-            stored = torch.load(place, map_location="cpu", weights_only=True, mmap=True)
-            found = stored["identity"], {"number": stored["number"], "facts": stored["facts"]}
-        except Exception:  # a damaged file makes torch and its unpickler raise whatever there is
-            raise CheckpointError(f"{place}: is damaged and cannot be resumed; run without --resume") from None
-        if found[0] != self.identity:
-            raise CheckpointError(f"{self.path}: belongs to another source or other options; run without --resume")
-        return found[1]
 
     def _place(self, number: int) -> Path:
         return self.path / f"{_SEGMENT}{number}"
@@ -127,7 +121,7 @@ class Checkpoint:
     def finish_segment(self, number: int, facts: dict[str, Any]) -> dict[str, Any]:
         """Write a finished segment; returns what is known of it, out of memory where it could be written."""
         if not self._useless and self._save(self._place(number), number, facts):
-            facts = self._read(self._place(number))["facts"]
+            facts = read(self._place(number), self.identity).facts
         self.finished[number] = facts
         self.trainer = None
         return facts
@@ -138,9 +132,8 @@ class Checkpoint:
                 self.remove()  # what an encode left that nobody went on with
                 self.path.mkdir(exist_ok=True)
                 self._begun = True
-            with replacing(place) as temporary:
-                torch.save({"identity": self.identity, "number": number, "facts": facts}, temporary)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            write(place, self.identity, Stored(number, facts))
+        except (OSError, RuntimeError) as error:
             if not self._warned:
                 # What torch says of a full disk is of its own parts.
                 reason = getattr(error, "strerror", None) or "the disk may be full"

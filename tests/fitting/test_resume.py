@@ -112,6 +112,47 @@ def test_a_file_for_each_finished_segment(tmp_path):
     assert {number: facts["steps"] for number, facts in back.finished.items()} == {0: 0, 2: 2}
 
 
+def flip(place):
+    """Change a byte of a tensor."""
+    data = bytearray(place.read_bytes())
+    data[data.index(bytes([7]) * 1000) + 500] ^= 1
+    place.write_bytes(data)
+
+
+def test_a_finished_segment_that_was_damaged_is_not_taken_over(tmp_path):
+    kept = checkpoint(tmp_path, clock=iter([0.0, 99.0, 99.0]).__next__)
+    for number in range(3):
+        kept.finish_segment(number, {"stream": torch.full((1000,), 7, dtype=torch.uint8), "steps": number})
+    flip(kept.path / "segment_1")
+    notes = []
+    back = checkpoint(tmp_path, warn=notes.append)
+    back.load()
+    assert {number: facts["steps"] for number, facts in back.finished.items()} == {0: 0, 2: 2}
+    assert notes == [f"{kept.path / 'segment_1'}: is damaged; what it held is fitted again"]
+    # Two segments were finished when this was written, but not these two.
+    kept.finished.popitem()
+    assert kept.save_if_due(lambda: {"steps": 5})
+    back.load()
+    assert back.trainer is None
+    kept.finish_segment(1, {"stream": torch.zeros(1000), "steps": 1})
+    kept.finish_shared({"stream": torch.full((1000,), 7, dtype=torch.uint8)})
+    flip(kept.path / "shared")
+    with pytest.raises(ConfigError, match="is damaged and cannot be resumed"):
+        back.load(shares_network=True)
+
+
+def test_a_state_that_was_damaged_costs_no_segment(tmp_path):
+    kept = checkpoint(tmp_path, clock=iter([0.0, 99.0, 99.0]).__next__)
+    kept.finish_segment(0, {"steps": 1})
+    assert kept.save_if_due(lambda: {"stream": torch.full((1000,), 7, dtype=torch.uint8)})
+    flip(kept.path / "fit")
+    notes = []
+    back = checkpoint(tmp_path, warn=notes.append)
+    back.load()
+    assert (back.finished, back.trainer) == ({0: {"steps": 1}}, None)
+    assert "fit: is damaged" in notes[0]
+
+
 def test_a_state_from_before_the_last_segment_is_not_gone_on_from(tmp_path):
     clock = iter([0.0, 99.0, 99.0]).__next__
     kept = checkpoint(tmp_path, clock=clock)
