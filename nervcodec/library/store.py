@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The tables of an index, in ``FOLDER/.nervcodec/``, by LanceDB.
 
-``files``        one row a path: size, time of change, checksum, number of its content, or why it cannot be read
+``files``        one row a path (bytes, since a name need be no text): size, time of change, checksum, number of its
+                 content, or why it cannot be read
 ``contents``     one row a content: its number, checksum, encoder, and its embeddings as ``EmbeddingIndex.to_bytes``
 ``segments_...`` one row a segment: its number and its content's, basis and mean; such a table and
 ``codes_...``    one row a stored code and patch, with its segment's number, for each encoder and width
@@ -14,6 +15,7 @@ opposite order. Numbers are never given twice; a content has that of its first s
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 PLACE = ".nervcodec"
 NOTHING = -1  # in place of a content's number, of a file that cannot be searched
-_FORM = "1"  # of the tables; an index of another form is made anew
+_FORM = "2"  # of the tables; an index of another form is made anew
 _BATCH_ROWS, _BATCH_SEGMENTS = 131_072, 512  # read at once
 _COMPRESSION = 1
 
@@ -127,8 +129,9 @@ class Store:
         if rows is None or self._said(rows, "form") != _FORM:
             return []
         self._next = int(self._said(rows, "next"))
-        columns = [rows[name].to_pylist() for name in ("path", "size", "modified_ns", "checksum", "number", "problem")]
-        return [FileRow(*values) for values in zip(*columns, strict=True)]
+        paths = map(os.fsdecode, rows["path"].to_pylist())
+        columns = [rows[name].to_pylist() for name in ("size", "modified_ns", "checksum", "number", "problem")]
+        return [FileRow(*values) for values in zip(paths, *columns, strict=True)]
 
     def contents(self) -> dict[int, Kind]:
         """The kind of every content by its number."""
@@ -197,11 +200,13 @@ class Store:
         import pyarrow as arrow
 
         rows = list(files)
-        types = {"path": arrow.string(), "size": arrow.int64(), "modified_ns": arrow.int64(),
+        types = {"path": arrow.binary(), "size": arrow.int64(), "modified_ns": arrow.int64(),
                  "checksum": arrow.string(), "number": arrow.int32(), "problem": arrow.string()}  # fmt: skip
         self._next = self.next_number()
         schema = arrow.schema(types, metadata={"form": _FORM, "next": str(self._next)})
-        columns = [arrow.array([getattr(row, name) for row in rows], kind) for name, kind in types.items()]
+        values = {name: [getattr(row, name) for row in rows] for name in types}
+        values["path"] = list(map(os.fsencode, values["path"]))
+        columns = [arrow.array(values[name], kind) for name, kind in types.items()]
         self._tables.replace("files", arrow.Table.from_arrays(columns, schema=schema))
 
     def sweep(self, files: Iterable[FileRow]) -> None:

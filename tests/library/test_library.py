@@ -282,9 +282,19 @@ def test_several_processes_read_what_one_reads(folder):
             assert all(np.array_equal(*pair) for pair in codes)
 
 
+def test_a_name_need_be_no_text(folder):
+    os.rename(folder / "deep" / "0.nerv", os.fsencode(folder / "deep") + b"/\xff.nerv")
+    assert update(folder).new == 11
+    assert_right([folder])
+    assert update(folder).idle
+    os.rename(os.fsencode(folder / "deep") + b"/\xff.nerv", os.fsencode(folder) + b"/\xfe.nerv")
+    assert update(folder).moved == 1
+    assert_right([folder])
+
+
 def test_an_index_of_another_form_is_made_anew(folder, monkeypatch):
     update(folder)
-    monkeypatch.setattr(store, "_FORM", "2")
+    monkeypatch.setattr(store, "_FORM", "another")
     assert_right([folder])
     assert update(folder).new == 11
     assert_right([folder])
