@@ -15,7 +15,10 @@ import click
 if TYPE_CHECKING:
     from nervcodec.encoding import EncodeReport
     from nervcodec.events import Observer
+    from nervcodec.jobs.inputs import Job
     from nervcodec.jobs.report import FileReport
+
+_NOT_ENCODED = "not encoded"
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,10 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
         raise KeyboardInterrupt
     order = {job.source: number for number, job in enumerate(found.jobs)}
     reports.sort(key=lambda report: order[report.source])  # workers are done with them in another one
-    _show(reports, len(found.jobs), wanted)
+    begun = {report.source for report in reports}
+    _show(reports, [job for job in found.jobs if job.source not in begun], wanted)
     if stopped:
-        rest = len(found.jobs) - len(reports)
+        rest = len(found.jobs) - sum(report.status != reported.STOPPED for report in reports)
         remark(f"interrupted{f'; {rest} of {len(found.jobs)} files were not finished' if rest else ''}")
         raise click.exceptions.Exit(INTERRUPTED)
     if any(report.status == reported.FAILED for report in reports):
@@ -109,7 +113,7 @@ def _is_folder(output: str) -> bool:
     return os.path.isdir(output) or output.endswith(("/", os.sep))
 
 
-def _show(reports: Sequence[FileReport], count: int, wanted: Wanted) -> None:
+def _show(reports: Sequence[FileReport], others: Sequence[Job], wanted: Wanted) -> None:
     """A file a line: source, status, container's size, PSNR, seconds, and why where it is not done."""
     from nervcodec.cli.render import print_json, print_table
     from nervcodec.display import human_bytes
@@ -118,7 +122,7 @@ def _show(reports: Sequence[FileReport], count: int, wanted: Wanted) -> None:
     counts = Counter(report.status for report in reports)
     if wanted.as_json:
         totals = {status: counts[status] for status in STATUSES}
-        print_json({"files": [report.to_json() for report in reports], **totals, "not_begun": count - len(reports)})
+        print_json({"files": [report.to_json() for report in reports], **totals, "not_begun": len(others)})
     elif not wanted.quiet:
         rows = []
         for report in reports:
@@ -126,5 +130,7 @@ def _show(reports: Sequence[FileReport], count: int, wanted: Wanted) -> None:
             figures = ["", ""] if made is None else [human_bytes(made.size_bytes), f"{made.psnr_db:.2f} dB"]
             seconds = f"{report.seconds:.1f} s" if report.seconds else ""
             rows.append([str(report.source), report.status, *figures, seconds, report.reason])
-        said = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
-        print_table(f"{count} files: {said}", ["file", "status", "size", "quality", "time", "why"], rows)
+        rows += [[str(job.source), _NOT_ENCODED, "", "", "", ""] for job in others]
+        counts[_NOT_ENCODED] = len(others)
+        said = ", ".join(f"{counts[status]:,} {status}" for status in (*STATUSES, _NOT_ENCODED) if counts[status])
+        print_table(f"{len(rows):,} files: {said}", ["file", "status", "size", "quality", "time", "why"], rows)

@@ -21,7 +21,7 @@ from nervcodec.fitting.checkpoint import Checkpoint
 from nervcodec.formats.atomic import replacing
 from nervcodec.jobs import work
 from nervcodec.jobs.inputs import Job
-from nervcodec.jobs.standing import date_back
+from nervcodec.jobs.standing import set_date
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import require_free
 from nervcodec.video.folder import modified
@@ -167,7 +167,7 @@ class Course:
 
     def _finish(self, report: EncodeReport) -> None:
         self.report = report
-        date_back(self.job, self._changed, self._observer.note)
+        set_date(self.job, self._changed, self._observer.note)
 
 
 def _checkpoint(plan: Plan, target: Path, observer: Observer) -> Checkpoint:

@@ -58,7 +58,9 @@ class _Search:
 
     def add(self, source: Path, folder: Path = Path()) -> None:
         """A source, which counts once under the first name that it has."""
-        self.places.setdefault(_number(source) or source, (source, folder))
+        first, _ = self.places.setdefault(_number(source) or source, (source, folder))
+        if first != source and source.is_symlink():
+            self.notes.append(f"left out: {source}: is a link to {first}")
 
     def is_output(self, folder: str) -> bool:
         """Whether a folder is the one that containers go to."""
@@ -130,16 +132,20 @@ def _walk(top: Path, search: _Search) -> Iterator[Path]:
     for place, folders, names in os.walk(top, onerror=lambda error: unread.append(Path(error.filename))):
         folders[:] = [n for n in folders if not n.startswith(".") and not search.is_output(os.path.join(place, n))]
         shown = [Path(place, name) for name in names if not name.startswith(".")]
-        videos = [path for path in shown if path.suffix.lower() in VIDEO_SUFFIXES and _is_file(path)]
+        videos = [path for path in shown if path.suffix.lower() in VIDEO_SUFFIXES and _is_file(path, search.notes)]
         yield from videos
         if not videos and _holds_frames(Path(place), search.notes):
             yield Path(place)
     yield from unread
 
 
-def _is_file(path: Path) -> bool:
-    """Whether a path is a file, or one that must not be looked at, to be reported as it fails."""
+def _is_file(path: Path, notes: list[str]) -> bool:
+    """Whether a path is a file, or one that must not be looked at, to be reported as it fails; a note tells of links
+    that lead nowhere.
+    """
     try:
+        if path.is_symlink() and not path.exists():
+            notes.append(f"left out: {path}: is a link that leads nowhere")
         return path.is_file()
     except PermissionError:
         return True

@@ -18,7 +18,7 @@ from nervcodec.jobs.failures import is_of_a_source, reason
 from nervcodec.jobs.inputs import Found, Job, find
 from nervcodec.jobs.pace import Pace
 from nervcodec.jobs.report import DONE, SKIPPED, STOPPED, FileReport, failed
-from nervcodec.jobs.standing import date_back, is_done
+from nervcodec.jobs.standing import is_done, set_date
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import require_folder, require_free
 from nervcodec.video.folder import modified
@@ -199,5 +199,5 @@ def _encoded(job: Job, wanted: EncodeOptions, equipment: Equipment, observer: Ob
     changed = modified(job.source)
     plan = make_plan(job.source, wanted, observer, equipment)
     report = encode_plan(plan, job.target, observer, goes_on=True)
-    date_back(job, changed, observer.note)
+    set_date(job, changed, observer.note)
     return report

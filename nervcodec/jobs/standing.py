@@ -13,6 +13,8 @@ from nervcodec.formats.names import recorded
 from nervcodec.jobs.inputs import Job
 from nervcodec.video.folder import modified
 
+_FINEST_S = 0.01  # that times of files are told apart by
+
 
 def is_done(job: Job, note: Callable[[str], None]) -> bool:
     """Whether a job's container is there, whole, no older than its source, and of an encode that was not stopped.
@@ -51,14 +53,18 @@ def is_done(job: Job, note: Callable[[str], None]) -> bool:
     return True
 
 
-def date_back(job: Job, changed: float, note: Callable[[str], None]) -> None:
-    """Make a container that was just written older than its source, where that was changed meanwhile.
+def set_date(job: Job, changed: float, note: Callable[[str], None]) -> None:
+    """Date a container that was just written so that the next call sees whether its source was changed since.
 
     Args:
         job: the source and its container.
-        changed: when the source was last changed before it was read, in seconds.
-        note: told so.
+        changed: when the source was last changed before it was read, in seconds; may be in the future, where a clock
+            was wrong.
+        note: told where it was changed meanwhile.
     """
-    if (now := modified(job.source)) != changed:
-        os.utime(job.target, (now - 1, now - 1))  # so that the next call sees that it is older
+    now = modified(job.source)
+    if now != changed:
+        os.utime(job.target, (now - 1, now - 1))
         note(f"{job.source}: was changed while it was encoded; encode it once more")
+    elif job.target.stat().st_mtime < now:
+        os.utime(job.target, (now + _FINEST_S, now + _FINEST_S))

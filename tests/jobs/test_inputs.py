@@ -86,6 +86,11 @@ def test_a_source_that_is_reached_twice_counts_once(tree):
     first = pairs(["in", "in/x", "in/./a.mp4", inside / "0link.mp4", "in/x/up"], Path("out"), recursive=True)
     assert sorted(first) == ["in/a.mp4", "in/x/b.MKV", "in/x/Übung 1/ä b.mov"]
     assert pairs(["in/0link.mp4", "in"], Path("out"), recursive=True)["in/0link.mp4"] == "out/0link.nerv"
+    assert sorted(find(["in"], Path("out"), recursive=True).notes) == [
+        "left out: in/0link.mp4: is a link to in/a.mp4",
+        "left out: in/gone.mp4: is a link that leads nowhere",
+        "left out: in/loop.mp4: is a link that leads nowhere",
+    ]
 
 
 def test_no_container_stands_for_two_sources(tree):

@@ -178,6 +178,16 @@ def test_a_source_that_changes_meanwhile_is_encoded_once_more(clips):
     assert [r.status for r in nervcodec.encode_many("in/a.mp4", "out", **TINY)] == ["skipped"]
 
 
+@pytest.mark.slow
+def test_a_source_dated_in_the_future_is_encoded_once(clips):
+    later = time.time() + 1e6
+    os.utime("in/a.mp4", (later, later))
+    for status in ("done", "skipped"):
+        assert [r.status for r in nervcodec.encode_many("in/a.mp4", "out", **TINY)] == [status]
+    os.utime("in/a.mp4", (later + 1, later + 1))
+    assert [r.status for r in nervcodec.encode_many("in/a.mp4", "out", **TINY)] == ["done"]
+
+
 # ------------------------------------------------------------------ going on
 
 
