@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nervcodec import options
+from nervcodec.device import give_back_memory
 from nervcodec.encoding.assemble import EncodeReport, assemble
 from nervcodec.encoding.copied import copy_source
 from nervcodec.encoding.material import segments
@@ -163,6 +164,7 @@ def _fit_in_order(
         done.append(segment)
         first += frames
         del task
+        give_back_memory()
         observer.worth_keeping()
         if not segment.complete:
             break

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nervcodec import sizing
+from nervcodec.device import give_back_memory
 from nervcodec.encoding.basis import Basis, Embedded, basis_for
 from nervcodec.encoding.embedding import choose_frames, embed, fitted_frames
 from nervcodec.encoding.fit import fitted, where_it_fits
@@ -21,7 +22,7 @@ from nervcodec.encoding.material import segments
 from nervcodec.encoding.measure import measure
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import SegmentTask
-from nervcodec.encoding.times import shared_fit
+from nervcodec.encoding.times import probed_s, shared_fit
 from nervcodec.encoding.together import APART_BYTES, Piece, divided, taken_apart
 from nervcodec.encoding.whole import Whole
 from nervcodec.events import Observer
@@ -150,13 +151,18 @@ def survey(plan: Plan, most: int, told: tuple[Observer, Whole]) -> Survey:
     frames = np.empty((len(numbers), info.height, info.width, 3), np.uint8)
     first = 0
     with contextlib.closing(segments(plan, 0)) as material:
-        for index, (pixels, _) in enumerate(material):
+        for index, length in enumerate(plan.lengths):
+            pixels, planes = next(material)
             if (known := embedded(plan, pixels, first, scenes.add(pixels), observer)) is not None:
                 everything[index] = known
-            inside = (numbers >= first) & (numbers < first + len(pixels))
+            inside = (numbers >= first) & (numbers < first + length)
             frames[inside] = pixels[numbers[inside] - first]
-            first += len(pixels)
+            if planes is not None and not index:
+                whole.planned(probed_s(plan, planes))
+            first += length
             whole.surveyed(first)
+            del pixels, planes  # so that no more than one segment is in memory
+            give_back_memory()
     return Survey(everything, numbers, frames, scenes)
 
 

@@ -30,7 +30,8 @@ class Whole:
         clock: Callable[[], float] = time.perf_counter,
     ):
         self._observer, self._lengths, self._planned_s, self._clock = observer, lengths, planned_s, clock
-        self._surveyed = 0
+        self._surveyed, self._survey_s = 0, math.nan  # frames, and seconds for each
+        self._first: tuple[int, float] | None = None  # frames of the first segment, and when it was over
         self._start = self._begun = clock()
         self._segment: int | None = None
         self._taken_s, self._frames = 0.0, 0  # by the segments that are finished
@@ -40,9 +41,20 @@ class Whole:
         """Seconds that a frame takes."""
         return self._taken_s / self._frames if self._frames else self._planned_s[0]
 
+    def planned(self, frame_s: float | None) -> None:
+        """So long a frame takes, as is known now; None where it is not."""
+        if frame_s is not None:
+            self._planned_s = frame_s, self._planned_s[1]
+
     def surveyed(self, frames: int) -> None:
-        """So many frames were looked at before any segment is begun."""
-        self._surveyed = frames
+        """So many frames were looked at before any segment is begun.
+
+        The first segment's are left out of the pace as soon as there are others: with them an encoder was loaded.
+        """
+        now = self._clock()
+        done, since = self._first or (0, self._start)
+        self._first = self._first or (frames, now)
+        self._surveyed, self._survey_s = frames, (now - since) / (frames - done)
         self.tell()
 
     def begin(self, segment: int) -> None:
@@ -63,8 +75,7 @@ class Whole:
         now = self._clock()
         if self._segment is None:  # what all segments share is made
             later = sum(self._lengths)
-            frame_s = (now - self._start) / self._surveyed if self._surveyed else math.nan
-            left_s = self._planned_s[1] + (frame_s * (later - self._surveyed) if self._surveyed < later else 0.0)
+            left_s = self._planned_s[1] + (self._survey_s * (later - self._surveyed) if self._surveyed < later else 0.0)
         else:
             left_s = max(self._lengths[self._segment] * self._frame_s - (now - self._begun), 0.0)
             later = sum(self._lengths[self._segment + 1 :])

@@ -30,6 +30,14 @@ def test_from_looking_at_the_source_to_the_last_segment():
     told.now = 2.0
     one.surveyed(10)
     assert told.events[-1].left_s == pytest.approx(2.0 * 3 + 30 + 40 * 0.5)
+    told.now = 3.0
+    one.surveyed(20)
+    assert told.events[-1].left_s == pytest.approx(0.1 * 20 + 30 + 40 * 0.5)  # loading an encoder is over
+    one.planned(None)
+    one.planned(0.25)  # as this machine is seen to code
+    one.tell()
+    assert told.events[-1].left_s == pytest.approx(0.1 * 20 + 30 + 40 * 0.25)
+    one.planned(0.5)
     told.now = 8.0
     one.surveyed(40)
     assert told.events[-1].left_s == pytest.approx(30 + 20)
