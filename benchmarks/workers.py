@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Files side by side by workers against one after the other in one process; and what handing out a task costs.
 
-    python benchmarks/workers.py [--files 8] [--epochs 8] [--simulated 64] [--quick]
+    python benchmarks/workers.py [--files 8] [--epochs 8,80] [--simulated 64] [--quick]
 
 The same clips of three seconds, the same passes: by one process with two threads, and by two workers with a thread
-each. Then tasks that only sleep, as large on their way as those of real segments, for so many simulated workers: the
-driver's own work for each, and how near the whole comes to sleeping alone. Nothing else may run meanwhile.
+each; few passes, of which a large part is starting, and more. Then tasks that only sleep, as large on their way as
+those of real segments, for so many simulated workers, all of which are there: the driver's own work for each, and how
+near the whole comes to sleeping alone. Nothing else may run meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import tempfile
@@ -23,7 +25,7 @@ from machine import print_rows, save
 
 import nervcodec
 from nervcodec.formats.atomic import replacing
-from nervcodec.jobs.cluster import Workers, started
+from nervcodec.jobs.cluster import Cluster, Workers, started
 from nervcodec.video.ffmpeg import executable
 
 _SECONDS = 3
@@ -42,17 +44,27 @@ def cut(folder: Path, count: int) -> list[Path]:
     return sources
 
 
-def side_by_side(folder: Path, count: int, epochs: int) -> list[dict]:
+def side_by_side(folder: Path, sources: list[Path], epochs: int) -> list[dict]:
     """Rows of the two ways."""
-    sources, rows = cut(folder, count), []
+    rows: list[dict] = []
     settings = {"epochs": epochs, "encoder": "none", "scale": 0.5, "precision": "fp32"}
     for label, workers in (("one process, two threads", None), ("two workers, a thread each", 2)):
         start = time.perf_counter()
-        reports = nervcodec.encode_many(sources, folder / label.replace(" ", "_"), workers=workers, **settings)
+        reports = nervcodec.encode_many(
+            sources, folder / label.replace(" ", "_"), workers=workers, force=True, **settings
+        )
         seconds = time.perf_counter() - start
         assert all(report.status == "done" for report in reports), reports
         psnr_db = float(np.mean([report.report.psnr_db for report in reports if report.report is not None]))
-        rows.append({"what": label, "files": count, "seconds": round(seconds, 1), "psnr_db": round(psnr_db, 2)})
+        rows.append(
+            {
+                "what": label,
+                "files": len(sources),
+                "epochs": epochs,
+                "seconds": round(seconds, 1),
+                "psnr_db": round(psnr_db, 2),
+            }
+        )
     rows[1]["times_as_fast"] = round(rows[0]["seconds"] / rows[1]["seconds"], 2)
     return rows
 
@@ -61,6 +73,24 @@ def asleep(_threads: int, _plan: object, _known: object, seconds: float) -> np.n
     """A task that only sleeps."""
     time.sleep(seconds)
     return np.zeros(_RESULT_BYTES, np.uint8)
+
+
+def awake(_threads: int, seconds: float) -> int:
+    """The worker that did it."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def start(cluster: Cluster) -> None:
+    """Wait until each of the workers has done something."""
+    seen: set[int] = set()
+    while len(seen) < cluster.slots:
+        while cluster.running < cluster.slots:
+            cluster.submit(None, awake, 1.0)
+        if (found := cluster.next_done(0.2)) is not None:
+            seen.add(found[1])
+    while cluster.running:
+        cluster.next_done(0.2)
 
 
 def handing_out(folder: Path, workers: int, tasks: int, seconds: float) -> dict:
@@ -79,10 +109,10 @@ def handing_out(folder: Path, workers: int, tasks: int, seconds: float) -> dict:
                     with replacing(folder / f"segment_{found[0]}") as temporary:
                         found[1].tofile(temporary)
 
-        run(2 * workers, 1.0)  # workers start
-        own, start = _own_s(), time.perf_counter()
+        start(cluster)
+        own, begun = _own_s(), time.perf_counter()
         run(tasks, seconds)
-        passed = time.perf_counter() - start
+        passed = time.perf_counter() - begun
         own = _own_s() - own
     return {
         "what": f"{tasks} tasks that sleep {seconds:g} s, {workers} workers",
@@ -100,21 +130,22 @@ def _own_s() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", default="8,80")
     parser.add_argument("--simulated", type=int, default=64)
     parser.add_argument("--quick", action="store_true", help="a few seconds; results are not saved")
     arguments = parser.parse_args()
-    files, epochs, simulated = (
-        (2, 2, 4) if arguments.quick else (arguments.files, arguments.epochs, arguments.simulated)
-    )
+    files, epochs, simulated = arguments.files, arguments.epochs, arguments.simulated
+    if arguments.quick:
+        files, epochs, simulated = 2, "2", 4
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = side_by_side(folder, files, epochs)
+        sources = cut(folder, files)
+        rows = [row for each in epochs.split(",") for row in side_by_side(folder, sources, int(each))]
         print_rows(rows)
         tasks = [handing_out(folder, simulated, 4 * simulated, 10.0 if not arguments.quick else 1.0)]
         print_rows(tasks)
     if not arguments.quick:
-        print(save("workers", [*rows, *tasks], epochs=epochs))
+        print(save("workers", [*rows, *tasks]))
 
 
 if __name__ == "__main__":

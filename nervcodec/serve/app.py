@@ -36,6 +36,7 @@ _HEADERS = {
 _STATUS: tuple[tuple[type[NervError], int], ...] = (
     (limits.RefusedError, 400),
     (limits.MissingError, 404),
+    (limits.ReplacedError, 410),
     (limits.LackingError, 409),
     (limits.BusyError, 503),
     (GoneError, 503),

@@ -26,6 +26,7 @@ def described(shelf: Shelf, item: Item) -> dict:
     facts = shelf.facts(item)
     return {
         **facts,
+        "version": item.version,
         "frame_times_s": times,
         "grid": {"rows": rows, "cols": columns},
         "parts": [{"name": name, "bytes": count} for name, count in found.bytes_by_part.items()],

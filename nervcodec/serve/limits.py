@@ -41,6 +41,10 @@ class MissingError(NervError):
     """There is no such file, frame or fragment."""
 
 
+class ReplacedError(NervError):
+    """The file is not the one any more that is asked about."""
+
+
 class LackingError(NervError):
     """A file has not what is asked of it, though nothing is wrong with it."""
 

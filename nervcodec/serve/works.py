@@ -18,7 +18,9 @@ from starlette.responses import Response
 
 from nervcodec.device import give_back_memory, keep_memory, use_threads
 from nervcodec.errors import ContainerError, NervError
+from nervcodec.serve.asked import only
 from nervcodec.serve.desk import Desk, Leave
+from nervcodec.serve.limits import ReplacedError
 from nervcodec.serve.shelf import Item, Shelf
 
 _IDLE_S = 60.0  # after which decoders that stand still are ended, and frames let go of
@@ -101,8 +103,12 @@ class Works:
 
         Raises:
             MissingError: there is none.
+            ReplacedError: it is not of the version that the address names.
         """
-        return self.shelf.item(request.path_params["path"])
+        item = self.shelf.item(request.path_params["path"])
+        if only(request, "version", item.version) != item.version:
+            raise ReplacedError(f"{item.name} is another file by now")
+        return item
 
     async def work(self, desk: Desk, request: Request, key: object, work: Callable[[Leave], Any]) -> Any:
         """The result of some work, see :meth:`Desk.ask`; none where the browser hangs up."""

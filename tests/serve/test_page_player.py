@@ -4,7 +4,10 @@
 import asyncio
 import base64
 import io
+import json
 import math
+import os
+import shutil
 import time
 from pathlib import Path
 
@@ -272,6 +275,22 @@ def test_without_h264_frames_can_be_looked_at(view):
     assert view.page.locator("#play").is_disabled()
     view.key("k", ".")
     view.frame(1)
+
+
+def test_a_file_that_is_replaced_is_shown_anew_at_the_same_moment(view, shelf, tmp_path):
+    shutil.copy(shelf / "bunny.nerv", tmp_path / "a.nerv")
+    shutil.copy(shelf / "beep.nerv", tmp_path / "b.nerv")
+    with serving(tmp_path) as running:
+        view.site = f"http://127.0.0.1:{running.port}"
+        view.watch("a.nerv?t=1.000")
+        before = view.text("#facts")
+        os.replace(tmp_path / "b.nerv", tmp_path / "a.nerv")
+        view.key(".")
+        view.until(f"document.querySelector('#facts').innerText !== {json.dumps(before)}")
+        view.frame(26)
+        assert metrics.psnr_db(pixels(view, "#exact"), decoded(tmp_path, "a.nerv", 26)) > CODING_LOSS_DB
+    assert all("410" in problem for problem in view.problems)
+    view.problems.clear()
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,8 @@ def test_files_that_come_change_and_go(tmp_path):
         first = site.right("/frame/a.nerv/3")
         again = site.ask("/frame/a.nerv/3", **{"If-None-Match": first.headers["etag"]})
         assert (again.status, again.body) == (304, b"")
+        version = site.right("/api/file/a.nerv").json["version"]
+        site.right(f"/frame/a.nerv/3?version={version}")
         shutil.copy(LAPPED, place / "b.nerv")
         assert [file["path"] for file in site.right("/api/files").json["files"]] == ["b.nerv", "a.nerv"]
         os.replace(place / "b.nerv", place / "a.nerv")
@@ -137,6 +139,8 @@ def test_files_that_come_change_and_go(tmp_path):
         assert other.body != first.body
         assert other.headers["etag"] != first.headers["etag"]
         assert [file["path"] for file in site.right("/api/files").json["files"]] == ["a.nerv"]
+        for address in ("frame/a.nerv/3", "media/a.nerv/video/0", "api/fit/a.nerv", "api/patches/a.nerv/3"):
+            assert site.ask(f"/{address}?add=car&version={version}").status == 410
         (place / "a.nerv").write_bytes(b"nothing")
         assert site.ask("/frame/a.nerv/3").status == 409
         assert site.right("/api/files").json["files"][0]["damaged"]

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What the page asks of its server.
 
+const REPLACED = 410; // a file, since it was described
+const versions = new Map(); // of the files that were, by their paths
+
 /** A path as it stands in an address: each of its names encoded for itself. */
 export const encoded = (path) => path.split("/").map(encodeURIComponent).join("/");
 
@@ -28,6 +31,7 @@ export async function get(address, signal) {
   } catch (error) {
     if (error.name === "AbortError") throw error; // anything else: no JSON, so the status has to do
   }
+  if (answer.status === REPLACED) dispatchEvent(new Event("replaced"));
   throw new Refusal(sentence, answer.status);
 }
 
@@ -38,18 +42,25 @@ const withQuery = (address, pairs) => {
   return text ? `${address}?${text}` : address;
 };
 
+const ofFile = (address, path, pairs) =>
+  withQuery(address, versions.has(path) ? [...pairs, ["version", versions.get(path)]] : pairs);
+
 export const listFiles = (name, offset, limit, signal) =>
   json(withQuery("/api/files", { name, offset, limit }), signal);
-export const describeFile = (path, signal) => json(`/api/file/${encoded(path)}`, signal);
+export async function describeFile(path, signal) {
+  const file = await json(`/api/file/${encoded(path)}`, signal);
+  versions.set(path, file.version);
+  return file;
+}
 export const search = (pairs, limit, signal) => json(withQuery("/api/search", [...pairs, ["limit", limit]]), signal);
-export const fitOverTime = (path, pairs, signal) => json(withQuery(`/api/fit/${encoded(path)}`, pairs), signal);
+export const fitOverTime = (path, pairs, signal) => json(ofFile(`/api/fit/${encoded(path)}`, path, pairs), signal);
 export const fitOfPatches = (path, frame, pairs, signal) =>
-  json(withQuery(`/api/patches/${encoded(path)}/${frame}`, pairs), signal);
+  json(ofFile(`/api/patches/${encoded(path)}/${frame}`, path, pairs), signal);
 
 export const thumbnailAddress = (path) => `/thumbnail/${encoded(path)}`;
 export const frameAddress = (path, frame, options = {}) =>
-  withQuery(`/frame/${encoded(path)}/${frame}`, Object.entries(options));
-export const fragmentAddress = (path, kind, index) => `/media/${encoded(path)}/${kind}/${index}`;
+  ofFile(`/frame/${encoded(path)}/${frame}`, path, Object.entries(options));
+export const fragmentAddress = (path, kind, index) => ofFile(`/media/${encoded(path)}/${kind}/${index}`, path, []);
 
 /** The page of a file at a moment, rounded up, so that its frame has begun by then; with a query if there is one. */
 export function watchAddress(path, seconds, pairs = []) {

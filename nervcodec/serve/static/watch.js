@@ -50,6 +50,7 @@ class Watch {
     this.compare = new Compare(page, file, (error) => this.note(error.message));
     this.keepAddress = paced(ADDRESS_MS, () => history.replaceState(null, "", this.address()));
     this.shade = paced(SHADES_MS, () => this.#shade());
+    addEventListener("replaced", () => this.#again());
     this.#panels();
     this.#listen();
     this.#begin();
@@ -57,6 +58,12 @@ class Watch {
 
   address() {
     return watchAddress(path, this.player.time, this.query.forAddress());
+  }
+
+  /** The page of the file as it is now, at the same moment. */
+  #again() {
+    history.replaceState(null, "", this.address());
+    location.reload();
   }
 
   /** A sentence under the picture that goes by itself, back to the last that stays; an empty one ends both. */
