@@ -16,17 +16,20 @@ from nervcodec.network.field import Field
 # A price is exp(what has added up + what holds now), both in proportion to the logarithm of rate over limit.
 _ADDS_UP, _HOLDS = 12.0, 2.0  # the first over the whole phase
 _FIRST_COARSEST = 2.0
-_MEASURE_AT = (0.4, 0.7, 0.9, 0.97)  # of the phase, where the rate is near the limit
+_MEASURE_AT = (0.4, 0.6, 0.7, 0.78, 0.85, 0.91, 0.96)  # of the phase, where the rate is near the limit
 _NEAR_LIMIT = 0.8  # of what is aimed at: below it there is no need to measure
-_AIM = 0.975  # of the limit. Weights that miss the limit are all rounded anew, which costs half a decibel
-_LATE, _AT_MOST = 0.9, 0.99  # from where in the phase, and beyond which part of the limit, steps are widened
+_AIM = 0.985  # of the limit: two percent to either side is how near the end comes
+_LATE, _AT_MOST = 0.9, 1.02  # from where in the phase, and beyond which part of the limit, steps are widened
 _SMALL_PRICE = 1e-3
 _HIGHEST = 5.0  # of the logarithm of the price over the price asked for
 _SMOOTHING = 0.8  # of the estimate, from one reading to the next
 _TRIES = 6
 _COARSEST = 64.0
-_FINEST = 1 / 16
-_NEAR = 0.955  # a size that is aimed at is reached between this part of it and the whole
+# Weights that a fit has rounded are where they are for the sake of its steps: with others, finer ones too, they lose
+# half a decibel at once (benchmarks/NOTES.md). So what is a little too large is pulled towards 0 by so much of a step.
+_PULLS = (1 / 2048, 1 / 1024, 1 / 512, 1 / 256, 1 / 128)
+_NEAR = 0.98  # of a limit: where other steps are near enough
+_SPARE_BYTES = 24  # of a file's header, which is written when all sizes are known
 
 
 class RateControl:
@@ -103,7 +106,9 @@ class RateControl:
             A factor on all steps, 1 but where the end is near and the rate would miss the limit: what is left of the
             fit then makes up for wider steps, as nothing does after its end.
         """
-        self._coded_share = bits / max(self._estimate, 1e-3)
+        share = bits / max(self._estimate, 1e-3)
+        # Values near a bound between two steps come down now on this side, now on that: two percent of a size.
+        self._coded_share = share if not self._measures else (share + self._coded_share) / 2
         # One measure for all that were due: in a fast fit the rate may come near its limit late.
         self._measures += sum(self._done >= due for due in _MEASURE_AT[self._measures :])
         self.wants_measure = False
@@ -113,50 +118,59 @@ class RateControl:
         return 2 ** (bits - self._limit)
 
 
-def coded(field: Field, steps: dict[str, np.ndarray]) -> np.ndarray:
+def coded(field: Field, steps: dict[str, np.ndarray], pull: float = 0.0) -> np.ndarray:
     """The stream of a field's weights, ``(n,)`` uint8: tensors with steps are rounded to them, others are float16.
+
+    Args:
+        field: with the weights.
+        steps: by tensor, ``(C,)`` by the second axis or ``(1,)``.
+        pull: towards 0 before rounding, in steps.
 
     Raises:
         ContainerError: a weight is not finite.
     """
     weights = to_arrays(field)
+    for name, step in steps.items() if pull else ():
+        values = weights[name]
+        by = pull * (step.reshape(-1, *[1] * (values.ndim - 2)) if step.size > 1 else step)
+        weights[name] = np.sign(values) * np.maximum(np.abs(values) - by, 0)
     return bitstream.encode({n: round_to_steps(w, steps[n]) if n in steps else w for n, w in weights.items()})
 
 
 def coded_to(field: Field, steps: dict[str, np.ndarray], goal: SizeGoal | None) -> np.ndarray:
-    """The same with all steps widened or narrowed alike, by about as little as meets a goal.
+    """The same brought under a goal's limit: pulled towards 0 where it misses it by little, else with wider steps.
 
-    Where nothing brings it under the limit, since the tensors without steps alone are larger, it is the smallest
-    there is; where the finest steps do not reach it, what they give.
+    Where nothing does that, since the tensors without steps alone are larger, it is the smallest there is.
     """
     stream = coded(field, steps)
-    if goal is None or _NEAR * goal.limit_bytes <= stream.size <= goal.limit_bytes:
+    limit_bytes = math.inf if goal is None else goal.limit_bytes - _SPARE_BYTES
+    if stream.size <= limit_bytes:
         return stream
+    for pull in _PULLS:
+        if (pulled := coded(field, steps, pull)).size <= limit_bytes:
+            return pulled
+    return _widened_to(field, steps, stream, limit_bytes)
+
+
+def _widened_to(field: Field, steps: dict[str, np.ndarray], stream: np.ndarray, limit_bytes: float) -> np.ndarray:
+    """A stream that is too large, with all steps widened alike, by about as little as it takes."""
 
     def scaled(factor: float) -> np.ndarray:
         return coded(field, {name: step * factor for name, step in steps.items()})
 
     # Bracket the factor: at `fine` the stream is too large, at `coarse` it fits. Twice the step, a bit a value less.
     fine = coarse = 1.0
-    if stream.size > goal.limit_bytes:
-        while stream.size > goal.limit_bytes:
-            if coarse >= _COARSEST:
-                return stream
-            fine, coarse = coarse, coarse * max(1.1, stream.size / goal.limit_bytes)
-            stream = scaled(coarse)
-    elif goal.reach:
-        while (finer := scaled(fine := fine / 1.5)).size <= goal.limit_bytes:
-            stream, coarse = finer, fine
-            if fine <= _FINEST:
-                return stream
-    else:
-        return stream
+    while stream.size > limit_bytes:
+        if coarse >= _COARSEST:
+            return stream
+        fine, coarse = coarse, coarse * max(1.1, stream.size / max(limit_bytes, 1))
+        stream = scaled(coarse)
     for _ in range(_TRIES):
-        if stream.size >= _NEAR * goal.limit_bytes:
+        if stream.size >= _NEAR * limit_bytes:
             break
         middle = math.sqrt(fine * coarse)
         trial = scaled(middle)
-        if trial.size <= goal.limit_bytes:
+        if trial.size <= limit_bytes:
             stream, coarse = trial, middle
         else:
             fine = middle

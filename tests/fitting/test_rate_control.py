@@ -60,7 +60,7 @@ def test_without_a_limit_the_price_stays():
     assert not control.wants_measure
 
 
-@pytest.mark.parametrize(("coded_bits", "times", "price"), [(1.2, 1, 0.1), (1.9, 4, 0.214)])
+@pytest.mark.parametrize(("coded_bits", "times", "price"), [(1.2, 1, 0.1), (1.9, 7, 0.1857)])
 def test_what_the_coder_makes_of_the_weights_is_asked_while_it_is_near_the_limit(coded_bits, times, price):
     control = RateControl(0.1, limit_bits=2.0)
     asked = 0
@@ -73,18 +73,17 @@ def test_what_the_coder_makes_of_the_weights_is_asked_while_it_is_near_the_limit
     assert control.weight == pytest.approx(price, rel=1e-3)
 
 
-@pytest.mark.parametrize("coded_bits", [1.9, 1.97, 2.1])
+@pytest.mark.parametrize("coded_bits", [1.9, 2.03, 2.1])
 def test_steps_are_widened_before_the_end_where_the_limit_would_be_missed(coded_bits):
     control, factors = RateControl(0.1, limit_bits=2.0, reach=True), []
     for step in range(100):
         control.read(2.0, step / 100)
         if control.wants_measure:
             factors.append(control.calibrate(coded_bits))
-    assert factors[:2] == [1.0, 1.0]  # there is time enough for the price
-    aimed = 0.975 * 2.0
-    late = 2 ** (coded_bits - aimed) if coded_bits > 0.99 * 2.0 else 1.0
-    assert factors[2:] == pytest.approx([late] * len(factors[2:]))
-    assert len(factors) == 4
+    assert factors[:5] == [1.0] * 5  # there is time enough for the price
+    aimed = 0.985 * 2.0
+    late = 2 ** (coded_bits - aimed) if coded_bits > 1.02 * 2.0 else 1.0
+    assert factors[5:] == pytest.approx([late] * 2)
     assert control.state()["_estimate"] <= 2.0
 
 
@@ -96,8 +95,8 @@ def test_measures_that_are_overdue_are_one():
         if control.wants_measure:
             asked.append(step)
             control.calibrate(1.9)
-    assert len(asked) == 3  # for the two that were overdue, and at 0.9 and 0.97
-    assert 80 <= asked[0] < 90 <= asked[1] < asked[2]
+    assert len(asked) == 4  # for the four that were overdue, and at 0.85, 0.91 and 0.96
+    assert 80 <= asked[0] < 85 <= asked[1] < 91 <= asked[2] < 96 <= asked[3]
 
 
 @pytest.mark.slow
@@ -141,11 +140,23 @@ def test_what_cannot_be_made_smaller_is_as_small_as_it_gets(fitted):
     assert set(bitstream.decode(stream)) == set(to_arrays(field))
 
 
-def test_a_size_is_reached_from_below(fitted, carphone):
+def test_what_is_a_little_too_large_is_pulled_towards_0(fitted):
+    """By as much as it takes: of the values that change, all are nearer to 0, by one step."""
     field, steps, _ = fitted
-    for share in (0.5, 1.3, 2.0):
-        limit = share * coded(field, steps).size
-        assert 0.95 * limit < coded_to(field, steps, SizeGoal(limit, reach=True)).size <= limit
+    free = coded(field, steps)
+    before, share = bitstream.read(free), 0.0
+    for limit in (0.998, 0.99):
+        stream = coded_to(field, steps, SizeGoal(limit * free.size))
+        assert stream.size <= limit * free.size
+        changed = 0
+        for name, tensor in bitstream.read(stream).items():
+            if name in steps:
+                apart = before[name].integers - tensor.integers
+                assert set(np.unique(apart * np.sign(before[name].integers))) <= {0, 1}
+                assert np.array_equal(before[name].steps, tensor.steps)
+                changed += int((apart != 0).sum())
+        assert share < changed / sum(before[name].integers.size for name in steps) < 0.2
+        share = changed / sum(before[name].integers.size for name in steps)
 
 
 def test_a_size_to_be_reached_lowers_the_price(fitted):
@@ -157,13 +168,13 @@ def test_a_size_to_be_reached_lowers_the_price(fitted):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("--size", "40KB"), ("--bpp", "0.12")])
-def test_encode_lands_within_five_percent_below_the_size_asked_for(run, carphone, tmp_path, arguments):
+def test_encode_lands_below_the_size_asked_for_and_near_it(run, carphone, tmp_path, arguments):
     out = tmp_path / "a.nerv"
     options = ["--epochs", "30", "--encoder", "none", "--duration", "2s"]
     assert run("encode", carphone, "-o", out, *arguments, *options).returncode == 0
     frames, height, width = 60, 144, 176
     wanted = 40_000 if arguments[0] == "--size" else 0.12 * frames * height * width / 8
-    assert 0.95 * wanted < out.stat().st_size <= wanted
+    assert 0.85 * wanted < out.stat().st_size <= wanted  # of so few steps
 
 
 @pytest.mark.slow
