@@ -7,7 +7,6 @@ written; scores, moments and the cut-off are the same as without it. What it doe
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervcodec.errors import ContainerError, EncoderError, LibraryError, NervError, explained
+from nervcodec.errors import ContainerError, EncoderError, LibraryError, NervError
 from nervcodec.library.choose import best_scores
 from nervcodec.library.store import NOTHING, FileRow, Kind, Store, exists
-from nervcodec.library.tables import available
+from nervcodec.library.tables import available, readable
 from nervcodec.search.ask import Answer
 from nervcodec.search.index import EmbeddingIndex
 from nervcodec.search.moments import SPARE
@@ -65,7 +64,7 @@ class Library:
     files: dict[str, FileRow] = field(init=False)
 
     def __post_init__(self) -> None:
-        with _readable(self.folder):
+        with readable(self.folder):
             self._store = Store(self.folder)
             self.files = {row.path: row for row in self._store.files()}
             self._kinds = self._store.contents()
@@ -111,7 +110,7 @@ class Library:
                 vectors[encoder] = ask(encoder).vector
             except EncoderError as error:
                 known |= {file: error for file, kind in kinds.items() if kind.encoder == encoder}
-        with _readable(self.folder):
+        with readable(self.folder):
             best: dict[int, float] = {}
             for kind in sorted(set(kinds.values())):
                 if kind.encoder in vectors and len(vectors[kind.encoder]) == kind.dimension:
@@ -144,11 +143,6 @@ def _foremost(scores: Mapping[Path, float], count: int) -> list[Path]:
     order = np.argsort(-values, kind="stable")
     limit = values[order[count - 1]] - _MARGIN
     return [files[place] for place in order[: count * _MOST] if values[place] >= limit]
-
-
-def _readable(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Turns whatever LanceDB raises for tables that it cannot read into one of our errors."""
-    return explained(f"{folder}: its index cannot be read", LibraryError, RuntimeError, ValueError, KeyError)
 
 
 def choose(

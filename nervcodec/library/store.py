@@ -15,6 +15,7 @@ opposite order. Numbers are never given twice; a content has that of its first s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,10 +25,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nervcodec.errors import LibraryError
 from nervcodec.formats.container import digest
 from nervcodec.library.pack import PackedSegment
 from nervcodec.library.rows import code_rows, segment_rows
-from nervcodec.library.tables import Tables, among
+from nervcodec.library.tables import Tables, among, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -228,9 +230,10 @@ class Store:
         self._tables.tidy(at_least)
 
     def clear(self) -> None:
-        """Forget everything but which numbers were given."""
-        if self.files():
-            self._next = self.next_number()
+        """Forget everything but which numbers were given; where that cannot be read, nobody else can read it."""
+        with contextlib.suppress(LibraryError), readable(self.folder):
+            if self.files():
+                self._next = self.next_number()
         for name in sorted(self._tables.names(), key=lambda name: name != "files"):
             self._tables.drop(name)
 

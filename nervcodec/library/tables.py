@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ from nervcodec.errors import LibraryError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_IN_ITS_SOURCE = re.compile(r",? */\S+\.rs:\d+(:\d+)?")  # where LanceDB was built, of which its errors tell
 _KEPT = timedelta(minutes=10)  # old versions stay so long for readers that are in the middle of them
 
 
@@ -37,6 +40,18 @@ def package() -> Any:
     except ImportError:
         raise LibraryError('an index needs LanceDB: pip install "nervcodec[library]"') from None
     return lancedb
+
+
+@contextlib.contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turns whatever LanceDB raises for tables of a folder that it cannot read into one of our errors."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        reason = _IN_ITS_SOURCE.sub("", str(error))
+        raise LibraryError(
+            f"{folder}: its index cannot be read ({reason}); nervcodec index --force {folder} makes it anew"
+        ) from None
 
 
 class Tables:

@@ -13,6 +13,7 @@ from pathlib import Path
 from nervcodec.errors import ContainerError, LibraryError, explained
 from nervcodec.library.reading import Read, read_all
 from nervcodec.library.store import NOTHING, PLACE, FileRow, Store
+from nervcodec.library.tables import readable
 from nervcodec.search.collection import containers_below
 
 try:
@@ -129,7 +130,8 @@ class Update:
         return report
 
     def _run(self) -> Report:
-        known = {row.path: row for row in self._store.files()}
+        with readable(self._folder):
+            known = {row.path: row for row in self._store.files()}
         if not known:
             self._store.clear()  # what another form or a writer that was killed at its first step left
         found = {name: (facts.st_size, facts.st_mtime_ns) for name, facts in containers_below(self._folder).items()}

@@ -307,6 +307,14 @@ def test_a_damaged_index_is_said_and_not_used(folder):
     notes = []
     assert moments([folder], 0, notes) == moments([folder], 0, with_index=False)
     assert "its index cannot be read" in notes[0]
+    with pytest.raises(LibraryError, match="its index cannot be read") as refused:
+        update(folder)
+    assert f"nervcodec index --force {folder} makes it anew" in str(refused.value)
+    assert ".rs:" not in str(refused.value)
+    with writing(folder) as opened:
+        opened.clear()
+        assert Update(folder, opened, workers=1).run().new == 11
+    assert_right([folder])
 
 
 def test_without_lancedb_search_goes_file_by_file(folder, monkeypatch):
