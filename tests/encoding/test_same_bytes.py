@@ -23,7 +23,7 @@ def found():
 @pytest.mark.slow
 @pytest.mark.parametrize("case", digests.CASES)
 def test_bytes_are_those_recorded(case, found):
-    known = json.loads(digests.RECORDED.read_text())
-    if digests.machine() not in known:
+    known = json.loads(digests.RECORDED.read_text()).get(digests.machine(), {})
+    if case not in known:
         pytest.skip(f"no digest is recorded for {digests.machine()}; tests/digests.py records them")
-    assert found[case] == known[digests.machine()][case]
+    assert found[case] == known[case]
