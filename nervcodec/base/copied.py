@@ -54,30 +54,48 @@ def decode(
 
 
 def every_frame(
-    pieces: Iterable[bytes], form: PlaneFormat, width: int, height: int, skipped: int = 0, flawed: bool = False
+    pieces: Iterable[bytes],
+    form: PlaneFormat,
+    width: int,
+    height: int,
+    skipped: int = 0,
+    flawed: bool = False,
+    said: list[str] | None = None,
 ) -> Generator[Planes, None, None]:
-    """As :func:`decode`, for as many frames as there are."""
+    """As :func:`decode`, for as many frames as there are; ``said`` gets all complaints once the generator is closed."""
     chain = [cut_of((width, height), width, height)]
     chain += [f"trim=start_frame={skipped}"] if skipped else []
     chain += [plane_filters(form, height, width)]
     arguments = [*([] if flawed else ["-xerror"]), "-f", "matroska", "-i", "pipe:0", "-map", "0:v:0"]
     arguments += ["-vf", ",".join(chain), "-fps_mode", "passthrough", "-noautoscale", *raw_output(form)]
-    with ffmpeg.Process(arguments, pieces, read=True) as process:
-        count = 0
-        for frame in taken(process, form, height, width, _STALLS_S):
-            if process.log and not flawed:
-                break
-            count += 1
-            yield frame
-        else:
-            if process.was_late:
-                what = "the copied stream cannot be decoded: nothing came after"
-                raise ContainerError(f"{what} frame {count} for {_STALLS_S:g} s")
-            status = process.wait()
-            process.require_feed()
-            if flawed or not (status or process.log):
-                return
-        process.end()
-        process.wait()
+    process = ffmpeg.Process(arguments, pieces, read=True)
+    try:
+        with process:
+            yield from _while_it_is_content(process, (form, width, height), flawed)
+    finally:
+        if said is not None:
+            said += [line.text for line in process.log]
+
+
+def _while_it_is_content(
+    process: ffmpeg.Process, shape: tuple[PlaneFormat, int, int], flawed: bool
+) -> Generator[Planes, None, None]:
+    """Frames that a decoder gives until it complains, which is an error unless the stream is known to be flawed."""
+    (form, width, height), count = shape, 0
+    for frame in taken(process, form, height, width, _STALLS_S):
+        if process.log and not flawed:
+            break
+        count += 1
+        yield frame
+    else:
+        if process.was_late:
+            what = "the copied stream cannot be decoded: nothing came after"
+            raise ContainerError(f"{what} frame {count} for {_STALLS_S:g} s")
+        status = process.wait()
         process.require_feed()
-        raise ContainerError(f"the copied stream is damaged near frame {count} ({process.complaint()})")
+        if flawed or not (status or process.log):
+            return
+    process.end()
+    process.wait()
+    process.require_feed()
+    raise ContainerError(f"the copied stream is damaged near frame {count} ({process.complaint()})")

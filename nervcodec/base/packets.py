@@ -122,10 +122,10 @@ class Packets:
                 raise ContainerError(f"{what}, and the source has {len(wanted)}")
         return skipped
 
-    def _from(self, begin: int, flawed: bool = False) -> Generator[Planes, None, None]:
-        """Frames decoded from a cluster on, or from the beginning."""
+    def _from(self, begin: int, flawed: bool = False, said: list[str] | None = None) -> Generator[Planes, None, None]:
+        """Frames decoded from a cluster on, or from the beginning; see :func:`nervcodec.base.copied.every_frame`."""
         pieces = self._pieces((0, None)) if not begin else self._pieces((0, self._clusters[0].begin), (begin, None))
-        return copied.every_frame(pieces, self.form, self.source.width, self.source.height, flawed=flawed)
+        return copied.every_frame(pieces, self.form, self.source.width, self.source.height, flawed=flawed, said=said)
 
     def _pieces(self, *parts: tuple[int, int | None]) -> Iterator[bytes]:
         with explained(f"{self.file}: cannot be read", VideoError), open(self.file, "rb") as file:
@@ -166,7 +166,8 @@ class Packets:
         return found
 
     def _agrees(self, begin: int, wanted: Sequence[bytes], advance: Callable[[], None]) -> bool:
-        with contextlib.closing(self._from(begin)) as frames:
+        said: list[str] = []
+        with contextlib.closing(self._from(begin, said=said)) as frames:
             try:
                 for fingerprint_ in wanted:
                     if fingerprint(next(frames)) != fingerprint_:
@@ -174,7 +175,7 @@ class Packets:
                     advance()
             except (ContainerError, StopIteration):
                 return False
-        return True
+        return not said  # what it complained of may come to be known after the frames, and would later be an error
 
 
 def require_packets(source: VideoInfo) -> None:

@@ -2,6 +2,7 @@
 """``base="copy"``: the source's packets bit for bit, and files that decode to exactly what the source gives."""
 
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nervcodec.base import packets
 from nervcodec.colour import to_rgb8
 from nervcodec.errors import VideoError
 from nervcodec.formats.container import Container, read_header
+from nervcodec.video.ffmpeg import Process
 from nervcodec.video.options import SourceOptions
 from nervcodec.video.planes import plane_format, read_planes
 from nervcodec.video.source import scan
@@ -260,3 +262,21 @@ def test_places_where_decoding_may_begin(how, is_clean, bikes, tmp_path, ffmpeg,
     with nervcodec.open(report.path) as video:
         for number in {49, 20, *(n + d for n, _ in entries for d in (-1, 0) if n + d >= 0)}:
             assert np.array_equal(video[number], frames[number]), number
+
+
+def test_complaints_that_come_later_than_frames_are_heard(bikes, tmp_path, ffmpeg, monkeypatch):
+    """As under load: of five key frames the last is no place to begin, which the decoder says, though frames agree."""
+    listen = Process._listen
+
+    def late(process):
+        time.sleep(0.3)
+        listen(process)
+
+    monkeypatch.setattr(packets, "_APART_S", 0.3)
+    source = tmp_path / "a.mp4"
+    how = ["libx264", "-x264-params", "open-gop=1:keyint=10:min-keyint=10"]
+    ffmpeg("-i", bikes, "-t", "2", "-vf", "scale=320:136", "-c:v", *how, source)
+    with monkeypatch.context() as loaded:
+        loaded.setattr(Process, "_listen", late)
+        entries = read_header(copied(source).path).base.entries
+    assert entries == read_header(copied(source).path).base.entries
