@@ -35,3 +35,8 @@ class BaseOptions:
 
     def __post_init__(self) -> None:
         settle(self)
+
+    @property
+    def first_crf(self) -> float:
+        """The quality that was asked for, or the usual one, from which a search begins."""
+        return DEFAULT_CRF if self.crf is None else self.crf

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 
 from nervcodec import sizing
-from nervcodec.base.options import DEFAULT_CRF
 from nervcodec.base.rate import preset_for
 from nervcodec.encoding.basis import Embedded
 from nervcodec.encoding.embedding import Chosen, choose_frames, embed, fitted_frames
@@ -172,7 +171,7 @@ def _on_base(
         planes,
         plan.planes,
         plan.info.frame_rate,
-        DEFAULT_CRF if wanted.layer.crf is None else wanted.layer.crf,
+        wanted.layer.first_crf,
         preset_for(None if time_s is None else time_s * sizing.BASE_TIME_SHARE / searches, megapixels),
         wanted.fit.psnr_db,
     )

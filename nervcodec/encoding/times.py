@@ -10,7 +10,6 @@ from dataclasses import replace
 from nervcodec import sizing
 from nervcodec.base import av1
 from nervcodec.base.convert import base_format, to_base
-from nervcodec.base.options import DEFAULT_CRF
 from nervcodec.base.rate import USUAL_PRESET, seconds_of
 from nervcodec.encoding.layered import DEPTH
 from nervcodec.encoding.plan import Plan
@@ -70,11 +69,11 @@ def probed_s(plan: Plan, planes: Planes) -> float | None:
     if plan.wanted.fit.time_s is not None or plan.wanted.fit.epochs is not None:
         return None
     assert plan.planes is not None
-    crf, count = plan.wanted.layer.crf, min(_PROBED, len(planes.y))
+    count = min(_PROBED, len(planes.y))
     frames = (to_base(planes.frames(slice(n, n + 1)), plan.planes, DEPTH) for n in range(count))
     size, form = (plan.info.width, plan.info.height), base_format(plan.planes, DEPTH)
     start = time.perf_counter()
-    av1.encode(frames, form, *size, plan.info.frame_rate, DEFAULT_CRF if crf is None else crf, USUAL_PRESET)
+    av1.encode(frames, form, *size, plan.info.frame_rate, plan.wanted.layer.first_crf, USUAL_PRESET)
     return _coded_s(plan, (time.perf_counter() - start) / count)
 
 

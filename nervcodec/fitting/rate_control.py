@@ -146,10 +146,10 @@ def coded_to(field: Field, steps: dict[str, np.ndarray], goal: SizeGoal | None) 
     limit_bytes = math.inf if goal is None else goal.limit_bytes - _SPARE_BYTES
     if stream.size <= limit_bytes:
         return stream
-    for pull in _PULLS:
-        if (pulled := coded(field, steps, pull)).size <= limit_bytes:
-            return pulled
-    return _widened_to(field, steps, stream, limit_bytes)
+    if coded(field, steps, _PULLS[-1]).size > limit_bytes:  # the others would be tried in vain
+        return _widened_to(field, steps, stream, limit_bytes)
+    pulled = (coded(field, steps, pull) for pull in _PULLS)
+    return next(stream for stream in pulled if stream.size <= limit_bytes)
 
 
 def _widened_to(field: Field, steps: dict[str, np.ndarray], stream: np.ndarray, limit_bytes: float) -> np.ndarray:

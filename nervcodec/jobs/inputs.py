@@ -144,9 +144,10 @@ def _is_file(path: Path, notes: list[str]) -> bool:
     that lead nowhere.
     """
     try:
-        if path.is_symlink() and not path.exists():
+        is_file = path.is_file()
+        if not is_file and path.is_symlink() and not path.exists():
             notes.append(f"left out: {path}: is a link that leads nowhere")
-        return path.is_file()
+        return is_file
     except PermissionError:
         return True
 

@@ -48,7 +48,7 @@ def readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        reason = _IN_ITS_SOURCE.sub("", str(error))
+        reason = _IN_ITS_SOURCE.sub("", str(getattr(error, "strerror", None) or error))
         raise LibraryError(
             f"{folder}: its index cannot be read ({reason}); nervcodec index --force {folder} makes it anew"
         ) from None

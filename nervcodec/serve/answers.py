@@ -70,7 +70,9 @@ class Asking:
     def __call__(self, name: str) -> Answer:
         self.leave.check()
         found = self.put(name)
-        self.unread += [said for said in found.unread_in_words(name) if said not in self.unread]
+        for said in found.unread_in_words(name):
+            if said not in self.unread:
+                self.unread.append(said)
         return found
 
 
