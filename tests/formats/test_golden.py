@@ -53,12 +53,14 @@ def test_the_numbers_they_hold_are_pinned(name, pinned):
 
 
 WITH_EMBEDDINGS = ["version1_pe", "version2_pe", "version3_pe", "version3_grid", "version3_lapped", "version3_scenes"]
+WITH_EMBEDDINGS += ["version3_base", "version3_copy", "version3_sample"]
+WITH_EMBEDDINGS += ["version3_base", "version3_copy", "version3_sample"]
 
 
 @pytest.mark.parametrize("name", WITH_EMBEDDINGS)
 def test_embeddings_of_old_files(name):
     video = nervcodec.open(GOLDEN / f"{name}.nerv", device="cpu", precision="fp32")
     assert video.header.semantic.encoder == "offline"
-    vectors = video.embeddings([0, 14])
+    vectors = video.embeddings([0, len(video) - 1])
     assert vectors.shape == (2, 2, 384)
     assert np.allclose(np.linalg.norm(vectors, axis=-1), 1, atol=1e-5)

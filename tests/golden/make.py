@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 import nervcodec
+from nervcodec import sizing
 from nervcodec.formats.header import FORMAT_VERSION
 
 HERE = Path(__file__).parent
@@ -29,6 +30,19 @@ nervcodec.encode(  # with grids of scenes and a decoder that its segments share
     CLIP, HERE / f"{VERSION}_scenes.nerv", epochs=300, parameters=24_000, segment="8f", encoder="offline", **COMMON
 )
 sharing.together(HERE / f"{VERSION}_shared.nerv")
+nervcodec.encode(  # three segments, and sound
+    CLIP.with_name("bigbuckbunny.mp4"), HERE / f"{VERSION}_base.nerv", base="av1", crf=55, duration_s=1.2, scale=0.25,
+    segment="0.5s", encoder="offline", patches=(1, 2),
+)  # fmt: skip
+nervcodec.encode(
+    CLIP.with_name("carphone_distorted.mp4"), HERE / f"{VERSION}_copy.nerv", base="copy", encoder="offline",
+    patches=(1, 2),
+)  # fmt: skip
+sizing.SAMPLE_BYTES = 6 * 88 * 72 * 3  # three segments whose decoder is fitted to six frames
+nervcodec.encode(
+    CLIP, HERE / f"{VERSION}_sample.nerv", epochs=300, parameters=24_000, segment="8f", encoder="offline",
+    **{**COMMON, "duration_s": 0.8},
+)  # fmt: skip
 for name in (f"{VERSION}_lapped", f"{VERSION}_pe", f"{VERSION}_shared", f"{VERSION}_scenes"):
     video = nervcodec.open(HERE / f"{name}.nerv", device="cpu", precision="fp32")
     Image.fromarray(np.concatenate([video[0], video[14]], axis=1)).save(HERE / f"{name}.png")

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""The commands print of the golden files what is recorded (see ``tests/transcripts.py``)."""
+
+import json
+import math
+import shutil
+
+import pytest
+import transcripts
+
+# Networks are computed in floats, whose last digits depend on the processor.
+TOLERANCE = {"psnr": 0.02, "frames": 0.3, "search --json": 2e-3, "eval --json": 2e-3}
+
+
+def differences(found, recorded, tolerance=0.0, place=""):
+    """Where two JSON values differ by more than a tolerance."""
+    if isinstance(found, dict) and isinstance(recorded, dict):
+        keys = sorted({*found, *recorded})
+        return [
+            line
+            for key in keys
+            for line in differences(found.get(key), recorded.get(key), TOLERANCE.get(key, tolerance), f"{place}/{key}")
+        ]
+    if isinstance(found, list) and isinstance(recorded, list) and len(found) == len(recorded):
+        pairs = enumerate(zip(found, recorded, strict=True))
+        return [line for i, (a, b) in pairs for line in differences(a, b, tolerance, f"{place}/{i}")]
+    numbers = isinstance(found, (int, float)) and isinstance(recorded, (int, float))
+    if found == recorded or (numbers and tolerance and math.isclose(found, recorded, abs_tol=tolerance)):
+        return []
+    return [f"{place}: {found!r}, recorded {recorded!r}"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", transcripts.SOURCES)
+def test_output_for_golden_files(name, run, tmp_path):
+    shutil.copy(transcripts.GOLDEN / f"{name}.nerv", tmp_path)
+    recorded = json.loads((transcripts.RECORDED / f"{name}.json").read_text())
+    found = json.loads(json.dumps(transcripts.of_file(name, run, tmp_path)))
+    assert differences(found, recorded) == []
+
+
+def test_help_texts(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    for command, text in transcripts.help_texts(run).items():
+        recorded = transcripts.RECORDED / f"help_{command or 'nervcodec'}.txt"
+        assert text == recorded.read_text(), f"{command} --help"
