@@ -9,8 +9,8 @@ from nervcodec.errors import ConfigError
 from nervcodec.formats.header import Header
 
 LARGEST_SCALE = 16
-_FRAMES_IN_MEMORY = 4  # rendered at once, where they are small
-_PIXELS_IN_MEMORY = 1 << 23  # of frames rendered at once
+_MOST_FRAMES = 4  # of a batch
+_PIXELS = {"cpu": 1 << 21, "cuda": 1 << 23}  # of a batch: on a CPU larger ones are no faster (benchmarks/NOTES.md)
 _BYTES_PER_PIXEL = 64  # that rendering takes at its peak, features included
 _BYTES_AT_REST = 400 << 20  # Python, torch
 
@@ -38,9 +38,14 @@ class Needs:
     pixel_bytes: int
 
 
-def most_at_once(header: Header) -> int:
-    """Frames of a container to render in one go."""
-    return max(1, min(_FRAMES_IN_MEMORY, _PIXELS_IN_MEMORY // (header.video.width * header.video.height)))
+def batch_size(header: Header, device: str) -> int:
+    """Whole frames of a container that are rendered together; it depends on the frame size and the device alone.
+
+    Args:
+        header: of the container.
+        device: ``cpu`` or ``cuda``.
+    """
+    return max(1, min(_MOST_FRAMES, _PIXELS[device] // (header.video.width * header.video.height)))
 
 
 def needs(header: Header, count: int, scale: float, kept_bytes: int) -> Needs:
@@ -55,5 +60,5 @@ def needs(header: Header, count: int, scale: float, kept_bytes: int) -> Needs:
     facts = header.video
     pixels = facts.width * facts.height
     shown = max(1, round(facts.width * scale)) * max(1, round(facts.height * scale))
-    frames = min(count, most_at_once(header)) * _BYTES_PER_PIXEL * (pixels + (shown if scale != 1 else 0))
+    frames = batch_size(header, "cuda") * _BYTES_PER_PIXEL * (pixels + (shown if scale != 1 else 0))
     return Needs(_BYTES_AT_REST + kept_bytes + frames, 3 * shown * count)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from nervcodec.coordinates import Window
 from nervcodec.decoding.layer import Around
+from nervcodec.decoding.needs import batch_size
 from nervcodec.decoding.networks import Networks
+from nervcodec.decoding.runs import runs
 from nervcodec.device import Hardware
 from nervcodec.network.field import Field, as_shown
 from nervcodec.network.inputs import Inputs
@@ -41,18 +43,25 @@ def rendered(field: Field, inputs: Inputs, hardware: Hardware, scale: float = 1.
 
 
 def frames(
-    networks: Networks, asked: Iterable[tuple[int, list[int]]], windows: tuple[Window, ...], scale: float
+    networks: Networks, numbers: Sequence[int], starts: Sequence[int], windows: tuple[Window, ...], scale: float
 ) -> Iterator[np.ndarray]:
     """Frames that networks give alone, or a window of them, one after the other.
 
+    The last bits of a convolution depend on the shape of the batch. So whole frames are rendered in batches of one
+    size, filled up with copies of the last frame: a frame has the same bytes alone, in a range and in any order.
+
     Args:
         networks: of the container.
-        asked: segment, and frames counted from its first.
+        numbers: of the frames, in any order.
+        starts: first frame of each segment, ascending.
         windows: one, or none for whole frames.
         scale: factor on width and height.
     """
-    for segment, local in asked:
-        yield from rendered(networks.field(segment), Inputs(torch.tensor(local), windows), networks.hardware, scale)
+    batch = batch_size(networks.header, networks.hardware.device)
+    for segment, local in runs(numbers, starts, batch):
+        padding = 0 if windows else batch - len(local)
+        inputs = Inputs(torch.tensor(local + local[-1:] * padding), windows)
+        yield from rendered(networks.field(segment), inputs, networks.hardware, scale)[: len(local)]
 
 
 def above(

@@ -14,7 +14,7 @@ from nervcodec import colour
 from nervcodec.coordinates import Window
 from nervcodec.decoding.embedded import EmbeddedFile
 from nervcodec.decoding.layer import MOST_AROUND, BaseCursor, Cursor
-from nervcodec.decoding.needs import Needs, most_at_once, needs, require_scale
+from nervcodec.decoding.needs import Needs, needs, require_scale
 from nervcodec.decoding.rate import at_constant_rate
 from nervcodec.decoding.runs import runs
 from nervcodec.errors import ContainerError
@@ -117,7 +117,7 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
             return self._from_base(numbers, windows, scale)
         from nervcodec.decoding.pixels import frames
 
-        return frames(self._networks, runs(numbers, self._starts, most_at_once(self.header)), windows, scale)
+        return frames(self._networks, numbers, self._starts, windows, scale)
 
     @property
     def changes_base(self) -> bool:
