@@ -13,7 +13,7 @@ import click
 
 from nervcodec.cli import options
 from nervcodec.cli.lance import import_lancedb
-from nervcodec.cli.output import can_write, one_thread_for_numpy, remark, say
+from nervcodec.cli.output import can_write, one_thread_for_numpy, remark
 
 if TYPE_CHECKING:
     from nervcodec.errors import NervError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _BAR = 10
 _EVERYTHING = -2.0  # below any score
-_PREVIEW_WIDTH = 480
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,6 @@ class _Wanted:
     image: str | None
     sheet: str | None
     clips: str | None
-    preview: bool
     device: str
     precision: str
     force: bool
@@ -56,7 +54,6 @@ class _Wanted:
 @click.option("--image", type=options.EXISTING, help="Look for what an image shows instead of QUERY.")
 @click.option("--sheet", type=click.Path(dir_okay=False), metavar="OUT.png", help="Best frames, patch outlined.")
 @click.option("--clips", type=click.Path(file_okay=False), metavar="DIR", help="Decode each moment to a short mp4.")
-@click.option("--preview", is_flag=True, help="Show the best frames in the terminal.")
 @options.hardware
 @options.force
 @options.as_json
@@ -64,8 +61,8 @@ class _Wanted:
 def search(**given: Any) -> None:
     """Find the moments and places that match a text, in .nerv files or in all of those below folders.
 
-    Without FILE or FOLDER, searches every .nerv below the current folder. No pixel is decoded, save for --sheet,
-    --clips and --preview. A text that matches nothing finds nothing.
+    Without FILE or FOLDER, searches every .nerv below the current folder. No pixel is decoded, save for --sheet
+    and --clips. A text that matches nothing finds nothing.
     """
     one_thread_for_numpy()
     from nervcodec.cli.render import print_json
@@ -112,7 +109,7 @@ def search(**given: Any) -> None:
         hint = f"; --min-score {_EVERYTHING:g} shows what comes closest" if calibrated else ""
         remark(f'nothing matches "{query}"{hint}')
         return
-    if wanted.sheet or wanted.clips or wanted.preview:
+    if wanted.sheet or wanted.clips:
         _pictures(query, found, wanted)
 
 
@@ -147,7 +144,6 @@ def _show(query: Query, found: list[Moment]) -> None:
 
 
 def _pictures(query: Query, found: list[Moment], wanted: _Wanted) -> None:
-    from nervcodec.cli.preview import show
     from nervcodec.display import timecode
     from nervcodec.search import pictures
 
@@ -156,10 +152,6 @@ def _pictures(query: Query, found: list[Moment], wanted: _Wanted) -> None:
         for m in found
     ]
     with pictures.Opener(wanted.device, wanted.precision) as open_file:
-        if wanted.preview and not wanted.as_json:
-            for moment, lines in zip(found, captions, strict=True):
-                say("  ".join(lines))
-                show(pictures.best_frame(open_file(moment.file), moment, _PREVIEW_WIDTH))
         if wanted.sheet:
             image = pictures.contact_sheet(found, str(query), captions, open_file)
             pictures.write_image(image, Path(wanted.sheet))

@@ -21,7 +21,7 @@ REPORTS = {
     "info --json": ["info", GOLDEN, "--json"],
     "verify": ["verify", GOLDEN],
     "presets": ["presets"],
-    "search --preview": [*SEARCH, "--preview"],
+    "search": SEARCH,
     "help": ["info", "--help"],
     "version": ["--version"],
 }
