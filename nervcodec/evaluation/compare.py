@@ -20,7 +20,6 @@ from nervcodec import metrics
 from nervcodec.decoding import OpenVideo
 from nervcodec.errors import VideoError
 from nervcodec.evaluation import fidelity
-from nervcodec.evaluation.blockiness import Blockiness
 from nervcodec.evaluation.classical import Point, Vmaf, curves_at, parse_codecs
 from nervcodec.evaluation.original import Original
 from nervcodec.evaluation.patches import BetweenPatches, PatchFigures, between_patches, of_patches
@@ -66,7 +65,6 @@ class EvalReport:
         per_patch: the same of every patch of every frame, where it was asked for.
         base: PSNR, SSIM and MS-SSIM of the base layer alone and the bytes of its streams; None without one.
         between: what the network gives halfway between patches; None where there is a single patch.
-        blockiness: of the decoded frames and of the original.
         vmaf: 0 to 100, where other codecs were asked for and ffmpeg has libvmaf.
         against: for each codec asked for, its point at no more bytes than the file, then one of fewer and one of more.
     """
@@ -80,7 +78,6 @@ class EvalReport:
     decode_fps: float
     fidelity: dict[str, fidelity.Fidelity]
     per_frame: list[FrameFigures]
-    blockiness: Blockiness
     vmaf: float | None = None
     against: tuple[tuple[Point, ...], ...] = ()
     per_patch: tuple[PatchFigures, ...] = ()
@@ -123,7 +120,6 @@ class EvalReport:
             "semantic": _rounded(self.semantic),
             "retrieval": _rounded(self.retrieval),
             "base": self.base,
-            "blockiness": self.blockiness.to_json(),
             "between_patches": None if self.between is None else self.between.to_json(),
             **{role: self.of_role(role) for role in (FITTED, HELD_OUT) if self.held_out_frames},
             **({"vmaf": self.vmaf, "against": [p.to_json() for c in self.against for p in c]} if self.against else {}),
@@ -283,7 +279,7 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
     patches: list[PatchFigures] = []
     observer.stage("Comparing frames", len(video))
     rows: list[FrameFigures] = []
-    decode_s, lattice = 0.0, Blockiness()
+    decode_s = 0.0
     next(video.frames([0]))  # builds the first network, which is not decoding
     decoded = video.frames()
     alone = video.base_frames() if video.changes_base else None
@@ -295,7 +291,6 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
             frame = next(decoded)
             decode_s += time.perf_counter() - start
             rows.append(_figures(number, frame, source, roles[number]))
-            lattice.add(frame, source)
             if alone is not None:
                 base_rows.append(_figures(number, next(alone), source, roles[number]))
             if vmaf is not None:
@@ -328,7 +323,6 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
         decode_fps=len(video) / decode_s,
         fidelity=found,
         per_frame=rows,
-        blockiness=lattice,
         vmaf=score,
         per_patch=tuple(patches),
         base=None if video.header.base is None else {**_means(base_rows or rows), "bytes": _base_bytes(video)},
