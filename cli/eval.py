@@ -159,9 +159,6 @@ def _rows(report: EvalReport) -> list[tuple[str, str]]:
     if report.base is not None and report.base["psnr"] is not None:
         bytes_ = human_bytes(int(report.base["bytes"] or 0))
         rows.append(("base alone", f"{report.base['psnr']:.2f} dB, {bytes_}"))
-    if report.between is not None:
-        at_patches = f"the same pixels from patches {report.between.patch_psnr_db:.2f} dB"
-        rows.append(("between patches", f"{report.between.psnr_db:.2f} dB, {at_patches}"))
     if report.source_bytes:
         rows.append(("source", f"{human_bytes(report.source_bytes)}, audio included"))
     for role, figures in report.fidelity.items():

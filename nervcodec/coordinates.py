@@ -13,12 +13,12 @@ class Window:
     """A part of a frame.
 
     Attributes:
-        row, column: its place in the patch grid; where they are no whole numbers, it lies between patches.
+        row, column: its place in the patch grid.
         x, y, width, height: in pixels.
     """
 
-    row: float
-    column: float
+    row: int
+    column: int
     x: int
     y: int
     width: int
@@ -64,10 +64,6 @@ class PatchGrid:
         """All patches, row by row."""
         return [self.window(row, column) for row in range(self.rows) for column in range(self.columns)]
 
-    def window_between(self, row: float, column: float) -> Window:
-        """A window of a patch's size between patches; see :meth:`box_between`."""
-        return Window(row, column, *self.box_between(row, column))
-
     def place(self, row: object, column: object) -> tuple[int, int]:
         """Row and column of a patch from 0, where negative numbers count from the last.
 
@@ -81,20 +77,6 @@ class PatchGrid:
         """All boxes, row by row."""
         return [self.box(r, c) for r in range(self.rows) for c in range(self.columns)]
 
-    def box_between(self, row: float, column: float) -> tuple[int, int, int, int]:
-        """(x, y, width, height) of a window of the smallest patch's size at a position between patches.
-
-        Args:
-            row, column: of its top left corner; 0.5 is halfway from the first patch to the second.
-
-        Raises:
-            IndexError: it does not lie within the frame.
-        """
-        if not (0 <= row <= self.rows - 1 and 0 <= column <= self.columns - 1):
-            raise IndexError(f"position {row:g},{column:g} is outside the {self.rows}x{self.columns} grid")
-        x, y = int(column * self.width / self.columns), int(row * self.height / self.rows)
-        return x, y, self.width // self.columns, self.height // self.rows
-
     @property
     def patch_size(self) -> tuple[int, int]:
         """(height, width) that every patch fits in: the largest patch's."""
@@ -106,6 +88,6 @@ def frame_coordinate(frame: float, count: int) -> float:
     return frame / max(count - 1, 1)
 
 
-def patch_coordinates(frame: int, row: float, column: float, count: int, grid: PatchGrid) -> tuple[float, float, float]:
-    """(t, y, x) of a patch in [0, 1]: the frame's time and the patch's centre; between patches too."""
+def patch_coordinates(frame: int, row: int, column: int, count: int, grid: PatchGrid) -> tuple[float, float, float]:
+    """(t, y, x) of a patch in [0, 1]: the frame's time and the patch's centre."""
     return frame_coordinate(frame, count), (row + 0.5) / grid.rows, (column + 0.5) / grid.columns

@@ -43,7 +43,6 @@ ACCESSES = {
     "embeddings": lambda v, i: v.embeddings([0, i]),
     "patch": lambda v, i: v.patch(i, 0, 1),
     "patches": lambda v, i: next(v.patches([0, i], 0, 1)),
-    "window_between": lambda v, i: v.window_between(i, 0, 0.5),
 }
 
 
@@ -55,7 +54,6 @@ def test_an_index_is_the_same_frame_everywhere(video, index):
     assert np.array_equal(next(video.frames([index])), frame)
     assert np.array_equal(video.patch(index, 0, 1), frame[:, 44:])
     assert np.array_equal(next(video.patches([index], -1, -1)), frame[:, 44:])
-    assert np.array_equal(video.window_between(index, 0, 1), frame[:, 44:])
     assert np.array_equal(video.embeddings([index]), video.embeddings([number]))
 
 
@@ -149,7 +147,6 @@ def test_a_video_is_a_context_manager_and_closes():
     assert repr(video) == f"<NervVideo {str(GOLDEN / 'version2_grid.nerv')!r}: closed>"
     for use in (
         lambda: video[0], video.frames, video.sound, lambda: video.patch(0, 0, 0), lambda: copy.copy(video),
-        lambda: video.window_between(0, 0, 0),
     ):  # fmt: skip
         with pytest.raises(ContainerError, match=r"version2_grid\.nerv: is closed; open it again"):
             use()

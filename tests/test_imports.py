@@ -58,7 +58,7 @@ def test_frames_of_a_base_that_no_network_changes_need_no_torch(layered_nerv, re
         "import nervcodec\n"
         "with nervcodec.open({!r}) as video:\n"
         "    video[3], video[2:4], video[[59, 0]], video.frame_at(1.0), list(video)\n"
-        "    video.patch(1, 0, 0), video.window_between(1, 0.5, 0.5), next(video.base_frames())\n"
+        "    video.patch(1, 0, 0), next(video.base_frames())\n"
         "    video.needs(3), video.sound(), video.frame_times_s, video.changes_base, repr(video)\n"
     )
     assert not modules_after(code.format(str(layered_nerv))) & {"torch", "nervcodec.network.build"}

@@ -97,19 +97,6 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
         window = self.grid.window(*self.grid.place(row, column))
         return self._rendered(self._chosen(numbers), (window,), scale)
 
-    def window_between(self, frame: int, row: float, column: float) -> np.ndarray:
-        """A window of a patch's size at a position between patches, ``(h, w, 3)`` uint8 RGB.
-
-        Args:
-            frame: its number.
-            row, column: position in the patch grid, see ``PatchGrid.box_between``.
-
-        Raises:
-            IndexError: no such frame, or the window does not lie within it.
-        """
-        window = self.grid.window_between(row, column)
-        return next(self._rendered(self._chosen([position(frame, len(self))]), (window,), 1.0))
-
     def _rendered(self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float) -> Iterator[np.ndarray]:
         """Frames, or a window of them, one after the other."""
         require_scale(scale)

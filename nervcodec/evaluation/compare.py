@@ -22,9 +22,8 @@ from nervcodec.errors import VideoError
 from nervcodec.evaluation import fidelity
 from nervcodec.evaluation.classical import Point, Vmaf, curves_at, parse_codecs
 from nervcodec.evaluation.original import Original
-from nervcodec.evaluation.patches import BetweenPatches, PatchFigures, between_patches, of_patches
+from nervcodec.evaluation.patches import PatchFigures, of_patches
 from nervcodec.events import Observer
-from nervcodec.fitting.look import evenly
 from nervcodec.formats.container import Container
 from nervcodec.outputs import require_folder
 from nervcodec.semantic.encoder import load
@@ -32,8 +31,6 @@ from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT, FrameSplit
 from nervcodec.video.source import SourceOptions, scan
 from nervcodec.video.writer import write_pngs
-
-_LOOKED_BETWEEN = 4  # frames
 
 
 class FrameFigures(NamedTuple):
@@ -64,7 +61,6 @@ class EvalReport:
         per_frame: every frame's role in the fit and figures.
         per_patch: the same of every patch of every frame, where it was asked for.
         base: PSNR, SSIM and MS-SSIM of the base layer alone and the bytes of its streams; None without one.
-        between: what the network gives halfway between patches; None where there is a single patch.
         vmaf: 0 to 100, where other codecs were asked for and ffmpeg has libvmaf.
         against: for each codec asked for, its point at no more bytes than the file, then one of fewer and one of more.
     """
@@ -81,7 +77,6 @@ class EvalReport:
     vmaf: float | None = None
     against: tuple[tuple[Point, ...], ...] = ()
     per_patch: tuple[PatchFigures, ...] = ()
-    between: BetweenPatches | None = None
     base: dict[str, float | None] | None = None
 
     def quality(self) -> list[tuple[str, str]]:
@@ -120,7 +115,6 @@ class EvalReport:
             "semantic": _rounded(self.semantic),
             "retrieval": _rounded(self.retrieval),
             "base": self.base,
-            "between_patches": None if self.between is None else self.between.to_json(),
             **{role: self.of_role(role) for role in (FITTED, HELD_OUT) if self.held_out_frames},
             **({"vmaf": self.vmaf, "against": [p.to_json() for c in self.against for p in c]} if self.against else {}),
         }
@@ -274,7 +268,6 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
     judged = _judged_frames(video, roles) if measures.retrieval and video.header.semantic else {}
     wanted = {int(number) for parts in judged.values() for part in parts for number in part}
-    looked_between = set(evenly(np.flatnonzero([role == FITTED for role in roles]), _LOOKED_BETWEEN))
     kept: dict[int, np.ndarray] = {}
     patches: list[PatchFigures] = []
     observer.stage("Comparing frames", len(video))
@@ -300,7 +293,7 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
                 write_pngs(images, [(number, np.concatenate(side_by_side, axis=1))], 5)
             if measures.per_patch:
                 patches += of_patches(number, frame, source, video.grid, roles[number])
-            if number in wanted or number in looked_between:
+            if number in wanted:
                 kept[number] = np.array(source)
             observer.advance()
         if vmaf is not None:
@@ -326,7 +319,6 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
         vmaf=score,
         per_patch=tuple(patches),
         base=None if video.header.base is None else {**_means(base_rows or rows), "bytes": _base_bytes(video)},
-        between=between_patches(video, {number: kept[number] for number in sorted(looked_between)}),
         against=tuple(tuple(c) for c in curves_at(against, size, source_video, observer)),
     )
 

@@ -105,9 +105,6 @@ def _summary(video: OpenVideo, figures: EvalReport) -> str:
     if figures.held_out_frames:
         fitted, held_out = (figures.of_role(role)["psnr"] for role in (FITTED, HELD_OUT))
         rows.append(("fitted and held-out frames", f"{fitted:.2f} dB and {held_out:.2f} dB"))
-    if figures.between is not None:
-        pair = f"{figures.between.psnr_db:.2f} dB and {figures.between.patch_psnr_db:.2f} dB"
-        rows.append(("halfway between patches, and the same pixels from patches", pair))
     for role, found in figures.fidelity.items():
         ranking = found.retrieval
         where = " (held out)" if role == HELD_OUT else ""

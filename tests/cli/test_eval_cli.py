@@ -112,6 +112,4 @@ def test_eval_json(run, small_nerv, bikes, tmp_path):
         assert image.size == (960, 136)
         source, decoded, difference = np.split(np.asarray(image).astype(int), 3, axis=1)
     assert (difference == np.minimum(8 * abs(source - decoded), 255)).all()
-    assert data["between_patches"]["positions"] == 4 * 13
-    assert abs(data["between_patches"]["drop_db"]) < 0.05  # a window of the same field
     assert run("eval", small_nerv).returncode == 2

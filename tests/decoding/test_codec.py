@@ -206,9 +206,6 @@ def test_the_original_method_end_to_end(carphone, tmp_path):
     frame, patch = video[2].astype(int), video.patch(2, 1, 1).astype(int)
     assert np.abs(frame[72:, 88:] - patch).max() <= 1
     assert video.embeddings([0, 3]).shape == (2, 4, 384)
-    between = nervcodec.evaluate(out, carphone, retrieval=False).between
-    assert between.positions == 4 * 5
-    assert between.drop_db > 0.5  # places that it was never shown
 
 
 class Notes(Observer):

@@ -67,15 +67,12 @@ def test_any_order(street, runs):
         assert np.array_equal(video[10:40:7], np.stack(frames[10:40:7]))
 
 
-def test_patches_and_windows(street):
+def test_patches_and_scaled_frames(street):
     path, frames = street
     with nervcodec.open(path) as video:
         for row, column in ((0, 0), (1, 3)):
             x, y, width, height = video.grid.box(row, column)
             assert np.array_equal(video.patch(33, row, column), frames[33][y : y + height, x : x + width])
-        between = video.grid.window_between(0.5, 1.5)
-        there = frames[7][between.y : between.y + between.height, between.x : between.x + between.width]
-        assert np.array_equal(video.window_between(7, 0.5, 1.5), there)
         (small,) = video.frames([5], scale=0.5)
         assert small.shape == (68, 160, 3)
         assert np.array_equal(next(video.base_frames([50])), frames[50])

@@ -114,10 +114,6 @@ def test_windows_are_those_of_whole_frames(video):
                 box = video.grid.window(row, column)
                 wanted = frame[box.y : box.y + box.height, box.x : box.x + box.width]
                 assert np.array_equal(video.patch(number, row, column), wanted)
-        for row, column in ((0.5, 1.25), (0.0, 2.9), (1.0, 0.33), (0.77, 1.9)):
-            box = video.grid.window_between(row, column)
-            wanted = frame[box.y : box.y + box.height, box.x : box.x + box.width]
-            assert np.array_equal(video.window_between(number, row, column), wanted)
 
 
 def test_scaled(video):

@@ -89,28 +89,6 @@ def test_a_patch_alone_is_the_same_window_of_the_frame(height, width, autocast):
         assert scale > 0.2  # there is something to see
 
 
-@pytest.mark.parametrize(("height", "width"), [(3, 5), (48, 64), (90, 161)])
-def test_positions_between_patches(height, width):
-    """``grid``: the same window of the frame. ``pe``: at whole numbers the patch, and something else between."""
-    grid = lively(grid_config(height, width))
-    frames = torch.tensor([0, 3])
-    images = grid.render(Inputs(frames))
-    for row, column in ((0.5, 1.5), (1.0, 2.5), (0.5, 0.0)):
-        x, y, w, h = grid.geometry.patches.box_between(row, column)
-        window = grid.render(Inputs(frames, (grid.geometry.patches.window_between(row, column),)))
-        assert window.shape == (2, h, w, 3)
-        assert (window - images[:, y : y + h, x : x + w]).abs().max() < 1e-5
-    patches = lively(patch_config(height, width))
-    places = patches.geometry.patches
-    small = places.box_between(0, 0)
-    exact = patches.render(Inputs(frames, (places.window_between(1.0, 2.0),)))
-    patch = patches.render(Inputs(frames, (places.window(1, 2),)))
-    assert torch.allclose(exact, patch[:, : small[3], : small[2]])
-    assert not torch.allclose(exact, patches.render(Inputs(frames, (places.window_between(0.5, 2.0),))))
-    with pytest.raises(IndexError):
-        places.box_between(1.5, 0)
-
-
 def test_a_window_is_less_work_than_the_frame():
     field = lively(grid_config(640, 1280))
     seen = []
