@@ -106,13 +106,13 @@ def _original(wanted: _Wanted) -> str:
 
 def _require_outputs(wanted: _Wanted) -> None:
     """Refuse outputs that cannot be written before anything is measured."""
-    from nervcodec.evaluation.plots import require_matplotlib
+    from nervcodec.evaluation.plots import require_plots
     from nervcodec.outputs import require_folder, require_free
 
-    if wanted.plot:
-        if not wanted.against:
-            raise click.UsageError("--plot draws what --against measures; name codecs there")
-        require_matplotlib()
+    if wanted.plot and not wanted.against:
+        raise click.UsageError("--plot draws what --against measures; name codecs there")
+    if wanted.plot or wanted.page:
+        require_plots()
     for output in (wanted.per_frame, wanted.per_patch, wanted.plot, wanted.page):
         if output:
             require_free(Path(output), wanted.force)
@@ -144,38 +144,10 @@ def _write_files(wanted: _Wanted, original: str, report: EvalReport) -> None:
 
 
 def _rows(report: EvalReport) -> list[tuple[str, str]]:
-    """The report as names and figures."""
+    """The report as names and figures, other codecs at the end."""
     from nervcodec.display import human_bytes
-    from nervcodec.split import FITTED, HELD_OUT
 
-    rows = [
-        *report.quality(),
-        ("rate", f"{report.rate_bpp:.4f} bpp, {human_bytes(report.size_bytes)}"),
-        ("decoding", f"{report.decode_fps:.1f} frames/s"),
-    ]
-    if report.held_out_frames:
-        fitted, held_out = report.of_role(FITTED), report.of_role(HELD_OUT)
-        rows.insert(1, ("held out", f"{held_out['psnr']:.2f} dB, fitted {fitted['psnr']:.2f} dB"))
-    if report.base is not None and report.base["psnr"] is not None:
-        bytes_ = human_bytes(int(report.base["bytes"] or 0))
-        rows.append(("base alone", f"{report.base['psnr']:.2f} dB, {bytes_}"))
-    if report.source_bytes:
-        rows.append(("source", f"{human_bytes(report.source_bytes)}, audio included"))
-    for role, figures in report.fidelity.items():
-        where = ", held out" if role == HELD_OUT else ""
-        semantic, ranking = figures.semantic, figures.retrieval
-        steady = (
-            f"{semantic['smoothness']:.3f} from frame to frame, the reference {semantic['reference_smoothness']:.3f}"
-        )
-        rows += [
-            (f"cosine{where}", f"{semantic['cosine']:.4f}, centred {semantic['centred_cosine']:.4f}"),
-            (f"diversity{where}", f"{semantic['diversity']:.3f} of the reference; cosine {steady}"),
-            (f"recall@10{where}", f"{ranking['recall_at_10']:.3f}"),
-            (f"nDCG@10{where}", f"{ranking['ndcg_at_10']:.3f}"),
-            (f"rank correlation{where}", f"{ranking['rank_correlation']:.3f}"),
-        ]
-    if report.vmaf is not None:
-        rows.append(("VMAF", f"{report.vmaf:.1f}"))
+    rows = report.rows()
     for curve in report.against:
         best = curve[0]
         ms_ssim = "" if best.quality.ms_ssim is None else f", MS-SSIM {best.quality.ms_ssim:.4f}"

@@ -18,6 +18,7 @@ import numpy as np
 
 from nervcodec import metrics
 from nervcodec.decoding import OpenVideo
+from nervcodec.display import human_bytes
 from nervcodec.errors import VideoError
 from nervcodec.evaluation import fidelity
 from nervcodec.evaluation.classical import Point, Vmaf, curves_at, parse_codecs
@@ -79,13 +80,37 @@ class EvalReport:
     per_patch: tuple[PatchFigures, ...] = ()
     base: dict[str, float | None] | None = None
 
-    def quality(self) -> list[tuple[str, str]]:
-        """Names and figures of the whole, in words."""
-        return [
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and figures as they are printed, without other codecs."""
+        rows = [
             ("PSNR", f"{self.psnr_db:.2f} dB"),
             ("SSIM", f"{self.ssim:.4f}"),
             ("MS-SSIM", "too small for five scales" if self.ms_ssim is None else f"{self.ms_ssim:.4f}"),
+            ("rate", f"{self.rate_bpp:.4f} bpp, {human_bytes(self.size_bytes)}"),
+            ("decoding", f"{self.decode_fps:.1f} frames/s"),
         ]
+        if self.held_out_frames:
+            fitted, held_out = self.of_role(FITTED), self.of_role(HELD_OUT)
+            rows.insert(1, ("held out", f"{held_out['psnr']:.2f} dB, fitted {fitted['psnr']:.2f} dB"))
+        if self.base is not None and self.base["psnr"] is not None:
+            rows.append(("base alone", f"{self.base['psnr']:.2f} dB, {human_bytes(int(self.base['bytes'] or 0))}"))
+        if self.source_bytes:
+            rows.append(("source", f"{human_bytes(self.source_bytes)}, audio included"))
+        for role, figures in self.fidelity.items():
+            where = ", held out" if role == HELD_OUT else ""
+            semantic, ranking = figures.semantic, figures.retrieval
+            steady = f"{semantic['smoothness']:.3f} from frame to frame"
+            steady += f", the reference {semantic['reference_smoothness']:.3f}"
+            rows += [
+                (f"cosine{where}", f"{semantic['cosine']:.4f}, centred {semantic['centred_cosine']:.4f}"),
+                (f"diversity{where}", f"{semantic['diversity']:.3f} of the reference; cosine {steady}"),
+                (f"recall@10{where}", f"{ranking['recall_at_10']:.3f}"),
+                (f"nDCG@10{where}", f"{ranking['ndcg_at_10']:.3f}"),
+                (f"rank correlation{where}", f"{ranking['rank_correlation']:.3f}"),
+            ]
+        if self.vmaf is not None:
+            rows.append(("VMAF", f"{self.vmaf:.1f}"))
+        return rows
 
     def of_role(self, role: str) -> dict[str, object]:
         """Means over the frames of one role, ``train`` or ``val``, under the names of ``eval --json``."""

@@ -5,7 +5,9 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,15 +60,37 @@ def test_eval_writes_one_page_that_needs_no_network(run, small_nerv, bikes, tmp_
     assert result.returncode == 0, result.stderr
     text = (tmp_path / "r.html").read_text()
     page = Page(text)
-    assert page.tags.count("img") == 3 * 6 + 3
-    assert {"svg", "polyline", "table", "figure"} <= set(page.tags)
+    assert page.tags.count("img") == 1 + 3 * 6 + 3
+    assert {"table", "figure"} <= set(page.tags)
     assert "script" not in page.tags
     sources = [value for name, value in page.attributes if name in ("src", "href")]
+    assert sources.pop(0).startswith("data:image/png;base64,")  # PSNR over frames
     assert all(value.startswith("data:image/jpeg;base64,") for value in sources)
     for wanted in ("Worst frames", "Best frames", "Bytes by part", "nDCG@10", "What search finds"):
         assert wanted in page.text
     again = run("eval", small_nerv, bikes, "--report", "r.html")
     assert again.returncode == 1
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
+@pytest.mark.parametrize("option", [["--report", "r.html"], ["--against", "x264", "--plot", "rd.png"]], ids=str)
+def test_plots_and_reports_without_their_extra_fail_before_any_work(carphone, tmp_path, option, missing):
+    golden = Path(__file__).parents[1] / "golden" / "version3_lapped.nerv"
+    code = (
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        f"importlib.util.find_spec = lambda name, *rest: None if name == {missing!r} else find(name, *rest)\n"
+        "from nervcodec.cli.main import main\n"
+        "sys.exit(main())\n"
+    )
+    arguments = ["eval", str(golden), str(carphone), *option]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 1
+    wanted = "nervcodec: plots and reports need matplotlib and Jinja2: pip install 'nervcodec[plots]'\n"
+    assert (result.stdout, result.stderr) == ("", wanted)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
