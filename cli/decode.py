@@ -7,9 +7,8 @@ import contextlib
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -36,24 +35,6 @@ def _patch(text: str) -> tuple[int, int]:
     if not match:
         raise ConfigError(f"{text!r} is not a patch; write row,column such as 0,3 (both from 0)")
     return int(match[1]), int(match[2])
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """The command's arguments; paths as they were given."""
-
-    file: str
-    output: str | None
-    frames: str | None
-    patch: tuple[int, int] | None
-    scale: float
-    crf: int
-    audio: str
-    base_only: bool
-    device: str
-    precision: str
-    force: bool
-    quiet: bool
 
 
 @click.command(epilog="Example: nervcodec decode kitchen.nerv --frames 100:110 -o frames/")
@@ -86,40 +67,48 @@ class _Wanted:
 @options.force
 @options.quiet
 @options.debug
-def decode(**given: Any) -> None:
+def decode(
+    file: str,
+    output: str | None,
+    frames: str | None,
+    patch: tuple[int, int] | None,
+    scale: float,
+    crf: int,
+    audio: str,
+    base_only: bool,
+    device: str,
+    precision: str,
+    force: bool,
+    quiet: bool,
+) -> None:
     """Rebuild frames from a .nerv container: a video, PNG images, or y4m on stdout."""
-    wanted = _Wanted(**given)
-    if wanted.base_only:
-        _write_base(wanted)
-    else:
-        _rebuild(wanted)
-
-
-def _rebuild(wanted: _Wanted) -> None:
-    """Run networks for the frames asked for."""
+    if base_only:
+        _write_base(file, output, audio, force, quiet)
+        return
     from nervcodec.cli.progress import observer
     from nervcodec.decoding import OpenVideo
     from nervcodec.outputs import require_free
 
-    target, as_images = _target(wanted)
+    target, as_images = _target(file, output, frames is not None)
     if target is not None and not as_images:
-        require_free(target, wanted.force)
-    with observer(wanted.quiet) as progress, contextlib.ExitStack() as opened:
+        require_free(target, force)
+    with observer(quiet) as progress, contextlib.ExitStack() as opened:
         progress.stage("Opening")
-        video = opened.enter_context(OpenVideo.at(wanted.file, wanted.device, wanted.precision))
-        numbers = _numbers(video, wanted)
-        if wanted.patch is None:  # a patch alone takes a fraction of what is counted for whole frames
-            _state_needs(video, len(numbers), wanted.scale, progress)
+        video = opened.enter_context(OpenVideo.at(file, device, precision))
+        numbers = _numbers(video, frames, patch)
+        if patch is None:  # a patch alone takes a fraction of what is counted for whole frames
+            _state_needs(video, len(numbers), scale, progress)
+        pixels = _counted(video, numbers, patch, scale, progress)
         if as_images:
             assert target is not None
-            _write_images(video, target, numbers, wanted, progress)
+            _write_images(video, target, numbers, pixels, force)
         else:
-            _write_video(video, target, numbers, wanted, progress)
-    if target is not None and not wanted.quiet:
+            _write_video(video, target, pixels, patch, scale, crf, audio, quiet, progress)
+    if target is not None and not quiet:
         say(f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames")
 
 
-def _write_base(wanted: _Wanted) -> None:
+def _write_base(file: str, output: str | None, audio: str, force: bool, quiet: bool) -> None:
     """The base layer without any network: no torch."""
     from nervcodec.base.export import require_base, sound_of, write_base
     from nervcodec.base.mux import SUFFIXES
@@ -131,65 +120,72 @@ def _write_base(wanted: _Wanted) -> None:
     for name in ("frames", "patch", "scale", "crf"):
         if source_of(name) == click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--base-only gives the base layer as it is stored; --{name} has no effect with it")
-    if wanted.output is not None and Path(wanted.output).suffix.lower() not in SUFFIXES:
-        raise click.UsageError(f"--base-only writes {', '.join(SUFFIXES)}, but {wanted.output} is none")
-    with observer(wanted.quiet) as progress, Container.at(Path(wanted.file)) as opened:
+    if output is not None and Path(output).suffix.lower() not in SUFFIXES:
+        raise click.UsageError(f"--base-only writes {', '.join(SUFFIXES)}, but {output} is none")
+    with observer(quiet) as progress, Container.at(Path(file)) as opened:
         require_base(opened)
-        target = _default_target(Path(wanted.file), False) if wanted.output is None else Path(wanted.output)
-        require_free(target, wanted.force)
-        sound = sound_of(opened) if wanted.audio == "copy" else None
+        target = _default_target(Path(file), False) if output is None else Path(output)
+        require_free(target, force)
+        sound = sound_of(opened) if audio == "copy" else None
         if sound is not None:
             sound = _fitting(sound, target.suffix, progress)
         count = write_base(opened, target, sound)
-    if not wanted.quiet:
+    if not quiet:
         say(f"{target}, {count} frames")
 
 
-def _target(wanted: _Wanted) -> tuple[Path | None, bool]:
+def _target(file: str, output: str | None, frames_asked: bool) -> tuple[Path | None, bool]:
     """Where to (None for stdout), and whether it is a folder for images."""
-    as_images = wanted.frames is not None
-    if wanted.output == "-" and not as_images:
+    if output == "-" and not frames_asked:
         return None, False
-    if wanted.output is None:
-        return _default_target(Path(wanted.file), as_images), as_images
-    return Path(wanted.output), _is_folder(wanted.output, as_images)
+    if output is None:
+        return _default_target(Path(file), frames_asked), frames_asked
+    return Path(output), _is_folder(output, frames_asked)
 
 
-def _numbers(video: OpenVideo, wanted: _Wanted) -> range:
+def _numbers(video: OpenVideo, frames: str | None, patch: tuple[int, int] | None) -> range:
     """The frames asked for; a range or patch that makes no sense is wrong usage."""
     from nervcodec.ranges import parse_frames
 
     try:
-        if wanted.patch is not None:
-            video.grid.box(*wanted.patch)
-        return parse_frames(wanted.frames, video.frame_times_s, video.header.video.duration_s)
+        if patch is not None:
+            video.grid.box(*patch)
+        return parse_frames(frames, video.frame_times_s, video.header.video.duration_s)
     except (ConfigError, IndexError) as error:
         raise click.UsageError(str(error)) from None
 
 
-def _write_images(video: OpenVideo, folder: Path, numbers: range, wanted: _Wanted, progress: Observer) -> None:
+def _write_images(video: OpenVideo, folder: Path, numbers: range, pixels: Iterator[np.ndarray], force: bool) -> None:
     from nervcodec.video.writer import write_pngs
 
-    _check_images(folder, numbers, len(video), wanted.force)
-    pixels = _counted(video, numbers, wanted, progress)
+    _check_images(folder, numbers, len(video), force)
     write_pngs(folder, zip(numbers, pixels, strict=True), _digits(len(video)))
 
 
-def _write_video(video: OpenVideo, target: Path | None, numbers: range, wanted: _Wanted, progress: Observer) -> None:
+def _write_video(
+    video: OpenVideo,
+    target: Path | None,
+    pixels: Iterator[np.ndarray],
+    patch: tuple[int, int] | None,
+    scale: float,
+    crf: int,
+    audio: str,
+    quiet: bool,
+    progress: Observer,
+) -> None:
     from nervcodec.video import writer
 
-    sound = video.sound() if wanted.audio == "copy" and target is not None else None
+    sound = video.sound() if audio == "copy" and target is not None else None
     if sound is not None and target is not None:
         sound = _fitting(sound, target.suffix, progress)
-    if video.header.video.variable_frame_rate and not wanted.quiet:
-        name = Path(wanted.file).name
-        progress.note(f"{name}: variable frame rate; frames are repeated to keep their times")
-    width, height = _size(video, wanted)
-    shown, rate = video.at_constant_rate(_counted(video, numbers, wanted, progress)), video.frame_rate
+    if video.header.video.variable_frame_rate and not quiet:
+        progress.note(f"{video.path.name}: variable frame rate; frames are repeated to keep their times")
+    width, height = _size(video, patch, scale)
+    shown, rate = video.at_constant_rate(pixels), video.frame_rate
     if target is None:
         writer.write_y4m(sys.stdout.buffer, shown, width, height, rate, _aspect(video))
     else:
-        writer.write_video(target, shown, width, height, rate, _aspect(video), wanted.crf, sound)
+        writer.write_video(target, shown, width, height, rate, _aspect(video), crf, sound)
 
 
 def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
@@ -223,10 +219,11 @@ def _state_needs(video: OpenVideo, count: int, scale: float, progress: Observer)
         progress.note(f"{count:,} frames of {size}{scaled}: about {memory} of memory, {pixels} before compression")
 
 
-def _counted(video: OpenVideo, numbers: range, wanted: _Wanted, progress: Observer) -> Iterator[np.ndarray]:
+def _counted(
+    video: OpenVideo, numbers: range, patch: tuple[int, int] | None, scale: float, progress: Observer
+) -> Iterator[np.ndarray]:
     """The frames (or patches) asked for, telling the observer of each."""
     progress.stage("Decoding", len(numbers))
-    patch, scale = wanted.patch, wanted.scale
     chosen = video.frames(numbers, scale) if patch is None else video.patches(numbers, *patch, scale)
     for frame in chosen:
         yield frame
@@ -239,12 +236,12 @@ def _aspect(video: OpenVideo) -> Fraction:
     return Fraction(*video.header.video.sample_aspect_ratio)
 
 
-def _size(video: OpenVideo, wanted: _Wanted) -> tuple[int, int]:
+def _size(video: OpenVideo, patch: tuple[int, int] | None, scale: float) -> tuple[int, int]:
     """(width, height) of the frames written."""
     width, height = video.header.video.width, video.header.video.height
-    if wanted.patch is not None:
-        _, _, width, height = video.grid.box(*wanted.patch)
-    return max(1, round(width * wanted.scale)), max(1, round(height * wanted.scale))
+    if patch is not None:
+        _, _, width, height = video.grid.box(*patch)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _default_target(source: Path, images: bool) -> Path:

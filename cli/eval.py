@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,26 +22,6 @@ def _codecs(text: str) -> list[str]:
 
 
 CODECS = options.Parsed("LIST", _codecs)
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """The command's arguments; paths as they were given."""
-
-    file: str
-    original: str | None
-    per_frame: str | None
-    per_patch: str | None
-    dump_images: str | None
-    against: list[str] | None
-    plot: str | None
-    page: str | None
-    queries: str | None
-    device: str
-    precision: str
-    force: bool
-    as_json: bool
-    quiet: bool
 
 
 @click.command("eval", epilog="Example: nervcodec eval kitchen.nerv Kitchen.mp4 --json")
@@ -65,7 +44,22 @@ class _Wanted:
 @options.as_json
 @options.quiet
 @options.debug
-def evaluate(**given: Any) -> None:
+def evaluate(
+    file: str,
+    original: str | None,
+    per_frame: str | None,
+    per_patch: str | None,
+    against: list[str] | None,
+    plot: str | None,
+    page: str | None,
+    queries: str | None,
+    dump_images: str | None,
+    device: str,
+    precision: str,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Measure a .nerv container against the video it was made from.
 
     ORIGINAL is looked for beside FILE under the name in the container where it is not given.
@@ -74,73 +68,75 @@ def evaluate(**given: Any) -> None:
     from nervcodec.cli.render import print_json, print_pairs
     from nervcodec.evaluation.compare import evaluate as run
     from nervcodec.evaluation.fidelity import read_queries
+    from nervcodec.evaluation.plots import require_plots
+    from nervcodec.outputs import require_folder, require_free
 
-    wanted = _Wanted(**given)
-    original = _original(wanted)
-    _require_outputs(wanted)
-    with observer(wanted.quiet) as progress:
+    source = original or _beside(file)
+    if plot and not against:
+        raise click.UsageError("--plot draws what --against measures; name codecs there")
+    if plot or page:
+        require_plots()
+    for output in (per_frame, per_patch, plot, page):
+        if output:
+            require_free(Path(output), force)
+    if dump_images:
+        require_folder(Path(dump_images))
+    with observer(quiet) as progress:
         report = run(
-            wanted.file, original, wanted.device, wanted.precision, progress,
-            dump_images=wanted.dump_images,
-            against=wanted.against or (),
-            queries=read_queries(Path(wanted.queries)) if wanted.queries else None,
-            per_patch=wanted.per_patch is not None,
+            file, source, device, precision, progress,
+            dump_images=dump_images,
+            against=against or (),
+            queries=read_queries(Path(queries)) if queries else None,
+            per_patch=per_patch is not None,
         )  # fmt: skip
-    _write_files(wanted, original, report)
-    if wanted.as_json:
+    if per_frame:
+        _write_text(per_frame, report.per_frame_csv())
+    if per_patch:
+        _write_text(per_patch, report.per_patch_csv())
+    if plot:
+        _write_plot(plot, source, report)
+    if page:
+        _write_page(page, file, source, report, device, precision)
+    if as_json:
         print_json(report.to_json())
     else:
-        print_pairs(f"{Path(wanted.file).name} against {Path(original).name}", _rows(report))
+        print_pairs(f"{Path(file).name} against {Path(source).name}", _rows(report))
 
 
-def _original(wanted: _Wanted) -> str:
+def _beside(file: str) -> str:
+    """The original beside a container."""
     from nervcodec.formats.container import read_header
 
-    if wanted.original is not None:
-        return wanted.original
-    beside = Path(wanted.file).parent / read_header(Path(wanted.file)).video.source_name
+    beside = Path(file).parent / read_header(Path(file)).video.source_name
     if not beside.name or not os.path.exists(beside):
         raise click.UsageError(f"name the original video; {beside} is not there")
     return str(beside)
 
 
-def _require_outputs(wanted: _Wanted) -> None:
-    """Refuse outputs that cannot be written before anything is measured."""
-    from nervcodec.evaluation.plots import require_plots
-    from nervcodec.outputs import require_folder, require_free
-
-    if wanted.plot and not wanted.against:
-        raise click.UsageError("--plot draws what --against measures; name codecs there")
-    if wanted.plot or wanted.page:
-        require_plots()
-    for output in (wanted.per_frame, wanted.per_patch, wanted.plot, wanted.page):
-        if output:
-            require_free(Path(output), wanted.force)
-    if wanted.dump_images:
-        require_folder(Path(wanted.dump_images))
-
-
-def _write_files(wanted: _Wanted, original: str, report: EvalReport) -> None:
-    """Tables, curves and the page, those that were asked for."""
+def _write_text(out: str, text: str) -> None:
     from nervcodec.errors import ConfigError
-    from nervcodec.evaluation.plots import rate_distortion
-    from nervcodec.evaluation.report import write_report
     from nervcodec.formats.atomic import writing
+
+    with writing(Path(out), ConfigError) as temporary:
+        temporary.write_text(text)
+
+
+def _write_plot(out: str, source: str, report: EvalReport) -> None:
+    from nervcodec.evaluation.plots import rate_distortion
+
+    curves = {c[0].codec: [(p.size_bytes, p.quality.psnr_db) for p in c] for c in report.against}
+    curves = {"nervcodec": [(report.size_bytes, report.psnr_db)], **curves}
+    rate_distortion(curves, f"{Path(source).name}, {len(report.per_frame)} frames", Path(out))
+
+
+def _write_page(out: str, file: str, source: str, report: EvalReport, device: str, precision: str) -> None:
+    from nervcodec.evaluation.report import write_report
     from nervcodec.formats.container import Container
     from nervcodec.network.parts import bytes_by_part, weights_by_part
 
-    for table, text in ((wanted.per_frame, report.per_frame_csv), (wanted.per_patch, report.per_patch_csv)):
-        if table:
-            with writing(Path(table), ConfigError) as temporary:
-                temporary.write_text(text())
-    if wanted.plot:
-        curves = {c[0].codec: [(p.size_bytes, p.quality.psnr_db) for p in c] for c in report.against}
-        curves = {"nervcodec": [(report.size_bytes, report.psnr_db)], **curves}
-        rate_distortion(curves, f"{Path(original).name}, {len(report.per_frame)} frames", Path(wanted.plot))
-    if wanted.page:
-        with Container.at(Path(wanted.file)) as opened:
-            parts = bytes_by_part(opened, weights_by_part(opened))
-        write_report(wanted.file, original, report, parts, wanted.page, wanted.device, wanted.precision)
+    with Container.at(Path(file)) as opened:
+        parts = bytes_by_part(opened, weights_by_part(opened))
+    write_report(file, source, report, parts, out, device, precision)
 
 
 def _rows(report: EvalReport) -> list[tuple[str, str]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,28 +23,6 @@ _BAR = 10
 _EVERYTHING = -2.0  # below any score
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """The command's arguments; paths as they were given."""
-
-    words: tuple[str, ...]
-    k: int
-    per_patch: bool
-    min_score: float | None
-    image: str | None
-    sheet: str | None
-    clips: str | None
-    device: str
-    precision: str
-    force: bool
-    as_json: bool
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether what is not really there is left out."""
-        return self.min_score is None and not self.per_patch
-
-
 @click.command(epilog='Example: nervcodec search "sink" kitchen.nerv -k 5; or: search horse + stripes - zoo videos/')
 @click.argument("words", metavar="QUERY [+|- QUERY]... [FILE|FOLDER]...", nargs=-1)
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Moments to show.")
@@ -58,7 +35,19 @@ class _Wanted:
 @options.force
 @options.as_json
 @options.debug
-def search(**given: Any) -> None:
+def search(
+    words: tuple[str, ...],
+    k: int,
+    per_patch: bool,
+    min_score: float | None,
+    image: str | None,
+    sheet: str | None,
+    clips: str | None,
+    device: str,
+    precision: str,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Find the moments and places that match a text, in .nerv files or in all of those below folders.
 
     Without FILE or FOLDER, searches every .nerv below the current folder. No pixel is decoded, save for --sheet
@@ -70,47 +59,47 @@ def search(**given: Any) -> None:
     from nervcodec.outputs import require_folder, require_free
     from nervcodec.search.query import split_words
 
-    wanted = _Wanted(**given)
     try:
-        query, rest = split_words(wanted.words, Path(wanted.image) if wanted.image else None)
+        query, rest = split_words(words, Path(image) if image else None)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     files = _found(rest)
-    if wanted.sheet:
-        require_free(Path(wanted.sheet), wanted.force)
-    if wanted.clips:
-        require_folder(Path(wanted.clips))
+    if sheet:
+        require_free(Path(sheet), force)
+    if clips:
+        require_folder(Path(clips))
     from nervcodec.library.ask import choose, covering
     from nervcodec.search.ask import Asked
     from nervcodec.search.index import open_indexes
     from nervcodec.search.moments import find_moments
 
     problems: list[NervError] = []
-    ask = Asked(query, wanted.device, wanted.cut_off)
+    cut_off = min_score is None and not per_patch  # leave out what is not really there
+    ask = Asked(query, device, cut_off)
     folders = [path for path in rest or ["."] if os.path.isdir(path)]
     if any(map(covering, folders)):
         import_lancedb()
-    known = choose(files, folders, ask, wanted.k, remark)
-    indexes = open_indexes(files, ask, problems, wanted.device, wanted.precision, known)
-    least = _EVERYTHING if wanted.min_score is None else wanted.min_score
-    found = find_moments(indexes, ask, wanted.k, least, wanted.per_patch)
+    known = choose(files, folders, ask, k, remark)
+    indexes = open_indexes(files, ask, problems, device, precision, known)
+    least = _EVERYTHING if min_score is None else min_score
+    found = find_moments(indexes, ask, k, least, per_patch)
     if len(problems) == len(files):
         raise problems[0]
     for problem in dict.fromkeys(map(str, problems)):
         remark(f"skipped: {problem}")
     for text in ask.unread:
         remark(text)
-    if wanted.as_json:
+    if as_json:
         print_json([moment.to_json() for moment in found])
     elif found:
         _show(query, found)
     if not found:
-        calibrated = not ask.unread and wanted.cut_off
+        calibrated = not ask.unread and cut_off
         hint = f"; --min-score {_EVERYTHING:g} shows what comes closest" if calibrated else ""
         remark(f'nothing matches "{query}"{hint}')
         return
-    if wanted.sheet or wanted.clips:
-        _pictures(query, found, wanted)
+    if sheet or clips:
+        _pictures(query, found, sheet, clips, device, precision, force)
 
 
 def _found(paths: list[str]) -> dict[Path, os.stat_result]:
@@ -143,7 +132,15 @@ def _show(query: Query, found: list[Moment]) -> None:
     print_table(f'Moments that match "{query}"', ["", *head] if bars else head, rows)
 
 
-def _pictures(query: Query, found: list[Moment], wanted: _Wanted) -> None:
+def _pictures(
+    query: Query,
+    found: list[Moment],
+    sheet: str | None,
+    clips: str | None,
+    device: str,
+    precision: str,
+    force: bool,
+) -> None:
     from nervcodec.display import timecode
     from nervcodec.search import pictures
 
@@ -151,10 +148,10 @@ def _pictures(query: Query, found: list[Moment], wanted: _Wanted) -> None:
         (f"{m.score:.3f}   {timecode(m.start_s)} - {timecode(m.end_s)}", f"{m.file.name}, frame {m.frame}")
         for m in found
     ]
-    with pictures.Opener(wanted.device, wanted.precision) as open_file:
-        if wanted.sheet:
+    with pictures.Opener(device, precision) as open_file:
+        if sheet:
             image = pictures.contact_sheet(found, str(query), captions, open_file)
-            pictures.write_image(image, Path(wanted.sheet))
-        if wanted.clips:
-            for written in pictures.write_clips(found, Path(wanted.clips), open_file, wanted.force):
+            pictures.write_image(image, Path(sheet))
+        if clips:
+            for written in pictures.write_clips(found, Path(clips), open_file, force):
                 remark(f"wrote {written}")

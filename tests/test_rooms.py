@@ -142,33 +142,3 @@ def test_there_is_no_circle():
     for name in sorted(graph):
         if name != "nervcodec":
             visit(name)
-
-
-def definitions(kind: type[ast.AST] | tuple[type[ast.AST], ...]):
-    """Where, and the node, of every definition of a kind in what is installed."""
-    for path in FILES.values():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, kind):
-                yield f"{path.relative_to(ROOT)}:{node.name}", node
-
-
-def test_functions_have_few_parameters():
-    for place, function in definitions((ast.FunctionDef, ast.AsyncFunctionDef)):
-        arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
-        given = [argument.arg for argument in arguments if argument.arg not in ("self", "cls")]
-        assert len(given) <= 8, place
-
-
-def test_classes_stay_short():
-    for place, node in definitions(ast.ClassDef):
-        assert node.end_lineno - node.lineno < 150, place
-
-
-def test_files_stay_short():
-    long = {
-        str(path.relative_to(ROOT)): count
-        for folder in (ROOT / "nervcodec", ROOT / "cli", ROOT / "formats", ROOT / "tests", ROOT / "benchmarks")
-        for path in folder.rglob("*.py")
-        if (count := len(path.read_text().splitlines())) > 400
-    }
-    assert not long

@@ -71,17 +71,17 @@ def every_frame(
     process = ffmpeg.Process(arguments, pieces, read=True)
     try:
         with process:
-            yield from _while_it_is_content(process, (form, width, height), flawed)
+            yield from _while_it_is_content(process, form, width, height, flawed)
     finally:
         if said is not None:
             said += [line.text for line in process.log]
 
 
 def _while_it_is_content(
-    process: ffmpeg.Process, shape: tuple[PlaneFormat, int, int], flawed: bool
+    process: ffmpeg.Process, form: PlaneFormat, width: int, height: int, flawed: bool
 ) -> Generator[Planes, None, None]:
     """Frames that a decoder gives until it complains, which is an error unless the stream is known to be flawed."""
-    (form, width, height), count = shape, 0
+    count = 0
     for frame in taken(process, form, height, width, _STALLS_S):
         if process.log and not flawed:
             break

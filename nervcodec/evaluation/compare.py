@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -207,58 +207,18 @@ def open_original(video: OpenVideo, original: Path) -> Original:
     return Original(info, options, video.header.base is not None)
 
 
-@dataclass(frozen=True)
-class Measures:
-    """What an evaluation looks at beside pixels.
-
-    Attributes:
-        dump_images: a folder for PNG images, about ten: original, decoded and amplified difference side by side.
-        retrieval: also compute reference embeddings and compare rankings, where the container has embeddings.
-        against: names of :data:`nervcodec.evaluation.classical.CODECS` to encode the same frames with at the same
-            bytes, in a list or a text with commas.
-        queries: texts, or one, whose rankings are compared; None: those shipped with the package.
-        per_patch: also measure every patch of every frame by itself.
-    """
-
-    dump_images: str | os.PathLike[str] | None = None
-    retrieval: bool = True
-    against: str | Sequence[str] = ()
-    queries: str | Sequence[str] | None = None
-    per_patch: bool = False
-
-    def __post_init__(self) -> None:
-        self.codecs  # noqa: B018 - raises where there is none of that name
-
-    @property
-    def images(self) -> Path | None:
-        """The folder for images."""
-        return None if self.dump_images is None else Path(self.dump_images)
-
-    @property
-    def codecs(self) -> Sequence[str]:
-        """Names of codecs, checked.
-
-        Raises:
-            ConfigError: there is none of that name.
-        """
-        named = [self.against] if isinstance(self.against, str) else self.against
-        return parse_codecs(",".join(named)) if self.against else ()
-
-    @property
-    def texts(self) -> Sequence[str]:
-        """Whose rankings are compared."""
-        if self.queries is None:
-            return fidelity.shipped_queries()
-        return [self.queries] if isinstance(self.queries, str) else self.queries
-
-
 def evaluate(
     path: str | os.PathLike[str],
     original: str | os.PathLike[str],
     device: str = "auto",
     precision: str = "auto",
     observer: Observer | None = None,
-    **measures: Any,
+    *,
+    dump_images: str | os.PathLike[str] | None = None,
+    retrieval: bool = True,
+    against: str | Sequence[str] = (),
+    queries: str | Sequence[str] | None = None,
+    per_patch: bool = False,
 ) -> EvalReport:
     """Compare a container with the video it was made from.
 
@@ -267,22 +227,37 @@ def evaluate(
         original: the source, file or folder.
         device, precision: as :func:`nervcodec.open`.
         observer: told of progress.
-        **measures: fields of :class:`Measures` by name, such as ``against="x265"``.
+        dump_images: a folder for PNG images, about ten: original, decoded and amplified difference side by side.
+        retrieval: also compute reference embeddings and compare rankings, where the container has embeddings.
+        against: names of :data:`nervcodec.evaluation.classical.CODECS` to encode the same frames with at the same
+            bytes, in a list or a text with commas.
+        queries: texts, or one, whose rankings are compared; None: those shipped with the package.
+        per_patch: also measure every patch of every frame by itself.
 
     Raises:
         ConfigError: an unknown codec, or a folder for images that cannot be one.
         ContainerError, VideoError, EncoderError: as opening either file or loading the encoder does.
     """
-    wanted = Measures(**measures)
-    if wanted.images is not None:
-        require_folder(wanted.images)
+    codecs = parse_codecs(against if isinstance(against, str) else ",".join(against)) if against else []
+    texts = fidelity.shipped_queries() if queries is None else [queries] if isinstance(queries, str) else queries
+    images = None if dump_images is None else Path(dump_images)
+    if images is not None:
+        require_folder(images)
     with OpenVideo.at(Path(path), device, precision) as video:
-        return _compared(video, Path(original), observer or Observer(), wanted)
+        return _compared(video, Path(original), observer or Observer(), images, retrieval, codecs, texts, per_patch)
 
 
-def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Measures) -> EvalReport:
+def _compared(
+    video: OpenVideo,
+    original: Path,
+    observer: Observer,
+    images: Path | None,
+    retrieval: bool,
+    against: Sequence[str],
+    queries: Sequence[str],
+    per_patch: bool,
+) -> EvalReport:
     """See :func:`evaluate`."""
-    images, against, queries = measures.images, measures.codecs, measures.texts
     source_video = open_original(video, original)
     info = source_video.info
     if against and info.frame_count != len(video):
@@ -291,7 +266,7 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
         )
     facts = video.header.video
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
-    judged = _judged_frames(video, roles) if measures.retrieval and video.header.semantic else {}
+    judged = _judged_frames(video, roles) if retrieval and video.header.semantic else {}
     wanted = {int(number) for parts in judged.values() for part in parts for number in part}
     kept: dict[int, np.ndarray] = {}
     patches: list[PatchFigures] = []
@@ -316,7 +291,7 @@ def _compared(video: OpenVideo, original: Path, observer: Observer, measures: Me
             if images is not None and number % max(1, len(video) // 10) == 0:
                 side_by_side = (source, frame, metrics.amplified_difference(frame, source))
                 write_pngs(images, [(number, np.concatenate(side_by_side, axis=1))], 5)
-            if measures.per_patch:
+            if per_patch:
                 patches += of_patches(number, frame, source, video.grid, roles[number])
             if number in wanted:
                 kept[number] = np.array(source)

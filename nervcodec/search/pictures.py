@@ -37,7 +37,8 @@ class Opener:
     """
 
     def __init__(self, device: str = "auto", precision: str = "auto"):
-        self._how, self._open = (device, precision), dict[Path, OpenVideo]()
+        self._device, self._precision = device, precision
+        self._open: dict[Path, OpenVideo] = {}
 
     def __call__(self, path: Path) -> OpenVideo:
         """The video of a container.
@@ -45,7 +46,7 @@ class Opener:
         Raises:
             ContainerError: it cannot be opened.
         """
-        video = self._open.pop(path, None) or OpenVideo.at(path, *self._how)
+        video = self._open.pop(path, None) or OpenVideo.at(path, self._device, self._precision)
         self._open[path] = video  # the latest is the last
         if len(self._open) > _KEPT_OPEN:
             self._open.pop(next(iter(self._open))).close()
