@@ -201,17 +201,13 @@ class Container(CheckedArrays):
         shared.frame_tables(0)  # it has no frames of which a table could speak
         return shared
 
-    def weights(self, prefix: str, beginning: str = "") -> dict[str, np.ndarray]:
+    def weights(self, prefix: str) -> dict[str, np.ndarray]:
         """Float32 tensors of the network whose stored names begin with ``prefix``, under the rest of their names.
-
-        Args:
-            prefix: of a segment.
-            beginning: only those whose remaining names begin so.
 
         Raises:
             ContainerError: what is stored is damaged or cannot be turned back into numbers.
         """
-        return self.network(prefix).decode(beginning)
+        return self.network(prefix).decode()
 
     def stored(self, prefix: str) -> dict[str, tuple[tuple[int, ...], int]]:
         """(shape, bytes in the file) of each tensor that :meth:`weights` gives; read, but not decoded.

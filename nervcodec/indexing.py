@@ -31,7 +31,7 @@ def position(index: object, count: int, what: str = "frame") -> int:
     return number % count
 
 
-def positions(indexes: Iterable[object], count: int, what: str = "frame") -> Sequence[int]:
+def positions(indexes: Iterable[object], count: int) -> Sequence[int]:
     """Several indexes as numbers from 0 to ``count - 1``, in order; of a mask of ``count`` booleans, where it is True.
 
     Raises:
@@ -39,16 +39,16 @@ def positions(indexes: Iterable[object], count: int, what: str = "frame") -> Seq
         IndexError: one is out of range, or a mask is of another length.
     """
     if isinstance(indexes, (str, bytes)) or not isinstance(indexes, Iterable):
-        raise TypeError(f"several {what}s are named by a list or array of whole numbers, not by {indexes!r:.40}")
+        raise TypeError(f"several frames are named by a list or array of whole numbers, not by {indexes!r:.40}")
     if isinstance(indexes, range) and indexes and min(indexes[0], indexes[-1]) >= 0:
-        position(max(indexes[0], indexes[-1]), count, what)
+        position(max(indexes[0], indexes[-1]), count)
         return indexes
     listed = list(indexes)
     if listed and all(_is_truth(entry) for entry in listed):
         if len(listed) != count:
-            raise IndexError(f"a mask of {len(listed)} {what}s does not fit; there are {count}")
+            raise IndexError(f"a mask of {len(listed)} frames does not fit; there are {count}")
         return [number for number, wanted in enumerate(listed) if wanted]
-    return [position(index, count, what) for index in listed]
+    return [position(index, count) for index in listed]
 
 
 def _is_truth(value: object) -> bool:

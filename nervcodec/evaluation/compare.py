@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from nervcodec import metrics
+from nervcodec.coordinates import PatchGrid
 from nervcodec.decoding import OpenVideo
 from nervcodec.display import human_bytes
 from nervcodec.errors import VideoError
 from nervcodec.evaluation import fidelity
 from nervcodec.evaluation.classical import Point, Vmaf, curves_at, parse_codecs
 from nervcodec.evaluation.original import Original
-from nervcodec.evaluation.patches import PatchFigures, of_patches
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
 from nervcodec.outputs import require_folder
@@ -41,6 +41,19 @@ class FrameFigures(NamedTuple):
     """
 
     frame: int
+    psnr_db: float
+    ssim: float
+    ms_ssim: float | None
+    role: str
+    cosine: float | None = None
+
+
+class PatchFigures(NamedTuple):
+    """One patch of one frame against the original; ``cosine`` is None where no reference embedding was made."""
+
+    frame: int
+    row: int
+    column: int
     psnr_db: float
     ssim: float
     ms_ssim: float | None
@@ -292,7 +305,7 @@ def _compared(
                 side_by_side = (source, frame, metrics.amplified_difference(frame, source))
                 write_pngs(images, [(number, np.concatenate(side_by_side, axis=1))], 5)
             if per_patch:
-                patches += of_patches(number, frame, source, video.grid, roles[number])
+                patches += _of_patches(number, frame, source, video.grid, roles[number])
             if number in wanted:
                 kept[number] = np.array(source)
             observer.advance()
@@ -331,6 +344,17 @@ def _base_bytes(video: OpenVideo) -> int:
 def _figures(number: int, frame: np.ndarray, source: np.ndarray, role: str) -> FrameFigures:
     figures = metrics.psnr_db(frame, source), metrics.ssim(frame, source), metrics.ms_ssim(frame, source)
     return FrameFigures(number, *figures, role)
+
+
+def _of_patches(number: int, decoded: np.ndarray, source: np.ndarray, grid: PatchGrid, role: str) -> list[PatchFigures]:
+    """Every patch of a frame, row by row, from ``(H, W, 3)`` uint8 RGB."""
+    rows = []
+    for patch, (x, y, width, height) in enumerate(grid.boxes()):
+        a, b = (image[y : y + height, x : x + width] for image in (decoded, source))
+        row, column = divmod(patch, grid.columns)
+        psnr_db, ssim, ms_ssim = metrics.psnr_db(a, b), metrics.ssim(a, b), metrics.ms_ssim(a, b)
+        rows.append(PatchFigures(number, row, column, psnr_db, ssim, ms_ssim, role))
+    return rows
 
 
 def _judged_frames(video: OpenVideo, roles: list[str]) -> dict[str, list[np.ndarray]]:
