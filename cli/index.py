@@ -14,7 +14,6 @@ import click
 
 from nervcodec.cli import options
 from nervcodec.cli.interrupts import handled
-from nervcodec.cli.lance import import_lancedb
 from nervcodec.cli.output import one_thread_for_numpy, remark
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ def index(folder: str, watch: bool, force: bool, workers: int | None, as_json: b
     is safe to interrupt. Files that cannot be read are named and left out. Needs the extra "library".
     """
     one_thread_for_numpy()
-    import_lancedb()
     from nervcodec.errors import LibraryError
     from nervcodec.library.update import Update, writing
 

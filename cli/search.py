@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from nervcodec.cli import options
-from nervcodec.cli.lance import import_lancedb
 from nervcodec.cli.output import can_write, one_thread_for_numpy, remark
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def search(
         require_free(Path(sheet), force)
     if clips:
         require_folder(Path(clips))
-    from nervcodec.library.ask import choose, covering
+    from nervcodec.library.ask import choose
     from nervcodec.search.ask import Asked
     from nervcodec.search.index import open_indexes
     from nervcodec.search.moments import find_moments
@@ -77,8 +76,6 @@ def search(
     cut_off = min_score is None and not per_patch  # leave out what is not really there
     ask = Asked(query, device, cut_off)
     folders = [path for path in rest or ["."] if os.path.isdir(path)]
-    if any(map(covering, folders)):
-        import_lancedb()
     known = choose(files, folders, ask, k, remark)
     indexes = open_indexes(files, ask, problems, device, precision, known)
     least = _EVERYTHING if min_score is None else min_score
