@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from nervcodec.errors import ContainerError, TooNewError
+from nervcodec.errors import ContainerError, OutdatedContainerError, TooNewError
 from nervcodec.formats.arrays import ArrayFile, bytes_of
 from nervcodec.formats.fields import from_json
 from nervcodec.formats.header import AUDIO, BASE, FORMAT, FORMAT_VERSION, FRAME_TIMES, Header, Segment
@@ -26,7 +26,7 @@ from nervcodec.formats.weights import StoredWeights
 
 Opened = TypeVar("Opened", bound="CheckedArrays")
 _DIGEST_BYTES = 8
-_TABLES_SINCE = 3  # the version from which what is said of each frame stands in the streams, and not in the header
+_BEGINNING = b'{"__metadata__":{"format":"nerv",'  # of every container, behind the length of its table
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -45,16 +45,15 @@ class CheckedArrays:
     Args:
         file: the open file, which is closed with this.
         header: checked.
-        version: of the format.
 
     Attributes:
-        header, version: as given.
+        header: as given.
         path: where the file is.
         size_bytes: of the whole file.
     """
 
-    def __init__(self, file: ArrayFile, header: Header, version: int):
-        self._file, self.header, self.version = file, header, version
+    def __init__(self, file: ArrayFile, header: Header):
+        self._file, self.header = file, header
         self.path, self.size_bytes = file.path, file.size
         self._compared: set[str] = set()  # arrays that were, with their checksums, once and for all
 
@@ -127,13 +126,15 @@ class Container(CheckedArrays):
         """Open a file.
 
         Raises:
-            ContainerError: not a ``.nerv`` file, truncated, too new, or its header is impossible or names other arrays
-                than the file has.
+            OutdatedContainerError: it has an earlier version of the format.
+            TooNewError: it has a later one.
+            ContainerError: not a ``.nerv`` file, truncated, or its header is impossible or names other arrays than the
+                file has.
         """
         path = Path(path)
         file = ArrayFile(path)
         try:
-            header, version = _parse(path, file.metadata)
+            header = _parse(path, file.metadata)
             if odd := sorted(set(file.places) ^ set(header.tensors)):
                 raise ContainerError(f"{path}: header and file disagree about tensor {odd[0][:80]!r}")
             for name in header.base_arrays():
@@ -142,7 +143,7 @@ class Container(CheckedArrays):
         except ContainerError:
             file.close()
             raise
-        return cls(file, header, version)
+        return cls(file, header)
 
     def verify(self) -> None:
         """Compare every array with its checksum, and look at the frame times; no array is held in memory.
@@ -155,19 +156,12 @@ class Container(CheckedArrays):
                 continue
         self.frame_times()
 
-    @property
-    def has_tables(self) -> bool:
-        """Whether what is said of each frame stands in the streams of weights; else the header says it."""
-        return self.version >= _TABLES_SINCE
-
     def embedded_frames(self, segment: Segment) -> tuple[int, ...]:
         """Frames of a segment, counted from its first, whose embeddings were fitted; no weights are decoded.
 
         Raises:
             ContainerError: it is damaged, or the container is closed.
         """
-        if not self.has_tables:
-            return segment.embedded_frames or ()
         return self.network(segment.prefix).frame_tables(segment.frame_count).embedded
 
     def base_stream(self, segment: Segment) -> np.ndarray:
@@ -186,8 +180,8 @@ class Container(CheckedArrays):
         Raises:
             ContainerError: it is damaged, or the container is closed.
         """
-        codes = {n: t.code for n, t in self.header.tensors.items() if n.startswith(prefix) and t.code is not None}
-        return StoredWeights(self.path, prefix, {name: (code, self.array(name)) for name, code in codes.items()})
+        names = [n for n, t in self.header.tensors.items() if n.startswith(prefix) and t.code is not None]
+        return StoredWeights(self.path, prefix, {name: self.array(name) for name in names})
 
     def shared_weights(self) -> StoredWeights | None:
         """What is stored of the parameters that all segments share; None where each has all its own.
@@ -257,6 +251,16 @@ def fingerprint(path: Path) -> str:
     return file.metadata["header_checksum"]
 
 
+def is_container(path: Path) -> bool:
+    """Whether a file begins as every container does, of whatever version and however damaged it is after that.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return file.read(8 + len(_BEGINNING))[8:] == _BEGINNING
+
+
 def read_header(path: Path) -> Header:
     """Read and check the header alone.
 
@@ -267,8 +271,8 @@ def read_header(path: Path) -> Header:
         return opened.header
 
 
-def _parse(path: Path, metadata: dict[str, str]) -> tuple[Header, int]:
-    """Header and version."""
+def _parse(path: Path, metadata: dict[str, str]) -> Header:
+    """The header, checked."""
     if metadata.get("format") != FORMAT:
         raise ContainerError(f"{path}: not a .nerv file (a safetensors file of another kind)")
     version = metadata.get("format_version", "")
@@ -280,6 +284,8 @@ def _parse(path: Path, metadata: dict[str, str]) -> tuple[Header, int]:
         )
     if int(version) < 1:
         raise ContainerError(f"{path}: format version {version} never existed")
+    if int(version) < FORMAT_VERSION:
+        raise OutdatedContainerError(f"{path}: written by an earlier nervcodec; encode the source again")
     text = metadata.get("header", "")
     if digest(text.encode()) != metadata.get("header_checksum"):
         raise ContainerError(f"{path}: the header is damaged (checksum differs)")
@@ -288,20 +294,6 @@ def _parse(path: Path, metadata: dict[str, str]) -> tuple[Header, int]:
     except (ValueError, RecursionError):
         raise ContainerError(f"{path}: the header is not valid JSON") from None
     try:
-        header = from_json(Header, data)
-        check_version(header, int(version))
+        return from_json(Header, data)
     except ContainerError as error:
         raise ContainerError(f"{path}: {error}") from None
-    return header, int(version)
-
-
-def check_version(header: Header, version: int) -> None:
-    """Refuse what the header of a version cannot hold.
-
-    Raises:
-        ContainerError: it holds that.
-    """
-    if version < _TABLES_SINCE and (header.base is not None or header.shared is not None):
-        raise ContainerError(f"format version {version} has no base layer and no shared parameters")
-    if version >= _TABLES_SINCE and any(segment.embedded_frames is not None for segment in header.segments):
-        raise ContainerError(f"format version {version} has no embedded frames in its header")

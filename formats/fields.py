@@ -23,12 +23,11 @@ def to_json(value: Any, compact: bool = False) -> Any:
 
     Args:
         value: to turn.
-        compact: as files hold it: without fields that are 0, false or empty where that is their default, and with a
-            :class:`Row` as a list.
+        compact: as files hold it: without fields that are 0, false or empty where that is their default.
     """
     if dataclasses.is_dataclass(value):
         fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
-        if compact and isinstance(value, Row):
+        if isinstance(value, Row):
             return [to_json(v, compact) for _, v in fields]
         shown = [(f.name, v) for f, v in fields if v is not None and (v or not compact or f.default != v)]
         return {name: to_json(v, compact) for name, v in shown}
@@ -46,9 +45,9 @@ def from_json(kind: type[T], data: Any, where: str = "header") -> T:
         ContainerError: with the place of the first wrong value, such as ``header.video.width``.
     """
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
-    if issubclass(kind, Row) and isinstance(data, list):
-        if len(data) != len(fields):
-            raise ContainerError(f"{where} must have {len(fields)} entries")
+    if issubclass(kind, Row):
+        if not isinstance(data, list) or len(data) != len(fields):
+            raise ContainerError(f"{where} must be a list of {len(fields)} entries")
         data = dict(zip(fields, data, strict=True))
     if not isinstance(data, dict):
         raise ContainerError(f"{where} must be an object")

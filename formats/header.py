@@ -238,28 +238,19 @@ class Segment:
         first_frame, frame_count: the run.
         network: the network's configuration, as ``nervcodec.network.config`` reads it.
         prefix: its arrays are named ``prefix`` + what they are.
-        embedded_frames: frames, counted from the segment's first, whose embeddings were fitted; in files of versions
-            1 and 2 alone, see :meth:`nervcodec.formats.container.Container.embedded_frames`.
     """
 
     first_frame: int
     frame_count: int
     network: dict[str, Any]
     prefix: str
-    embedded_frames: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        embedded = self.embedded_frames or ()
         _check(
             0 <= self.first_frame < MAX_FRAMES and 1 <= self.frame_count <= MAX_SEGMENT_FRAMES,
             "frames are out of range",
         )
         _check_prefix(self.prefix)
-        _check(
-            all(0 <= i < self.frame_count for i in embedded)
-            and all(a < b for a, b in zip(embedded, embedded[1:], strict=False)),
-            "embedded frames must ascend inside the segment",
-        )
 
 
 IDENTICAL_DB = 100.0  # the PSNR that is recorded for frames without any error

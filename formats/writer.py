@@ -18,7 +18,7 @@ from nervcodec.errors import ContainerError, explained
 from nervcodec.formats.arrays import bytes_of, head, little_endian
 from nervcodec.formats.atomic import writing
 from nervcodec.formats.codes import TensorCode
-from nervcodec.formats.container import check_version, checksum, digest
+from nervcodec.formats.container import checksum, digest
 from nervcodec.formats.fields import to_json
 from nervcodec.formats.header import FORMAT, FORMAT_VERSION, Header, StoredTensor
 
@@ -84,12 +84,10 @@ class Writer:
             header: with :attr:`tensors` in it.
 
         Raises:
-            ContainerError: the header speaks of other arrays or of what this version has not, or the place cannot be
-                written.
+            ContainerError: the header speaks of other arrays, or the place cannot be written.
         """
         if header.tensors != self.tensors:
             raise ContainerError("header and arrays do not name the same tensors")
-        check_version(header, FORMAT_VERSION)
         text = json.dumps(to_json(header, compact=True), sort_keys=True, separators=(",", ":"), allow_nan=False)
         metadata = {
             "format": FORMAT,

@@ -23,6 +23,10 @@ class TooNewError(ContainerError):
     """A ``.nerv`` file of a format that a later nervcodec writes: nothing is wrong with it."""
 
 
+class OutdatedContainerError(ContainerError):
+    """A ``.nerv`` file that an earlier nervcodec wrote and that is no longer read: nothing is wrong with it."""
+
+
 class ConfigError(NervError):
     """An option or a configuration value is out of range or does not fit the video."""
 

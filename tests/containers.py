@@ -3,13 +3,14 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
 
-from nervcodec.formats import container
-from nervcodec.formats.codes import FLOAT16, TensorCode
+from nervcodec.formats import bitstream, container
+from nervcodec.formats.codes import STREAM, TensorCode
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
 from nervcodec.formats.writer import Writer
@@ -32,7 +33,7 @@ def make(frames: int = 10, **video) -> tuple[Header, dict[str, np.ndarray]]:
     arrays, tensors = {}, {}
     for name in ("0/a", "0/b"):
         arrays[name] = rng.normal(size=(20, 30)).astype(np.float16)
-        tensors[name] = StoredTensor(container.checksum(arrays[name]), TensorCode(FLOAT16))
+        tensors[name] = StoredTensor(container.checksum(arrays[name]))
     facts = {"width": 64, "height": 48, "frame_rate": (30000, 1001), "frame_count": frames, "duration_s": 0.4}
     header = Header(
         video=VideoFacts(**{**facts, "source_name": "kitchen sink \u6c34.mp4", **video}),
@@ -44,6 +45,13 @@ def make(frames: int = 10, **video) -> tuple[Header, dict[str, np.ndarray]]:
         semantic=SemanticFacts("offline", 384, 5.0),
     )
     return header, arrays
+
+
+def as_streams(header: Header, arrays: dict[str, np.ndarray]) -> tuple[Header, dict[str, np.ndarray]]:
+    """The same with each array as a stream of weights that holds one tensor of its name."""
+    streams = {n: bitstream.encode({n.partition("/")[2]: a.astype(np.float32)}) for n, a in arrays.items()}
+    tensors = {n: StoredTensor(container.checksum(stream), TensorCode(STREAM)) for n, stream in streams.items()}
+    return replace(header, tensors=tensors), streams
 
 
 def write(target: Path, header: Header, arrays: dict[str, np.ndarray]) -> Path:

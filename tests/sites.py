@@ -15,7 +15,7 @@ from nervcodec.formats.container import Container
 from nervcodec.formats.writer import Writer
 
 GOLDEN = Path(__file__).parent / "golden"
-GRID, LAPPED, OTHER, MUTE = (GOLDEN / f"version{name}.nerv" for name in ("3_grid", "3_lapped", "3_pe", "2_grid"))
+GRID, LAPPED, OTHER, MUTE = (GOLDEN / f"version3_{name}.nerv" for name in ("grid", "lapped", "pe", "plain"))
 TIMES_S = np.array([0, 0.04, 0.08, 0.12, 1.7, 1.71, 1.72, 1.75, 1.8, 1.9, 2.0, 2.1, 2.2, 2.3, 2.4])
 VARIABLE_END_S, SOUND_S = 3.2, 2.5
 

@@ -24,7 +24,7 @@ COUNT = 15
 @pytest.fixture(scope="module")
 def video():
     """15 frames of 88 x 72, 1 x 2 patches, embeddings of 384 numbers."""
-    return nervcodec.open(GOLDEN / "version2_pe.nerv", "cpu", "fp32")
+    return nervcodec.open(GOLDEN / "version3_pe.nerv", "cpu", "fp32")
 
 
 def alike(a, b):
@@ -136,7 +136,7 @@ def test_all_frames_come_one_by_one(video):
 
 
 def test_a_video_is_a_context_manager_and_closes():
-    with nervcodec.open(str(GOLDEN / "version2_grid.nerv"), "cpu") as video:
+    with nervcodec.open(str(GOLDEN / "version3_plain.nerv"), "cpu") as video:
         video[0]
         begun = video.frames()
         next(begun)
@@ -144,14 +144,14 @@ def test_a_video_is_a_context_manager_and_closes():
         assert repr(video).endswith("no embeddings>")
     assert len(video) == 15
     assert video.header.video.width == 88
-    assert repr(video) == f"<NervVideo {str(GOLDEN / 'version2_grid.nerv')!r}: closed>"
+    assert repr(video) == f"<NervVideo {str(GOLDEN / 'version3_plain.nerv')!r}: closed>"
     for use in (
         lambda: video[0], video.frames, video.sound, lambda: video.patch(0, 0, 0), lambda: copy.copy(video),
     ):  # fmt: skip
-        with pytest.raises(ContainerError, match=r"version2_grid\.nerv: is closed; open it again"):
+        with pytest.raises(ContainerError, match=r"version3_plain\.nerv: is closed; open it again"):
             use()
     video.close()
-    again = nervcodec.open(GOLDEN / "version2_pe.nerv")
+    again = nervcodec.open(GOLDEN / "version3_pe.nerv")
     again.embeddings([0])
     again.close()
     with pytest.raises(NervError, match="is closed"):
@@ -160,8 +160,8 @@ def test_a_video_is_a_context_manager_and_closes():
 
 def test_copies_open_the_file_again(monkeypatch, tmp_path):
     monkeypatch.chdir(GOLDEN)
-    video = nervcodec.open("version2_pe.nerv", "cpu", "fp32")
-    assert str(video.path) == "version2_pe.nerv"
+    video = nervcodec.open("version3_pe.nerv", "cpu", "fp32")
+    assert str(video.path) == "version3_pe.nerv"
     monkeypatch.chdir(tmp_path)
     for other in (copy.copy(video), copy.deepcopy(video)):
         assert other is not video
@@ -260,4 +260,4 @@ def test_paths_are_texts_or_paths(carphone, tmp_path):
 @pytest.mark.parametrize(("query", "k"), [("", 1), ("  ", 1), (3, 1), ("a", 0), ("a", 1.5), ("a", True)])
 def test_what_cannot_be_searched_for(query, k):
     with pytest.raises(ConfigError):
-        nervcodec.open(GOLDEN / "version2_pe.nerv").search(query, k)
+        nervcodec.open(GOLDEN / "version3_pe.nerv").search(query, k)

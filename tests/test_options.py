@@ -19,7 +19,7 @@ from nervcodec.options import DEBUG_RUN, GROUPS, OWNERS, PRESETS, SECTIONS, Netw
 from nervcodec.settings import Setting, converted, listed, owners, settings_of
 from nervcodec.video.options import SourceOptions
 
-GOLDEN = Path(__file__).parent / "golden" / "version2_pe.nerv"
+GOLDEN = Path(__file__).parent / "golden" / "version3_pe.nerv"
 SAID = {name: said for group in GROUPS for name, said in settings_of(group).items()}
 SHOWN = {name: said for name, said in SAID.items() if said.flag != ""}
 OPTIONS = [param for param in cli.commands["encode"].params if isinstance(param, click.Option)]

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable
 
 from nervcodec.base.check import check_whole
-from nervcodec.errors import ConfigError, ContainerError, TooNewError
-from nervcodec.formats.container import Container
+from nervcodec.errors import ConfigError, ContainerError, OutdatedContainerError, TooNewError
+from nervcodec.formats.container import Container, is_container
 from nervcodec.formats.names import recorded
 from nervcodec.jobs.inputs import Job
 from nervcodec.video.folder import modified
@@ -21,16 +21,19 @@ def is_done(job: Job, note: Callable[[str], None]) -> bool:
 
     Args:
         job: the source and its container.
-        note: told where a container is there and has to be made anew all the same.
+        note: told where a container is there and has to be encoded again all the same.
 
     Raises:
-        ConfigError: what is there must not be written over: it is of another source, or of a later nervcodec.
+        ConfigError: what is there must not be written over without being asked: it is no container, of another source,
+            or of an earlier or later nervcodec.
         OSError: source or container cannot be looked at.
     """
     source, target = job.source, job.target
     changed = modified(source)
     if not target.is_file():
         return False
+    if not is_container(target):
+        raise ConfigError(f"{target}: not a .nerv file; --force replaces it")
     try:
         with Container.at(target) as opened:
             made_of, fit = opened.header.video.source_name, opened.header.fit
@@ -39,16 +42,18 @@ def is_done(job: Job, note: Callable[[str], None]) -> bool:
                     f"{target}: is there and was made of another source, {made_of}; --force overwrites it"
                 )
             if target.stat().st_mtime < changed:
-                note(f"{target}: is older than its source and is made anew")
+                note(f"{target}: is older than its source and is encoded again")
                 return False
             if not fit.complete:
-                note(f"{target}: its encode was stopped and goes on, or is made anew")
+                note(f"{target}: its encode was stopped; it is resumed or started again")
                 return False
             check_whole(opened, weights=False)
     except TooNewError as error:
         raise ConfigError(f"{error}, or overwrite it with --force") from None
+    except OutdatedContainerError as error:
+        raise ConfigError(f"{error}; --force replaces it") from None
     except ContainerError as error:
-        note(f"{error}; it is made anew")
+        note(f"{error}; it is encoded again")
         return False
     return True
 

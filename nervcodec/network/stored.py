@@ -59,8 +59,7 @@ class StoredNetworks:
         tables = own.frame_tables(segment.frame_count)
         stored = own.table(), {} if shared is None else shared.table()
         try:
-            if opened.has_tables:
-                config = completed(config, tables)
+            config = completed(config, tables)
             if shared is not None:
                 check_owners(config, *stored)
             check_shapes(config, {name: shape for side in stored for name, (shape, _) in side.items()})

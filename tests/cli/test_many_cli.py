@@ -53,6 +53,44 @@ def test_a_folder_of_videos(run, videos, tmp_path):
 
 
 @pytest.mark.slow
+def test_files_that_cannot_be_read_are_kept_without_force(run, videos, tmp_path):
+    golden = (Path(__file__).parents[1] / "golden" / "version3_grid.nerv").read_bytes()
+    version = b'"format_version":"%d"'
+    kept = {
+        "outdated": (golden.replace(version % 3, version % 2), "written by an earlier nervcodec; encode the source"),
+        "newer": (golden.replace(version % 3, version % 4), "format version 4 is newer than this nervcodec reads"),
+        "foreign": (b"a letter to nobody\n" * 9, "not a .nerv file; --force replaces it"),
+    }
+    contents = {name: content for name, (content, _) in kept.items()} | {"damaged": golden[:-9]}
+    (tmp_path / "out").mkdir()
+    shutil.copy(videos / "a.mp4", tmp_path / "a.mp4")
+    shutil.rmtree(videos)
+    videos.mkdir()
+    for name, content in contents.items():
+        shutil.copy(tmp_path / "a.mp4", videos / f"{name}.mp4")
+        (tmp_path / "out" / f"{name}.nerv").write_bytes(content)
+    command = ["encode", "videos", "--recursive", "-o", "out", *TINY]
+    result = run(*command)
+    assert result.returncode == 1
+    table = rows(result.stdout)
+    assert {row[0] for name, row in table.items() if "damaged" not in name} == {"failed"}
+    assert table["videos/damaged.mp4"][0] == "done"
+    for name, (content, message) in kept.items():
+        assert (tmp_path / "out" / f"{name}.nerv").read_bytes() == content
+        assert f"out/{name}.nerv: {message}" in table[f"videos/{name}.mp4"][-1]
+        assert "--force" in table[f"videos/{name}.mp4"][-1]
+        single = run("encode", f"videos/{name}.mp4", "-o", f"out/{name}.nerv", *TINY)
+        assert (single.returncode, (tmp_path / "out" / f"{name}.nerv").read_bytes()) == (1, content)
+        shown = run("info", f"out/{name}.nerv")
+        assert (shown.returncode, shown.stderr.count("\n")) == (1, 1)
+    forced = run(*command, "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert {row[0] for row in rows(forced.stdout).values()} == {"done"}
+    for name in contents:
+        assert run("verify", f"out/{name}.nerv").returncode == 0
+
+
+@pytest.mark.slow
 def test_one_input_goes_into_a_folder_that_is_there_or_ends_with_a_slash(run, videos, tmp_path):
     (tmp_path / "there").mkdir()
     for output in ("there", "made/"):

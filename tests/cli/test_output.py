@@ -14,7 +14,7 @@ from nervcodec.errors import ConfigError
 from nervcodec.search.query import split_words
 
 NERV = str(Path(sys.executable).with_name("nervcodec"))
-GOLDEN = Path(__file__).parents[1] / "golden" / "version2_pe.nerv"
+GOLDEN = Path(__file__).parents[1] / "golden" / "version3_pe.nerv"
 FULL = Path("/dev/full")
 SEARCH = ["search", "a man", GOLDEN, "--min-score", "-2", "-k", "3"]
 REPORTS = {

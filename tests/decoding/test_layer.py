@@ -19,7 +19,8 @@ from nervcodec.base import av1, obu
 from nervcodec.base.check import check_base
 from nervcodec.decoding.pool import Pool
 from nervcodec.errors import ConfigError, ContainerError, NervError
-from nervcodec.formats.codes import FLOAT16, TensorCode
+from nervcodec.formats import bitstream
+from nervcodec.formats.codes import STREAM, TensorCode
 from nervcodec.formats.container import Container, checksum
 from nervcodec.formats.header import PlaneFormat, StoredTensor
 
@@ -250,10 +251,10 @@ def test_a_header_that_claims_other_planes(layered_nerv, tmp_path, form):
 
 def test_a_network_that_does_not_fit_is_refused_although_no_pixel_needs_it(layered_nerv, tmp_path):
     header, arrays = everything(layered_nerv)
-    surplus = np.zeros((3, 4), np.float16)
-    stored = StoredTensor(checksum(surplus), TensorCode(FLOAT16))
-    changed = replace(header, tensors={**header.tensors, "1/pixels.weight": stored})
-    path = write(tmp_path / "a.nerv", changed, {**arrays, "1/pixels.weight": surplus})
+    surplus = bitstream.encode({"pixels.weight": np.zeros((3, 4), np.float32)})
+    stored = StoredTensor(checksum(surplus), TensorCode(STREAM))
+    changed = replace(header, tensors={**header.tensors, "1/more": stored})
+    path = write(tmp_path / "a.nerv", changed, {**arrays, "1/more": surplus})
     with nervcodec.open(path, "cpu") as video:
         assert video[0].shape == (144, 176, 3)
         assert next(video.base_frames([HALF])).shape == (144, 176, 3)

@@ -87,7 +87,6 @@ def test_what_is_said_of_frames_stands_before_the_weights():
     assert [line.name for line in lines][:2] == [EMBEDDED, "semantic.codes"]
     assert fitted.embedded_frames == (0, 2, 4)
     assert replace(fitted, stream=np.empty(0, np.uint8)).embedded_frames == ()
-    assert fitted.segment.embedded_frames is None
 
 
 def test_a_gpu_too_small_hands_over_to_the_cpu(monkeypatch):

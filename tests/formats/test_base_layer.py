@@ -111,24 +111,12 @@ def test_arrays_that_its_kind_has_not_are_refused(tmp_path, kind, message, chang
         Container.at(tampered(path, change))
 
 
-def test_streams_are_rows_of_bytes_and_older_versions_have_none(tmp_path):
-    header, arrays = with_base("copy")
+def test_streams_are_rows_of_bytes(tmp_path):
+    header, _ = with_base("copy")
     floats = np.zeros(3, np.float32)
     tensors = {"base": StoredTensor(checksum(floats))}
     with pytest.raises(ContainerError, match="tensor base: the stream of a base layer is a row of bytes"):
         Container.at(write(tmp_path / "a.nerv", replace(header, tensors=tensors), {"base": floats}))
-    path = write(tmp_path / "b.nerv", header, arrays)
-    path.write_bytes(path.read_bytes().replace(b'"format_version":"3"', b'"format_version":"2"'))
-    with pytest.raises(ContainerError, match="format version 2 has no base layer"):
-        Container.at(path)
-
-
-def test_what_only_older_versions_have_is_not_written(tmp_path):
-    header, arrays = make()
-    old = replace(header, segments=(replace(header.segments[0], embedded_frames=(0, 5)),))
-    with pytest.raises(ContainerError, match="version 3 has no embedded frames in its header"):
-        write(tmp_path / "a.nerv", old, arrays)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", FACTS)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from containers import make, write
+from containers import as_streams, make, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -157,7 +157,7 @@ def test_a_segment_is_read_once_for_its_frames(small_nerv, read_counts):
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_array_is_refused_and_the_others_are_not(tmp_path, data):
-    header, arrays = make()
+    header, arrays = as_streams(*make())
     times = np.arange(10.0)
     header = replace(
         header,
@@ -229,7 +229,7 @@ def test_what_happens_to_the_file_while_it_is_open(tmp_path):
 
 
 def test_a_closed_container_says_so(tmp_path):
-    path = write(tmp_path / "a.nerv", *make())
+    path = write(tmp_path / "a.nerv", *as_streams(*make()))
     with Container.at(path) as opened:
         opened.array("0/a")
     opened.close()  # twice is once
@@ -256,7 +256,7 @@ def test_threads_may_read_at_once(tmp_path):
 @linux
 def test_file_handles_do_not_pile_up(tmp_path, monkeypatch):
     monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "cache"))
-    source = GOLDEN / "version2_pe.nerv"
+    source = GOLDEN / "version3_pe.nerv"
     copies = [Path(shutil.copy(source, tmp_path / f"{number}.nerv")) for number in range(6)]
     cut = tmp_path / "cut.nerv"
     cut.write_bytes(source.read_bytes()[:-1])

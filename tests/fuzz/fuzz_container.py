@@ -37,7 +37,7 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.decoding import EmbeddingParts
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SEEDS = [GOLDEN / f"{name}.nerv" for name in ("version1_grid", "version3_grid", "version3_pe", "version3_shared")]
+SEEDS = [GOLDEN / f"{name}.nerv" for name in ("version3_plain", "version3_grid", "version3_pe", "version3_shared")]
 _FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 _FILE = _FOLDER / "a.nerv"
 _REAL = SEEDS[1].read_bytes()

@@ -30,6 +30,7 @@ nervcodec.encode(  # with grids of scenes and a decoder that its segments share
     CLIP, HERE / f"{VERSION}_scenes.nerv", epochs=300, parameters=24_000, segment="8f", encoder="offline", **COMMON
 )
 sharing.together(HERE / f"{VERSION}_shared.nerv")
+nervcodec.encode(CLIP, HERE / f"{VERSION}_plain.nerv", epochs=300, parameters=24_000, encoder="none", **COMMON)
 nervcodec.encode(  # three segments, and sound
     CLIP.with_name("bigbuckbunny.mp4"), HERE / f"{VERSION}_base.nerv", base="av1", crf=55, duration_s=1.2, scale=0.25,
     segment="0.5s", encoder="offline", patches=(1, 2),
@@ -43,6 +44,6 @@ nervcodec.encode(
     CLIP, HERE / f"{VERSION}_sample.nerv", epochs=300, parameters=24_000, segment="8f", encoder="offline",
     **{**COMMON, "duration_s": 0.8},
 )  # fmt: skip
-for name in (f"{VERSION}_lapped", f"{VERSION}_pe", f"{VERSION}_shared", f"{VERSION}_scenes"):
-    video = nervcodec.open(HERE / f"{name}.nerv", device="cpu", precision="fp32")
-    Image.fromarray(np.concatenate([video[0], video[14]], axis=1)).save(HERE / f"{name}.png")
+for name in ("lapped", "pe", "shared", "scenes", "plain"):
+    video = nervcodec.open(HERE / f"{VERSION}_{name}.nerv", device="cpu", precision="fp32")
+    Image.fromarray(np.concatenate([video[0], video[14]], axis=1)).save(HERE / f"{VERSION}_{name}.png")

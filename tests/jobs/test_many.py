@@ -6,7 +6,9 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 import nervcodec
 from nervcodec import sizing
@@ -82,7 +84,7 @@ def test_whole_and_no_older_is_done(made):
     assert not is_done(made, pytest.fail)
 
 
-def test_older_or_damaged_is_made_anew(made):
+def test_older_or_damaged_is_encoded_again(made):
     said, whole = [], made.target.read_bytes()
     for place in (-1, len(whole) // 2, 5):
         broken = bytearray(whole)
@@ -91,7 +93,7 @@ def test_older_or_damaged_is_made_anew(made):
         assert not is_done(made, said.append)
     made.target.write_bytes(whole[:-1])
     assert not is_done(made, said.append)
-    assert all(str(made.target) in text and text.endswith("; it is made anew") for text in said)
+    assert all(str(made.target) in text and text.endswith("; it is encoded again") for text in said)
     made.target.write_bytes(whole)
     os.utime(made.source)
     os.utime(made.target, (1, 1))
@@ -108,6 +110,18 @@ def test_what_is_of_another_source_or_a_later_version_is_not_written_over(made):
     made.target.write_bytes(blob.replace(b'"format_version":"3"', b'"format_version":"9"'))
     with pytest.raises(ConfigError, match=r"newer than this nervcodec reads .* --force"):
         is_done(Job(other, made.target), pytest.fail)
+    made.target.write_bytes(blob.replace(b'"format_version":"3"', b'"format_version":"2"'))
+    with pytest.raises(ConfigError, match=r"earlier nervcodec; encode the source again; --force replaces it"):
+        is_done(Job(other, made.target), pytest.fail)
+
+
+def test_what_is_no_container_is_not_written_over(made):
+    safetensors.numpy.save_file({"x": np.zeros(3)}, made.target)
+    whole = GOLDEN.read_bytes()
+    for content in (made.target.read_bytes(), b"", b"x", b"a letter\n" * 9, whole[:8] + b"x" + whole[9:]):
+        made.target.write_bytes(content)
+        with pytest.raises(ConfigError, match=rf"^{made.target}: not a \.nerv file; --force replaces it$"):
+            is_done(made, pytest.fail)
 
 
 # ------------------------------------------------------------------ one after the other

@@ -53,18 +53,15 @@ def test_what_is_said_of_frames_travels_apart_from_the_rest():
         build(from_header)
 
 
-def test_configurations_of_older_versions_are_whole():
-    old = {"kind": "grid", "geometry": {"frames": 6, "height": 48, "width": 64, "patch_rows": 2, "patch_columns": 4}}
-    old["grids"] = [{"stage": s, "channels": 4, "times": 2, "rows": 1, "columns": 1} for s in range(3)]
-    old |= {"widths": [20, 12, 8], "depths": [1, 1, 1], "expansions": [4, 4, 2], "cuts": [], "pace": [1, 2, 3, 4, 5]}
-    old["semantic"] = {"dimension": 16, "hidden": 64, "rank": 4, "grid_channels": 0, "grid_times": 1}
-    old["semantic"]["code_frames"] = [0, 5]
-    config = network_from_json(old)
-    assert (config.pace, config.semantic.code_frames, config.semantic.codes) == ((1, 2, 3, 4, 5), (0, 5), 2)
-    assert build(config).semantic.codes.shape[0] == 2
-    for change in ({"geometry": [6, 48, 64, 2]}, {"geometry": [6, 48, 64, 2, "4"]}, {"grids": [[0, 4, 2, 1, 1, 1]]}):
+def test_geometry_and_grids_are_lists_of_whole_numbers():
+    data = {"kind": "grid", "geometry": [6, 48, 64, 2, 4], "grids": [[stage, 4, 2, 1, 1] for stage in range(3)]}
+    data |= {"widths": [20, 12, 8], "depths": [1, 1, 1], "expansions": [4, 4, 2]}
+    assert network_from_json(data).geometry == Geometry(6, 48, 64, 2, 4)
+    named = {"frames": 6, "height": 48, "width": 64, "patch_rows": 2, "patch_columns": 4}
+    changes = [{"geometry": geometry} for geometry in ([6, 48, 64, 2], [6, 48, 64, 2, "4"], named)]
+    for change in (*changes, {"grids": [[0, 4, 2, 1, 1, 1]]}):
         with pytest.raises(ContainerError, match=r"network\.(geometry|grids)"):
-            network_from_json({**old, **change})
+            network_from_json({**data, **change})
 
 
 def test_codes_belong_to_grid_networks():

@@ -14,8 +14,7 @@ from nervcodec.network.parts import PARTS, RGB_HEAD, SEMANTIC_HEAD, bytes_by_par
 from nervcodec.network.shapes import SEMANTIC
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-FILES = ["version1_grid", "version1_pe", "version2_grid", "version2_pe"]
-FILES += ["version3_grid", "version3_pe", "version3_shared"]
+FILES = ["version3_grid", "version3_pe", "version3_shared", "version3_plain"]
 
 
 @pytest.mark.parametrize("make", [grid_config, patch_config])
@@ -54,8 +53,8 @@ def test_tensors_of_no_network_have_no_part(tmp_path):
         with pytest.raises(ContainerError, match="belongs to no part of a network"):
             part_of(name)
     copy = tmp_path / "a.nerv"
-    copy.write_bytes((GOLDEN / "version2_grid.nerv").read_bytes())
-    other = tampered(copy, lambda h: h["segments"][0]["network"]["grids"].pop(0))
+    copy.write_bytes((GOLDEN / "version3_plain.nerv").read_bytes())
+    other = tampered(copy, lambda h: h["segments"][0]["network"]["grids"].__delitem__(0))
     last = len(read_header(copy).segments[0].network["grids"]) - 1
     complaint = rf"tampered\.nerv: tensor 'grids\.{last}\.values' belongs to no grid"
     with Container.at(other) as opened, pytest.raises(ContainerError, match=complaint):

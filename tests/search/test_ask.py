@@ -110,18 +110,18 @@ def test_other_scripts_find_nothing_and_say_so(offline, text):
         assert found.unread == (text,)
         assert not found.shows(blend(offline, suit=1.0)).any()
     assert ask("vélo 2", offline).unread == ()
-    assert nervcodec.open(GOLDEN / "version2_pe.nerv").search(text) == []
+    assert nervcodec.open(GOLDEN / "version3_pe.nerv").search(text) == []
 
 
 def test_the_command_notes_what_cannot_be_read(run):
-    done = run("search", "собака", GOLDEN / "version2_pe.nerv")
+    done = run("search", "собака", GOLDEN / "version3_pe.nerv")
     assert (done.returncode, done.stdout) == (0, "")
     note, nothing = done.stderr.splitlines()
     assert note == 'nervcodec: the offline encoder reads English only, not "собака"'
     assert nothing == 'nervcodec: nothing matches "собака"'
 
 
-@pytest.mark.parametrize("name", ["version1_pe", "version2_pe"])
+@pytest.mark.parametrize("name", ["version3_pe", "version3_lapped"])
 def test_old_files_are_searched(offline, name):
     video = nervcodec.open(GOLDEN / f"{name}.nerv", device="cpu", precision="fp32")
     assert video.search("a man", k=1, encoder=offline)

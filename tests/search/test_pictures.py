@@ -11,7 +11,7 @@ from PIL import Image
 from nervcodec.errors import ConfigError
 from nervcodec.search.image import read_image
 
-GOLDEN = "version2_pe.nerv"
+GOLDEN = "version3_pe.nerv"
 
 
 @pytest.fixture
