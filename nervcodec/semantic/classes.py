@@ -21,6 +21,7 @@ import numpy as np
 _HALF, _SOFTNESS, _FALL = 0.7, 0.08, 0.2
 _SPARSITY = 0.02  # what a class vector must bring at least to be part of a blend
 _ROUNDS = 100
+TEMPLATE = "a photo of {}"  # in which queries and words for classes are compared
 _RIDGE = 0.01  # of the direction: small enough to tell neighbouring classes apart
 
 
@@ -69,6 +70,21 @@ def read_words(names: Sequence[str]) -> Words:
 def class_names() -> list[str]:
     """ImageNet's classes in their order: OpenCLIP's list, without the seconds that importing it takes."""
     return _lines("imagenet.txt")
+
+
+def shipped_vectors(what: str) -> np.ndarray:
+    """Text embeddings by all-MiniLM-L6-v2 that are shipped with the package; ``tests/class_vectors.py`` makes them.
+
+    Args:
+        what: ``classes``, the names of :func:`class_names`; or ``words``, those of :func:`read_words` in the template.
+
+    Returns:
+        ``(n, 384)`` float32 of length 1.
+    """
+    from safetensors.numpy import load
+
+    data = resources.files("nervcodec.semantic").joinpath(f"{what}.safetensors").read_bytes()
+    return load(data)["vectors"].astype(np.float32)
 
 
 def _lines(file: str) -> list[str]:

@@ -16,17 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nervcodec.errors import EncoderError
-from nervcodec.semantic import cache
-from nervcodec.semantic.classes import Blends, Words, class_names, read_words
-from nervcodec.semantic.minilm_wheel import DIMENSION
+from nervcodec.semantic.classes import TEMPLATE, Blends, Words, class_names, read_words, shipped_vectors
+from nervcodec.semantic.minilm import DIMENSION, MiniLM
 
 if TYPE_CHECKING:
     from nervcodec.semantic.classifier import Classifier
-    from nervcodec.semantic.minilm import MiniLM
-    from nervcodec.semantic.minilm_numpy import QueryMiniLM
-
-_FEW = 8  # texts up to which torch is not imported for them
-_TEMPLATE = "a photo of {}"  # in which queries and words for classes are compared
 
 
 class OfflineEncoder:
@@ -38,7 +32,6 @@ class OfflineEncoder:
     def __init__(self, device: str = "cpu"):
         self.device = device
         self._text: MiniLM | None = None
-        self._query: QueryMiniLM | None = None
         self._images: Classifier | None = None
         import importlib.util
 
@@ -48,15 +41,7 @@ class OfflineEncoder:
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
         """See :class:`nervcodec.semantic.encoder.SemanticEncoder`."""
-        if 0 < len(texts) <= _FEW:
-            if self._query is None:
-                from nervcodec.semantic.minilm_numpy import QueryMiniLM
-
-                self._query = QueryMiniLM()
-            return self._query.embed(texts)
         if self._text is None:
-            from nervcodec.semantic.minilm import MiniLM
-
             self._text = MiniLM()
         return self._text.embed(texts)
 
@@ -67,20 +52,18 @@ class OfflineEncoder:
     @cached_property
     def blends(self) -> Blends:
         """See :class:`nervcodec.semantic.encoder.ClassEncoder`."""
-        return Blends(self._class_vectors())
+        return Blends(shipped_vectors("classes"))
 
     def meant(self, texts: Sequence[str]) -> np.ndarray:
         """See :class:`nervcodec.semantic.encoder.ClassEncoder`; no image network is loaded."""
         words, vectors = self._words
-        resemblance = self.embed_text([_TEMPLATE.format(text) for text in texts]) @ vectors.T
+        resemblance = self.embed_text([TEMPLATE.format(text) for text in texts]) @ vectors.T
         return np.stack([words.meant(row) for row in resemblance])
 
     @cached_property
     def _words(self) -> tuple[Words, np.ndarray]:
-        """Words for classes and their ``(W, 384)`` vectors in the template, cached on disk."""
-        words = read_words(class_names())
-        texts = [_TEMPLATE.format(word) for word in words.words]
-        return words, self._kept("words for classes, all-MiniLM-L6-v2", texts)
+        """Words for classes and their ``(W, 384)`` vectors in the template."""
+        return read_words(class_names()), shipped_vectors("words")
 
     def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """See :class:`nervcodec.semantic.encoder.SemanticEncoder`."""
@@ -89,17 +72,5 @@ class OfflineEncoder:
         if self._images is None:
             from nervcodec.semantic.classifier import Classifier
 
-            self._images = Classifier(self._class_vectors(), self.device)
+            self._images = Classifier(shipped_vectors("classes"), self.device)
         return self._images.embed(images)
-
-    def _class_vectors(self) -> np.ndarray:
-        """``(1000, 384)`` text embeddings of ImageNet's class names, cached on disk."""
-        return self._kept("imagenet class names, all-MiniLM-L6-v2", class_names())
-
-    def _kept(self, what: str, texts: Sequence[str]) -> np.ndarray:
-        name = cache.key(what, *texts)
-        vectors = cache.load("classes", name)
-        if vectors is None or vectors.shape != (len(texts), self.dimension):
-            vectors = self.embed_text(texts)
-            cache.store("classes", name, vectors)
-        return vectors

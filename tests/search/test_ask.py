@@ -9,7 +9,6 @@ import nervcodec
 from nervcodec.search.ask import ENOUGH, ShareOfClasses, answer
 from nervcodec.search.neutral import AmongNeutral
 from nervcodec.search.query import Query, Term
-from nervcodec.semantic import cache
 from nervcodec.semantic.classes import Blends, Words, class_names, read_words
 from nervcodec.semantic.encoder import ClassEncoder, load
 
@@ -128,21 +127,16 @@ def test_old_files_are_searched(offline, name):
     assert video.search("an elephant", encoder=offline) == []
 
 
-@pytest.mark.slow
-def test_words_are_embedded_once_and_no_image_network_is_loaded(tmp_path, monkeypatch):
-    monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path))
-    first = load("offline")
-    assert isinstance(first, ClassEncoder)
-    expected = first.meant(["bicycle"])
-    second = load("offline")
+def test_only_the_query_is_embedded_and_no_image_network_is_loaded(monkeypatch):
+    encoder = load("offline")
+    assert isinstance(encoder, ClassEncoder)
     seen, loaded = [], []
     monkeypatch.setattr(efficientnet_lite_pytorch.EfficientNet, "from_name", lambda *_, **__: loaded.append(1))
-    embed_text = second.embed_text
-    monkeypatch.setattr(second, "embed_text", lambda texts: seen.extend(texts) or embed_text(texts))
-    assert second.meant(["bicycle"]) == pytest.approx(expected, abs=1e-5)
+    embed_text = encoder.embed_text
+    monkeypatch.setattr(encoder, "embed_text", lambda texts: seen.extend(texts) or embed_text(texts))
+    assert encoder.meant(["bicycle"]).shape == (1, 1000)
     assert len(seen) == 1
     assert loaded == []
-    assert cache.load("classes", "none") is None
 
 
 def test_other_encoders_are_judged_among_neutral_prompts(tiny_clip):

