@@ -34,7 +34,7 @@ from nervcodec.options import GROUPS, SECTIONS
 def encode(verbose: bool, **given: Any) -> None:
     """Fit a small network to a video file, or a folder of numbered frames, and write it as a .nerv container.
 
-    Ctrl-C ends the fit early and writes the best state so far, of segments fitted one by one those that are finished.
+    Ctrl-C ends the fit early and writes the best state so far, of several segments those that are finished.
 
     Several INPUTs, folders with --recursive, and a folder as the output: one container each, DIR/a/b.nerv for a video
     a/b.mp4 below INPUT. What is there, whole and newer than its source is skipped, unless --force is given; what was

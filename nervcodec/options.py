@@ -135,8 +135,9 @@ class EncodeOptions:
     bpp: float | None = Setting(
         None, "Or its size in bits per pixel.", GOAL, above=0, check=_check_countable, metavar="X"
     ).field()
-    segment: str = Setting(
-        "10s", "Longest stretch one network is fitted to.", SOURCE,
+    segment: str | None = Setting(
+        None, "Longest stretch one network is fitted to.", SOURCE,
+        unset="10s, or up to 400 MB of frames where that is longer (grid without a base layer)",
         forms=("10s", "250f", "none"), check=_check_segment, metavar="LENGTH",
     ).field()  # fmt: skip
     audio: str = Setting(

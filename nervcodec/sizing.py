@@ -41,7 +41,9 @@ SHARE_OF_SOURCE = 0.94  # of the source's bytes that weights may take; the heade
 
 # Of the time of a fit of several segments, what goes to the network that they share, and the most of it in seconds.
 SHARED_FIT, MOST_SHARED_S = 0.5, 600.0
-SAMPLE_BYTES = 400e6  # of frames that such a network is fitted to
+# Of RGB frames: what the network that segments share is fitted to, and what one segment of a network alone takes by
+# default. A constant, so that a file does not depend on the machine.
+SAMPLE_BYTES = 400e6
 
 # Over a base layer: the network's learning rate; the part of a time that the base's encoder may take, after which the
 # network gets the rest; and how often the base is coded about where its quality is searched for.

@@ -152,8 +152,7 @@ def _fit_in_order(
         if task.base is None:
             observer.worth_keeping()
         progress = ProgressHook(observer, index, task.count, task.expected_bpp, whole.tell)
-        logs = [] if task.piece is not None else _log(plan, f"segment_{index}")
-        hooks = Hooks([progress, *logs, CheckpointHook(checkpoint)])
+        hooks = Hooks([progress, *_log(plan, f"segment_{index}"), CheckpointHook(checkpoint)])
         segment = fit_segment(task, hooks, checkpoint.trainer)
         if segment is None:
             break  # stopped before this segment was begun; those before it are whole

@@ -51,7 +51,7 @@ def fitted(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.fit.seed + task.index)
-        field = build(task.network, task.parts)
+        field = build(task.network)
     if task.shared is not None:
         _begin_from(field, task.shared, task.first_frame)
     state = FitState(field, task.data, task.fit, task.hardware, task.goal)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from nervcodec.encoding.head import Tensors
-from nervcodec.encoding.together import Piece
 from nervcodec.fitting.rate_control import SizeGoal, coded_to
 from nervcodec.formats import bitstream
 from nervcodec.formats.fields import from_json, to_json
@@ -40,8 +39,6 @@ class SharedNetwork:
         tensors: shared parameters as they are stored.
         grids: ``(times, channels, rows, columns)`` float32 of the sample's own, by name.
         steps: ``(channels,)`` float32, quantisation steps of those: what they were worth to the fit.
-        pieces: what each segment has of it, where it was fitted to all of them together; then no segment begins with
-            its grids, and there are none.
     """
 
     config: GridConfig
@@ -49,7 +46,6 @@ class SharedNetwork:
     tensors: Tensors
     grids: dict[str, np.ndarray]
     steps: dict[str, np.ndarray]
-    pieces: tuple[Piece, ...] = ()
 
     @classmethod
     def of(
@@ -144,7 +140,6 @@ class SharedNetwork:
             "tensors": torch.from_numpy(bitstream.encode(self.tensors).copy()),
             "grids": {name: torch.from_numpy(values.copy()) for name, values in self.grids.items()},
             "steps": {name: torch.from_numpy(values.copy()) for name, values in self.steps.items()},
-            "pieces": [piece.to_facts() for piece in self.pieces],
         }
 
     @classmethod
@@ -156,7 +151,6 @@ class SharedNetwork:
             bitstream.read(facts["tensors"].numpy()),
             {name: values.numpy() for name, values in facts["grids"].items()},
             {name: values.numpy() for name, values in facts["steps"].items()},
-            tuple(Piece.from_facts(piece) for piece in facts["pieces"]),
         )
 
 

@@ -21,7 +21,7 @@ from nervcodec.network.config import Geometry
 from nervcodec.options import EncodeOptions
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
 from nervcodec.video.planes import plane_format
-from nervcodec.video.segments import segment_lengths
+from nervcodec.video.segments import USUAL_SEGMENT, segment_lengths
 from nervcodec.video.sound import packets
 from nervcodec.video.source import VideoInfo, scan
 
@@ -102,15 +102,12 @@ class Plan:
     @property
     def sample_frames(self) -> int:
         """How many frames a network that segments share may be fitted to."""
-        return int(sizing.SAMPLE_BYTES // (self.info.height * self.info.width * 3)) + 1
+        return _sample_frames(self.info)
 
     @property
-    def together(self) -> bool:
-        """Whether its segments are fitted together: they share a network, and all of their frames are fitted at once.
-
-        See :mod:`nervcodec.encoding.together`.
-        """
-        return self.shares_network and self.wanted.split is None and self.info.frame_count <= self.sample_frames
+    def ten_seconds(self) -> int:
+        """How many stretches of ten seconds it has, the last of which may be shorter."""
+        return len(segment_lengths(self.info.frame_count, float(self.info.frame_rate), USUAL_SEGMENT))
 
     @property
     def wanted_bytes(self) -> float | None:
@@ -220,6 +217,19 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, equipment
     audio = packets(info, wanted.source) if info.has_audio and wanted.audio == "copy" else b""
     encoder = resolve(wanted.encoder, hardware.device, observer.note) if equipment is None else equipment.encoder
     grid = PatchGrid.fitting(info.height, info.width, *wanted.patches)
-    lengths = segment_lengths(info.frame_count, float(info.frame_rate), wanted.segment)
+    lengths = _lengths(info, wanted)
     planes = None if wanted.layer.base == NONE else plane_format(info, wanted.source)
     return Plan(source, wanted, info, audio, grid, hardware, encoder, lengths, planes)
+
+
+def _lengths(info: VideoInfo, wanted: EncodeOptions) -> list[int]:
+    """Frames of each segment. By default a ``grid`` network alone takes as many frames as a sample may have."""
+    rate = float(info.frame_rate)
+    lengths = segment_lengths(info.frame_count, rate, wanted.segment or USUAL_SEGMENT)
+    if wanted.segment is not None or wanted.layer.base != NONE or wanted.network.embed != "grid":
+        return lengths
+    return min(lengths, segment_lengths(info.frame_count, rate, f"{_sample_frames(info)}f"), key=len)
+
+
+def _sample_frames(info: VideoInfo) -> int:
+    return max(1, int(sizing.SAMPLE_BYTES // (info.height * info.width * 3)))

@@ -10,7 +10,6 @@ import numpy as np
 
 from nervcodec import sizing
 from nervcodec.base.rate import preset_for
-from nervcodec.encoding.basis import Embedded
 from nervcodec.encoding.embedding import Chosen, choose_frames, embed, fitted_frames
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import BaseTask, SegmentTask
@@ -57,8 +56,6 @@ def prepare(
     first, index = place
     wanted, encoder, count = plan.wanted, plan.encoder, len(plan.lengths)
     known = shared.everything.get(index)
-    if shared.network is not None and shared.network.pieces:
-        return _piece(plan, pixels, known, shared, place), 0.0
     fitted = fitted_frames(plan, first, len(pixels))
     start, cuts = time.perf_counter(), find_cuts(pixels)
     chosen = choose_frames(plan, pixels, fitted, cuts) if known is None else Chosen(known.numbers)
@@ -88,31 +85,6 @@ def prepare(
     )
     _require_few(parameter_count(config), goal)
     return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, wanted.precision), embed_s
-
-
-def _piece(
-    plan: Plan, pixels: np.ndarray, known: Embedded | None, shared: Shared, place: tuple[int, int]
-) -> SegmentTask:
-    """The task of a segment that was fitted together with all others, whose place is its first frame and number."""
-    assert shared.network is not None
-    first, index = place
-    piece = shared.network.pieces[index]
-    embedded = (None, None) if known is None else (known.reference.astype(np.float32), known.numbers)
-    common = shared.basis, shared.network
-    return SegmentTask(
-        index,
-        len(plan.lengths),
-        first,
-        SegmentData(pixels, *embedded),
-        piece.config,
-        plan.wanted.fit,
-        None,
-        plan.hardware,
-        plan.wanted.precision,
-        None,
-        *common,
-        piece=piece,
-    )
 
 
 def _require_few(parameters: int, goal: SizeGoal | None) -> None:

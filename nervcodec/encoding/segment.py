@@ -15,13 +15,12 @@ from nervcodec import metrics, sizing
 from nervcodec.device import Hardware
 from nervcodec.encoding.basis import Basis
 from nervcodec.encoding.joint import SharedNetwork
-from nervcodec.encoding.together import Piece
 from nervcodec.fitting.config import FitConfig, SizeGoal
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import PlaneFormat, Segment
 from nervcodec.formats.tables import read_tables
-from nervcodec.network.config import GridConfig, NetworkConfig
+from nervcodec.network.config import NetworkConfig
 from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
 from nervcodec.video.planes import Planes
@@ -95,8 +94,6 @@ class SegmentTask:
         base: what its base layer is made of; None without one.
         basis: that its embeddings are stored in with those of all segments; None for one of its own.
         shared: what its network has in common with those of all segments; None where it has all its own.
-        parts: networks of segments, of which its own is that of all.
-        piece: what it has of such a network, which is fitted already.
     """
 
     index: int
@@ -111,8 +108,6 @@ class SegmentTask:
     base: BaseTask | None = None
     basis: Basis | None = None
     shared: SharedNetwork | None = None
-    parts: tuple[GridConfig, ...] = ()
-    piece: Piece | None = None
 
     @property
     def embedded(self) -> tuple[int, ...]:

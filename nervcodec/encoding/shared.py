@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,21 +18,16 @@ from nervcodec.encoding.fit import fitted, where_it_fits
 from nervcodec.encoding.head import SEMANTIC_SHARE, Tensors
 from nervcodec.encoding.joint import SharedNetwork, sampled_numbers
 from nervcodec.encoding.material import segments
-from nervcodec.encoding.measure import measure
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import SegmentTask
 from nervcodec.encoding.times import probed_s, shared_fit
-from nervcodec.encoding.together import APART_BYTES, Piece, divided, taken_apart
 from nervcodec.encoding.whole import Whole
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint
 from nervcodec.fitting.config import SizeGoal
 from nervcodec.fitting.hooks import Hook
-from nervcodec.fitting.loop import FitResult
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.formats import bitstream
-from nervcodec.network.config import GridConfig
-from nervcodec.network.field import Field
 from nervcodec.video.scenes import Scenes
 from nervcodec.video.shots import find_pace, persistence
 
@@ -194,8 +188,6 @@ def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, told: tuple[O
             facts = {"basis": kept, "network": fit.network.to_facts(), "elapsed_s": fit.elapsed_s, "steps": fit.steps}
             checkpoint.finish_shared(facts)
     shared = Shared(seen.everything, basis, fit, (), scenes)
-    if fit.network.pieces:
-        return shared
     return replace(shared, shares=_shares(replace(plan, shared_bytes=shared.size_bytes), seen, fit.network))
 
 
@@ -213,11 +205,7 @@ def _goal_of_all(plan: Plan, seen: Survey) -> SizeGoal | None:
     """What all weights of a file should take."""
     embedded = sum(len(each.numbers) for each in seen.everything.values())
     cuts = len(seen.scenes.pieces) - len(plan.lengths)
-    goal = plan.size_goal(plan.info.frame_count, embedded, cuts)
-    if goal is None or not plan.together:
-        return goal
-    further = sizing.SEGMENT_BYTES + (sizing.SEMANTIC_BYTES if embedded else 0)
-    return goal.less((len(plan.lengths) - 1) * further, sizing.MINIMUM_BYTES)
+    return plan.size_goal(plan.info.frame_count, embedded, cuts)
 
 
 def _beside(goal: SizeGoal | None, seen: Survey, basis: Basis | None) -> SizeGoal | None:
@@ -240,7 +228,7 @@ def _pays(plan: Plan, scenes: Scenes) -> bool:
 def _fitted_to(plan: Plan, seen: Survey, goal: SizeGoal | None, hooks: Hook, resumed: dict[str, Any] | None) -> Fit:
     """The network of a sample, whose size is a share of the goal for all pixels."""
     share = len(seen.numbers) / plan.info.frame_count
-    cuts, scenes = seen.scenes.parted if plan.together else seen.scenes.of(seen.numbers)
+    cuts, scenes = seen.scenes.of(seen.numbers)
     pays = _pays(plan, seen.scenes)
     if goal is not None:
         goal = replace(goal, limit_bytes=goal.limit_bytes * math.sqrt(share))
@@ -271,41 +259,7 @@ def _fitted_to(plan: Plan, seen: Survey, goal: SizeGoal | None, hooks: Hook, res
         plan.wanted.precision,
     )
     hooks.worth_keeping()
-    if plan.together:
-        assert isinstance(config, GridConfig)
-        config, parts = divided(config, plan.lengths)
-        return _fitted_together(replace(task, network=config, fit=fit, parts=parts), hooks, resumed)
     hooks.stage("Fitting what segments share")
     (field, result), done = where_it_fits(lambda one: fitted(one, hooks, resumed), task, hooks)
     network = SharedNetwork.of(field, result.rounding, seen.numbers, None if result.complete else goal)
     return Fit(network, result.elapsed_s, result.steps, result.complete, done is not task)
-
-
-def _fitted_together(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None) -> Fit:
-    """The network of all segments, taken apart."""
-    goal, config = task.goal, task.network
-    assert isinstance(config, GridConfig)
-    apart = None if goal is None else goal.less(APART_BYTES * len(task.parts), 1)
-    hooks.stage("Fitting all segments together")
-
-    def fit(one: SegmentTask) -> tuple[Field, FitResult]:
-        return fitted(
-            one, hooks, resumed, lambda field, steps: _mean_psnr(one, *taken_apart(field, steps, task.parts, goal))
-        )
-
-    (field, result), done = where_it_fits(fit, replace(task, goal=apart), hooks)
-    common, pieces = taken_apart(field, result.rounding, task.parts, goal)
-    network = SharedNetwork(config, np.arange(config.geometry.frames), common, {}, {}, pieces)
-    return Fit(network, result.elapsed_s, result.steps, result.complete, done.hardware != task.hardware)
-
-
-def _mean_psnr(task: SegmentTask, common: Tensors, pieces: Sequence[Piece]) -> float:
-    """Of all frames, in dB, as their segments' decoders will give them."""
-    found, first = [], 0
-    for piece in pieces:
-        frames = piece.config.geometry.frames
-        weights = bitstream.values({**common, **piece.tensors})
-        pixels = task.data.frames[first : first + frames]
-        found.append(measure(piece.config, weights, pixels, np.arange(frames), task.hardware))
-        first += frames
-    return float(np.concatenate(found).mean())

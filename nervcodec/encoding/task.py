@@ -14,7 +14,7 @@ from nervcodec.encoding.layered import code_segment
 from nervcodec.encoding.measure import measure
 from nervcodec.encoding.segment import EncodedSegment, SegmentTask
 from nervcodec.fitting.hooks import Hook
-from nervcodec.fitting.loop import NO_FIT, FitResult
+from nervcodec.fitting.loop import FitResult
 from nervcodec.fitting.rate_control import coded_to
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
@@ -43,17 +43,11 @@ def fit_segment(
     if task.base is not None:
         return code_segment(task, hooks, resumed)
     head = SegmentHead() if task.basis is None else task.basis.segment(task.embedded, task.data.embeddings)
-    if task.piece is not None:
-        return _stored(task, task, head, task.piece.tensors, NO_FIT)
     hooks.stage("Fitting")
     (field, result), done = where_it_fits(lambda one: _fitted(one, hooks, resumed), task, hooks)
     if task.index and not result.steps:
         return None
-    return _stored(task, done, head, bitstream.read(coded_to(field, result.rounding, task.goal)), result)
-
-
-def _stored(task: SegmentTask, done: SegmentTask, head: SegmentHead, own: Tensors, result: FitResult) -> EncodedSegment:
-    """A segment as it is stored, of a task, of the same as it was done, and of what it has of its own."""
+    own = bitstream.read(coded_to(field, result.rounding, task.goal))
     pixels = task.data.frames
     config = task.network if head.semantic is None else replace(task.network, semantic=head.semantic)
     tensors = {**head.tensors, **own}

@@ -13,7 +13,7 @@ from nervcodec.base.convert import base_format, to_base
 from nervcodec.base.rate import USUAL_PRESET, seconds_of
 from nervcodec.encoding.layered import DEPTH
 from nervcodec.encoding.plan import Plan
-from nervcodec.fitting.config import FitConfig
+from nervcodec.fitting.config import DEFAULT_TIME_S, FURTHER_TIME_S, FitConfig
 from nervcodec.video.planes import Planes
 
 _PROBED = 32  # frames that tell how fast this machine is
@@ -22,9 +22,7 @@ _BESIDE_CODING = 1.5  # times what coding a base layer takes: with reading, deco
 
 def shared_fit(plan: Plan) -> FitConfig:
     """The fit of the network that segments share: a part of what they are given, but no longer than is of use."""
-    whole = plan.wanted.fit.with_end(len(plan.lengths), together=True)
-    if plan.together:
-        return whole
+    whole = _fit_of_all(plan)
     if whole.epochs is not None:
         whole = replace(whole, epochs=max(1, round(sizing.SHARED_FIT * whole.epochs)))
     return whole.part(_shared_part(whole))
@@ -32,7 +30,7 @@ def shared_fit(plan: Plan) -> FitConfig:
 
 def segment_fit(plan: Plan, frames: int) -> FitConfig:
     """The fit of a segment of so many frames."""
-    whole = plan.wanted.fit.with_end(len(plan.lengths), plan.shares_network)
+    whole = _fit_of_all(plan)
     own = 1 - _shared_part(whole) if plan.shares_network else 1.0
     if plan.shares_network and whole.epochs is not None:
         whole = replace(whole, epochs=max(1, whole.epochs - round(sizing.SHARED_FIT * whole.epochs)))
@@ -42,7 +40,7 @@ def segment_fit(plan: Plan, frames: int) -> FitConfig:
 def planned_s(plan: Plan) -> tuple[float, float]:
     """Seconds for each frame, about, and for what segments share; NaN where passes are counted."""
     shared = shared_fit(plan).time_s if plan.shares_network else 0.0
-    return 0.0 if plan.together else _frame_s(plan), math.nan if shared is None else shared
+    return _frame_s(plan), math.nan if shared is None else shared
 
 
 def _frame_s(plan: Plan) -> float:
@@ -75,6 +73,12 @@ def probed_s(plan: Plan, planes: Planes) -> float | None:
     start = time.perf_counter()
     av1.encode(frames, form, *size, plan.info.frame_rate, plan.wanted.layer.first_crf, USUAL_PRESET)
     return _coded_s(plan, (time.perf_counter() - start) / count)
+
+
+def _fit_of_all(plan: Plan) -> FitConfig:
+    """The fit of a whole video. Segments of a ``pe`` network share nothing, so that further ones take as long."""
+    is_grid = plan.wanted.network.embed == "grid"
+    return plan.wanted.fit.with_end(plan.ten_seconds, FURTHER_TIME_S if is_grid else DEFAULT_TIME_S)
 
 
 def _shared_part(whole: FitConfig) -> float:

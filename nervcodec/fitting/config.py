@@ -28,7 +28,7 @@ FUSIONS: dict[str, tuple[tuple[float, str], ...]] = {
 PIXEL_LOSSES = ("l1", "l2", "log-l2", "ssim", *FUSIONS)
 MUON, ADAM = "muon", "adam"
 MUON_LR, ADAM_LR = 0.02, 0.001
-DEFAULT_TIME_S, FURTHER_TIME_S = 180.0, 60.0  # of fitting a segment; a further one that shares its decoder
+DEFAULT_TIME_S, FURTHER_TIME_S = 180.0, 60.0  # of fitting up to ten seconds of video; further ten seconds
 GOAL, SECTION = "Goal", "Fit"
 
 
@@ -55,7 +55,7 @@ class FitConfig:
 
     time_s: float | None = Setting(
         None, "Fit for so long (90s, 5m, 1h); the schedule is planned to end there.", GOAL,
-        unset=f"{DEFAULT_TIME_S / 60:g}m, {FURTHER_TIME_S / 60:g}m more for a further segment", above=0,
+        unset=f"{DEFAULT_TIME_S / 60:g}m, {FURTHER_TIME_S / 60:g}m more for each further 10 s of video", above=0,
         parse=parse_duration, flag="time", metavar="TIME",
     ).field()  # fmt: skip
     epochs: int | None = Setting(None, "Or fit for so many passes over the video.", GOAL, least=1, metavar="N").field()
@@ -105,17 +105,16 @@ class FitConfig:
     ).field()
     seed: int = Setting(0, "Of weights and batches.", SECTION, least=0, metavar="N").field()
 
-    def with_end(self, segment_count: int, together: bool = False) -> FitConfig:
-        """The same with an end: the default time for so many segments where none is set.
+    def with_end(self, ten_seconds: int, further_s: float = FURTHER_TIME_S) -> FitConfig:
+        """The same with an end: the default time for the length of the video where none is set.
 
         Args:
-            segment_count: of the video.
-            together: they share a decoder.
+            ten_seconds: how many stretches of ten seconds the video has.
+            further_s: seconds of fitting for each of them after the first.
         """
         if self.time_s is not None or self.epochs is not None:
             return self
-        further = FURTHER_TIME_S if together else DEFAULT_TIME_S
-        return replace(self, time_s=DEFAULT_TIME_S + further * (segment_count - 1))
+        return replace(self, time_s=DEFAULT_TIME_S + further_s * (ten_seconds - 1))
 
     def part(self, share: float) -> FitConfig:
         """The same in a share of its time; passes are those over a segment, whatever its length."""

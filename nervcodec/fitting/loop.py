@@ -46,9 +46,6 @@ class FitResult:
     rounding: dict[str, np.ndarray]
 
 
-NO_FIT = FitResult(0, 0.0, True, {})
-
-
 class Loop:
     """Runs a fit.
 

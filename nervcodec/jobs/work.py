@@ -109,7 +109,7 @@ def begin(threads: int, source: Path, wanted: EncodeOptions) -> Result:
         if not source.exists():
             raise VideoError(f"{source}: a worker does not see it; all machines must find it under this name")
         plan = make_plan(source, wanted, observer, _equipment(wanted))
-        if len(plan.lengths) > 1 and not plan.together and wanted.layer.base != COPY:
+        if len(plan.lengths) > 1 and wanted.layer.base != COPY:
             return _sent(plan)
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder, "whole.nerv")

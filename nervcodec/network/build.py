@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
@@ -17,16 +15,11 @@ from nervcodec.network.refiner import Refiner
 from nervcodec.network.shapes import SEMANTIC, check_shapes
 
 
-def build(config: NetworkConfig, parts: Sequence[GridConfig] = ()) -> Field:
-    """A network with random weights, drawn from torch's global generator.
-
-    Args:
-        config: of the network.
-        parts: see :class:`GridField`; of no other kind.
-    """
+def build(config: NetworkConfig) -> Field:
+    """A network with random weights, drawn from torch's global generator."""
     if isinstance(config, RefinerConfig):
         return Refiner(config)
-    return GridField(config, parts) if isinstance(config, GridConfig) else PatchField(config)
+    return GridField(config) if isinstance(config, GridConfig) else PatchField(config)
 
 
 def to_arrays(field: Field) -> dict[str, np.ndarray]:

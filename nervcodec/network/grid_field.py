@@ -13,8 +13,6 @@ The blocks of pixels that the last shuffle gives overlap (:mod:`nervcodec.networ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -31,32 +29,24 @@ from nervcodec.network.planes import Cells
 from nervcodec.network.timeline import Timeline
 
 
-def timeline_of(config: GridConfig, number: int, parts: Sequence[GridConfig] = ()) -> Timeline:
-    """Where frames lie among the entries of a grid of a network; see :class:`GridField` for the arguments."""
+def timeline_of(config: GridConfig, number: int) -> Timeline:
+    """Where frames lie among the entries of a grid of a network."""
     frames = config.geometry.frames
     if number in config.lasting:
         return Timeline.held(config.scenes, frames, config.cuts)
-    if parts:
-        return Timeline.joined([(timeline_of(part, number), part.grids[number].times) for part in parts])
     return Timeline.even(config.grids[number].times, frames, config.cuts, config.pace)
 
 
 class GridField(Field):
-    """See the module's docstring; sizes come from :class:`GridConfig`.
+    """See the module's docstring; sizes come from :class:`GridConfig`."""
 
-    Args:
-        config: of the network.
-        parts: networks of segments that follow each other, where it is that of all of them: then the entries of each
-            grid are those of theirs, and none is read in another segment's frames.
-    """
-
-    def __init__(self, config: GridConfig, parts: Sequence[GridConfig] = ()):
+    def __init__(self, config: GridConfig):
         super().__init__()
         self.config, self.geometry = config, config.geometry
         self.cells = config.geometry.cells
         rows, columns = self.cells
         self.grids = nn.ModuleList(
-            FeatureGrid(shape, rows << shape.stage, columns << shape.stage, timeline_of(config, number, parts))
+            FeatureGrid(shape, rows << shape.stage, columns << shape.stage, timeline_of(config, number))
             for number, shape in enumerate(config.grids)
         )
         channels = [sum(g.channels for g in config.grids if g.stage == stage) for stage in range(STAGES)]

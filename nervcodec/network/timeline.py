@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -35,24 +35,6 @@ def entries_per_shot(times: int, lengths: list[int], weights: list[int] | None =
             shares[shot] += taken
             spare -= taken
     return [1 + share for share in shares]
-
-
-def entries_in(times: int, bounds: Sequence[int], pace: Sequence[int] = ()) -> list[int]:
-    """Entries of a grid in each shot of a segment, as :meth:`Timeline.even` shares them out.
-
-    Args:
-        times: entries of the grid, at least as many as shots.
-        bounds: first frames of the shots, and the number of all frames.
-        pace: as for :meth:`Timeline.even`.
-    """
-    shots = list(itertools.pairwise(bounds))
-    weights = [sum(pace[start : stop - 1]) for start, stop in shots] if _is_paced(times, bounds[-1], pace) else None
-    return entries_per_shot(times, [stop - start for start, stop in shots], weights)
-
-
-def _is_paced(times: int, frames: int, pace: Sequence[int]) -> bool:
-    """Whether entries follow the pace: a grid with one for each frame does not need it."""
-    return bool(pace) and times < frames
 
 
 def _shared(count: int, weights: list[int]) -> list[int]:
@@ -117,15 +99,6 @@ class Timeline:
         """
         return cls(lambda: _held(entries, frames, cuts))
 
-    @classmethod
-    def joined(cls, parts: Sequence[tuple[Timeline, int]]) -> Timeline:
-        """Timelines one after the other, of grids whose entries stand one after the other.
-
-        Args:
-            parts: each with the number of its grid's entries.
-        """
-        return cls(lambda: _joined(parts))
-
     @property
     def places(self) -> tuple[Tensor, Tensor, Tensor]:
         """``(frames,)`` each: the entries before and after each frame, and the weight of the one after it."""
@@ -154,9 +127,12 @@ class Timeline:
 
 def _evenly(times: int, frames: int, cuts: tuple[int, ...], pace: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     bounds = [0, *(cuts if times > len(cuts) else ()), frames]
-    paced = _is_paced(times, frames, pace)
+    shots = list(itertools.pairwise(bounds))
+    paced = bool(pace) and times < frames  # a grid with an entry for each frame does not need it
+    weights = [sum(pace[start : stop - 1]) for start, stop in shots] if paced else None
+    shares = entries_per_shot(times, [stop - start for start, stop in shots], weights)
     lower, upper, fraction, first = [], [], [], 0
-    for (start, stop), entries in zip(itertools.pairwise(bounds), entries_in(times, bounds, pace), strict=True):
+    for (start, stop), entries in zip(shots, shares, strict=True):
         own = pace[start : stop - 1] if paced else (1,) * (stop - start - 1)
         passed = torch.tensor((0, *own), dtype=torch.float64).cumsum(0)
         position = passed * (entries - 1) / passed[-1].clamp(min=1)
@@ -166,13 +142,6 @@ def _evenly(times: int, frames: int, cuts: tuple[int, ...], pace: tuple[int, ...
         fraction.append(position - below)
         first += entries
     return torch.cat(lower), torch.cat(upper), torch.cat(fraction).float()
-
-
-def _joined(parts: Sequence[tuple[Timeline, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    firsts = itertools.accumulate((times for _, times in parts), initial=0)
-    places = [(part.places, first) for (part, _), first in zip(parts, firsts, strict=False)]
-    lower, upper = (torch.cat([place[side] + first for place, first in places]) for side in (0, 1))
-    return lower, upper, torch.cat([place[2] for place, _ in places])
 
 
 def _held(entries: tuple[int, ...], frames: int, cuts: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:

@@ -104,11 +104,6 @@ class Scenes:
         return len(self.scenes) == _MOST
 
     @property
-    def parted(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """First frames of all pieces but the first, and the scene of each piece."""
-        return tuple(piece.first for piece in self.pieces[1:]), tuple(piece.scene for piece in self.pieces)
-
-    @property
     def lasting(self) -> float:
         """How much of the video its scenes' pictures show: 1 where nothing moves, 0 or less where they show nothing."""
         variance = sum(scene.variance for scene in self.scenes)

@@ -10,6 +10,7 @@ from nervcodec.errors import ConfigError
 from nervcodec.formats.header import MAX_SEGMENT_FRAMES
 from nervcodec.ranges import parse_duration
 
+USUAL_SEGMENT = "10s"
 _LEAST_RATE = 5.0  # frames a second, for times
 
 

@@ -167,7 +167,7 @@ class StopInSecondSegment(Observer):
 
 
 def test_a_stopped_encode_is_a_shorter_whole_container(bikes, tmp_path, run, monkeypatch):
-    monkeypatch.setattr(sizing, "SAMPLE_BYTES", 0)  # segments are fitted one by one
+    monkeypatch.setattr(sizing, "SAMPLE_BYTES", 0)  # what they share takes no time
     out = tmp_path / "a.nerv"
     report = nervcodec.encode(
         bikes, out, duration_s=1.2, scale=0.25, segment="0.4s", time_s=6, encoder="none", observer=StopInSecondSegment()

@@ -13,6 +13,8 @@ from fits import psnr_db_of
 import nervcodec
 from nervcodec import sizing
 from nervcodec.encoding.joint import SharedNetwork, sampled_numbers
+from nervcodec.encoding.plan import make_plan
+from nervcodec.encoding.times import segment_fit, shared_fit
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
@@ -22,6 +24,7 @@ from nervcodec.network.config import Geometry
 from nervcodec.network.inputs import Inputs
 from nervcodec.network.ownership import is_own, own_parameter_count
 from nervcodec.network.shapes import parameter_count
+from nervcodec.options import from_flat
 
 FRAMES = 24
 KNOWN = sizing.Outlook(cuts=(10,), pace=(3,) * 5 + (0, 9) + (4,) * (FRAMES - 8), fewest=3, scenes=(0, 1), scene_count=2)
@@ -139,6 +142,44 @@ def test_the_sample():
     assert (few[0], few[-1]) == (1, 98)
     assert np.ptp(np.diff(few)) <= 3
     assert not len(sampled_numbers(fitted, 0))
+
+
+@pytest.fixture(scope="module")
+def half_a_minute(tmp_path_factory, ffmpeg):
+    """300 frames of 32 x 32 at 10 frames a second."""
+    source = tmp_path_factory.mktemp("long") / "a.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=32x32:rate=10:duration=30", "-c:v", "libx264", source)
+    return source
+
+
+@pytest.mark.parametrize(
+    ("sample", "settings", "lengths"),
+    [
+        (300, {}, [300]),
+        (299, {}, [150, 150]),
+        (110, {}, [100, 100, 100]),
+        (50, {}, [100, 100, 100]),  # ten seconds at least, whatever their size
+        (300, {"segment": "5s"}, [50] * 6),
+        (300, {"segment": "none"}, [300]),
+        (50, {"segment": "none"}, [300]),
+        (300, {"base": "av1"}, [100, 100, 100]),
+        (300, {"base": "copy"}, [100, 100, 100]),
+        (300, {"embed": "pe_1.25_8"}, [100, 100, 100]),
+    ],
+)
+def test_how_a_video_is_cut_into_segments(sample, settings, lengths, half_a_minute, monkeypatch):
+    monkeypatch.setattr(sizing, "SAMPLE_BYTES", sample * 32 * 32 * 3)
+    plan = make_plan(half_a_minute, from_flat(encoder="none", **settings), Observer())
+    assert plan.lengths == lengths
+
+
+@pytest.mark.parametrize("segment", [None, "10s", "5s", "none"])
+def test_the_default_time_depends_on_the_length_alone(segment, half_a_minute):
+    plan = make_plan(half_a_minute, from_flat(encoder="none", segment=segment), Observer())
+    own_s = sum(segment_fit(plan, frames).time_s for frames in plan.lengths)
+    assert own_s + (shared_fit(plan).time_s if plan.shares_network else 0) == pytest.approx(180 + 2 * 60)
+    plan = make_plan(half_a_minute, from_flat(encoder="none", segment=segment, embed="pe_1.25_8"), Observer())
+    assert sum(segment_fit(plan, frames).time_s for frames in plan.lengths) == pytest.approx(3 * 180)
 
 
 @pytest.fixture(scope="module")

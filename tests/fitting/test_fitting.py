@@ -314,8 +314,8 @@ def test_bad_settings(bad):
 
 def test_time_is_shared_by_length():
     assert FitConfig(time_s=60).with_end(4).part(0.25).time_s == 15
-    assert FitConfig().with_end(2).part(0.5).time_s == 180
-    assert FitConfig().with_end(7, together=True).time_s == 180 + 6 * 60
+    assert FitConfig().with_end(2, further_s=180).part(0.5).time_s == 180
+    assert FitConfig().with_end(7).time_s == 180 + 6 * 60
     assert FitConfig(epochs=3).with_end(2).part(0.5) == FitConfig(epochs=3)
 
 

@@ -108,15 +108,13 @@ def test_held_out_similarity_of_an_encode(carphone, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("one_by_one", [True, False])
-def test_every_fit_of_several_segments_has_a_log(one_by_one, carphone, tmp_path, monkeypatch):
-    if one_by_one:
-        monkeypatch.setattr(sizing, "SAMPLE_BYTES", 0)
+def test_every_fit_of_several_segments_has_a_log(carphone, tmp_path, monkeypatch):
+    monkeypatch.setattr(sizing, "SAMPLE_BYTES", 0)
     log = tmp_path / "log"
     nervcodec.encode(
         carphone, tmp_path / "a.nerv", epochs=3, duration_s=1.0, segment="0.5s", encoder="none", log_dir=str(log)
     )
-    expected = ["segment_0", "segment_1", "segment_2", "shared"] if one_by_one else ["shared"]
+    expected = ["segment_0", "segment_1", "segment_2", "shared"]
     assert sorted(folder.name for folder in log.iterdir()) == expected
     for fit in expected:
         assert len(read(log / fit).Tags()["scalars"]) >= 40

@@ -59,7 +59,7 @@ def clips(carphone, tmp_path, monkeypatch):
 
 @pytest.fixture
 def one_by_one(monkeypatch):
-    """Segments are fitted one after the other, as where memory does not hold their frames."""
+    """What segments share is fitted to a single frame, which takes no time."""
     monkeypatch.setattr(sizing, "SAMPLE_BYTES", 0)
 
 
