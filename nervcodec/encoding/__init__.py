@@ -23,8 +23,6 @@ from nervcodec.encoding.prepare import prepare
 from nervcodec.encoding.segment import EncodedSegment, SegmentTask
 from nervcodec.encoding.shared import Shared, shared_by_all
 from nervcodec.encoding.task import fit_segment
-from nervcodec.encoding.times import planned_s
-from nervcodec.encoding.whole import Whole
 from nervcodec.errors import CheckpointError, ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, identity
@@ -107,16 +105,14 @@ def encode_plan(plan: Plan, target: Path, observer: Observer, goes_on: bool = Fa
 def _carry_out(plan: Plan, checkpoint: Checkpoint, target: Path, observer: Observer, goes_on: bool) -> EncodeReport:
     """Fit what a checkpoint does not have yet, and write the container of all."""
     start = time.perf_counter()
-    frame_s, shared_s = planned_s(plan)
-    whole = Whole(observer, plan.lengths, (frame_s, 0.0 if checkpoint.shared is not None else shared_s))
     logs = _log(plan, "shared") if plan.shares_network else []
-    before = Hooks([ProgressHook(observer, moved=whole.tell), *logs, CheckpointHook(checkpoint)])
-    shared = shared_by_all(plan, checkpoint, before, (observer, whole))
+    before = Hooks([ProgressHook(observer), *logs, CheckpointHook(checkpoint)])
+    shared = shared_by_all(plan, checkpoint, before, observer)
     before_s = time.perf_counter() - start - (0.0 if shared.fit is None else shared.fit.elapsed_s)
     plan = replace(plan, shared_bytes=shared.size_bytes)
     if shared.fit is not None and shared.fit.fell_back:
         plan = plan.on_cpu()
-    done, embed_s = _fit_in_order(plan, shared, checkpoint, (observer, whole))
+    done, embed_s = _fit_in_order(plan, shared, checkpoint, observer)
     if len(checkpoint.finished) == len(done):
         checkpoint.forget_fit()
     report = assemble(plan, target, done, before_s + embed_s, observer, shared=shared)
@@ -126,10 +122,9 @@ def _carry_out(plan: Plan, checkpoint: Checkpoint, target: Path, observer: Obser
 
 
 def _fit_in_order(
-    plan: Plan, shared: Shared, checkpoint: Checkpoint, told: tuple[Observer, Whole]
+    plan: Plan, shared: Shared, checkpoint: Checkpoint, observer: Observer
 ) -> tuple[list[EncodedSegment], float]:
     """Fit one segment after the other; returns those that are done, and the seconds that embeddings took."""
-    observer, whole = told
     done: list[EncodedSegment] = []
     first, embed_s = 0, 0.0
     if checkpoint.finished:
@@ -141,17 +136,17 @@ def _fit_in_order(
     material = segments(plan, len(done))
     for pixels, planes in material:
         index, frames = len(done), len(pixels)
-        whole.begin(index)
+        observer.begin_segment(index, len(plan.lengths))
         if index in checkpoint.finished:  # others before it were not
             done.append(EncodedSegment.from_facts(checkpoint.finished[index]))
             first += frames
             continue
-        task, seconds = prepare(plan, pixels, planes, (first, index), observer, shared)
+        task, seconds = prepare(plan, pixels, planes, first, index, observer, shared)
         del pixels, planes  # so that no more than one segment is in memory
         embed_s += seconds
         if task.base is None:
             observer.worth_keeping()
-        progress = ProgressHook(observer, index, task.count, task.expected_bpp, whole.tell)
+        progress = ProgressHook(observer, index, task.count, task.expected_bpp)
         hooks = Hooks([progress, *_log(plan, f"segment_{index}"), CheckpointHook(checkpoint)])
         segment = fit_segment(task, hooks, checkpoint.trainer)
         if segment is None:

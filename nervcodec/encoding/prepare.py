@@ -36,7 +36,8 @@ def prepare(
     plan: Plan,
     pixels: np.ndarray,
     planes: Planes | None,
-    place: tuple[int, int],
+    first: int,
+    index: int,
     observer: Observer,
     shared: Shared = NOTHING_SHARED,
 ) -> tuple[SegmentTask, float]:
@@ -46,14 +47,14 @@ def prepare(
         plan: of the encode.
         pixels: ``(N, H, W, 3)`` uint8.
         planes: the samples that they were made of, for a base layer; else None.
-        place: number of its first frame, and which segment it is, from 0.
+        first: number of its first frame.
+        index: which segment it is, from 0.
         observer: told of the embedding.
         shared: what it has in common with all others.
 
     Raises:
         ConfigError: nothing to fit, or a size that is too small.
     """
-    first, index = place
     wanted, encoder, count = plan.wanted, plan.encoder, len(plan.lengths)
     known = shared.everything.get(index)
     fitted = fitted_frames(plan, first, len(pixels))
@@ -74,7 +75,7 @@ def prepare(
         return replace(task, basis=shared.basis), embed_s
     fit = segment_fit(plan, len(pixels))
     if shared.network is not None:
-        return _with_shared(plan, data, cuts, goal, shared, (first, index)), embed_s
+        return _with_shared(plan, data, cuts, goal, shared, first, index), embed_s
     config = sizing.network_config(
         wanted.network,
         geometry,
@@ -99,12 +100,13 @@ def _with_shared(
     cuts: tuple[int, ...],
     goal: SizeGoal | None,
     shared: Shared,
-    place: tuple[int, int],
+    first: int,
+    index: int,
 ) -> SegmentTask:
-    """The task of a segment that shares its decoder, whose place is its first frame and its number."""
+    """The task of a segment that shares its decoder, with the number of its first frame and its own."""
     assert shared.network is not None
-    wanted, frames, (first, index) = plan.wanted, len(data.frames), place
-    geometry, count = plan.geometry(frames), len(plan.lengths)
+    wanted, frames = plan.wanted, len(data.frames)
+    geometry = plan.geometry(frames)
     fit = segment_fit(plan, frames)
     fit = replace(fit, rounding_share=fit.rounding_share and max(fit.rounding_share, _ROUNDED))
     if goal is not None and shared.basis is not None and data.embedded_frames is not None:
@@ -120,8 +122,19 @@ def _with_shared(
     outlook = sizing.Outlook(fitted, cuts, pace, fewest=1, scenes=scenes, scene_count=scene_count)
     config = sizing.own_config(shared.network.config, geometry, budget, outlook)
     _require_few(own_parameter_count(config), goal)
-    common = shared.basis, shared.network
-    return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, wanted.precision, None, *common)
+    return SegmentTask(
+        index,
+        len(plan.lengths),
+        first,
+        data,
+        config,
+        fit,
+        goal,
+        plan.hardware,
+        wanted.precision,
+        basis=shared.basis,
+        shared=shared.network,
+    )
 
 
 def _on_base(

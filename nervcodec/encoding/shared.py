@@ -20,8 +20,7 @@ from nervcodec.encoding.joint import SharedNetwork, sampled_numbers
 from nervcodec.encoding.material import segments
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import SegmentTask
-from nervcodec.encoding.times import probed_s, shared_fit
-from nervcodec.encoding.whole import Whole
+from nervcodec.encoding.times import shared_fit
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint
 from nervcodec.fitting.config import SizeGoal
@@ -132,7 +131,7 @@ def embedded(plan: Plan, pixels: np.ndarray, first: int, cuts: tuple[int, ...], 
     return None if reference is None else Embedded(chosen.numbers, reference.astype(np.float16))
 
 
-def survey(plan: Plan, most: int, told: tuple[Observer, Whole]) -> Survey:
+def survey(plan: Plan, most: int, observer: Observer) -> Survey:
     """Read a source once, for its embeddings and a sample of at most so many frames.
 
     Raises:
@@ -140,27 +139,23 @@ def survey(plan: Plan, most: int, told: tuple[Observer, Whole]) -> Survey:
     """
     info, scenes = plan.info, Scenes()
     everything: dict[int, Embedded] = {}
-    observer, whole = told
     numbers = sampled_numbers(fitted_frames(plan, 0, info.frame_count), most)
     frames = np.empty((len(numbers), info.height, info.width, 3), np.uint8)
     first = 0
     with contextlib.closing(segments(plan, 0)) as material:
         for index, length in enumerate(plan.lengths):
-            pixels, planes = next(material)
+            pixels = next(material)[0]
             if (known := embedded(plan, pixels, first, scenes.add(pixels), observer)) is not None:
                 everything[index] = known
             inside = (numbers >= first) & (numbers < first + length)
             frames[inside] = pixels[numbers[inside] - first]
-            if planes is not None and not index:
-                whole.planned(probed_s(plan, planes))
             first += length
-            whole.surveyed(first)
-            del pixels, planes  # so that no more than one segment is in memory
+            del pixels  # so that no more than one segment is in memory
             give_back_memory()
     return Survey(everything, numbers, frames, scenes)
 
 
-def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, told: tuple[Observer, Whole]) -> Shared:
+def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, observer: Observer) -> Shared:
     """What the segments of a plan share: nothing where there is one alone, or its kind of network does not.
 
     Raises:
@@ -169,7 +164,7 @@ def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, told: tuple[O
     fits = plan.shares_network
     if len(plan.lengths) == 1 or not (fits or (plan.planes is not None and plan.encoder is not None)):
         return NOTHING_SHARED
-    seen = survey(plan, plan.sample_frames if fits and checkpoint.shared is None else 0, told)
+    seen = survey(plan, plan.sample_frames if fits and checkpoint.shared is None else 0, observer)
     if not fits:
         return Shared(seen.everything, basis_for(plan, list(seen.everything.values())))
     scenes = seen.scenes if _pays(plan, seen.scenes) else None

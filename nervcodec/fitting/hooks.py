@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from nervcodec.events import EvaluationEvent, Observer, StepEvent
 from nervcodec.fitting import look
@@ -88,19 +88,10 @@ class ProgressHook(Hook):
         observer: told.
         segment, segment_count: which segment of how many, from 0.
         rate_bpp: bits per pixel the weights are expected to take.
-        moved: told of the fraction of the fit that is done, and its seconds; of nothing where other work moved on.
     """
 
-    def __init__(
-        self,
-        observer: Observer,
-        segment: int = 0,
-        segment_count: int = 1,
-        rate_bpp: float = 0.0,
-        moved: Callable[..., None] | None = None,
-    ):
+    def __init__(self, observer: Observer, segment: int = 0, segment_count: int = 1, rate_bpp: float = 0.0):
         self._observer, self._segment, self._count, self._rate_bpp = observer, segment, segment_count, rate_bpp
-        self._moved = moved or (lambda *_: None)
         self._semantic: float | None = None
 
     def stepped(self, state: FitState) -> None:
@@ -123,21 +114,29 @@ class ProgressHook(Hook):
         self._observer.stage("Measuring")
 
     def _report(self, state: FitState, done: float) -> None:
-        quality, elapsed_s = psnr_db(state.smoothed_mse), state.elapsed_s
-        place = (self._segment, self._count, min(done, 1.0), state.steps)
-        self._observer.step(StepEvent(*place, elapsed_s, quality, self._rate_bpp, self._semantic))
-        self._moved(done, elapsed_s)
+        _, total, unit = state.budget(state.elapsed_s)
+        event = StepEvent(
+            self._segment,
+            self._count,
+            min(done, 1.0),
+            state.steps,
+            state.elapsed_s,
+            psnr_db(state.smoothed_mse),
+            self._rate_bpp,
+            self._semantic,
+            total,
+            unit,
+        )
+        self._observer.step(event)
 
     def note(self, text: str) -> None:
         self._observer.note(text)
 
     def stage(self, name: str, total: int | None = None) -> None:
         self._observer.stage(name, total)
-        self._moved()
 
     def advance(self, count: int = 1) -> None:
         self._observer.advance(count)
-        self._moved()
 
     def worth_keeping(self) -> None:
         self._observer.worth_keeping()

@@ -12,6 +12,7 @@ from torch import nn
 
 from nervcodec.device import Hardware
 from nervcodec.errors import CheckpointError, ConfigError
+from nervcodec.events import PASSES, SECONDS
 from nervcodec.fitting.average import RunningMean
 from nervcodec.fitting.config import FitConfig
 from nervcodec.fitting.data import Batches, Reference
@@ -91,14 +92,19 @@ class FitState:
         on_gpu = self.hardware.device == "cuda"
         return on_gpu and self.units.recordable and self.config.loss in RECORDABLE
 
-    def done(self, elapsed_s: float) -> float:
-        """Fraction of the budget that is used: of the time or of the epochs, whichever is further."""
-        fractions = []
+    def budget(self, elapsed_s: float) -> tuple[float, float, str]:
+        """Fraction of the budget that is used, the budget and its unit: time or epochs, whichever is further."""
+        budgets = []
         if self.config.time_s is not None:
-            fractions.append(elapsed_s / self.config.time_s)
+            budgets.append((elapsed_s / self.config.time_s, self.config.time_s, SECONDS))
         if self.config.epochs is not None:
-            fractions.append(self.steps / (self.config.epochs * self.batches.per_epoch))
-        return max(fractions)
+            fraction = self.steps / (self.config.epochs * self.batches.per_epoch)
+            budgets.append((fraction, float(self.config.epochs), PASSES))
+        return max(budgets)
+
+    def done(self, elapsed_s: float) -> float:
+        """Fraction of the budget that is used."""
+        return self.budget(elapsed_s)[0]
 
     def semantics_active(self, done: float) -> bool:
         """Whether the pixel warm-up, a fraction of the fit or a number of epochs, is over."""

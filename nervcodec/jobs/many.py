@@ -16,7 +16,6 @@ from nervcodec.events import FileEvent, Observer
 from nervcodec.jobs.cluster import Workers, started
 from nervcodec.jobs.failures import is_of_a_source, reason
 from nervcodec.jobs.inputs import Found, Job, find
-from nervcodec.jobs.pace import Pace
 from nervcodec.jobs.report import DONE, SKIPPED, STOPPED, FileReport, failed
 from nervcodec.jobs.standing import is_done, set_date
 from nervcodec.options import EncodeOptions
@@ -100,18 +99,15 @@ def encode_each(
             yield from _by_workers(workers, jobs, wanted, observer)
         return
     if jobs:
-        equipment, pace = _equip(wanted, observer), Pace.of([job.source for job in jobs], wanted)
+        equipment = _equip(wanted, observer)
     number = 0
     for job in found.jobs:
         if job in known:
             yield known[job]
         elif not observer.stop_requested():
-            observer.file(FileEvent(number, len(jobs), str(job.source), pace.later_s(number)))
-            report = _reported(job, _with_log_of(job, found, wanted), equipment, force, observer)
-            if report.status == DONE:
-                pace.took(number, report.seconds)
+            observer.file(FileEvent(number, len(jobs), str(job.source)))
             number += 1
-            yield report
+            yield _reported(job, _with_log_of(job, found, wanted), equipment, force, observer)
 
 
 def _by_workers(

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
@@ -48,7 +46,7 @@ class _Run:
         self._cluster, self._wanted, self._observer = cluster, wanted, observer
         self._later, self._count = deque(jobs), len(jobs)
         self._courses: list[Course] = []
-        self._start, self._over, self._tasks = time.perf_counter(), 0, 0
+        self._over = self._tasks = 0
 
     def reports(self) -> Iterator[FileReport]:
         """Of each source, as it is over."""
@@ -124,7 +122,4 @@ class _Run:
 
     def _tell(self) -> None:
         done = self._over + sum(course.fraction for course in self._courses)
-        passed = time.perf_counter() - self._start
-        left_s = passed * (self._count - done) / done if done else math.nan
-        facts = (self._over, self._count, self._tasks, self._cluster.running)
-        self._observer.work(WorkEvent(*facts, done / self._count, left_s))
+        self._observer.work(WorkEvent(self._over, self._count, self._tasks, self._cluster.running, done))

@@ -152,7 +152,6 @@ def share(threads: int, plan: Plan, known: dict[str, Any] | None) -> Result:
 
     def work(observer: Observer) -> object:
         from nervcodec.encoding.shared import shared_by_all
-        from nervcodec.encoding.whole import Whole
         from nervcodec.fitting.checkpoint import Checkpoint
         from nervcodec.fitting.hooks import ProgressHook
 
@@ -160,9 +159,7 @@ def share(threads: int, plan: Plan, known: dict[str, Any] | None) -> Result:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Checkpoint(Path(folder, "shared"), "", observer.note)
             checkpoint.shared = known
-            shared = shared_by_all(
-                whole, checkpoint, ProgressHook(observer), (observer, Whole(observer, whole.lengths))
-            )
+            shared = shared_by_all(whole, checkpoint, ProgressHook(observer), observer)
             return shared, checkpoint.shared
 
     return _result(threads, work)
@@ -183,7 +180,7 @@ def encode_segment(threads: int, plan: Plan, shared: Shared, index: int, own: Em
         whole = _received(plan)
         pixels, planes = segment(whole, index)
         known = shared if own is None else replace(shared, everything={index: own})
-        task, seconds = prepare(whole, pixels, planes, (sum(whole.lengths[:index]), index), observer, known)
+        task, seconds = prepare(whole, pixels, planes, sum(whole.lengths[:index]), index, observer, known)
         return fit_segment(task), seconds
 
     return _result(threads, work)

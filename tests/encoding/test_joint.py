@@ -203,13 +203,16 @@ def memory_for_a_part(monkeypatch):
 
 class Recorder(Observer):
     def __init__(self):
-        self.stages, self.wholes = [], []
+        self.stages, self.segments, self.steps = [], [], []
 
     def stage(self, name, total=None):
         self.stages.append(name)
 
-    def whole(self, event):
-        self.wholes.append(event)
+    def begin_segment(self, number, count):
+        self.segments.append((number, count))
+
+    def step(self, event):
+        self.steps.append(event)
 
 
 def test_a_file_of_several_segments_has_one_decoder(many, carphone):
@@ -243,16 +246,11 @@ def test_a_patch_and_a_frame_of_the_last_segment_alone(many):
 
 
 def test_how_far_it_is(many):
-    wholes = many[2].wholes
-    assert wholes[0].segment is None
-    assert [e.segment for e in wholes if e.segment is not None] == sorted(
-        e.segment for e in wholes if e.segment is not None
-    )
-    assert {e.segment for e in wholes} == {None, 0, 1, 2}
-    known = [e for e in wholes if not np.isnan(e.left_s)]
-    assert known
-    assert all(e.left_s >= 0 and 0 <= e.fraction <= 1 for e in known)
-    assert known[-1].fraction > 0.9
+    seen = many[2]
+    assert seen.segments == [(0, 3), (1, 3), (2, 3)]
+    assert {event.unit for event in seen.steps} == {"passes"}
+    assert [event.total for event in seen.steps if event.fraction == 1] == [20] * 4
+    assert all(0 <= event.fraction <= 1 for event in seen.steps)
 
 
 @pytest.mark.parametrize("sample_bytes", [0, 400e6])

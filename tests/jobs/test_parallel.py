@@ -101,8 +101,8 @@ def test_the_same_bytes_as_alone(settings, carphone, tmp_path):
     expected = ["begin", "embed", "encode_segment"] if settings is BASE else ["begin", "share", "encode_segment"]
     expected = expected if segments > 1 else ["begin"]
     assert cluster.names == [kind for kind in expected for _ in range(kinds[kind])]
-    assert seen.works[-1].fraction == 1
-    assert [event.fraction for event in seen.works] == sorted(event.fraction for event in seen.works)
+    assert seen.works[-1].done == seen.works[-1].files == 1
+    assert [event.done for event in seen.works] == sorted(event.done for event in seen.works)
     assert not list(tmp_path.glob("*.resume"))
 
 
