@@ -10,7 +10,6 @@ The runs take turns, three rounds, and the best of each is reported with the spr
 from __future__ import annotations
 
 import argparse
-import contextlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,14 +21,7 @@ from machine import print_rows, save
 from peers import COMPARABLE, FULL_FRAME_NERV, HnervDecoder
 
 import nervcodec
-from nervcodec import sizing
-from nervcodec.decoding.layer import BaseCursor
-from nervcodec.decoding.pixels import rendered
 from nervcodec.device import Hardware, choose
-from nervcodec.formats.container import Container
-from nervcodec.network.build import build
-from nervcodec.network.inputs import Inputs
-from nervcodec.network.planes import BaseFrames
 
 SOURCE = {"crop": (640, 1280), "encoder": "none", "audio": "none", "epochs": 1, "force": True}
 
@@ -47,21 +39,6 @@ def of_container(path: Path, hardware: Hardware, frames: int) -> Callable[[], in
 
     def run() -> int:
         return sum(1 for _ in video.frames(range(min(frames, len(video)))))
-
-    return run
-
-
-def of_refiner(path: Path, hardware: Hardware, frames: int) -> Callable[[], int]:
-    """The same with a network over the base layer, of the size that a fit tries."""
-    video = nervcodec.open(path, hardware.device, hardware.precision)
-    field = build(sizing.refiner_config(video.network(0).geometry)).eval().requires_grad_(False).to(hardware.device)
-
-    def run() -> int:
-        with Container.at(path) as opened, contextlib.closing(BaseCursor(opened)) as cursor:
-            for number in range(frames):
-                base = BaseFrames.of(*cursor.at(0, number, field.around)).to(hardware.device)
-                rendered(field, Inputs(torch.tensor([number]), base=base), hardware)
-        return frames
 
     return run
 
@@ -93,11 +70,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ours = container(folder, "ours")
-        layered = {"base": "av1", "crf": 57}
-        alone = container(folder, "alone", **{**SOURCE, **layered, "epochs": None})
+        layered = container(folder, "layered", base="av1", crf=57, epochs=None)
         runs = {
-            "nervcodec --base av1, network left out": of_container(alone, fast, 132),
-            f"nervcodec --base av1 with a network, {fast.precision}": of_refiner(alone, fast, 132),
+            "nervcodec --base av1": of_container(layered, fast, 132),
             f"nervcodec, {fast.precision}": of_container(ours, fast, 33 if arguments.quick else 132),
             "nervcodec, fp32": of_container(ours, plain, 33 if arguments.quick else 132),
             f"HNeRV 1.5 M, {fast.precision}": of_hnerv(fast, few),

@@ -10,8 +10,8 @@ the video stream for the others. BD-rate (Bjontegaard 2001, by the package ``bjo
 how many more bytes ours takes at equal quality. Nothing else may run meanwhile.
 
 With ``--base av1`` source and all codecs become RGB by the same arithmetic of ours, from their own samples; there are
-three curves of ours: the base alone (its streams' bytes), the files as they are, and with embeddings where an encoder
-is named. Without it ffmpeg's scaler makes RGB of all.
+three curves of ours: the base alone (the same frames, its streams' bytes), the files as they are, and with embeddings
+where an encoder is named. Without it ffmpeg's scaler makes RGB of all.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def ours(label: str, original: Original, device: str, **options: object) -> list
         points = [_point(label, setting, report.size_bytes, video.frames(), original, (encode_s, decode_s))]
         if report.base is not None:
             base = report.base.size_bytes
-            points.append(_point(BASE_ALONE, setting, base, video.base_frames(), original, (encode_s, decode_s)))
-            print(f"{label}, {setting}: {report.base.in_words(report.psnr_db)}", flush=True)
+            points.append(_point(BASE_ALONE, setting, base, video.frames(), original, (encode_s, decode_s)))
+            print(f"{label}, {setting}: {report.base.in_words()}", flush=True)
     return points
 
 
@@ -88,7 +88,10 @@ def main() -> None:
     parser.add_argument("--base", choices=("none", "av1"), default="none")
     parser.add_argument("--crfs", default="38,46,54,60,63", help="of our base")
     parser.add_argument("--encoder", default="none", help="also measure files with embeddings by this encoder")
-    parser.add_argument("--times", help="of fitting: one, or one for each size or crf; default: 10m, with a base 100s")
+    parser.add_argument(
+        "--times",
+        help="of fitting, or (with a base) of coding: one, or one for each size or crf; default: 10m, with a base 100s",
+    )
     parser.add_argument("--codecs", help="default: x264,x265,svtav1,vvenc; with a base SVT-AV1 and x265")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="20 s for each of ours, x264 alone; results are not saved")

@@ -3,8 +3,8 @@
 
     python benchmarks/serve.py FOLDER     makes two containers of 1280 x 640 in FOLDER where they are not there yet
 
-One is a network alone (five seconds), one a base layer of AV1 in three segments with networks that change two of them
-(25 seconds, with sound that has to be coded anew). The command runs in a process of its own, new for each container.
+One is a network alone (five seconds), one a base layer of AV1 in three segments (25 seconds, with sound that has to be
+coded anew). The command runs in a process of its own, new for each container.
 Frames are asked for in full size as JPEG, no frame twice in the same form. Nothing else may run meanwhile.
 """
 
@@ -49,7 +49,7 @@ def make(folder: Path) -> list[Path]:
             video = ["-t", str(LONG_S), "-c:v", "libx264", "-crf", "16", "-preset", "veryfast"]
             command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-stream_loop", str(LOOPS), "-i", str(source)]
             subprocess.run([*command, *tone, *video, str(looped)], check=True)
-            nervcodec.encode(looped, layered, base="av1", crf=35, time_s=60, **settings)
+            nervcodec.encode(looped, layered, base="av1", crf=35, **settings)
     return [alone, layered]
 
 

@@ -78,7 +78,7 @@ def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) ->
         if report.held_out_psnr_db is not None:
             rows.insert(3, ("held out", f"{report.held_out_psnr_db:.2f} dB at the frames that were not fitted"))
         if report.base is not None:
-            rows.insert(2, ("base", report.base.in_words(report.psnr_db)))
+            rows.insert(2, ("base", report.base.in_words()))
         if verbose:
             rows += [("parameters", f"{report.parameters:,}"), ("embedding", f"{report.embed_s:.1f} s")]
         print_pairs(f"Encoded {source.name}", rows)

@@ -15,12 +15,22 @@ from nervcodec.cli.encode import encode
 from nervcodec.cli.eval import evaluate
 from nervcodec.cli.index import index
 from nervcodec.cli.info import info
-from nervcodec.cli.output import BROKEN_PIPE, FAILED, INTERRUPTED, OutputError, discard, one_line, prepare, remark
+from nervcodec.cli.output import (
+    BROKEN_PIPE,
+    FAILED,
+    INTERRUPTED,
+    WRONG_USAGE,
+    OutputError,
+    discard,
+    one_line,
+    prepare,
+    remark,
+)
 from nervcodec.cli.presets import presets
 from nervcodec.cli.search import search
 from nervcodec.cli.serve import serve
 from nervcodec.cli.verify import verify
-from nervcodec.errors import NervError, is_out_of_memory
+from nervcodec.errors import NervError, OptionsError, is_out_of_memory
 
 
 class _Group(click.Group):
@@ -52,7 +62,7 @@ class _Group(click.Group):
                 remark("out of memory; try a smaller --scale or --segment")
             else:
                 remark(f"internal error: {type(error).__name__}: {error} (--debug shows where)")
-            ctx.exit(FAILED)
+            ctx.exit(WRONG_USAGE if isinstance(error, OptionsError) else FAILED)
 
 
 def _brief(error: click.ClickException) -> click.ClickException:

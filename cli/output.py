@@ -14,7 +14,7 @@ from nervcodec.errors import NervError
 from nervcodec.formats.names import escape, shortened, shown
 
 # Exit statuses; the last is that of a tool whose reader went away, as a shell reports it.
-FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
+FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 _LONGEST, _QUOTED = 500, 120  # characters of a remark, and of what it quotes from the command line
 
 

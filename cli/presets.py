@@ -22,14 +22,14 @@ def presets(as_json: bool) -> None:
     from nervcodec.network.config import Geometry
     from nervcodec.network.shapes import parameter_count
     from nervcodec.options import PRESETS, from_flat
-    from nervcodec.sizing import network_config, refiner_config
+    from nervcodec.sizing import network_config
 
     geometry = Geometry(_FRAMES, _HEIGHT, _WIDTH, *_PATCHES)
     facts = {}
     for name, values in PRESETS.items():
         wanted = from_flat(preset=name)
         alone = wanted.layer.base == NONE
-        count = parameter_count(network_config(wanted.network, geometry) if alone else refiner_config(geometry))
+        count = parameter_count(network_config(wanted.network, geometry)) if alone else 0
         facts[name] = {"parameters": count, **{key: _plain(value) for key, value in values.items()}}
     if as_json:
         print_json(facts)

@@ -126,7 +126,7 @@ class Container(CheckedArrays):
         """Open a file.
 
         Raises:
-            OutdatedContainerError: it has an earlier version of the format.
+            OutdatedContainerError: it has an earlier version of the format, or a network above a base layer.
             TooNewError: it has a later one.
             ContainerError: not a ``.nerv`` file, truncated, or its header is impossible or names other arrays than the
                 file has.
@@ -294,6 +294,11 @@ def _parse(path: Path, metadata: dict[str, str]) -> Header:
     except (ValueError, RecursionError):
         raise ContainerError(f"{path}: the header is not valid JSON") from None
     try:
-        return from_json(Header, data)
+        header = from_json(Header, data)
     except ContainerError as error:
         raise ContainerError(f"{path}: {error}") from None
+    if any(segment.changes_base for segment in header.segments):
+        raise OutdatedContainerError(
+            f"{path}: written by an earlier nervcodec (a network above a base layer); encode the source again"
+        )
+    return header

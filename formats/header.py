@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from nervcodec.formats.codes import TensorCode
-from nervcodec.formats.kinds import AV1, COPY, MAX_CRF
+from nervcodec.formats.kinds import AV1, COPY, HEAD_ONLY, MAX_CRF
 
 FORMAT = "nerv"
 FORMAT_VERSION = 3
@@ -251,6 +251,11 @@ class Segment:
             "frames are out of range",
         )
         _check_prefix(self.prefix)
+
+    @property
+    def changes_base(self) -> bool:
+        """Whether its network changes the frames of a base layer, which earlier versions of nervcodec had."""
+        return self.network.get("kind") == HEAD_ONLY and bool(self.network.get("width"))
 
 
 IDENTICAL_DB = 100.0  # the PSNR that is recorded for frames without any error

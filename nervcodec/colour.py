@@ -34,10 +34,6 @@ class Window(NamedTuple):
     height: int
     width: int
 
-    def moved(self, down: int, right: int) -> Window:
-        """The same elsewhere."""
-        return self._replace(top=self.top + down, left=self.left + right)
-
 
 def to_rgb(planes: Sequence[np.ndarray], form: PlaneFormat, window: Window | None = None) -> np.ndarray:
     """Planes as RGB, not clipped.

@@ -31,6 +31,10 @@ class ConfigError(NervError):
     """An option or a configuration value is out of range or does not fit the video."""
 
 
+class OptionsError(ConfigError):
+    """Wrong usage: an option without effect, a value it cannot have, or options that exclude each other."""
+
+
 class CheckpointError(ConfigError):
     """There is no checkpoint to go on from, it is damaged, or it is another encode's."""
 
@@ -63,7 +67,7 @@ def named(file: object) -> Iterator[None]:
         yield
     except ContainerError as error:
         said = str(error)
-        raise ContainerError(said if said.startswith(f"{file}: ") else f"{file}: {said}") from None
+        raise type(error)(said if said.startswith(f"{file}: ") else f"{file}: {said}") from None
 
 
 @contextlib.contextmanager

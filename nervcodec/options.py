@@ -13,7 +13,7 @@ from typing import Any
 from nervcodec.base.options import NONE, BaseOptions
 from nervcodec.base.options import SECTION as BASE
 from nervcodec.device import DEVICE, PRECISION
-from nervcodec.errors import ConfigError
+from nervcodec.errors import ConfigError, OptionsError
 from nervcodec.fitting.config import GOAL, FitConfig
 from nervcodec.formats.kinds import AV1, COPY
 from nervcodec.ranges import parse_duration, parse_pair, parse_size, parse_strides
@@ -104,8 +104,8 @@ class EncodeOptions:
 
     Attributes:
         source: which frames and pixels.
-        layer: what the network builds on.
-        network: its shape.
+        layer: the base layer.
+        network: its shape, without a base layer.
         fit: how it is fitted; its time is for the whole video and shared among segments by their length.
     """
 
@@ -153,7 +153,7 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         settle(self)
         if self.size_bytes is not None and self.bpp is not None:
-            raise ConfigError("choose at most one of --size and --bpp")
+            raise OptionsError("choose at most one of --size and --bpp")
 
 
 # The original dual-head method, as its authors ran it: nothing of ours in the fit.
@@ -241,67 +241,45 @@ def _refuse_without_effect(given: dict[str, object], network: NetworkOptions) ->
     """Settings of the other kind of network.
 
     Raises:
-        ConfigError: there is one.
+        OptionsError: there is one.
     """
     kind = "grid" if network.embed == NetworkOptions.embed else "pe"
     for name, said in settings_of(NetworkOptions).items():
         if name in given and said.network not in ("", kind):
             fitting = "--embed pe_1.25_80" if said.network == "pe" else "--embed grid"
-            raise ConfigError(f"{said.option(name)} has no effect with --embed {network.embed}; it is for {fitting}")
+            raise OptionsError(f"{said.option(name)} has no effect with --embed {network.embed}; it is for {fitting}")
 
 
-# Settings that mean nothing to a file with a base layer, and those that a copied stream cannot follow.
-_NOT_BESIDE_BASE = ("parameters", "loss", "semantic_loss", "semantic_weight", "pixel_warmup", "rate_weight")
-_NOT_BESIDE_COPY = (
-    "start_s", "duration_s", "crop", "scale", "frame_rate", "time_s", "epochs", "psnr_db", "split", "size_bytes", "bpp",
+# Settings without effect: of training beside a base layer, and of what a copied stream cannot follow.
+_TRAINING = (
+    "epochs", "loss", "semantic_loss", "semantic_weight", "pixel_warmup", "optimizer", "lr", "lr_type",
+    "rounding_share", "rate_weight", "batch_size", "eval_every", "log_dir", "parameters",
 )  # fmt: skip
-# Settings of a fit, which above a base layer there is only where there is time for it.
-_OF_A_FIT = ("optimizer", "lr", "lr_type", "batch_size", "eval_every", "log_dir")
+_RECODING = (
+    "start_s", "duration_s", "crop", "scale", "frame_rate", "time_s", "psnr_db", "split", "size_bytes", "bpp",
+)  # fmt: skip
+_WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {NONE: (), AV1: _TRAINING, COPY: (*_TRAINING, *_RECODING)}
 
 
 def _refuse_beside_base(given: dict[str, object], layer: BaseOptions) -> None:
     """Settings that have no effect beside a base layer, or none without.
 
+    Args:
+        given: by the user or a preset.
+        layer: the base layer.
+
     Raises:
-        ConfigError: there is one.
+        OptionsError: there is one.
     """
     if given.get("crf") is not None and layer.base != AV1:
-        raise ConfigError(f"--crf has no effect with --base {layer.base}; it is for --base {AV1}")
+        raise OptionsError(f"--crf has no effect with --base {layer.base}; it is for --base {AV1}")
     if layer.base == NONE:
         return
     if given.get("embed", NetworkOptions.embed) != NetworkOptions.embed:
-        raise ConfigError(f"--base {layer.base} is for --embed {NetworkOptions.embed}")
+        raise OptionsError(f"--base {layer.base} is for --embed {NetworkOptions.embed}")
     aims = [name for name in ("crf", "size_bytes", "bpp", "psnr_db") if given.get(name) is not None]
     if len(aims) > 1:
-        raise ConfigError(f"choose one of {' and '.join(map(_option, aims))}")
-    refused = _NOT_BESIDE_BASE if layer.base == AV1 else (*_NOT_BESIDE_BASE, *_NOT_BESIDE_COPY)
-    for name in refused:
-        if given.get(name) is not None:
-            raise ConfigError(f"{_option(name)} has no effect with --base {layer.base}")
-
-
-def _refuse_without_fit(given: dict[str, object], merged: dict[str, object], layer: BaseOptions) -> None:
-    """Settings of a fit above a base layer where no network is fitted.
-
-    Args:
-        given: by the user.
-        merged: with those of a preset.
-        layer: what the network builds on.
-
-    Raises:
-        ConfigError: there is one.
-    """
-    if layer.base == NONE:
-        return
-    refused: tuple[str, ...] = _OF_A_FIT
-    reason = "" if layer.base == COPY else " where no --time or --epochs asks for a network"
-    if merged.get("psnr_db") is not None:
-        refused, reason = ("epochs", *_OF_A_FIT), " and --psnr, which the base reaches alone"
-    elif merged.get("time_s") is not None or merged.get("epochs") is not None:
-        return
-    for name in refused:
-        if given.get(name) is not None:
-            raise ConfigError(f"{_option(name)} has no effect with --base {layer.base}{reason}")
+        raise OptionsError(f"choose one of {' and '.join(map(_option, aims))}")
 
 
 def _option(name: str) -> str:
@@ -315,17 +293,20 @@ def from_flat(**values: object) -> EncodeOptions:
     it a matter of seconds, to see whether everything works.
 
     Raises:
-        ConfigError: an unknown name or preset, or a value out of range.
+        ConfigError: an unknown name or preset, or a value out of range; OptionsError: options that do not go together.
     """
     given = {name: value for name, value in values.items() if value is not None}
     if unknown := given.keys() - OWNERS.keys():
         raise ConfigError(f"unknown option {min(unknown)!r}")
     shortcuts = Shortcuts(**_of(Shortcuts, given))
     merged = {**PRESETS[shortcuts.preset], **given, **(DEBUG_RUN if shortcuts.debug_run else {})}
+    layer = BaseOptions(**_of(BaseOptions, merged))
+    _refuse_beside_base(merged, layer)
+    for name in _WITHOUT_EFFECT[layer.base]:
+        if name in given:
+            raise OptionsError(f"{_option(name)} has no effect with --base {layer.base}")
+        merged.pop(name, None)  # of a preset or a debug run
     network = NetworkOptions(**_of(NetworkOptions, merged))
     _refuse_without_effect(given, network)
     source, fit = SourceOptions(**_of(SourceOptions, merged)), FitConfig(**_of(FitConfig, merged))
-    layer = BaseOptions(**_of(BaseOptions, merged))
-    _refuse_beside_base(merged, layer)
-    _refuse_without_fit(given, merged, layer)
     return EncodeOptions(source, layer, network=network, fit=fit, **_of(EncodeOptions, merged))

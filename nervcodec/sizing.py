@@ -14,7 +14,6 @@ from nervcodec.network.config import (
     GridShape,
     NetworkConfig,
     PatchConfig,
-    RefinerConfig,
     SemanticConfig,
 )
 from nervcodec.network.shapes import parameter_count
@@ -45,9 +44,8 @@ SHARED_FIT, MOST_SHARED_S = 0.5, 600.0
 # default. A constant, so that a file does not depend on the machine.
 SAMPLE_BYTES = 400e6
 
-# Over a base layer: the network's learning rate; the part of a time that the base's encoder may take, after which the
-# network gets the rest; and how often the base is coded about where its quality is searched for.
-REFINER_LR, BASE_TIME_SHARE, BASE_SEARCHES = 0.01, 0.5, 3
+# With a base layer: the part of a time that its encoder may take, and how often it codes where it searches a quality.
+BASE_TIME_SHARE, BASE_SEARCHES = 0.5, 3
 
 # Decoders from large to small: widths, depths, expansions by stage; then the share of the parameters each may take (at
 # low rates grids are worth more: bunny at 150 KB has 28.5 dB with the fourth, 28.2 with the third), and how many times
@@ -266,11 +264,6 @@ def _densest(layout: _Layout, geometry: Geometry, budget: int, outlook: Outlook)
         size = sum(g.size for g in grid_shapes(layout, geometry, middle, outlook))
         low, high = (middle, high) if size <= budget else (low, middle)
     return grid_shapes(layout, geometry, low, outlook)
-
-
-def refiner_config(geometry: Geometry) -> RefinerConfig:
-    """The network over a base layer, of a segment."""
-    return RefinerConfig(geometry, width=8, depth=1, expansion=2)
 
 
 def _suits_details(geometry: Geometry, budget: int, outlook: Outlook) -> bool:

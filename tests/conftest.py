@@ -116,24 +116,6 @@ def layered_nerv(carphone: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return _made_once(tmp_path_factory, "layered.nerv", lambda out: nervcodec.encode(carphone, out, **settings))
 
 
-@pytest.fixture(scope="session")
-def refined_nerv(carphone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with networks that are kept whatever they earn."""
-    return _made_once(tmp_path_factory, "refined.nerv", lambda out: _refine(carphone, out))
-
-
-def _refine(carphone: Path, out: Path) -> None:
-    import nervcodec
-    from nervcodec.encoding import layered
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(layered._Layer, "earns", lambda *_: True)
-        settings = {"crf": 40, "duration_s": 2.0, "segment": "30f", "encoder": "none", "epochs": 2}
-        report = nervcodec.encode(carphone, out, base="av1", **settings)
-    assert report.base is not None
-    assert report.base.network_bytes
-
-
 TINY_CLIP = {
     "embed_dim": 24,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},

@@ -79,7 +79,7 @@ def tampered(path: Path, change) -> Path:
     text = json.dumps(result if isinstance(result, list) else header)
     table["__metadata__"]["header"] = text
     table["__metadata__"]["header_checksum"] = container.digest(text.encode())
-    new = json.dumps(table).encode()
+    new = json.dumps(table, separators=(",", ":")).encode()
     new += b" " * (-len(new) % 8)
     out = path.with_name("tampered.nerv")
     out.write_bytes(struct.pack("<Q", len(new)) + new + blob[8 + length :])

@@ -28,12 +28,11 @@ def stream_of(path: Path, number: int = 0) -> bytes:
     return everything(path)[1][f"{number}/base"].tobytes()
 
 
-def qualities(path: Path, clip: Path, alone: bool = False) -> np.ndarray:
-    """PSNR of each frame of a file, opened afresh, or of its base layer alone, against the clip it was made from."""
+def qualities(path: Path, clip: Path) -> np.ndarray:
+    """PSNR of each frame of a file, opened afresh, against the clip it was made from."""
     with nervcodec.open(path, "cpu", "fp32") as video:
-        frames = video.base_frames() if alone else video.frames()
         originals = open_original(video, clip).frames()
-        return np.array([metrics.psnr_db(one, other) for one, other in zip(frames, originals, strict=True)])
+        return np.array([metrics.psnr_db(one, other) for one, other in zip(video, originals, strict=True)])
 
 
 class Counted:

@@ -52,17 +52,16 @@ def test_decoding_imports_neither_the_fit_nor_an_encoder(small_nerv):
     assert "torch._dynamo" not in loaded  # a second of every start
 
 
-def test_frames_of_a_base_that_no_network_changes_need_no_torch(layered_nerv, refined_nerv):
+def test_frames_of_a_base_layer_need_no_torch(layered_nerv):
     """Nor does anything else that is asked of such a file, but for frames of another size."""
     code = (
         "import nervcodec\n"
         "with nervcodec.open({!r}) as video:\n"
         "    video[3], video[2:4], video[[59, 0]], video.frame_at(1.0), list(video)\n"
-        "    video.patch(1, 0, 0), next(video.base_frames())\n"
-        "    video.needs(3), video.sound(), video.frame_times_s, video.changes_base, repr(video)\n"
+        "    video.patch(1, 0, 0)\n"
+        "    video.needs(3), video.sound(), video.frame_times_s, repr(video)\n"
     )
     assert not modules_after(code.format(str(layered_nerv))) & {"torch", "nervcodec.network.build"}
-    assert "torch" in modules_after(code.format(str(refined_nerv)))
 
 
 def test_names_are_resolved_when_used():

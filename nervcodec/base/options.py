@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nervcodec.errors import ConfigError
+from nervcodec.errors import OptionsError
 from nervcodec.formats.kinds import AV1, COPY, MAX_CRF
 from nervcodec.settings import Setting, settle
 
@@ -16,16 +16,16 @@ DEFAULT_CRF = 35
 
 def _check_quarter(crf: float) -> None:
     if crf * 4 % 1:
-        raise ConfigError(f"crf {crf:g} lies between two of its steps, which are quarters")
+        raise OptionsError(f"crf {crf:g} lies between two of its steps, which are quarters")
 
 
 @dataclass(frozen=True)
 class BaseOptions:
-    """The layer under the network: none, an AV1 stream of its own, or the source's stream as it is."""
+    """The base layer: none, an AV1 stream, or the source's stream as it is."""
 
     base: str = Setting(
-        NONE, "What the network builds on: nothing, an AV1 stream that it refines and makes searchable, or the "
-        "source's own stream, bit for bit.", SECTION, choices=(NONE, AV1, COPY),
+        NONE, "What holds the frames: the network itself, an AV1 stream, or the source's own stream, bit for bit. "
+        "Embeddings are stored beside a stream.", SECTION, choices=(NONE, AV1, COPY),
     ).field()  # fmt: skip
     crf: float | None = Setting(
         None, "Quality of the AV1 stream, from 1 (best) on, in steps of a quarter.", SECTION,

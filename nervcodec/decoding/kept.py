@@ -18,7 +18,6 @@ import numpy as np
 
 from nervcodec.base.streams import Run, streams_of
 from nervcodec.coordinates import Window
-from nervcodec.decoding.layer import Around
 from nervcodec.decoding.video import OpenVideo
 from nervcodec.errors import named
 from nervcodec.formats.container import Container
@@ -160,56 +159,41 @@ class KeptLayer:
     """
 
     def __init__(self, opened: Container, room: Room):
-        assert opened.header.base is not None
-        self._opened, self._room, self._form = opened, room, opened.header.base.planes
+        self._opened, self._room = opened, room
         self._streams = streams_of(opened)
         self._owner = object()  # of its frames in the room
         weakref.finalize(self, room.drop, self._owner)
         self._standing, self._lock = _Standing(), threading.Lock()
         self._walks: dict[int, threading.Lock] = {}  # by the run's first frame, held while somebody decodes there
 
-    def at(self, segment: int, number: int, around: int) -> Around:
-        """A frame with its neighbours, see :meth:`nervcodec.decoding.layer.BaseCursor.at`.
+    def frame(self, number: int) -> Planes:
+        """A frame of the file: the one that is kept, or decoded with those on the way to it.
 
         Raises:
             ContainerError: the stream is damaged, or not what the header says.
             VideoError: this ffmpeg cannot decode it.
         """
-        frames, first = self._frames_of(segment, number, around)
-        return self._joined([self._frame(frame) for frame in frames], first)
+        found = self._walk(number, lambda: True)
+        assert found is not None
+        return found
 
-    def alone(self, segment: int, number: int, around: int) -> Around:
-        """:meth:`at` for a frame that is wanted alone: where the way to it is long, only what it hangs on is decoded.
+    def alone(self, number: int) -> Planes:
+        """:meth:`frame` for one that is wanted alone: where the way to it is long, only what it hangs on is decoded.
 
         Raises:
-            ContainerError, VideoError: as :meth:`at`.
+            ContainerError, VideoError: as :meth:`frame`.
         """
-        frames, first = self._frames_of(segment, number, around)
-        if self._is_near(frames):
-            return self.at(segment, number, around)
+        kept = self._room.get(self._owner, number)
+        if kept is not None:
+            return kept
+        if self._standing.before(self._streams.run(number), number) < _FAR:
+            return self.frame(number)
         with named(self._opened.path):
-            found = self._streams.only(frames)
+            found = self._streams.only(range(number, number + 1))
         if found is None:
-            return self.at(segment, number, around)
-        for frame, planes in zip(frames, found, strict=True):
-            self._room.put(self._owner, frame, planes)
-        return self._joined(found, first)
-
-    def _is_near(self, frames: range) -> bool:
-        """Whether frames are kept, or a decoder is not far from them."""
-        if all(self._room.get(self._owner, frame) is not None for frame in frames):
-            return True
-        return self._standing.before(self._streams.run(frames.start), frames.start) < _FAR
-
-    def _joined(self, frames: list[Planes], first: int) -> Around:
-        joined = Planes(*(np.concatenate(p) if len(frames) > 1 else p[0] for p in zip(*frames, strict=True)))
-        return Around(joined, self._form, first)
-
-    def _frames_of(self, segment: int, number: int, around: int) -> tuple[range, int]:
-        """A frame and its neighbours by their numbers in the file, and the first one's in the segment."""
-        facts = self._opened.header.segments[segment]
-        first, last = max(number - around, 0), min(number + around, facts.frame_count - 1)
-        return range(facts.first_frame + first, facts.first_frame + last + 1), first
+            return self.frame(number)
+        self._room.put(self._owner, number, found[0])
+        return found[0]
 
     def run_of(self, frame: int) -> int:
         """The frame from which on a decoder has to begin for this one."""
@@ -222,7 +206,7 @@ class KeptLayer:
             frame: number in the file.
             goes_on: is asked before each one that is decoded.
         """
-        half = self._room.limit_bytes // 2 // max(1, _size(self._frame(frame)))
+        half = self._room.limit_bytes // 2 // max(1, _size(self.frame(frame)))
         run = self._streams.run(frame)
         end = max(frame + half, min(run.end, run.first + 2 * half))
         for number in range(run.first, min(self._opened.header.video.frame_count, end)):
@@ -238,14 +222,8 @@ class KeptLayer:
         self._standing.close()
         self._room.drop(self._owner)
 
-    def _frame(self, number: int) -> Planes:
-        """A frame of the file: the one that is kept, or decoded with those on the way to it."""
-        found = self._walk(number, lambda: True)
-        assert found is not None
-        return found
-
     def _walk(self, number: int, goes_on: Callable[[], bool]) -> Planes | None:
-        """The same; None where it does not go on to its end."""
+        """See :meth:`frame`; None where it does not go on to its end."""
         found = self._room.get(self._owner, number)
         if found is not None:
             return found
@@ -279,9 +257,9 @@ class _Alone:
     def __init__(self, layer: KeptLayer):
         self._layer = layer
 
-    def at(self, segment: int, number: int, around: int) -> Around:
-        """See :meth:`KeptLayer.at`."""
-        return self._layer.alone(segment, number, around)
+    def frame(self, number: int) -> Planes:
+        """See :meth:`KeptLayer.alone`."""
+        return self._layer.alone(number)
 
 
 class KeptVideo(OpenVideo):
@@ -298,13 +276,11 @@ class KeptVideo(OpenVideo):
         if self.header.base is not None:
             self._layer = KeptLayer(self._networks.contents(), room)
 
-    def _from_base(
-        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, alone: bool = False
-    ) -> Iterator[np.ndarray]:
+    def _from_base(self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float) -> Iterator[np.ndarray]:
         if self._layer is None:
-            return super()._from_base(numbers, windows, scale, alone)
+            return super()._from_base(numbers, windows, scale)
         cursor = _Alone(self._layer) if len(numbers) == 1 else self._layer
-        return self._layered(cursor, numbers, windows, scale, alone)
+        return self._converted(cursor, numbers, windows, scale)
 
     def run_of(self, frame: int) -> int | None:
         """The frame from which on a decoder has to begin for this one; None where there is none, or no base layer."""

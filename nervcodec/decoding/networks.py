@@ -16,7 +16,7 @@ from nervcodec.decoding.pool import Pool
 from nervcodec.device import Hardware
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
-from nervcodec.network.config import NetworkConfig, RefinerConfig
+from nervcodec.network.config import NetworkConfig
 from nervcodec.network.shapes import SEMANTIC, parameter_count, stands_alone
 from nervcodec.network.stored import StoredNetworks
 
@@ -46,7 +46,7 @@ class Networks:
         self._let_go = weakref.finalize(self, pool.drop, self._owner)
         self._stored: StoredNetworks | None = StoredNetworks(opened)
         self._configs = self._stored.configs
-        self._looked_at: set[int] = set()  # segments whose weights were looked at, and not decoded
+        self._checked: set[int] = set()  # segments whose weights were checked and not decoded
 
     @property
     def hardware(self) -> Hardware:
@@ -57,26 +57,17 @@ class Networks:
         """The network of a segment."""
         return self.pool.get(self._owner, index, lambda: self._load(index))
 
-    @property
-    def change_base(self) -> bool:
-        """Whether any of them changes the frames of a base layer."""
-        return any(isinstance(config, RefinerConfig) and config.changes_base for config in self._configs)
-
-    def changes_base(self, index: int) -> bool:
-        """Whether the network of a segment changes the frames of the base layer; where it does not, nothing is built.
+    def check(self, index: int) -> None:
+        """Compare what is stored of a segment with its configuration, once, without decoding values.
 
         Raises:
-            ContainerError: what is stored of it is damaged or does not fit, although no pixel needs it.
+            ContainerError: it is damaged or does not fit.
         """
-        config = self._configs[index]
-        if isinstance(config, RefinerConfig) and config.changes_base:
-            return True
-        if index not in self._looked_at:
+        if index not in self._checked:
             self.contents()
             assert self._stored is not None
             self._stored.check(index)
-            self._looked_at.add(index)
-        return False
+            self._checked.add(index)
 
     def head(self, index: int) -> SemanticHead:
         """The semantic head of a segment; the rest of the network is not decoded where that stands alone."""
@@ -97,7 +88,7 @@ class Networks:
         if self._container is not None:
             self._container.close()
         self._container = self._stored = None
-        self._looked_at.clear()
+        self._checked.clear()
         self._let_go()
 
     @property

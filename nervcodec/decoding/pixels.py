@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a network gives: the one place where its output becomes 8-bit pixels."""
+"""The output of a network as 8-bit pixels, and frames of any kind at another size."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nervcodec.colour import STEP
 from nervcodec.coordinates import Window
-from nervcodec.decoding.layer import Around
 from nervcodec.decoding.needs import batch_size
 from nervcodec.decoding.networks import Networks
 from nervcodec.decoding.runs import runs
 from nervcodec.device import Hardware
 from nervcodec.network.field import Field, as_shown
 from nervcodec.network.inputs import Inputs
-from nervcodec.network.planes import BaseFrames
 
 
 def rendered_there(field: Field, inputs: Inputs, hardware: Hardware, scale: float = 1.0) -> Tensor:
@@ -45,7 +44,7 @@ def rendered(field: Field, inputs: Inputs, hardware: Hardware, scale: float = 1.
 def frames(
     networks: Networks, numbers: Sequence[int], starts: Sequence[int], windows: tuple[Window, ...], scale: float
 ) -> Iterator[np.ndarray]:
-    """Frames that networks give alone, or a window of them, one after the other.
+    """Frames of networks, or a window of them, one after the other.
 
     The last bits of a convolution depend on the shape of the batch. So whole frames are rendered in batches of one
     size, filled up with copies of the last frame: a frame has the same bytes alone, in a range and in any order.
@@ -64,21 +63,20 @@ def frames(
         yield from rendered(networks.field(segment), inputs, networks.hardware, scale)[: len(local)]
 
 
-def above(
-    networks: Networks, segment: int, number: int, around: Around, windows: tuple[Window, ...], scale: float
-) -> np.ndarray:
-    """A frame, or a window of it, that a network makes of a base layer; see :func:`frames`.
+def scaled(rgb: np.ndarray, scale: float, device: str) -> np.ndarray:
+    """A frame of a base layer at another size.
 
     Args:
-        networks: of the container.
-        segment: the frame's.
-        number: of the frame, counted from the segment's first.
-        around: what the base layer has of it.
-        windows: one, or none for the whole frame.
+        rgb: ``(1, h, w, 3)`` int16 of :func:`nervcodec.colour.to_rgb`.
         scale: factor on width and height.
+        device: where torch computes.
+
+    Returns:
+        ``(h * scale, w * scale, 3)`` uint8 RGB.
     """
-    hardware, base = networks.hardware, BaseFrames.of(*around).to(networks.hardware.device)
-    return rendered(networks.field(segment), Inputs(torch.tensor([number]), windows, base), hardware, scale)[0]
+    with torch.inference_mode():
+        image = torch.from_numpy(rgb).to(device).float().div_(STEP * 255)
+        return as_shown(_resized(image, scale))[0].cpu().numpy()
 
 
 def _resized(images: Tensor, scale: float) -> Tensor:

@@ -13,11 +13,9 @@ import numpy as np
 from nervcodec import colour
 from nervcodec.coordinates import Window
 from nervcodec.decoding.embedded import EmbeddedFile
-from nervcodec.decoding.layer import MOST_AROUND, BaseCursor, Cursor
+from nervcodec.decoding.layer import BaseCursor, Cursor
 from nervcodec.decoding.needs import Needs, needs, require_scale
 from nervcodec.decoding.rate import at_constant_rate
-from nervcodec.decoding.runs import runs
-from nervcodec.errors import ContainerError
 from nervcodec.indexing import position
 
 
@@ -106,42 +104,27 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
 
         return frames(self._networks, numbers, self._starts, windows, scale)
 
-    @property
-    def changes_base(self) -> bool:
-        """Whether networks change the frames of a base layer; else :meth:`base_frames` are :meth:`frames`."""
-        return self._networks.change_base
-
-    def base_frames(self, numbers: Iterable[int] | None = None) -> Iterator[np.ndarray]:
-        """Frames of the base layer alone, without what networks add; see :meth:`frames`.
-
-        Raises:
-            ContainerError: the container has no base layer.
-        """
-        if self.header.base is None:
-            raise ContainerError(f"{self.path}: has no base layer (it was encoded without --base)")
-        return self._from_base(self._chosen(numbers), (), 1.0, alone=True)
-
-    def _from_base(
-        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, alone: bool = False
-    ) -> Iterator[np.ndarray]:
-        """Frames above a base layer, whose decoder runs as long as frames are taken from it."""
+    def _from_base(self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float) -> Iterator[np.ndarray]:
+        """Frames of a base layer, whose decoder runs as long as frames are taken from it."""
         with contextlib.closing(BaseCursor(self._networks.contents())) as cursor:
-            yield from self._layered(cursor, numbers, windows, scale, alone)
+            yield from self._converted(cursor, numbers, windows, scale)
 
-    def _layered(
-        self, cursor: Cursor, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, alone: bool
+    def _converted(
+        self, cursor: Cursor, numbers: Sequence[int], windows: tuple[Window, ...], scale: float
     ) -> Iterator[np.ndarray]:
-        """The same of a base layer as a cursor gives it."""
-        for segment, (local,) in runs(numbers, self._starts, 1):
-            changed = not alone and self._networks.changes_base(segment)
-            around = cursor.at(segment, local, MOST_AROUND if changed else 0)
-            if changed or scale != 1.0:
-                from nervcodec.decoding.pixels import above
-
-                yield above(self._networks, segment, local, around, windows, scale)
+        """The same from a cursor."""
+        assert self.header.base is not None
+        form = self.header.base.planes
+        window = next((colour.Window(w.y, w.x, w.height, w.width) for w in windows), None)
+        for number in numbers:
+            self._networks.check(bisect.bisect_right(self._starts, number) - 1)
+            planes = cursor.frame(number)
+            if scale == 1.0:
+                yield colour.to_rgb8(planes, form, window)[0]
             else:
-                part = next((colour.Window(w.y, w.x, w.height, w.width) for w in windows), None)
-                yield colour.to_rgb8(around.planes, around.format, part)[0]
+                from nervcodec.decoding.pixels import scaled
+
+                yield scaled(colour.to_rgb(planes, form, window), scale, self.hardware.device)
 
     def needs(self, count: int, scale: float = 1.0) -> Needs:
         """What decoding ``count`` frames takes, from the header alone."""

@@ -46,53 +46,26 @@ _NEAR_DB, _NEAR_SHARE = 0.3, 0.95  # how near a base layer comes to a PSNR from 
 
 @dataclass(frozen=True)
 class BaseReport:
-    """What a base layer and its network came to.
+    """The base layer of a file.
 
     Attributes:
-        psnr_db: mean over the fitted frames of the base alone.
+        psnr_db: mean over the fitted frames.
         size_bytes: of its streams.
-        network_bytes: of the networks that are in the file.
-        left_out_bytes: of those that were fitted and did not earn theirs.
-        worth: the part of the streams' bytes that what the file's networks bring would have cost in them; None where no
-            network was fitted.
         copied: codec of the source's own packets, where the base is those; else None.
     """
 
     psnr_db: float
     size_bytes: int
-    network_bytes: int
-    left_out_bytes: int
-    worth: float | None
     copied: str | None = None
 
-    def in_words(self, psnr_db: float) -> str:
-        """What a person reads of it.
-
-        Args:
-            psnr_db: of the file, networks included.
-        """
-        if self.copied is not None:
-            return f"the source's own {self.copied} packets, {self.size_bytes:,} bytes"
-        if self.network_bytes:
-            share, worth = self.network_bytes / self.size_bytes, self.worth or 0.0
-            return (
-                f"{self.psnr_db:.2f} dB -> {psnr_db:.2f} dB with a network, {share:.1%} of the base's bytes, "
-                f"worth {worth:.1%}"
-            )
-        if self.left_out_bytes:
-            return f"{self.psnr_db:.2f} dB; a network did not earn its {self.left_out_bytes:,} bytes and is left out"
-        return f"{self.psnr_db:.2f} dB, no network was fitted (--time asks for one)"
+    def in_words(self) -> str:
+        """What a person reads of it."""
+        stream = "an AV1 stream" if self.copied is None else f"the source's own {self.copied} packets"
+        return f"{stream}, {self.size_bytes:,} bytes"
 
     def to_json(self) -> dict[str, object]:
         """As ``encode --json`` prints it."""
-        return {
-            "psnr": round(self.psnr_db, 4),
-            "bytes": self.size_bytes,
-            "network_bytes": self.network_bytes,
-            "left_out_bytes": self.left_out_bytes,
-            "worth": None if self.worth is None else round(self.worth, 5),
-            "copied": self.copied,
-        }
+        return {"psnr": round(self.psnr_db, 4), "bytes": self.size_bytes, "copied": self.copied}
 
 
 @dataclass(frozen=True)
@@ -207,7 +180,7 @@ def assemble(
         embed_s=embed_s,
         fit_s=fit_s,
         complete=complete,
-        base=_base_report(done, roles == FITTED) if copied is None else _copy_report(copied),
+        base=_base_report(done, psnr_db, copied),
     )
 
 
@@ -230,24 +203,12 @@ def _layers(done: Sequence[EncodedSegment]) -> list[CodedBase]:
     return [d.base for d in done if d.base is not None]
 
 
-def _base_report(done: Sequence[EncodedSegment], fitted: np.ndarray) -> BaseReport | None:
+def _base_report(done: Sequence[EncodedSegment], psnr_db: float, copied: CopiedBase | None) -> BaseReport | None:
+    """What is said of the base layer of a file, whose PSNR is the file's."""
+    if copied is not None:
+        return BaseReport(psnr_db, copied.stream.size, copied.facts.codec)
     layers = _layers(done)
-    if not layers:
-        return None
-    size = sum(layer.stream.size for layer in layers)
-    tried = [layer for layer in layers if layer.worth is not None]
-    earned = sum(layer.stream.size * (layer.worth or 0) for layer in tried if layer.kept)
-    return BaseReport(
-        psnr_db=float(np.concatenate([layer.psnr_db for layer in layers])[fitted].mean()),
-        size_bytes=size,
-        network_bytes=sum(layer.network_bytes for layer in layers if layer.kept),
-        left_out_bytes=sum(layer.network_bytes for layer in layers if not layer.kept),
-        worth=earned / size if tried else None,
-    )
-
-
-def _copy_report(copied: CopiedBase) -> BaseReport:
-    return BaseReport(metrics.IDENTICAL_DB, copied.stream.size, 0, 0, None, copied.facts.codec)
+    return BaseReport(psnr_db, sum(layer.stream.size for layer in layers)) if layers else None
 
 
 def _base_facts(plan: Plan, done: Sequence[EncodedSegment]) -> BaseFacts | None:

@@ -23,7 +23,7 @@ from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import BaseFacts, Segment
-from nervcodec.network.config import RefinerConfig, network_to_json
+from nervcodec.network.config import HeadOnlyConfig, network_to_json
 from nervcodec.semantic.patches import sampled_frames
 from nervcodec.video.planes import Planes, read_planes
 from nervcodec.video.shots import cuts_of, seen_small
@@ -74,7 +74,7 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
     start, embed_s = time.perf_counter(), 0.0
     packets = Packets.of(plan.info, plan.planes, folder / "packets.mkv")
     fingerprints: list[bytes] = []
-    networks: list[RefinerConfig] = []
+    networks: list[HeadOnlyConfig] = []
     everything: list[Embedded] = []
     with contextlib.closing(read_planes(plan.info, plan.wanted.source, plan.planes)) as frames:
         for count in plan.lengths:
@@ -83,7 +83,7 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
             embedding = time.perf_counter()
             everything += _embedded(plan, shown, observer)
             embed_s += time.perf_counter() - embedding
-            networks.append(RefinerConfig(plan.geometry(count), cuts=shown.cuts))
+            networks.append(HeadOnlyConfig(plan.geometry(count), cuts=shown.cuts))
         for _ in frames:  # what comes after the last is an error, found where the end is looked for
             continue
     observer.stage("Comparing frames", plan.info.frame_count)
@@ -143,7 +143,7 @@ def _embedded(plan: Plan, shown: _Shown, observer: Observer) -> list[Embedded]:
 
 
 def _with_head(
-    plan: Plan, index: int, network: RefinerConfig, known: Embedded | None, how: Basis | float
+    plan: Plan, index: int, network: HeadOnlyConfig, known: Embedded | None, how: Basis | float
 ) -> EncodedSegment:
     """A segment whose network is a semantic head alone, in a basis or in so many bytes, or nothing at all."""
     first = sum(plan.lengths[:index])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A network fitted to a segment's task, whatever it is above; on the CPU where the GPU's memory is too small."""
+"""A network fitted to a segment's task; on the CPU where the GPU's memory is too small."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from nervcodec.device import Hardware
 from nervcodec.network.build import from_arrays
 from nervcodec.network.config import NetworkConfig
 from nervcodec.network.inputs import Inputs
-from nervcodec.network.planes import BaseFrames
 
 
 def measure(
@@ -21,7 +20,6 @@ def measure(
     pixels: np.ndarray,
     numbers: np.ndarray,
     hardware: Hardware,
-    base: BaseFrames | None = None,
 ) -> np.ndarray:
     """PSNR of some frames, rendered by a fresh network from the weights as they will be read.
 
@@ -31,15 +29,13 @@ def measure(
         pixels: ``(n, H, W, 3)`` uint8, what the frames should be.
         numbers: ``(n,)`` of the frames, counted from the segment's first.
         hardware: device and precision.
-        base: frames of the segment's base layer, where it has one.
 
     Returns:
         ``(n,)`` dB.
     """
     field = from_arrays(network, weights).to(hardware.device)
-    base = None if base is None else base.to(hardware.device)
     result = np.empty(len(pixels))
     for index, (number, source) in enumerate(zip(numbers, pixels, strict=True)):
-        (image,) = rendered(field, Inputs(torch.tensor([number]), base=base), hardware)
+        (image,) = rendered(field, Inputs(torch.tensor([number])), hardware)
         result[index] = metrics.psnr_db(image, source)
     return result

@@ -25,10 +25,10 @@ from nervcodec.video.segments import USUAL_SEGMENT, segment_lengths
 from nervcodec.video.sound import packets
 from nervcodec.video.source import VideoInfo, scan
 
-# What a file with a base layer takes beside its streams and networks, at most: once, for each segment, and for the
+# What a file with a base layer takes beside its streams and heads, at most: once, for each segment, and for the
 # table of an array that it has once; then the least that is left for a segment to be worth a try.
 _BASE_HEADER_BYTES, _BASE_SEGMENT_BYTES, _ARRAY_BYTES, _LEAST_BASE_BYTES = 730, 265, 110, 200
-_BASE_SEMANTIC_BYTES, _BASE_NETWORK_BYTES = 270, 40  # the same for a segment with either
+_BASE_SEMANTIC_BYTES = 270  # the same for a segment with embeddings
 _ENCODER_BYTES = 70  # of the header, where anything is embedded
 _CUT_BYTES = 7  # of the header, for each
 _SHARED_BYTES = 185  # of the header, where segments share anything
@@ -179,8 +179,6 @@ class Plan:
             + times * frames
             + (_BASE_SEMANTIC_BYTES + embedded if embedded else 0)
         )
-        if self.wanted.fit.time_s is not None or self.wanted.fit.epochs is not None:
-            beside += _BASE_NETWORK_BYTES
         shared = self.shared_bytes + _SHARED_BYTES if self.shared_bytes else 0
         return beside, _BASE_HEADER_BYTES + named + arrays + shared + len(self.audio), _LEAST_BASE_BYTES
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nervcodec import sizing
 from nervcodec.base.rate import preset_for
+from nervcodec.encoding.basis import Basis
 from nervcodec.encoding.embedding import Chosen, choose_frames, embed, fitted_frames
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import BaseTask, SegmentTask
@@ -22,7 +23,7 @@ from nervcodec.fitting.look import evenly
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED
 from nervcodec.formats import bitstream
-from nervcodec.network.config import RefinerConfig
+from nervcodec.network.config import HeadOnlyConfig
 from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
 from nervcodec.semantic.patches import embed_patches
@@ -71,8 +72,8 @@ def prepare(
     data = SegmentData(pixels, reference, embedded, fitted, similar, shown)
     embed_s = time.perf_counter() - start if encoder is not None else 0.0
     if planes is not None:
-        task = _on_base(plan, data, planes, goal, RefinerConfig(geometry, cuts=cuts), (first, index))
-        return replace(task, basis=shared.basis), embed_s
+        network = HeadOnlyConfig(geometry, cuts=cuts)
+        return _on_base(plan, data, planes, goal, network, first, index, shared.basis), embed_s
     fit = segment_fit(plan, len(pixels))
     if shared.network is not None:
         return _with_shared(plan, data, cuts, goal, shared, first, index), embed_s
@@ -142,35 +143,42 @@ def _on_base(
     data: SegmentData,
     planes: Planes,
     goal: SizeGoal | None,
-    network: RefinerConfig,
-    place: tuple[int, int],
+    network: HeadOnlyConfig,
+    first_frame: int,
+    index: int,
+    basis: Basis | None,
 ) -> SegmentTask:
-    """The task of a segment with a base layer, whose place is its first frame and its number."""
-    wanted, frames, (first, index) = plan.wanted, len(data.frames), place
+    """The task of a segment with a base layer.
+
+    Args:
+        plan: of the encode.
+        data: RGB frames and embeddings.
+        planes: samples of the same frames.
+        goal: what stream and embeddings may take, or None.
+        network: geometry and cuts.
+        first_frame, index: of the segment.
+        basis: of the embeddings of all segments; None for one of its own.
+    """
+    wanted, frames = plan.wanted, len(data.frames)
     assert plan.planes is not None
-    share = frames / plan.info.frame_count
-    time_s = None if wanted.fit.time_s is None else wanted.fit.time_s * share
+    time_s = None if wanted.fit.time_s is None else wanted.fit.time_s * frames / plan.info.frame_count
     searches = 1 if goal is None and wanted.fit.psnr_db is None else sizing.BASE_SEARCHES
     megapixels = frames * plan.info.height * plan.info.width / 1e6
-    base = BaseTask(
-        planes,
-        plan.planes,
-        plan.info.frame_rate,
-        wanted.layer.first_crf,
-        preset_for(None if time_s is None else time_s * sizing.BASE_TIME_SHARE / searches, megapixels),
-        wanted.fit.psnr_db,
-    )
+    preset = preset_for(None if time_s is None else time_s * sizing.BASE_TIME_SHARE / searches, megapixels)
     return SegmentTask(
-        index,
-        len(plan.lengths),
-        first,
-        data,
-        network,
-        replace(wanted.fit, time_s=time_s),
-        goal,
-        plan.hardware,
-        wanted.precision,
-        base,
+        index=index,
+        count=len(plan.lengths),
+        first_frame=first_frame,
+        data=data,
+        network=network,
+        fit=wanted.fit,
+        goal=goal,
+        hardware=plan.hardware,
+        precision=wanted.precision,
+        base=BaseTask(
+            planes, plan.planes, plan.info.frame_rate, wanted.layer.first_crf, preset, psnr_db=wanted.fit.psnr_db
+        ),
+        basis=basis,
     )
 
 

@@ -49,23 +49,17 @@ class BaseTask:
 
 @dataclass(frozen=True)
 class CodedBase:
-    """The base layer of a segment, and what its network was worth.
+    """The base layer of a segment.
 
     Attributes:
         stream: ``(n,)`` uint8, OBUs without temporal delimiters.
-        psnr_db: ``(N,)`` of each frame of the base alone.
+        psnr_db: ``(N,)`` of each frame.
         crf: it was coded at.
-        network_bytes: of the network that was fitted; 0 where none was.
-        worth: the part of the stream's bytes that as much quality would have cost in the stream; None without a fit.
-        kept: whether the network is in the file.
     """
 
     stream: np.ndarray
     psnr_db: np.ndarray
     crf: float
-    network_bytes: int = 0
-    worth: float | None = None
-    kept: bool = False
 
     def to_facts(self) -> dict[str, Any]:
         """For a checkpoint: plain values and tensors."""

@@ -41,7 +41,7 @@ def fit_segment(
     """
     hooks = hooks or Hook()
     if task.base is not None:
-        return code_segment(task, hooks, resumed)
+        return code_segment(task, hooks)
     head = SegmentHead() if task.basis is None else task.basis.segment(task.embedded, task.data.embeddings)
     hooks.stage("Fitting")
     (field, result), done = where_it_fits(lambda one: _fitted(one, hooks, resumed), task, hooks)

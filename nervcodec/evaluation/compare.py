@@ -74,7 +74,7 @@ class EvalReport:
         fidelity: of embeddings, by the role of the frames, ``train`` or ``val``; empty where there are none.
         per_frame: every frame's role in the fit and figures.
         per_patch: the same of every patch of every frame, where it was asked for.
-        base: PSNR, SSIM and MS-SSIM of the base layer alone and the bytes of its streams; None without one.
+        base_bytes: of the base layer's streams; None without one.
         vmaf: 0 to 100, where other codecs were asked for and ffmpeg has libvmaf.
         against: for each codec asked for, its point at no more bytes than the file, then one of fewer and one of more.
     """
@@ -91,7 +91,7 @@ class EvalReport:
     vmaf: float | None = None
     against: tuple[tuple[Point, ...], ...] = ()
     per_patch: tuple[PatchFigures, ...] = ()
-    base: dict[str, float | None] | None = None
+    base_bytes: int | None = None
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and figures as they are printed, without other codecs."""
@@ -105,8 +105,8 @@ class EvalReport:
         if self.held_out_frames:
             fitted, held_out = self.of_role(FITTED), self.of_role(HELD_OUT)
             rows.insert(1, ("held out", f"{held_out['psnr']:.2f} dB, fitted {fitted['psnr']:.2f} dB"))
-        if self.base is not None and self.base["psnr"] is not None:
-            rows.append(("base alone", f"{self.base['psnr']:.2f} dB, {human_bytes(int(self.base['bytes'] or 0))}"))
+        if self.base_bytes is not None:
+            rows.append(("base layer", human_bytes(self.base_bytes)))
         if self.source_bytes:
             rows.append(("source", f"{human_bytes(self.source_bytes)}, audio included"))
         for role, figures in self.fidelity.items():
@@ -152,7 +152,7 @@ class EvalReport:
             "frames": len(self.per_frame),
             "semantic": _rounded(self.semantic),
             "retrieval": _rounded(self.retrieval),
-            "base": self.base,
+            "base": None if self.base_bytes is None else {"bytes": self.base_bytes},
             **{role: self.of_role(role) for role in (FITTED, HELD_OUT) if self.held_out_frames},
             **({"vmaf": self.vmaf, "against": [p.to_json() for c in self.against for p in c]} if self.against else {}),
         }
@@ -288,8 +288,6 @@ def _compared(
     decode_s = 0.0
     next(video.frames([0]))  # builds the first network, which is not decoding
     decoded = video.frames()
-    alone = video.base_frames() if video.changes_base else None
-    base_rows: list[FrameFigures] = []
     score = None
     with Vmaf(facts.width, facts.height) if against else nullcontext() as vmaf:
         for number, source in zip(range(len(video)), source_video.frames(), strict=False):
@@ -297,8 +295,6 @@ def _compared(
             frame = next(decoded)
             decode_s += time.perf_counter() - start
             rows.append(_figures(number, frame, source, roles[number]))
-            if alone is not None:
-                base_rows.append(_figures(number, next(alone), source, roles[number]))
             if vmaf is not None:
                 vmaf.add(frame, source)
             if images is not None and number % max(1, len(video) // 10) == 0:
@@ -331,7 +327,7 @@ def _compared(
         per_frame=rows,
         vmaf=score,
         per_patch=tuple(patches),
-        base=None if video.header.base is None else {**_means(base_rows or rows), "bytes": _base_bytes(video)},
+        base_bytes=None if video.header.base is None else _base_bytes(video),
         against=tuple(tuple(c) for c in curves_at(against, size, source_video, observer)),
     )
 

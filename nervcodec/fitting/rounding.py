@@ -24,6 +24,7 @@ from nervcodec.network.inputs import Inputs
 
 COARSE = 0.4  # first step over standard deviation: about 3.4 bits a value, for steps that are then learned
 FINE = 0.02  # the same for weights that were fitted without rounding: about 8 bits
+_ROUNDED_FROM = 256  # values of a tensor; a smaller one is stored as float16, as its table would cost more
 _SMALLEST_DEVIATION = 1e-6
 _LEAST_PROBABILITY = 1e-9
 _ASKED = 20_000  # values whose rate is computed, of one group in one step
@@ -151,7 +152,7 @@ class RoundedField:
             if id(parameter) in grids:
                 self.grids[name] = GridRounding(parameter, coarseness, generator)
                 grids[id(parameter)].round_with(self.grids[name].forward)
-            elif parameter.requires_grad and parameter.numel() >= field.rounded_from:
+            elif parameter.requires_grad and parameter.numel() >= _ROUNDED_FROM:
                 self.whole[name] = parameter
         self.flat = FlatRounding(list(self.whole.values()), coarseness, generator) if self.whole else None
 

@@ -135,7 +135,6 @@ class Stepper:
         inputs, units = state.units.inputs(units), units.to(state.hardware.device)
         with state.hardware.autocast():
             prediction, centred = (state.rounded or state.field)(inputs, len(labelled) > 0)
-        prediction = state.units.compared(prediction)
         target = state.units.targets(units, prediction.dtype)
         loss = pixel = self._pixel_loss(prediction, target, state.units.images)
         semantic = bits = mse = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What one row of a training batch holds: a frame for ``grid``, a patch for ``pe``, a frame's planes for a refiner."""
+"""What one row of a training batch holds: a frame for ``grid``, a patch for ``pe``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from nervcodec.fitting.segment import BaseData, SegmentData
+from nervcodec.fitting.segment import SegmentData
 from nervcodec.network.config import CELL, Geometry
 from nervcodec.network.field import Field
 from nervcodec.network.grid_field import GridField
 from nervcodec.network.inputs import Inputs
 from nervcodec.network.patch_field import PatchField
-from nervcodec.network.planes import BaseFrames, Cells, PlaneLayout
-from nervcodec.network.refiner import Refiner
 
 # A batch of about so many pixels: smaller frames come several at a time, since a step has a cost of its own.
 _BATCH_PIXELS = {"cpu": 800_000, "cuda": 3_200_000}
 _LARGEST_BATCH = {"cpu": 8, "cuda": 16}
-_WINDOW, _WINDOWS = 8, 16  # cells on each side of a window of planes, and windows in a batch
 
 
 class Units(ABC):
@@ -48,10 +45,6 @@ class Units(ABC):
     @abstractmethod
     def targets(self, units: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """What it should give, ``(B, ...)`` in the layout that it predicts."""
-
-    def compared(self, predicted: Tensor) -> Tensor:
-        """What of a prediction has a target."""
-        return predicted
 
     def whole(self, frame: int) -> tuple[Inputs, Tensor]:
         """Questions for all of a frame, and what the network should give."""
@@ -140,63 +133,6 @@ class SinglePatches(Units):
         return reference[rows, units % len(self._windows)][:, None]
 
 
-class BasePlanes(Units):
-    """A unit is a window of a frame's planes: those of the base layer are shown, those of the source are the target.
-
-    A network that looks no further than a few samples learns as much from windows of many frames as from a whole one,
-    in a fraction of the time. Windows lie evenly, and are compared but for a rim that sees less there than in a frame.
-
-    Args:
-        field: that is fitted.
-        base: both.
-        device: of the network.
-    """
-
-    def __init__(self, field: Refiner, base: BaseData, device: torch.device | str):
-        rows, columns = field.geometry.cells
-        self._field = field
-        down, across = _evenly(rows), _evenly(columns)
-        self._cells = [(top, top + down[1], left, left + across[1]) for top in down[0] for left in across[0]]
-        self._whole = (0, rows, 0, columns)
-        self._rims = [field.reach if size < whole else 0 for (_, size), whole in ((down, rows), (across, columns))]
-        self.count = len(base.coded[0]) * len(self._cells)
-        self.usual_batch = _WINDOWS
-        self._coded = BaseFrames.of(base.coded, base.format).to(device)
-        self._source = BaseFrames.of(base.source, base.source_format).to(device)
-        self._layout = PlaneLayout(base.source_format)
-
-    def frames(self, units: Tensor) -> Tensor:
-        return units // len(self._cells)
-
-    def _windows(self, units: Tensor) -> list[Cells]:
-        return [self._cells[window] for window in (units % len(self._cells)).tolist()]
-
-    def inputs(self, units: Tensor) -> Inputs:
-        return Inputs(self.frames(units), base=self._coded, parts=tuple(self._windows(units)))
-
-    def targets(self, units: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        return self.compared(self._layout.pack(*self._source.at(self.frames(units), self._windows(units))))
-
-    def compared(self, predicted: Tensor) -> Tensor:
-        (down, across), (height, width) = self._rims, predicted.shape[1:3]
-        return predicted[:, down : height - down, across : width - across]
-
-    def whole(self, frame: int) -> tuple[Inputs, Tensor]:
-        number = torch.tensor([frame])
-        return Inputs(number, base=self._coded), self._layout.pack(*self._source.at(number, [self._whole]))
-
-    def images(self, packed: Tensor) -> Tensor:
-        geometry = self._field.geometry
-        return self._layout.images(packed)[:, : geometry.height, : geometry.width]
-
-
-def _evenly(cells: int) -> tuple[list[int], int]:
-    """First cells of windows that cover a side, and their size."""
-    size = min(cells, _WINDOW)
-    count = -(-cells // size)
-    return [(cells - size) * i // max(count - 1, 1) for i in range(count)], size
-
-
 def batch_of(geometry: Geometry, device: str) -> int:
     """Frames in a batch that suits their size, and where the network runs."""
     by_size = round(_BATCH_PIXELS[device] / (geometry.height * geometry.width))
@@ -216,9 +152,6 @@ def units_of(field: Field, data: SegmentData, device: torch.device | str) -> Uni
         data: the segment.
         device: of the network.
     """
-    if isinstance(field, Refiner):
-        assert data.base is not None, "a refiner is fitted to a base layer"
-        return BasePlanes(field, data.base, device)
     frames = torch.from_numpy(data.frames).to(device)
     if isinstance(field, PatchField):
         return SinglePatches(field, frames)

@@ -6,19 +6,22 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nervcodec.network.config import GridConfig, NetworkConfig, PatchConfig, RefinerConfig
+from nervcodec.network.config import GridConfig, HeadOnlyConfig, NetworkConfig, PatchConfig
 from nervcodec.network.field import Field
 from nervcodec.network.grid_field import GridField
 from nervcodec.network.heads import SemanticHead, semantic_head
 from nervcodec.network.patch_field import PatchField
-from nervcodec.network.refiner import Refiner
 from nervcodec.network.shapes import SEMANTIC, check_shapes
 
 
 def build(config: NetworkConfig) -> Field:
-    """A network with random weights, drawn from torch's global generator."""
-    if isinstance(config, RefinerConfig):
-        return Refiner(config)
+    """A network with random weights, drawn from torch's global generator.
+
+    Raises:
+        ValueError: a configuration of a semantic head alone.
+    """
+    if isinstance(config, HeadOnlyConfig):
+        raise ValueError("there is no network beside a base layer; see head_from_arrays")
     return GridField(config) if isinstance(config, GridConfig) else PatchField(config)
 
 

@@ -14,6 +14,7 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.errors import ContainerError
 from nervcodec.formats.fields import Row, from_json, to_json
 from nervcodec.formats.header import MAX_DIMENSION, MAX_PACE, MAX_PATCHES, MAX_PIXELS, MAX_SEGMENT_FRAMES
+from nervcodec.formats.kinds import HEAD_ONLY
 from nervcodec.formats.tables import FrameTables
 
 CELL = 16  # pixels across and down for one position of the coarsest stage
@@ -232,48 +233,29 @@ class PatchConfig:
 
 
 @dataclass(frozen=True)
-class RefinerConfig:
-    """What improves the frames of a base layer: blocks at 1/4 resolution that see the base's planes.
+class HeadOnlyConfig:
+    """A semantic head beside a base layer, or nothing at all: the pixels are the base layer's.
 
     Attributes:
         geometry: of the segment.
-        width, depth, expansion: channels, number of blocks, and growth inside a block; no width: nothing is improved.
-        grids: feature grids, all of the last stage; or none.
-        semantic: the second head, with codes of its own, or None.
-        cuts: first frames of the shots after the first, ascending; no grid interpolates across a cut.
+        semantic: the head, with codes of its own, or None.
+        cuts: first frames of the shots after the first, ascending.
     """
 
     geometry: Geometry
-    width: int = 0
-    depth: int = 0
-    expansion: int = 2
-    grids: tuple[GridShape, ...] = ()
     semantic: SemanticConfig | None = None
     cuts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         bounds = [0, *self.cuts, self.geometry.frames]
         _check(all(a < b for a, b in zip(bounds, bounds[1:], strict=False)), "cuts must ascend inside the segment")
-        _check(len(self.grids) <= 64 and all(g.stage == STAGES - 1 for g in self.grids), "grids of a refiner")
-        rows, columns = (n << (STAGES - 1) for n in self.geometry.cells)
-        for g in self.grids:
-            _check(g.times <= max(2, self.geometry.frames), "a grid has more times than there are frames")
-            _check(g.rows <= rows and g.columns <= columns, "a grid is finer than its stage")
-        _check(0 <= self.width <= MAX_WIDTH and 0 <= self.depth <= MAX_DEPTH, "width or depth is out of range")
-        _check(1 <= self.expansion <= 16, "expansion is out of range")
-        _check(bool(self.width) or not (self.depth or self.grids), "a refiner without width has no blocks and no grids")
         _check_codes(self.semantic, self.geometry)
         own = self.semantic is None or self.semantic.codes
         _check(bool(own), "the semantic head beside a base layer has codes of its own")
 
-    @property
-    def changes_base(self) -> bool:
-        """Whether anything is improved."""
-        return self.width > 0
 
-
-NetworkConfig = GridConfig | PatchConfig | RefinerConfig
-_KINDS: dict[str, type] = {"grid": GridConfig, "pe": PatchConfig, "refiner": RefinerConfig}
+NetworkConfig = GridConfig | PatchConfig | HeadOnlyConfig
+_KINDS: dict[str, type] = {"grid": GridConfig, "pe": PatchConfig, HEAD_ONLY: HeadOnlyConfig}
 
 
 def network_to_json(config: NetworkConfig) -> dict[str, Any]:
@@ -291,7 +273,8 @@ def network_from_json(data: dict[str, Any]) -> NetworkConfig:
     kind = data.get("kind")
     if kind not in _KINDS:
         raise ContainerError(f"unknown kind of network {str(kind)[:40]!r}; this file needs a newer nervcodec")
-    return from_json(_KINDS[kind], {k: v for k, v in data.items() if k != "kind"}, "network")
+    unused = ("kind", "expansion") if kind == HEAD_ONLY else ("kind",)  # earlier files state an expansion, of nothing
+    return from_json(_KINDS[kind], {k: v for k, v in data.items() if k not in unused}, "network")
 
 
 def completed(config: NetworkConfig, tables: FrameTables) -> NetworkConfig:

@@ -26,11 +26,9 @@ class Field(nn.Module, ABC):
     Attributes:
         geometry: of the segment.
         semantic: the second head, or None.
-        rounded_from: tensors of fewer values are stored as float16: a table line would cost more than it saves.
         given: names of the parameters that are as they are: no fit changes them, and they are stored elsewhere.
     """
 
-    rounded_from = 256
     geometry: Geometry
     semantic: SemanticHead | None
     given: frozenset[str] = frozenset()
@@ -53,17 +51,12 @@ class Field(nn.Module, ABC):
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    @property
-    def around(self) -> int:
-        """Frames of a base layer before and after one that its pixels depend on."""
-        return 0
-
     @abstractmethod
     def forward(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
         """Predict in the layout that the last layer gives.
 
         Returns:
-            Pixels or samples, 0 at mid-grey; and centred embeddings ``(B, patches, D)``, of one patch where the network
+            Pixels, 0 at mid-grey; and centred embeddings ``(B, patches, D)``, of one patch where the network
             is asked for one, or None.
         """
 

@@ -22,10 +22,9 @@ from nervcodec.network.constants import Constants
 from nervcodec.network.field import Field
 from nervcodec.network.grids import FeatureGrid
 from nervcodec.network.heads import PixelHead, semantic_head
-from nervcodec.network.inputs import Inputs
+from nervcodec.network.inputs import Cells, Inputs
 from nervcodec.network.interpolation import pooling_matrix
 from nervcodec.network.overlap import REACH
-from nervcodec.network.planes import Cells
 from nervcodec.network.timeline import Timeline
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nervcodec.network.blocks import Pointwise, pixel_shuffle, pixel_unshuffle
-from nervcodec.network.config import GridConfig, RefinerConfig, SemanticConfig
+from nervcodec.network.config import GridConfig, HeadOnlyConfig, SemanticConfig
 from nervcodec.network.overlap import BLOCK, overlapped, parted
 from nervcodec.network.timeline import Timeline
 
@@ -142,7 +142,7 @@ class SemanticHead(nn.Module):
         return F.normalize(centred + self.mean, dim=-1)
 
 
-def semantic_head(config: GridConfig | RefinerConfig, features: int) -> SemanticHead | None:
+def semantic_head(config: GridConfig | HeadOnlyConfig, features: int) -> SemanticHead | None:
     """The second head of a network, with random weights; None where it has none.
 
     Args:

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a network is asked for: frames of its segment, whole or windows of them.
-
-Whatever else a network is shown of a frame, the planes of a base layer, belongs here, so that nothing that passes an
-:class:`Inputs` on has to know of it.
-"""
+"""What a network is asked for: frames of its segment, whole or windows of them."""
 
 from __future__ import annotations
 
@@ -13,7 +9,9 @@ from torch import Tensor
 
 from nervcodec.coordinates import Window
 from nervcodec.network.config import CELL
-from nervcodec.network.planes import BaseFrames, Cells
+
+# (top, bottom, left, right) in 16 x 16 pixel cells
+Cells = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -23,15 +21,10 @@ class Inputs:
     Attributes:
         frames: ``(B,)`` int64, counted from the segment's first.
         windows: nothing for whole frames, one for all of them, or one each.
-        parts: in place of ``windows``, for a fit: in whole cells, one for each frame and all of one size, of which
-            nothing around them is looked at.
-        base: what a base layer has of these frames, and of those before and after them; None without a base layer.
     """
 
     frames: Tensor
     windows: tuple[Window, ...] = ()
-    base: BaseFrames | None = None
-    parts: tuple[Cells, ...] = ()
 
     def each(self) -> list[tuple[int, Window]]:
         """Frame number and window of every row."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AUDIO, FRAME_TIMES
-from nervcodec.network.config import CELL, STAGES, NetworkConfig, PatchConfig, network_from_json
+from nervcodec.network.config import CELL, STAGES, GridConfig, NetworkConfig, network_from_json
 
 GRIDS, DECODER, RGB_HEAD, SEMANTIC_HEAD = PARTS = ("grids", "decoder", "RGB head", "semantic head")
 
@@ -103,7 +103,7 @@ def _scaled_part(name: str, network: NetworkConfig) -> str:
     if part != GRIDS:
         return part
     number = name.split(".")[1:2]
-    grids = () if isinstance(network, PatchConfig) else network.grids
+    grids = network.grids if isinstance(network, GridConfig) else ()
     if not number or number[0] not in map(str, range(len(grids))):
         raise ContainerError(f"tensor {name[:80]!r} belongs to no grid of the network")
     return _grids_of(grids[int(number[0])].stage)

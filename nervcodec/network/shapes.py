@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from nervcodec.errors import ContainerError
-from nervcodec.network.config import STAGES, GridConfig, NetworkConfig, PatchConfig, RefinerConfig, SemanticConfig
+from nervcodec.network.config import STAGES, GridConfig, HeadOnlyConfig, NetworkConfig, PatchConfig, SemanticConfig
 
 SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin with
 
@@ -19,7 +19,6 @@ _RGB, _SHUFFLED = 3, 2  # channels of a pixel, and by how much a stage is finer 
 _PACKED = 4  # pixels across and down that one position of the finest stage becomes
 _KERNEL = (3, 3)
 _COORDINATES, _WAVES = 3, 2  # of a patch; sine and cosine
-REFINED, SEEN = 24, 56  # channels of a base layer's planes at 1/4 resolution: of the frame, and with its neighbours'
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -29,8 +28,8 @@ def parameter_count(config: NetworkConfig) -> int:
 
 def parameter_shapes(config: NetworkConfig) -> Shapes:
     """Shapes of all parameters of a network, by name."""
-    if isinstance(config, RefinerConfig):
-        return _of_refiner(config)
+    if isinstance(config, HeadOnlyConfig):
+        return _of_head(0, config.semantic, (config.geometry.patch_rows, config.geometry.patch_columns))
     return _of_grid_network(config) if isinstance(config, GridConfig) else _of_patch_network(config)
 
 
@@ -65,17 +64,6 @@ def _of_grid_network(config: GridConfig) -> Shapes:
         shapes |= _layer(f"raise_.{stage}", (_SHUFFLED**2 * widths[stage + 1], widths[stage]))
     shapes |= _layer("pixels.project", (_RGB * _PACKED**2, widths[-1]))
     return shapes | _of_head(widths[0], config.semantic, (geometry.patch_rows, geometry.patch_columns))
-
-
-def _of_refiner(config: RefinerConfig) -> Shapes:
-    geometry, width = config.geometry, config.width
-    shapes: Shapes = {f"grids.{i}.values": (g.times, g.channels, g.rows, g.columns) for i, g in enumerate(config.grids)}
-    if width:
-        shapes |= _layer("enter", (width, SEEN + sum(g.channels for g in config.grids)))
-        for block in range(config.depth):
-            shapes |= _block(f"blocks.{block}", width, config.expansion)
-        shapes |= _layer("pixels", (REFINED, width))
-    return shapes | _of_head(0, config.semantic, (geometry.patch_rows, geometry.patch_columns))
 
 
 def _block(name: str, width: int, expansion: int) -> Shapes:

@@ -7,10 +7,9 @@ import numpy as np
 
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import BaseFacts, Segment
-from nervcodec.formats.kinds import COPY
+from nervcodec.formats.header import Segment
 from nervcodec.formats.weights import StoredWeights
-from nervcodec.network.config import NetworkConfig, RefinerConfig, completed, network_from_json
+from nervcodec.network.config import HeadOnlyConfig, NetworkConfig, completed, network_from_json
 from nervcodec.network.ownership import check_owners
 from nervcodec.network.shapes import check_shapes
 
@@ -77,18 +76,11 @@ class StoredNetworks:
                 raise ContainerError("the network's geometry is not the video's")
             if (geometry.patch_rows, geometry.patch_columns) != self.header.patch_grid:
                 raise ContainerError("the network's patch grid is not the video's")
-            _check_above(config, self.header.base)
+            if isinstance(config, HeadOnlyConfig) != (self.header.base is not None):
+                raise ContainerError("the network and the base layer do not go together")
             own, stated = ((None if s is None else s.dimension) for s in (config.semantic, self.header.semantic))
             if own != stated:
                 raise ContainerError("the network's semantic head is not what the header says")
             return config
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
-
-
-def _check_above(config: NetworkConfig, base: BaseFacts | None) -> None:
-    """Refuse a network that does not go with the base layer of its file."""
-    if isinstance(config, RefinerConfig) != (base is not None):
-        raise ContainerError("the network and the base layer do not go together")
-    if isinstance(config, RefinerConfig) and config.changes_base and base is not None and base.kind == COPY:
-        raise ContainerError("the network changes the frames of a copied base layer")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from nervcodec.display import decibels, human_bytes, timecode
@@ -71,7 +70,7 @@ class Summary:
             ("patches", f"{header.patch_grid[0]} x {header.patch_grid[1]}"),
             ("segments", str(len(header.segments))),
             *([("base layer", _base(header.base))] if header.base is not None else []),
-            ("network", f"{_kind(header, self.weights)}, {parameters:,} parameters"),
+            ("network", f"{_kind(header)}, {parameters:,} parameters"),
             *([("shared", f"{shared.parameters:,} parameters, {shared.bytes:,} bytes")] if shared is not None else []),
             ("weights", f"{coded:,} bytes{bits}"),
             *([("entropy", _entropy(coded, fit.entropy_bytes))] if fit.entropy_bytes else []),
@@ -82,10 +81,9 @@ class Summary:
         ]
 
 
-def _kind(header: Header, parts: Collection[str]) -> str:
-    """Of the networks; above a base layer that they leave as it is, they hold embeddings alone."""
-    alone = header.base is not None and set(parts) <= {SEMANTIC_HEAD}
-    return SEMANTIC_HEAD if alone else str(header.segments[0].network.get("kind"))
+def _kind(header: Header) -> str:
+    """Of the networks; beside a base layer they hold embeddings alone."""
+    return SEMANTIC_HEAD if header.base is not None else str(header.segments[0].network.get("kind"))
 
 
 def _rate(fps: float) -> str:
@@ -109,5 +107,5 @@ def _stopped(fit: FitRecord, frames: int) -> str:
 def _base(base: BaseFacts) -> str:
     facts = [base.kind, base.codec, f"{base.width}x{base.height}", f"{base.planes.depth} bit {base.planes.chroma}"]
     facts += [] if base.crf is None else [f"crf {base.crf:g}"]
-    facts += [] if base.psnr_db in (None, IDENTICAL_DB) else [f"{base.psnr_db:.2f} dB alone"]
+    facts += [] if base.psnr_db in (None, IDENTICAL_DB) else [f"{base.psnr_db:.2f} dB"]
     return ", ".join(facts)

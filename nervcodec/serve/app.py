@@ -37,7 +37,6 @@ _STATUS: tuple[tuple[type[NervError], int], ...] = (
     (limits.RefusedError, 400),
     (limits.MissingError, 404),
     (limits.ReplacedError, 410),
-    (limits.LackingError, 409),
     (limits.BusyError, 503),
     (GoneError, 503),
     (EncoderError, 409),

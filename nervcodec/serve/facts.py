@@ -33,7 +33,6 @@ def described(shelf: Shelf, item: Item) -> dict:
         "facts": [{"name": name, "value": value} for name, value in found.in_words()],
         "psnr_over_time": None,  # no file holds it
         "has_base": header.base is not None,
-        "changes_base": header.base is not None and video.changes_base,
         "video": {"type": made.type, **length},
         "audio": {"type": TYPE, **length} if facts["has_sound"] else None,
     }

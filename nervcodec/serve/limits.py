@@ -45,10 +45,6 @@ class ReplacedError(NervError):
     """The file is not the one any more that is asked about."""
 
 
-class LackingError(NervError):
-    """A file has not what is asked of it, though nothing is wrong with it."""
-
-
 class BusyError(NervError):
     """Too many others wait for the same."""
 

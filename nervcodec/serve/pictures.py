@@ -15,28 +15,24 @@ from nervcodec.decoding import OpenVideo
 from nervcodec.decoding.kept import KeptVideo, Room
 from nervcodec.formats.container import fingerprint
 from nervcodec.semantic import cache
-from nervcodec.serve.limits import THUMBNAILS_BYTES, LackingError, MissingError
+from nervcodec.serve.limits import THUMBNAILS_BYTES, MissingError
 
 JPEG, PNG = "jpeg", "png"
-WHOLE, BASE = "whole", "base"
 _QUALITY, _SMALL_QUALITY = 95, 82
 _THUMBNAIL_WIDTH, _TALLEST = 320, 640
 _KIND = "thumbnails"
 
 
-def frame(video: OpenVideo, number: int, layer: str = WHOLE) -> np.ndarray:
+def frame(video: OpenVideo, number: int) -> np.ndarray:
     """One frame, ``(H, W, 3)`` uint8 RGB, and nothing else decoded but what it hangs on.
 
     Raises:
         MissingError: no such frame.
-        LackingError: there is no base layer.
         ContainerError: it is damaged.
     """
     if number >= len(video):
         raise MissingError(f"there is no frame {number:,}; there are {len(video):,}")
-    if layer == BASE and video.header.base is None:
-        raise LackingError(f"{video.path}: has no base layer (it was encoded without --base)")
-    return next(video.base_frames([number])) if layer == BASE else video[number]
+    return video[number]
 
 
 def picture(pixels: np.ndarray, form: str = JPEG, width: int | None = None) -> bytes:

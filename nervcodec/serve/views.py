@@ -103,14 +103,13 @@ class Media:
     async def frame(self, request: Request) -> Response:
         """One frame, decoded alone."""
         number = limits.number_of("a frame", request.path_params["number"])
-        layer = limits.chosen("layer", only(request, "layer", pictures.WHOLE), (pictures.WHOLE, pictures.BASE))
         form = limits.chosen("format", only(request, "format", pictures.JPEG), (pictures.JPEG, pictures.PNG))
         wide = only(request, "width", "")
         width = limits.whole("width", wide, limits.SMALLEST_WIDTH, limits.LARGEST_WIDTH) if wide else None
-        what, item = ("frame", number, layer, form, width), self._works.item(request)
+        what, item = ("frame", number, form, width), self._works.item(request)
 
         def made(_leave: Leave) -> bytes:
-            return pictures.picture(pictures.frame(self._works.shelf.open(item), number, layer), form, width)
+            return pictures.picture(pictures.frame(self._works.shelf.open(item), number), form, width)
 
         self._works.head_for(item, number)
         response = await self._works.of_item(self._works.frames, request, item, what, made, f"image/{form}")

@@ -75,7 +75,6 @@ def test_patches_and_scaled_frames(street):
             assert np.array_equal(video.patch(33, row, column), frames[33][y : y + height, x : x + width])
         (small,) = video.frames([5], scale=0.5)
         assert small.shape == (68, 160, 3)
-        assert np.array_equal(next(video.base_frames([50])), frames[50])
 
 
 def with_stream(path, target, change):
@@ -133,5 +132,5 @@ def test_networks_that_do_not_go_with_it(street, tmp_path):
         for segment in header["segments"]:
             segment["network"].update(width=8)
 
-    with pytest.raises(ContainerError, match="the network changes the frames of a copied base layer"):
+    with pytest.raises(ContainerError, match="written by an earlier nervcodec"):
         nervcodec.open(tampered(copy, wide))

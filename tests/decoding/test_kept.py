@@ -25,11 +25,6 @@ def counted(monkeypatch):
     return Counted(monkeypatch)
 
 
-@pytest.fixture(params=["layered_nerv", "refined_nerv"])
-def path(request):
-    return request.getfixturevalue(request.param)
-
-
 def opened(path, limit_bytes=LARGE):
     video = KeptVideo.at(path, "cpu", "fp32")
     room = Room(limit_bytes)
@@ -37,13 +32,12 @@ def opened(path, limit_bytes=LARGE):
     return video, room
 
 
-def test_frames_are_those_decoded_alone(path):
-    video, _ = opened(path)
-    with video, nervcodec.open(path, "cpu", "fp32") as other:
-        whole, base = list(other.frames()), list(other.base_frames())
+def test_frames_are_those_decoded_alone(layered_nerv):
+    video, _ = opened(layered_nerv)
+    with video, nervcodec.open(layered_nerv, "cpu", "fp32") as other:
+        whole = list(other.frames())
         for number in random.Random(0).sample(range(COUNT), COUNT):
             np.testing.assert_array_equal(video[number], whole[number])
-            np.testing.assert_array_equal(next(video.base_frames([number])), base[number])
         np.testing.assert_array_equal(video.patch(3, 0, 1), other.patch(3, 0, 1))
 
 
@@ -67,25 +61,25 @@ def test_each_frame_is_decoded_once(layered_nerv, counted):
     assert room.used_bytes == 0
 
 
-def test_no_more_is_kept_than_there_is_room_for(path):
+def test_no_more_is_kept_than_there_is_room_for(layered_nerv):
     size = 176 * 144 * 3
-    video, room = opened(path, 7 * size)
-    with video, nervcodec.open(path, "cpu", "fp32") as other:
+    video, room = opened(layered_nerv, 7 * size)
+    with video, nervcodec.open(layered_nerv, "cpu", "fp32") as other:
         for number in (20, 3, 40, 19, 21, 59, 0):
             np.testing.assert_array_equal(video[number], other[number])
             assert room.used_bytes <= 7 * size
         video.ahead(0, lambda: True)
         assert room.used_bytes <= 7 * size
-    video, room = opened(path, 0)
+    video, room = opened(layered_nerv, 0)
     with video:
-        np.testing.assert_array_equal(video[4], nervcodec.open(path, "cpu", "fp32")[4])
+        np.testing.assert_array_equal(video[4], nervcodec.open(layered_nerv, "cpu", "fp32")[4])
         assert room.used_bytes == 0
 
 
-def test_eight_threads(path):
-    with nervcodec.open(path, "cpu", "fp32") as other:
+def test_eight_threads(layered_nerv):
+    with nervcodec.open(layered_nerv, "cpu", "fp32") as other:
         whole = list(other.frames())
-    video, _ = opened(path, 40 * 176 * 144 * 3)
+    video, _ = opened(layered_nerv, 40 * 176 * 144 * 3)
 
     def scrub(seed):
         chance = random.Random(seed)
@@ -113,23 +107,23 @@ def test_decoders_end_when_they_are_idle(layered_nerv):
         assert video[3].shape == (144, 176, 3)
 
 
-def test_far_frames_are_decoded_with_what_they_hang_on_alone(path, counted):
-    video, room = opened(path)
-    with video, nervcodec.open(path, "cpu", "fp32") as other:
+def test_far_frames_are_decoded_with_what_they_hang_on_alone(layered_nerv, counted):
+    video, room = opened(layered_nerv)
+    with video, nervcodec.open(layered_nerv, "cpu", "fp32") as other:
         counted.since()
         found = video[29]
         assert counted.since() == (0, 0)  # not from the segment's beginning
-        assert room.used_bytes == (2 if video.changes_base else 1) * 176 * 144 * 3
+        assert room.used_bytes == 176 * 144 * 3
         np.testing.assert_array_equal(found, other[29])
 
 
-def test_streams_that_are_not_read_closely_are_walked_through(path, monkeypatch):
+def test_streams_that_are_not_read_closely_are_walked_through(layered_nerv, monkeypatch):
     def unread(_stream):
         raise UnreadError("too new")
 
     monkeypatch.setattr(streams, "Needed", unread)
-    video, _ = opened(path)
-    with video, nervcodec.open(path, "cpu", "fp32") as other:
+    video, _ = opened(layered_nerv)
+    with video, nervcodec.open(layered_nerv, "cpu", "fp32") as other:
         for number in (29, 58, 27):
             np.testing.assert_array_equal(video[number], other[number])
 

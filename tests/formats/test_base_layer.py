@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from containers import make, tampered, write
 
-from nervcodec.errors import ContainerError
+import nervcodec
+from nervcodec.errors import ContainerError, OutdatedContainerError
 from nervcodec.formats.container import Container, checksum
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import BaseFacts, Header, PlaneFormat, Segment, StoredTensor
@@ -93,6 +94,16 @@ def test_a_base_layer_that_cannot_be_is_refused(tmp_path, message, change):
         Container.at(tampered(path, lambda h: h["base"].update(change)))
 
 
+def test_a_network_above_a_base_layer_is_of_an_earlier_version(tmp_path):
+    path = write(tmp_path / "a.nerv", *with_base("av1"))
+    above = {"kind": "refiner", "width": 8, "depth": 1, "expansion": 2, "geometry": [4, 48, 62, 2, 4]}
+    path = tampered(path, lambda h: h["segments"][1].update(network=above))
+    said = rf"^{path}: written by an earlier nervcodec \(a network above a base layer\); encode the source again$"
+    for read in (Container.at, nervcodec.open):
+        with pytest.raises(OutdatedContainerError, match=said):
+            read(path)
+
+
 ARRAYS = [
     ("av1", "of kind av1 has no array '1/base'", lambda h: h["tensors"].pop("1/base")),
     ("av1", "of kind av1 has no array 'base'", lambda h: h["tensors"].update(base={"checksum": "0" * 16})),
@@ -124,7 +135,7 @@ def test_info_shows_it(tmp_path, run, kind):
     header, arrays = with_base(kind)
     path = write(tmp_path / "a.nerv", header, arrays)
     shown = run("info", path).stdout
-    wanted = {"av1": "av1, av1, 64x48, 10 bit 420, crf 45, 36.80 dB alone", "copy": "copy, h264, 63x47, 8 bit 420"}
+    wanted = {"av1": "av1, av1, 64x48, 10 bit 420, crf 45, 36.80 dB", "copy": "copy, h264, 63x47, 8 bit 420"}
     assert wanted[kind] in shown
     assert "0 parameters" in shown
     facts = json.loads(run("info", path, "--json").stdout)

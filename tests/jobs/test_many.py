@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from containers import tampered
 
 import nervcodec
 from nervcodec import sizing
@@ -122,6 +123,15 @@ def test_what_is_no_container_is_not_written_over(made):
         made.target.write_bytes(content)
         with pytest.raises(ConfigError, match=rf"^{made.target}: not a \.nerv file; --force replaces it$"):
             is_done(made, pytest.fail)
+
+
+def test_what_an_earlier_version_wrote_is_not_written_over(made):
+    """Even where it is older than its source."""
+    above = {"kind": "refiner", "width": 8, "depth": 1, "geometry": [8, 36, 48, 2, 4]}
+    tampered(made.target, lambda header: header["segments"][0].update(network=above)).rename(made.target)
+    os.utime(made.target, (1, 1))
+    with pytest.raises(ConfigError, match="written by an earlier nervcodec .*; --force replaces it"):
+        is_done(made, pytest.fail)
 
 
 # ------------------------------------------------------------------ one after the other

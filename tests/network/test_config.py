@@ -13,6 +13,7 @@ from nervcodec.formats.tables import FrameTables
 from nervcodec.network.build import build
 from nervcodec.network.config import (
     Geometry,
+    HeadOnlyConfig,
     SemanticConfig,
     completed,
     network_from_json,
@@ -73,3 +74,29 @@ def test_codes_belong_to_grid_networks():
     data["semantic"]["codes"] = -1
     with pytest.raises(ContainerError, match="too many semantic codes"):
         network_from_json(data)
+
+
+def test_a_head_beside_a_base_layer_is_read_as_earlier_files_have_it():
+    """They call it a refiner, whose expansion is that of no block."""
+    data = {"kind": "refiner", "expansion": 2, "geometry": [6, 48, 64, 2, 4], "cuts": [3]}
+    data["semantic"] = {"codes": 2, "dimension": 16, "grid_times": 1, "hidden": 64, "rank": 4}
+    config = network_from_json(data)
+    assert config == HeadOnlyConfig(Geometry(6, 48, 64, 2, 4), SemanticConfig(16, rank=4, codes=2), (3,))
+    assert network_to_json(config) == {name: value for name, value in data.items() if name != "expansion"}
+    assert parameter_shapes(config)["semantic.codes"] == (2, 4, 2, 4)
+    assert {name.partition(".")[0] for name in parameter_shapes(config)} == {"semantic"}
+    assert parameter_shapes(replace(config, semantic=None)) == {}
+    with pytest.raises(ContainerError, match="unknown entries: 'depth'"):
+        network_from_json({**data, "depth": 1})
+    with pytest.raises(ValueError, match="no network beside a base layer"):
+        build(config)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"semantic": SemanticConfig(12)}, {"semantic": SemanticConfig(12, code_frames=(0, 7))}, {"cuts": (9,)}],
+    ids=str,
+)
+def test_an_impossible_head_beside_a_base_layer_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"."):
+        HeadOnlyConfig(Geometry(5, 75, 101, 2, 4), **wrong)

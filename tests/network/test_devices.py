@@ -16,12 +16,10 @@ from nervcodec.fitting import losses, rounding
 from nervcodec.fitting.data import Reference
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.units import units_of
-from nervcodec.formats.header import PlaneFormat
 from nervcodec.network.build import build
-from nervcodec.network.config import Geometry, PatchConfig, RefinerConfig, SemanticConfig
+from nervcodec.network.config import Geometry, PatchConfig, SemanticConfig
 from nervcodec.network.heads import semantic_head
 from nervcodec.network.inputs import Inputs
-from nervcodec.network.planes import BaseFrames
 from nervcodec.network.shapes import stands_alone
 
 GEOMETRY = Geometry(6, 48, 64, 2, 4)
@@ -107,22 +105,6 @@ def test_rendering_of_frames_patches_and_windows(cuda, config):
         patch = field.render(Inputs(frames, (GEOMETRY.patches.window(1, 2),)))
     assert patch.shape == (2, 24, 16, 3)
     assert patch.device.type == "cuda"
-
-
-@pytest.mark.parametrize("width", [0, 8])
-@pytest.mark.parametrize("form", [PlaneFormat(10), PlaneFormat(8, chroma_place="topleft")], ids=str)
-def test_frames_above_a_base_layer(cuda, width, form):
-    with torch.device(cuda):
-        field = build(RefinerConfig(GEOMETRY, width, 1 if width else 0))
-        kind = torch.uint8 if form.depth == 8 else torch.int16
-        planes = [torch.zeros(6, *size, dtype=kind) for size in ((48, 64), (24, 32), (24, 32))]
-    base = BaseFrames(*planes, form)
-    with torch.no_grad():
-        for windows, size in (((), (48, 64)), ((GEOMETRY.patches.window(1, 2),), (24, 16))):
-            shown, rendered = (f(Inputs(REAL_FRAMES, windows, base)) for f in (field.shown, field.render))
-            assert shown.shape == rendered.shape == (2, *size, 3)
-            assert shown.device.type == rendered.device.type == "cuda"
-            assert (shown.dtype, rendered.dtype) == (torch.uint8, torch.float32)
 
 
 def test_the_semantic_head(cuda, config):

@@ -52,22 +52,12 @@ def test_what_is_asked_again_is_not_sent_again(site):
         assert site.ask(other, **{"If-None-Match": tag}).status == 200
 
 
-def test_a_file_without_a_base_layer_has_none(site):
-    reply = site.ask("/frame/grid.nerv/4?layer=base")
-    assert reply.status == 409
-    assert "no base layer" in reply.json["error"]
-
-
-def test_base_and_whole(refined_nerv, tmp_path):
-    shutil.copy(refined_nerv, tmp_path / "a.nerv")
-    with serving(tmp_path) as site, nervcodec.open(refined_nerv) as video:
-        assert site.right("/api/file/a.nerv").json["changes_base"] is True
+def test_frames_of_a_base_layer(layered_nerv, tmp_path):
+    shutil.copy(layered_nerv, tmp_path / "a.nerv")
+    with serving(tmp_path) as site, nervcodec.open(layered_nerv) as video:
         for number in (0, 29, 30, 17, 59, 16):  # in both segments, back and forth
-            whole = pixels(site.right(f"/frame/a.nerv/{number}?format=png").body)
-            base = pixels(site.right(f"/frame/a.nerv/{number}?format=png&layer=base").body)
-            np.testing.assert_array_equal(whole, video[number])
-            np.testing.assert_array_equal(base, next(video.base_frames([number])))
-            assert (whole != base).any()
+            shown = pixels(site.right(f"/frame/a.nerv/{number}?format=png").body)
+            np.testing.assert_array_equal(shown, video[number])
 
 
 def test_frames_too_large_are_not_decoded(site, monkeypatch, folder, tmp_path):

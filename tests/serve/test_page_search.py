@@ -233,20 +233,6 @@ def test_inspection_adds_up(view, shelf):
     assert "offline" in view.text(".settings")
 
 
-def test_base_alone_against_the_whole(view):
-    """As it is for a file whose networks change the base layer; the pictures are those of a file without."""
-    bunny = "**/api/file/*"
-    view.page.route(bunny, lambda route: route.fulfill(json={**route.fetch().json(), "changes_base": True}))
-    view.watch("uneven.nerv")
-    view.page.click("#tab-inspect")
-    view.page.click("text=Compare with the base layer alone")
-    view.until("!document.querySelector('#base').hidden && document.querySelector('#base').naturalWidth === 640")
-    view.page.locator("#divider").press("ArrowLeft")
-    assert view.value("document.querySelector('#base').style.clipPath") == "inset(0px 51% 0px 0px)"
-    view.key("k")
-    view.until("document.querySelector('#comparing').hidden")
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_and_names(look, scheme):
     view = look(color_scheme=scheme)

@@ -77,7 +77,7 @@ ABSURD = [
     "/frame/grid.nerv/" + "9" * 31, "/frame/grid.nerv/-1", "/frame/grid.nerv/1e3", "/frame/grid.nerv/0x1",
     "/frame/grid.nerv/%D9%A1", "/frame/grid.nerv/1.0", "/frame/grid.nerv/%2B1", "/frame/grid.nerv/0?width=1000000000",
     "/frame/grid.nerv/0?width=0", "/frame/grid.nerv/0?width=-5", "/frame/grid.nerv/0?width=5&width=6",
-    "/frame/grid.nerv/0?format=bmp", "/frame/grid.nerv/0?layer=x", "/media/grid.nerv/video/" + "1" * 30,
+    "/frame/grid.nerv/0?format=bmp", "/media/grid.nerv/video/" + "1" * 30,
     "/media/grid.nerv/video/-1", "/media/aac.nerv/audio/x", "/api/files?limit=1000000000", "/api/files?limit=0",
     "/api/files?offset=-1", "/api/files?offset=" + "9" * 400, "/api/search", "/api/search?add=", "/api/search?add=%20",
     "/api/search?subtract=x", "/api/search?add=x&limit=1000000000", "/api/search?add=" + "x" * 201,
@@ -174,7 +174,6 @@ def test_nobody_is_told_where_the_folder_is(site, folder):
     addresses = [
         "/frame/spoilt.nerv/0",
         "/frame/cut.nerv/0",
-        "/frame/grid.nerv/0?layer=base",
         "/api/fit/mute.nerv?add=x",
     ]
     for address in (*addresses, "/api/search?add=x&in=mute.nerv", "/watch/none.nerv"):

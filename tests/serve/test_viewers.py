@@ -21,16 +21,16 @@ VIEWERS, EACH = 20, 12
 
 
 @pytest.fixture
-def place(tmp_path, refined_nerv):
-    """Two containers that are networks alone, and one with a base layer that networks change."""
+def place(tmp_path, layered_nerv):
+    """Two containers that are networks alone, and one with a base layer."""
     shutil.copy(LAPPED, tmp_path / "lapped.nerv")
     shutil.copy(OTHER, tmp_path / "other.nerv")
-    shutil.copy(refined_nerv, tmp_path / "refined.nerv")
+    shutil.copy(layered_nerv, tmp_path / "footage.nerv")
     return tmp_path
 
 
 def test_twenty_viewers_scrub_and_each_answer_is_right(place):
-    paths = ["lapped.nerv", "other.nerv", "refined.nerv"]
+    paths = ["lapped.nerv", "other.nerv", "footage.nerv"]
     wanted = {}
     for path in paths:
         with nervcodec.open(place / path) as video:
@@ -84,23 +84,23 @@ def test_viewers_who_leave_are_not_worked_for(place, monkeypatch):
 
 def test_one_who_goes_backwards_through_a_base_layer(place):
     """Frame by frame from the end, which a decoder cannot do."""
-    with serving(place) as site, nervcodec.open(place / "refined.nerv") as video:
+    with serving(place) as site, nervcodec.open(place / "footage.nerv") as video:
         for number in range(59, 40, -1):
-            reply = site.right(f"/frame/refined.nerv/{number}?format=png")
+            reply = site.right(f"/frame/footage.nerv/{number}?format=png")
             np.testing.assert_array_equal(pixels(reply.body), video[number])
 
 
 def test_what_is_around_a_frame_is_decoded_ahead(place, monkeypatch):
     """After one frame the rest of its segment comes without another decoder."""
-    with serving(place) as site, nervcodec.open(place / "refined.nerv") as video:
-        site.right("/frame/refined.nerv/40")
+    with serving(place) as site, nervcodec.open(place / "footage.nerv") as video:
+        site.right("/frame/footage.nerv/40")
         end = time.monotonic() + 30
         while not (site.works.shelf._room.used_bytes >= 30 * 176 * 144 * 3):
             assert time.monotonic() < end
             time.sleep(0.05)
         monkeypatch.setattr("nervcodec.base.av1.ffmpeg.Process", None)
         for number in (30, 59, 45, 31):
-            reply = site.right(f"/frame/refined.nerv/{number}?format=png")
+            reply = site.right(f"/frame/footage.nerv/{number}?format=png")
             monkeypatch.undo()
             np.testing.assert_array_equal(pixels(reply.body), video[number])
             monkeypatch.setattr("nervcodec.base.av1.ffmpeg.Process", None)
@@ -124,7 +124,7 @@ def test_it_ends_with_connections_open(place):
         half = socket.create_connection(("127.0.0.1", site.port))
         half.sendall(b"GET /api/files HTTP/1.1\r\n")
         busy = socket.create_connection(("127.0.0.1", site.port))
-        busy.sendall(b"GET /media/refined.nerv/video/0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        busy.sendall(b"GET /media/footage.nerv/video/0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(0.05)
         begun = time.monotonic()
     assert time.monotonic() - begun < 5  # two seconds where nothing else goes on

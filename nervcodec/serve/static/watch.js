@@ -3,7 +3,6 @@
 
 import { describeFile, fitOverTime, frameAddress, listFiles, watchAddress } from "./api.js";
 import { Clock } from "./clock.js";
-import { Compare } from "./compare.js";
 import { Controls } from "./controls.js";
 import { Last, el, paced } from "./dom.js";
 import { LatestImage } from "./exact.js";
@@ -47,7 +46,6 @@ class Watch {
     this.exact = new LatestImage(page.exact, (error) => this.note(error.message));
     this.shades = new Shades(page.shades, path, (error) => this.note(error.message));
     this.fit = new Timeline(page.fit, { value: (v) => `fits ${score(v)}`, pick: (s) => this.controls.toTime(s) });
-    this.compare = new Compare(page, file, (error) => this.note(error.message));
     this.keepAddress = paced(ADDRESS_MS, () => history.replaceState(null, "", this.address()));
     this.shade = paced(SHADES_MS, () => this.#shade());
     addEventListener("replaced", () => this.#again());
@@ -94,8 +92,6 @@ class Watch {
   #panels() {
     this.showTab = tabs(page.tabs);
     this.qualityAt = inspect(page.inspect, this.file, (seconds) => this.controls.toTime(seconds));
-    if (this.file.changes_base) page.inspect.prepend(this.compare.button(() => this.player.pause(), () => this.draw()));
-    else if (this.file.has_base) page.inspect.prepend(el("p", {}, "The base layer is the whole picture: no network earned its bytes."));
     this.panel = new SearchPanel(page.search, {
       label: "Search this video",
       file: path,
@@ -186,7 +182,6 @@ class Watch {
     const { frame } = this.player;
     if (!this.player.playing) {
       this.exact.show(frameAddress(path, frame));
-      this.compare.show(frame);
     } else if (this.player.presents) {
       this.exact.stop();
     }
@@ -204,7 +199,6 @@ class Watch {
     if (right) page.exact.alt = `Frame ${player.frame} of ${this.file.name}`;
     if (player.presents) page.exact.hidden = true;
     else if (right) page.exact.hidden = false;
-    this.compare.cover(!player.playing);
     page.stage.classList.toggle("moving", player.playing);
   }
 
