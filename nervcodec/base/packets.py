@@ -18,7 +18,6 @@ from nervcodec.formats.header import BaseFacts, PlaneFormat
 from nervcodec.formats.kinds import COPY
 from nervcodec.video import ffmpeg, matroska
 from nervcodec.video.planes import Planes
-from nervcodec.video.probe import parse_streams
 from nervcodec.video.source import VideoInfo
 
 _REMEDY = "--base av1 codes it anew"
@@ -66,6 +65,8 @@ class Packets:
         Raises:
             VideoError: it is a folder of images, or its packets cannot go into Matroska.
         """
+        from nervcodec.video import media
+
         require_packets(source)
         opening = ["-fflags", "+genpts", *source.input.arguments()]
         output = ["-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]
@@ -75,10 +76,9 @@ class Packets:
             if process.wait():
                 said = process.complaint()
                 raise VideoError(f"{source.path}: its packets cannot go into Matroska as they are ({said}); {_REMEDY}")
-        what = f"{source.path}: its packets cannot be read in Matroska; {_REMEDY}"
-        listing = ffmpeg.run(["-i", f"file:{file}", "-c", "copy", "-t", "0", "-f", "framecrc", "-"], what)
-        (stream,) = parse_streams(listing.decode("utf-8", "replace"))
-        return cls(file, source, form, stream.codec, stream.size or (source.width, source.height))
+        with media.opened(file) as container:
+            (stream,) = container.streams.video
+            return cls(file, source, form, media.codec_name(stream), (stream.width, stream.height))
 
     def checked(self, wanted: Sequence[bytes], advance: Callable[[], None]) -> BaseFacts:
         """What a header says of them, once they were seen to decode to the frames of the source.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Frames in and frames out, through the ffmpeg binary that imageio-ffmpeg ships."""
+"""Frames in, with PyAV, and frames out, through the ffmpeg binary that imageio-ffmpeg ships."""

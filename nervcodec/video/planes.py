@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A source's own samples: planes of luma and chroma as its stream holds them, not converted to RGB.
-
-What the samples mean is asked for in two forms that are made for programs: the head of a NUT stream names the pixel
-format that loses least of the source among those that are read here, the head of a Matroska stream has the colours
-(matrix, range, place of chroma, primaries, transfer) as code points of ITU-T H.273.
-"""
+"""A source's own samples: planes of luma and chroma as its stream holds them, not converted to RGB."""
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Generator
 from typing import NamedTuple
 
@@ -16,28 +11,25 @@ import numpy as np
 
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.video import ffmpeg, folder, matroska
+from nervcodec.video import ffmpeg
 from nervcodec.video.reader import read_raw
-from nervcodec.video.source import SourceOptions, VideoInfo, reading
+from nervcodec.video.source import SourceOptions, VideoInfo
 
 _GRAY = "gray"
-# What ffmpeg may choose from, with the name that a NUT stream has for it.
+# What ffmpeg may choose from.
 _CHOICES = {
-    "yuv420p": (b"I420", "420", 8),
-    "yuv422p": (b"Y42B", "422", 8),
-    "yuv444p": (b"444P", "444", 8),
-    "yuv420p10le": (b"Y3\x0b\x0a", "420", 10),
-    "yuv422p10le": (b"Y3\x0a\x0a", "422", 10),
-    "yuv444p10le": (b"Y3\x00\x0a", "444", 10),
-    "gray": (b"Y800", _GRAY, 8),
-    "gray10le": (b"Y1\x00\x0a", _GRAY, 10),
-    "gbrp": (b"G3\x00\x08", "rgb", 8),
-    "gbrp10le": (b"G3\x00\x0a", "rgb", 10),
+    "yuv420p": ("420", 8),
+    "yuv422p": ("422", 8),
+    "yuv444p": ("444", 8),
+    "yuv420p10le": ("420", 10),
+    "yuv422p10le": ("422", 10),
+    "yuv444p10le": ("444", 10),
+    "gray": (_GRAY, 8),
+    "gray10le": (_GRAY, 10),
+    "gbrp": ("rgb", 8),
+    "gbrp10le": ("rgb", 10),
 }
-_NUT_STREAM = re.compile(rb"NS\x11\x40\x5b\xf2\xf9\xdb[\x80-\xff]*[\x00-\x7f]\x00\x00\x04(.{4})", re.DOTALL)
-_HEAD = 1 << 16  # bytes of a stream that surely hold its head
-
-_FULL = 2  # Matroska's Range
+_FULL = 2  # ffmpeg's name for a full range
 
 # Matrices as they are recorded. BT.2020 with constant luminance is read by ffmpeg as that without; those of FCC and
 # SMPTE 240M become BT.601 and BT.709; what it cannot read it takes for BT.601, as what says nothing.
@@ -133,22 +125,25 @@ def plane_format(info: VideoInfo, options: SourceOptions | None = None) -> Plane
     Raises:
         VideoError: its first frame could not be read.
     """
+    from nervcodec.video import media
+    from nervcodec.video.filters import Filters
+
     options = options or SourceOptions()
-    found = _NUT_STREAM.search(_head(info, options, ["-vf", f"format={'|'.join(_CHOICES)}", "-f", "nut"]))
-    known = {name: (chroma, depth) for name, chroma, depth in _CHOICES.values()}
-    if found is None or found[1] not in known:
-        raise VideoError(f"{info.path}: the format of its pixels is not known to this ffmpeg")
-    chroma, depth = known[found[1]]
-    colour = matroska.colours(_head(info, options, ["-allow_raw_vfw", "1", "-f", "matroska"]))
-    primaries, transfer = colour.get(matroska.PRIMARIES, _UNSAID) & 255, colour.get(matroska.TRANSFER, _UNSAID) & 255
+    decoder = media.Decoder(info.input, options.start_s, options.duration_s)
+    with contextlib.closing(decoder.frames()) as frames:
+        first, _ = next(frames, (None, 0))
+    if first is None:
+        raise VideoError(f"{info.path}: no frame could be read ({'; '.join(decoder.damage.reasons) or 'it is empty'})")
+    chroma, depth = _CHOICES[Filters(decoder, f"format={'|'.join(_CHOICES)}").frame(first).format.name]
+    primaries, transfer = decoder.primaries & 255, decoder.transfer & 255
     if chroma == "rgb":
         return PlaneFormat(depth, "444", 0, True, primaries=primaries, transfer=transfer)
     return PlaneFormat(
         depth,
         "420" if chroma == _GRAY else chroma,
-        _MATRICES.get(colour.get(matroska.MATRIX, _UNSAID), _UNSAID),
-        colour.get(matroska.RANGE, _FULL if chroma == _GRAY else 0) == _FULL,
-        _place(colour.get(matroska.ACROSS, 1), colour.get(matroska.DOWN, 2)),
+        _MATRICES.get(first.colorspace, _UNSAID),
+        first.color_range == _FULL or (chroma == _GRAY and not first.color_range),
+        media.chroma_place(info.input),
         primaries,
         transfer,
     )
@@ -170,9 +165,8 @@ def read_planes(info: VideoInfo, options: SourceOptions | None, form: PlaneForma
     Raises:
         VideoError: the source gave fewer or more frames than the scan counted.
     """
-    arguments = reading(info, options or SourceOptions(), f"format={pixel_format(form)}", scaling=_kept(form))
-    for data in read_raw(info, [*arguments, *raw_output(form)], frame_bytes(form, info.height, info.width)):
-        yield from_bytes(bytearray(data), form, info.height, info.width)  # torch takes what may be written alone
+    for data in read_raw(info, options or SourceOptions(), f"format={pixel_format(form)}", _kept(form)):
+        yield from_bytes(data.data, form, info.height, info.width)
 
 
 def raw_output(form: PlaneFormat) -> list[str]:
@@ -223,23 +217,3 @@ def _kept(form: PlaneFormat) -> str:
         return ""
     matrix = f":out_color_matrix={_NAMES[form.matrix]}" if form.matrix in _NAMES else ""
     return f"{matrix}:out_range={'pc' if form.full_range else 'tv'}"
-
-
-def _head(info: VideoInfo, options: SourceOptions, output: list[str]) -> bytes:
-    """The beginning of a stream of the first frame, not coded."""
-    opening = info.input.arguments(options.start_s, options.duration_s)
-    arguments = [*opening, "-frames:v", "1", "-c:v", "rawvideo", *output, "-"]
-    feed = folder.contents(info.images[:1]) if info.images else None
-    with ffmpeg.Process(arguments, feed, read=True) as process:
-        head = process.read(_HEAD)
-        if not head:
-            process.wait()
-            raise VideoError(f"{info.path}: no frame could be read ({process.complaint()})")
-        return head
-
-
-def _place(across: int, down: int) -> str:
-    """Where chroma lies, from Matroska's ChromaSitingHorz and ChromaSitingVert: 1 with the first luma, 2 between."""
-    if across == 2:
-        return "center"
-    return "topleft" if down == 1 else "left"

@@ -1,43 +1,35 @@
 # SPDX-License-Identifier: MIT
-"""What a source consists of, before its frames are looked at: its streams, its rate, and which stream is taken.
-
-Everything is asked for in forms that are made to be read by programs (ffmpeg's ``framecrc`` muxer, the head of a
-YUV4MPEG2 stream), never searched for in ffmpeg's log, where titles and comments of a file are text among text.
-"""
+"""What a source consists of, before its frames are looked at: its streams, its rate, and which stream is taken."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nervcodec.errors import VideoError
 from nervcodec.formats.names import SUFFIX
-from nervcodec.video import ffmpeg, folder
+from nervcodec.video import folder
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 _ODD_RATE = Fraction(37)  # that no file states
-_HEAD = 256  # bytes of a YUV4MPEG2 stream that hold its first line
-_DURATION = re.compile(r"^\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+), ")
+_OF_DEFAULT = 5_000_000  # pixels that count for the stream marked as default, as in ffmpeg's choice
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One stream of a source, as ``framecrc`` describes it.
+    """One video stream of a source.
 
     Attributes:
-        kind: ``video`` or ``audio``.
         codec: ffmpeg's name.
-        size: (width, height) as coded, before rotation; None for sound.
-        time_base: seconds that a tick of its time stamps takes.
-        first_packet: size and checksum of its first packet, where one was read, and of its codec's setup.
+        size: (width, height) as coded, before rotation.
     """
 
-    kind: str
     codec: str
-    size: tuple[int, int] | None
-    time_base: Fraction
-    first_packet: tuple[str, ...]
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -50,6 +42,8 @@ class Input:
         number: of the video stream, from 0; stills attached to sound do not count.
         frame_rate: that is imposed on it; None for its own.
         seeks: whether a start is sought in the file; otherwise what comes before is read and thrown away.
+        threads: whether frames are decoded side by side; damaged ones would come out differently each time.
+        animated: it is an animated WebP file.
     """
 
     path: Path
@@ -57,6 +51,8 @@ class Input:
     number: int = 0
     frame_rate: Fraction | None = None
     seeks: bool = True
+    threads: bool = True
+    animated: bool = False
 
     def arguments(self, start_s: float = 0.0, duration_s: float | None = None) -> list[str]:
         """ffmpeg's arguments that open it and choose the stream and the range, before any filter."""
@@ -84,21 +80,25 @@ class Probed:
         frame_rate: as the stream states it; None where it does not.
         is_guess: the rate is an assumption, since nothing in the file states one.
         has_audio: there is sound.
+        duration_s: of the whole file as its container states it, in seconds; None where it does not.
+        stream_s: of the stream as it states itself, in seconds; None where it does not.
     """
 
     input: Input
     streams: tuple[Stream, ...]
     time_base: Fraction
     frame_rate: Fraction | None
-    is_guess: bool
-    has_audio: bool
+    is_guess: bool = False
+    has_audio: bool = False
+    duration_s: float | None = None
+    stream_s: float | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What somebody who encodes the source should know of the choice."""
         if len(self.streams) < 2:
             return ()
-        listed = ", ".join(f"{i}: {s.size[0]}x{s.size[1]} {s.codec}" for i, s in enumerate(self.streams) if s.size)
+        listed = ", ".join(f"{i}: {s.size[0]}x{s.size[1]} {s.codec}" for i, s in enumerate(self.streams))
         return (f"has {len(self.streams)} video streams ({listed}); taking {self.input.number}",)
 
 
@@ -133,122 +133,51 @@ def probe(path: Path, stream: int | None = None, frame_rate: Fraction | None = N
     Raises:
         VideoError: no video in it, no such stream, or a rate given for a file that has one.
     """
-    streams, has_audio = _streams(path)
-    videos = tuple(s for s in streams if s.kind == "video")
-    if not videos:
-        raise VideoError(f"{path}: has no video stream")
-    if stream is not None and stream >= len(videos):
-        raise VideoError(f"{path}: has no video stream {stream}; there are {len(videos)}, counted from 0")
-    number = stream if stream is not None else _players_choice(path, videos)
-    imposed = _stated_rate(Input(path, number=number, frame_rate=_ODD_RATE))
-    chosen = Input(path, number=number, seeks=imposed is None)  # what takes a rate has no index to seek by
-    if frame_rate is None:
-        stated, is_guess = _stated_rate(chosen), imposed == _ODD_RATE
-        return Probed(chosen, videos, videos[number].time_base, stated, is_guess, has_audio)
-    if imposed != _ODD_RATE:
-        raise VideoError(
-            f"{path}: has a frame rate of its own; --fps is for folders of frames and for streams that state none"
+    from nervcodec.video import media
+
+    if path.suffix == SUFFIX:
+        raise VideoError(f"{path}: is a container already; nervcodec decode makes a video of it")
+    if path.suffix.lower() == ".webp" and stream is None and frame_rate is None and media.is_animated(path):
+        return Probed(Input(path, seeks=False, animated=True), (), Fraction(1, 1000), None)
+    with media.opened(path, frame_rate) as container:
+        videos = media.videos(container)
+        if not videos:
+            raise VideoError(f"{path}: has no video stream")
+        if stream is not None and stream >= len(videos):
+            raise VideoError(f"{path}: has no video stream {stream}; there are {len(videos)}, counted from 0")
+        streams = tuple(Stream(media.codec_name(s), (s.codec_context.width, s.codec_context.height)) for s in videos)
+        number = stream if stream is not None else _players_choice(videos)
+        chosen = videos[number]
+        takes_rate = bool(container.format.flags & media.HAS_NO_STAMPS) or "_pipe" in container.format.name
+        is_guess = takes_rate and _states_no_rate(path, number)
+        if frame_rate is not None and not is_guess:
+            raise VideoError(
+                f"{path}: has a frame rate of its own; --fps is for folders of frames and for streams that state none"
+            )
+        duration_s = None if container.duration is None else container.duration / 1e6
+        assert chosen.time_base is not None
+        return Probed(
+            # What takes a rate has no index to seek by.
+            Input(path, number=number, frame_rate=frame_rate, seeks=not takes_rate),
+            streams,
+            chosen.time_base,
+            frame_rate or chosen.guessed_rate,
+            is_guess and frame_rate is None,
+            bool(container.streams.audio),
+            duration_s,
+            media.stated_s(container, chosen),
         )
-    chosen = replace(chosen, frame_rate=frame_rate)
-    return Probed(chosen, videos, _first(chosen.arguments(), path).time_base, frame_rate, False, has_audio)
 
 
-def stated_duration(path: Path) -> float | None:
-    """Seconds of the whole file as its container states them; None where it does not.
-
-    The one figure that ffmpeg gives in its log alone. The line is told from free text by how it begins: what a file
-    says of itself is always set in further.
-    """
-    with ffmpeg.Process(["-i", f"file:{path}"], level="level+info") as process:
-        process.wait()  # it fails, since it is told of no output
-        found = (_DURATION.match(line.text) for line in process.log)
-        match = next((m for m in found if m), None)
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
+def _players_choice(videos: list[VideoStream]) -> int:
+    """The stream that ffmpeg takes by itself: the largest, where the one marked as default counts for more."""
+    sizes = [s.width * s.height + _OF_DEFAULT * bool(s.disposition & s.disposition.default) for s in videos]
+    return sizes.index(max(sizes))
 
 
-def stream_duration(chosen: Input) -> float | None:
-    """Seconds that the stream's own ``DURATION`` entry states (Matroska); None without one."""
-    arguments = [*chosen.arguments(), "-c", "copy", "-frames:v", "1", "-f", "ffmetadata", "-"]
-    try:
-        said = ffmpeg.run(arguments, f"{chosen.path}: cannot be read").decode("utf-8", "replace")
-    except VideoError:
-        return None  # metadata that cannot be had say nothing
-    whole = said.replace("\\\n", " ")  # a value goes on behind a backslash
-    match = re.search(r"^DURATION=(\d+):(\d\d):(\d\d(?:\.\d+)?)$", whole, re.MULTILINE)
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
+def _states_no_rate(path: Path, number: int) -> bool:
+    """Whether a stream takes any rate that it is told."""
+    from nervcodec.video import media
 
-
-def _streams(path: Path) -> tuple[tuple[Stream, ...], bool]:
-    """Video streams and sound of a file, and whether there is sound.
-
-    Raises:
-        VideoError: ffmpeg cannot open it.
-    """
-    streams, _ = _listed(path, ["-map", "0:V", "-map", "0:a?"])
-    if streams:
-        return streams, any(s.kind == "audio" for s in streams)
-    streams, _ = _listed(path, ["-map", "0:V"])
-    if streams:  # sound that ffmpeg cannot describe is no reason to refuse the picture
-        return streams, True
-    # What opens and holds something else (sound, a cover, subtitles) has no video; what does not open is damaged.
-    others, reason = _listed(path, ["-map", "0"])
-    if not others:
-        if path.suffix == SUFFIX:
-            raise VideoError(f"{path}: is a container already; nervcodec decode makes a video of it")
-        raise VideoError(f"{path}: no frame could be read ({reason})")
-    return (), False
-
-
-def _listed(path: Path, choice: list[str]) -> tuple[tuple[Stream, ...], str]:
-    """Streams of a file that a choice describes, none where it fails, and what ffmpeg complained of."""
-    arguments = ["-i", f"file:{path}", *choice, "-c", "copy", "-t", "0", "-f", "framecrc", "-"]
-    with ffmpeg.Process(arguments, read=True) as process:
-        streams = parse_streams(process.read(-1).decode("utf-8", "replace"))
-        return (() if process.wait() else streams), process.complaint()
-
-
-def _first(opening: list[str], path: Path) -> Stream:
-    """The one video stream that these arguments open, with its first packet."""
-    arguments = [*opening, "-c", "copy", "-frames:v", "1", "-f", "framecrc", "-"]
-    output = ffmpeg.run(arguments, f"{path}: no frame could be read")
-    return parse_streams(output.decode("utf-8", "replace"))[0]
-
-
-def _players_choice(path: Path, videos: tuple[Stream, ...]) -> int:
-    """The stream that ffmpeg takes by itself, found again by its first packet."""
-    if len(videos) == 1:
-        return 0
-    taken = _first(["-i", f"file:{path}", "-an", "-sn", "-dn"], path)
-    numbers = range(len(videos))
-    return next((i for i in numbers if _first(Input(path, number=i).arguments(), path) == taken), 0)
-
-
-def _stated_rate(chosen: Input) -> Fraction | None:
-    """Frames a second as ffmpeg understands the stream's head; None where it does not, or refuses ``frame_rate``."""
-    arguments = [*chosen.arguments(), "-frames:v", "1", "-fps_mode", "passthrough", "-strict", "-1"]
-    arguments += ["-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "-"]
-    with ffmpeg.Process(arguments, read=True) as process:
-        head = process.read(_HEAD).split(b"\n")[0].decode("ascii", "replace")
-    match = re.search(r" F(\d+):(\d+) ", head)
-    return Fraction(int(match[1]), int(match[2])) if match and int(match[1]) and int(match[2]) else None
-
-
-def parse_streams(text: str) -> tuple[Stream, ...]:
-    """Streams of a ``framecrc`` listing, in order."""
-    facts: dict[int, dict[str, str]] = {}
-    first: dict[int, tuple[str, ...]] = {}
-    for line in text.split("\n"):
-        if match := re.match(r"#(\w+) (\d+): +(.*)", line):
-            facts.setdefault(int(match[2]), {})[match[1]] = match[3]
-        elif match := re.match(r"(\d+),", line):
-            row = [cell.strip() for cell in line.split(",")]
-            first.setdefault(int(match[1]), (row[4], row[5]))
-    streams = []
-    for number, fact in sorted(facts.items()):
-        if "tb" not in fact:  # setup of a stream that never began
-            continue
-        width, x, height = fact.get("dimensions", "").partition("x")
-        setup = first.get(number, ()) + (fact.get("extradata", ""),)
-        size = (int(width), int(height)) if x else None
-        streams.append(Stream(fact.get("media_type", ""), fact.get("codec_id", ""), size, Fraction(fact["tb"]), setup))
-    return tuple(streams)
+    with media.opened(path, _ODD_RATE) as container:
+        return media.videos(container)[number].guessed_rate == _ODD_RATE

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator
 
 import numpy as np
 
 from nervcodec.errors import VideoError
-from nervcodec.video import ffmpeg, folder
-from nervcodec.video.source import SourceOptions, VideoInfo, reading
+from nervcodec.video.source import SourceOptions, VideoInfo, filters
 
 
 def read_frames(info: VideoInfo, options: SourceOptions | None = None) -> Generator[np.ndarray, None, None]:
@@ -28,29 +28,38 @@ def read_frames(info: VideoInfo, options: SourceOptions | None = None) -> Genera
     Raises:
         VideoError: the source gave fewer or more frames than the scan counted.
     """
-    options = options or SourceOptions()
-    arguments = [*reading(info, options), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    for data in read_raw(info, arguments, info.width * info.height * 3):
-        yield np.frombuffer(data, np.uint8).reshape(info.height, info.width, 3)
+    for data in read_raw(info, options or SourceOptions(), "format=rgb24"):
+        yield data.reshape(info.height, info.width, 3)
 
 
-def read_raw(info: VideoInfo, arguments: list[str], size: int) -> Generator[bytes, None, None]:
-    """Frames of a source as ffmpeg writes them, ``size`` bytes each, ``info.frame_count`` times.
+def read_raw(
+    info: VideoInfo, options: SourceOptions, output: str, scaling: str = ""
+) -> Generator[np.ndarray, None, None]:
+    """The samples of each frame of a source, ``(n,)`` uint8, ``info.frame_count`` times.
+
+    Args:
+        info, options: as :func:`read_frames` takes them.
+        output: a filter that chooses the format of the samples.
+        scaling: as :func:`nervcodec.video.source.filters` takes it.
 
     Raises:
         VideoError: the source gave fewer or more frames than the scan counted.
     """
-    with ffmpeg.Process(arguments, folder.contents(info.images) if info.images else None, read=True) as process:
-        count = 0
-        while count < info.frame_count:
-            data = process.read(size)
-            if len(data) < size:
-                break
-            yield data
+    from nervcodec.video.filters import Filters, Samples
+    from nervcodec.video.media import Decoder
+
+    decoder = Decoder(info.input, options.start_s, options.duration_s)
+    chain = Filters(decoder, f"{filters(info, options, scaling)},{output}")
+    samples, count = Samples(), 0
+    with contextlib.closing(decoder.frames()) as frames:
+        for frame, _ in frames:
+            if count == info.frame_count:
+                raise VideoError(f"{info.path}: more than {count} of {count} frames could be read")
+            yield samples.of(chain.frame(frame))
             count += 1
-        if count < info.frame_count or process.read(1):
-            found = f"only {count}" if count < info.frame_count else f"more than {count}"
-            raise VideoError(f"{info.path}: {found} of {info.frame_count} frames could be read ({process.complaint()})")
+    if count < info.frame_count:
+        said = "; ".join(decoder.damage.reasons) or "it ends there"
+        raise VideoError(f"{info.path}: only {count} of {info.frame_count} frames could be read ({said})")
 
 
 def read_segment(frames: Iterator[np.ndarray], count: int) -> np.ndarray:

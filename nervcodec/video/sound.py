@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nervcodec.video import ffmpeg
-from nervcodec.video.probe import parse_streams
 from nervcodec.video.source import SourceOptions, VideoInfo
 
 COPIED = "copy"
@@ -59,9 +58,10 @@ class Sound:
     @property
     def codec(self) -> str:
         """ffmpeg's name of what the packets are coded with."""
-        with self._file() as file:
-            said = ffmpeg.run(["-i", file, "-c", "copy", "-t", "0", "-f", "framecrc", "-"], "the sound cannot be read")
-        return next((stream.codec for stream in parse_streams(said.decode("utf-8", "replace"))), "unknown")
+        from nervcodec.video import media
+
+        with self._file() as file, media.opened(file) as container:
+            return media.codec_name(container.streams.audio[0])
 
     def fitting(self, suffix: str) -> Sound:
         """The same as it goes into a format: as it is where the format holds it, else coded anew.
@@ -71,7 +71,7 @@ class Sound:
         """
         with self._file() as file, tempfile.TemporaryDirectory() as folder:
             trial = f"file:{Path(folder) / 'trial'}{suffix.lower()}"
-            with ffmpeg.Process(["-i", file, "-c", "copy", "-t", "1", trial]) as process:
+            with ffmpeg.Process(["-i", f"file:{file}", "-c", "copy", "-t", "1", trial]) as process:
                 fits = process.wait() == 0
         return replace(self, encoder=COPIED if fits else _ENCODERS.get(suffix.lower(), COPIED))
 
@@ -92,9 +92,9 @@ class Sound:
         return ["-c:a", self.encoder, *_LAYOUTS.get(self.encoder, [])]
 
     @contextmanager
-    def _file(self) -> Iterator[str]:
+    def _file(self) -> Iterator[Path]:
         """The packets as a file for ffmpeg to read."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "sound.mka"
             path.write_bytes(self.data)
-            yield f"file:{path}"
+            yield path

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What was found in a source: the facts that a first pass establishes.
 
-``scan`` decodes the source once and keeps no pixel, only what ffmpeg's ``framecrc`` muxer says of every frame. That is
-the one way to know the exact number of frames and the time of each: containers lie about both.
+``scan`` decodes the source once and keeps no pixel, only a checksum and the time of every frame. That is the one way to
+know the exact number of frames and the time of each: containers lie about both.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
-from nervcodec.video import ffmpeg, folder, timing
+from nervcodec.video import folder, timing
 from nervcodec.video.options import SourceOptions
-from nervcodec.video.probe import Input, Probed, probe, require_file, stated_duration, stream_duration
+from nervcodec.video.probe import Input, Probed, probe, require_file
 
-_APART = 250  # frames between a complaint of ffmpeg and the damage it speaks of, where the machine is busy
-_FEW_GAPS = 0.1  # of the frames about damage, that a frame was lost before
-_CONCEALED = 15  # frames before the first that was lost, and after the last, which damage may have changed
+if TYPE_CHECKING:
+    from nervcodec.video.media import Damage
+    from nervcodec.video.timing import Timing
+
+_CUT_OFF_S = 1.0  # that are missing of what is stated
+_CONCEALED = 15  # frames after the last that was damaged, which the damage may have changed
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class VideoInfo:
         file_bytes: size of the source, or of all images of a folder.
         source_size: (width, height) before crop and scale, after rotation.
         source_duration_s: of the whole source as its container states it, where a part is read; None without that.
-        complaints: what ffmpeg said of damaged parts, at most a few sentences, and which frames they are near.
+        complaints: what is damaged, and which frames that is near, a sentence each.
         notes: choices that were made for want of something said, a line each.
         has_audio: there is an audio stream.
         first_frame_s: when the first frame shows, in the time that other streams of the source share.
@@ -110,6 +114,9 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
         # The index led nowhere, or past frames that belong to the range: read from the beginning.
         found = replace(found, input=replace(found.input, seeks=False))
         frames = _list(found, options)
+    if found.input.threads and (frames.damage.near or frames.damage.unknown):
+        found = replace(found, input=replace(found.input, threads=False))
+        frames = _list(found, options)
     return _interpret(found, options, frames)
 
 
@@ -119,67 +126,52 @@ def _probed_folder(path: Path, options: SourceOptions) -> Probed:
     images = folder.numbered_images(path, options.start_s, options.duration_s, options.frame_rate)
     folder.require_one_size(images)
     rate = options.frame_rate or folder.DEFAULT_RATE
-    return Probed(Input(path, images, frame_rate=rate), (), 1 / rate, rate, False, False)
+    return Probed(Input(path, images, frame_rate=rate), (), 1 / rate, rate)
 
 
 @dataclass(frozen=True)
 class _Frames:
-    """What ``framecrc`` says of the decoded frames of a range.
+    """The decoded frames of a range.
 
     Attributes:
         size: (width, height) of the first.
         aspect: of a pixel, 1 where it is unknown.
-        stamps: ticks of the stream's time base at which they show; None where there are none.
+        stamps: ticks of the stream's time base at which they show.
         last: ticks that the last is shown, as stated; 0 for not.
         checksums: of the decoded frames, as they are in the source.
-        log: what ffmpeg complained of, with the number of frames given before.
+        damage: what could not be decoded.
     """
 
     size: tuple[int, int]
     aspect: Fraction
-    stamps: np.ndarray | None
-    count: int
+    stamps: np.ndarray
     last: int
     checksums: np.ndarray
-    log: list[ffmpeg.LogLine]
+    damage: Damage
 
 
 def _list(found: Probed, options: SourceOptions) -> _Frames:
     """Decode a range once."""
-    ticks = found.time_base
-    arguments = [*found.input.arguments(options.start_s, options.duration_s), "-fps_mode", "passthrough"]
-    arguments += ["-noautoscale", "-enc_time_base", f"{ticks.numerator}/{ticks.denominator}"]
-    arguments += ["-c:v", "rawvideo", "-f", "framecrc", "-"]
-    feed = folder.contents(found.input.images) if found.input.images else None
-    facts: dict[str, str] = {}
+    from nervcodec.video import filters, media
+
+    decoder = media.Decoder(found.input, options.start_s, options.duration_s)
+    upright, samples = filters.Filters(decoder), filters.Samples()
     stamps: list[int] = []
     checksums: list[int] = []
-    duration = 0
-    with ffmpeg.Process(arguments, feed, read=True) as process:
-        for line in process.lines():
-            if line.startswith("#"):
-                name, _, value = line[1:].partition(" 0: ")
-                facts[name] = value.strip()
-                continue
-            row = line.split(",")
-            stamps.append(int(row[2]))
-            duration = int(row[3])
-            checksums.append(int(row[5], 16))
-            process.position = len(stamps)
-        process.wait()
-    width, _, height = facts.get("dimensions", "0x0").partition("x")
-    numerator, _, denominator = facts.get("sar", "0/1").partition("/")
-    aspect = Fraction(int(numerator) or 1, int(denominator) or 1)  # 0 means unknown: square
-    known = np.array(stamps, np.int64)
-    has_times = len(known) > 0 and known.min() > timing.NO_STAMP
-    when = known if has_times else None
-    checks = np.array(checksums, np.uint32)
-    return _Frames((int(width), int(height)), aspect, when, len(stamps), duration, checks, process.log)
+    size, aspect, last = (0, 0), Fraction(1), 0
+    for frame, stamp in decoder.frames():
+        turned, last = upright.frame(frame), frame.duration
+        if not stamps:
+            size = turned.width, turned.height
+            aspect = 1 / decoder.aspect if filters.is_transposed(frame) else decoder.aspect
+        stamps.append(stamp)
+        checksums.append(filters.checksum(samples.of(turned)))
+    return _Frames(size, aspect, np.array(stamps, np.int64), last, np.array(checksums, np.uint32), decoder.damage)
 
 
 def _is_there(frames: _Frames, found: Probed, options: SourceOptions) -> bool:
     """Whether a range begins where it should: with a frame at most one and a half of its gaps after the start."""
-    if not frames.count or frames.stamps is None or found.frame_rate is None:
+    if not len(frames.stamps) or found.frame_rate is None:
         return False
     begins = float(frames.stamps[0] * found.time_base)
     return -0.5 <= begins * float(found.frame_rate) <= 1.5
@@ -187,30 +179,29 @@ def _is_there(frames: _Frames, found: Probed, options: SourceOptions) -> bool:
 
 def _interpret(found: Probed, options: SourceOptions, frames: _Frames) -> VideoInfo:
     path, images = found.input.path, found.input.images
-    complaints = _complaints(frames.log)
-    if not frames.count:
-        if options.start_s and not complaints:
+    count, damage = len(frames.stamps), frames.damage
+    if not count:
+        if options.start_s and not damage.reasons:
             raise VideoError(f"{path}: no frame at or after {options.start_s:g} s")
-        raise VideoError(f"{path}: no frame could be read ({complaints[-1] if complaints else 'it holds no frame'})")
-    if frames.count > MAX_FRAMES:
+        raise VideoError(f"{path}: no frame could be read ({'; '.join(damage.reasons) or 'it holds no frame'})")
+    if count > MAX_FRAMES:
         raise VideoError(f"{path}: has more than {MAX_FRAMES:,} frames; encode it in parts (--start, --duration)")
-    if images and frames.count != len(images):
-        raise VideoError(f"{path}: only {frames.count} of {len(images)} images could be read ({'; '.join(complaints)})")
+    if images and count != len(images):
+        said = "; ".join(damage.reasons)
+        raise VideoError(f"{path}: only {count} of {len(images)} images could be read ({said})")
     width, height = output_size(path, frames.size, options)
     # Scaling by different factors across and down changes the shape of a pixel, as in ffmpeg's scale filter.
     cropped = options.crop[::-1] if options.crop else frames.size
     aspect = frames.aspect * Fraction(cropped[0], cropped[1]) / Fraction(width, height)
-    when = timing.read(frames.stamps, frames.count, found.time_base, found.frame_rate)
+    when = timing.read(frames.stamps, found.time_base, found.frame_rate)
     trimmed = options.start_s > 0 or options.duration_s is not None
-    whole = stated_duration(path) if trimmed and not images else None
     last_s = float(frames.last * found.time_base)
     if when.is_variable and not images and not trimmed:
         last_s = max(last_s, _held_until(found) - float(when.times_s[-1]))
     when = when.with_last(last_s, options.duration_s)
     notes = [f"{path.name}: {note}" for note in found.notes]
-    if found.is_guess and frames.count > 1:
+    if found.is_guess and count > 1:
         notes.append(f"{path.name}: states no frame rate; {float(when.rate):g} frames a second are assumed (--fps)")
-    said = [f"ffmpeg says: {text}" for text in complaints[:3]]
     return VideoInfo(
         input=found.input,
         width=width,
@@ -222,48 +213,39 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames) -> VideoI
         variable_frame_rate=when.is_variable,
         file_bytes=sum(i.stat().st_size for i in images) if images else path.stat().st_size,
         source_size=frames.size,
-        source_duration_s=whole,
-        complaints=(*said, *_damage(frames.log, when.times_s, float(when.rate))),
+        source_duration_s=found.duration_s if trimmed else None,
+        complaints=tuple(_complaints(damage, when, 0.0 if trimmed else found.stream_s or 0.0)),
         notes=tuple(notes),
         has_audio=found.has_audio,
-        first_frame_s=0.0 if frames.stamps is None else float(int(frames.stamps[0]) * found.time_base),
+        first_frame_s=float(int(frames.stamps[0]) * found.time_base),
         checksums=frames.checksums,
     )
 
 
 def _held_until(found: Probed) -> float:
     """Seconds at which the stream ends, as stated: by itself, or by a container that holds nothing else; 0 for not."""
-    own = stream_duration(found.input)
-    if own is None and len(found.streams) == 1 and not found.has_audio:
-        own = stated_duration(found.input.path)
-    return own or 0.0
+    alone = len(found.streams) == 1 and not found.has_audio
+    return found.stream_s or (found.duration_s if alone else None) or 0.0
 
 
-def _complaints(log: list[ffmpeg.LogLine]) -> list[str]:
-    """Errors of ffmpeg that speak of damage, each once, in order."""
-    return list(dict.fromkeys(ffmpeg.plain(line.text) for line in log))
+def _complaints(damage: Damage, when: Timing, ends_s: float) -> list[str]:
+    """What to say of damage: where it is, and that a file breaks off.
 
-
-def _damage(log: list[ffmpeg.LogLine], times: np.ndarray, rate: float) -> list[str]:
-    """Where ffmpeg complained, by the frames that it gave about then, and how many it lost: a line or none.
-
-    Its decoder runs ahead of what is read of it, and what it says is read beside its frames, so that on a busy
-    machine a complaint may come long before or after the frames it speaks of. Where frames were lost their times say
-    better where that was.
+    Args:
+        damage: of its frames.
+        when: they show.
+        ends_s: when the last should end; 0 where nothing is stated.
     """
-    near = [min(line.position, len(times) - 1) for line in log]
-    if not near:
-        return []
-    first, last = near[0], near[-1]
-    begin = max(first - _APART, 0)
-    missing = np.maximum((np.diff(times[begin : last + _APART]) * rate).round() - 1, 0)
-    # Where many frames come late, that is how the video is: its rate varies.
-    lost = int(missing.sum()) if (missing > 0).mean() < _FEW_GAPS else 0
-    gaps = begin + np.flatnonzero(missing)
-    if lost:
-        first, last = max(gaps[0] - _CONCEALED, 0), min(gaps[-1] + _CONCEALED, len(times) - 1)
-    where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
-    return [f"damaged {where}: concealed as well as ffmpeg can, {lost} frames missing there"]
+    said, times = [], when.times_s
+    end_s = float(times[-1] + 1 / when.rate)
+    is_short = ends_s > end_s + _CUT_OFF_S and bool(damage.near or not when.is_variable)  # else the last is held
+    if damage.is_cut_off or is_short:
+        said.append(f"it is a partial file, which breaks off after {end_s:.2f} s")
+    if damage.near:
+        first, last = (min(near, len(times) - 1) for near in (damage.near[0], damage.near[-1] + _CONCEALED))
+        where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
+        said.append(f"damaged {where}: concealed as well as ffmpeg can, {damage.lost} frames missing there")
+    return said
 
 
 def output_size(path: Path, size: tuple[int, int], options: SourceOptions) -> tuple[int, int]:

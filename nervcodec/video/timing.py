@@ -10,7 +10,6 @@ import numpy as np
 
 from nervcodec.video.options import DEFAULT_RATE
 
-NO_STAMP = -(1 << 62)  # below any that means something
 _FINEST = 1001  # largest denominator of a rate or of a gap in seconds
 _HELD = 1.5  # gaps that a last frame is shown for at the least to be a held one
 
@@ -46,19 +45,18 @@ class Timing:
         return replace(self, end_s=end_s, is_variable=self.is_variable or end_s > self.end_s)
 
 
-def read(stamps: np.ndarray | None, count: int, time_base: Fraction, nominal: Fraction | None) -> Timing:
+def read(stamps: np.ndarray, time_base: Fraction, nominal: Fraction | None) -> Timing:
     """Make sense of time stamps.
 
     Args:
-        stamps: ``(count,)`` int64 ticks; None where there are none.
-        count: of frames, at least 1.
+        stamps: ``(count,)`` int64 ticks, at least one.
         time_base: seconds a tick.
         nominal: frames a second as stated; None where nothing is.
     """
-    ticks = None if stamps is None or (np.diff(stamps) < 0).any() else stamps - stamps[0]
-    if ticks is None:
+    count = len(stamps)
+    if (np.diff(stamps) < 0).any():
         return _evenly(count, nominal or DEFAULT_RATE)
-    times = ticks * float(time_base)
+    times = (stamps - stamps[0]) * float(time_base)
     for rate in (nominal, _mean_rate(times)):
         if rate is not None and _is_even(times, rate, float(time_base)):
             return _evenly(count, rate)

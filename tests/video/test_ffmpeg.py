@@ -9,7 +9,6 @@ import pytest
 
 from nervcodec.errors import VideoError
 from nervcodec.video import ffmpeg
-from nervcodec.video.source import scan
 from nervcodec.video.writer import write_video
 
 
@@ -35,7 +34,7 @@ def test_the_shipped_one_is_taken():
         ("echo ffmpeg version n5.0.1 Copyright", "is ffmpeg n5.0.1, and 5.1 or newer is needed"),
     ],
 )
-def test_another_program(program, message, tmp_path, monkeypatch, bikes):
+def test_another_program(program, message, tmp_path, monkeypatch):
     path = tmp_path / "helper"
     if program == "":
         path.write_text("no program")
@@ -43,7 +42,7 @@ def test_another_program(program, message, tmp_path, monkeypatch, bikes):
         script(path, program)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(path))
     with pytest.raises(VideoError) as caught:
-        scan(bikes)
+        ffmpeg.executable()
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
     assert str(caught.value).endswith("; IMAGEIO_FFMPEG_EXE names it")

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from nervcodec.errors import VideoError
-from nervcodec.video.probe import parse_streams
 from nervcodec.video.reader import read_frames
 from nervcodec.video.segments import segment_lengths
 from nervcodec.video.source import SourceOptions, scan
@@ -130,16 +129,6 @@ def test_a_file_name_is_text(base, tmp_path):
     assert scan(path, SourceOptions(duration_s=1.0)).frame_count == 10
 
 
-def test_streams_of_a_listing():
-    listing = "#software: x\n#extradata 0:  5, 0x1\n#tb 0: 1/25\n#media_type 0: video\n#codec_id 0: h264\n"
-    listing += "#dimensions 0: 64x48\n#sar 0: 1/1\n#tb 1: 1/1000\n#media_type 1: audio\n#codec_id 1: aac\n"
-    listing += "0, -2, 0, 1, 9, 0xab\n"
-    video, audio = parse_streams(listing)
-    assert (video.size, video.time_base, video.first_packet) == ((64, 48), Fraction(1, 25), ("9", "0xab", "5, 0x1"))
-    assert (audio.kind, audio.size) == ("audio", None)
-    assert parse_streams("") == ()
-
-
 # ------------------------------------------------------------------ time
 
 
@@ -220,6 +209,30 @@ def test_a_size_that_changes_in_the_middle(tmp_path, ffmpeg):
     (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
     _, frames = frames_of(tmp_path / "both.ts")
     assert frames.shape == (20, 48, 64, 3)
+
+
+def test_streams_that_begin_at_different_times_have_one_clock(tmp_path, ffmpeg):
+    path = tmp_path / "late.ts"
+    ffmpeg("-f", "lavfi", "-i", "sine=d=3", "-itsoffset", "0.8", *moving(), "-map", "1", "-map", "0", *X264, path)
+    assert scan(path).first_frame_s == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_clock_that_jumps(tmp_path, ffmpeg):
+    """As in joined recordings: the second part begins long after, the third before the first."""
+    path = tmp_path / "joined.ts"
+    with open(path, "wb") as joined:
+        for offset in (100, 5000, 10):
+            ffmpeg(*moving(), *X264, "-output_ts_offset", offset, tmp_path / "part.ts")
+            joined.write((tmp_path / "part.ts").read_bytes())
+    info = scan(path)
+    assert (info.frame_count, info.frame_rate, info.variable_frame_rate) == (90, 10, False)
+
+
+def test_colours_that_cannot_be_converted_are_named(base, tmp_path, ffmpeg):
+    path = tmp_path / "a.mp4"
+    ffmpeg("-i", base, "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=8", path)
+    with pytest.raises(VideoError, match="a.mp4: its colours cannot be converted .*matrix 8, "):
+        frames_of(path)
 
 
 # ------------------------------------------------------------------ what is no file

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Filters of FFmpeg on decoded frames, and the samples of frames as bytes."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+
+from nervcodec.errors import VideoError
+
+if TYPE_CHECKING:
+    from nervcodec.video.media import Decoder
+
+
+class Filters:
+    """Filters of FFmpeg on the frames of a decoder; frames are turned upright before them.
+
+    Args:
+        decoder: whose frames they are.
+        chain: the filters, such as ``scale=64:48,format=rgb24``; empty for none.
+    """
+
+    def __init__(self, decoder: Decoder, chain: str = ""):
+        self._decoder = decoder
+        self._chain = [part.partition("=")[::2] for part in chain.split(",") if part]
+        self._kind: tuple[object, ...] | None = None
+        self._graph: av.filter.Graph | None = None
+        self._size: tuple[int, int] | None = None
+
+    def frame(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The frame that comes of one.
+
+        Raises:
+            VideoError: FFmpeg cannot convert such frames.
+        """
+        turned = turning(frame)
+        kind = (frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range, *turned)
+        try:
+            if kind != self._kind:
+                chain = [*turned, *self._chain]
+                if self._size and self._chain:  # planes are scaled before they are converted, where the size changes
+                    chain.insert(-1, ("scale", f"{self._size[0]}:{self._size[1]}"))
+                self._graph, self._kind = _graph(frame, chain), kind
+            if self._graph is None:
+                return frame
+            self._graph.vpush(frame)
+            made = self._graph.vpull()
+            self._size = made.width, made.height
+            return made
+        except av.FFmpegError as error:
+            source = self._decoder
+            tags = f"matrix {frame.colorspace:d}, transfer {source.transfer}, primaries {source.primaries} of H.273"
+            raise VideoError(
+                f"{source.path}: its colours cannot be converted (ffmpeg says: {error.strerror}; {tags})"
+            ) from None
+
+
+class Samples:
+    """The samples of frames as bytes."""
+
+    def __init__(self) -> None:
+        self._coders: dict[tuple[str, int, int], av.VideoCodecContext] = {}
+
+    def of(self, frame: av.VideoFrame) -> np.ndarray:
+        """``(n,)`` uint8: row by row without padding, plane after plane."""
+        kind = frame.format.name, frame.width, frame.height
+        if kind not in self._coders:
+            coder = av.CodecContext.create("rawvideo", "w")
+            assert isinstance(coder, av.VideoCodecContext)
+            coder.pix_fmt, coder.width, coder.height = kind
+            coder.time_base = Fraction(1, 25)  # which has no meaning here
+            self._coders[kind] = coder
+        (packet,) = self._coders[kind].encode(frame)
+        return np.frombuffer(packet, np.uint8)
+
+
+def checksum(data: np.ndarray) -> int:
+    """Adler-32 from 0, as FFmpeg's ``framecrc`` has it."""
+    return zlib.adler32(data, 0)
+
+
+def turning(frame: av.VideoFrame) -> list[tuple[str, str]]:
+    """The filters that turn a frame upright, by its display matrix: name and arguments."""
+    if not len(frame.side_data) or (stored := frame.side_data.get(SideData.DISPLAYMATRIX)) is None:
+        return []
+    matrix = np.frombuffer(stored, np.int32).tolist()
+    across, down = math.hypot(matrix[0], matrix[3]), math.hypot(matrix[1], matrix[4])
+    if not across or not down:
+        return []
+    angle = round(math.degrees(math.atan2(matrix[1] / down, matrix[0] / across))) % 360
+    flips = [("hflip", "")] * (matrix[0] < 0) + [("vflip", "")] * (matrix[4] < 0)
+    if abs(angle - 90) < 1:
+        return [("transpose", "cclock_flip" if matrix[3] > 0 else "clock")]
+    if abs(angle - 270) < 1:
+        return [("transpose", "clock_flip" if matrix[3] < 0 else "cclock")]
+    if abs(angle - 180) < 1:
+        return flips
+    return [("rotate", f"{angle}*PI/180")] if angle > 1 else flips[-1:] if matrix[4] < 0 else []
+
+
+def is_transposed(frame: av.VideoFrame) -> bool:
+    """Whether a frame lies on its side."""
+    return any(name == "transpose" for name, _ in turning(frame))
+
+
+def _graph(frame: av.VideoFrame, chain: list[tuple[str, str]]) -> av.filter.Graph | None:
+    if not chain:
+        return None
+    graph = av.filter.Graph()
+    source = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/25:pixel_aspect=1/1"
+    source += f":colorspace={int(frame.colorspace)}:range={int(frame.color_range)}"
+    nodes = [("buffer", source), *chain, ("buffersink", "")]
+    graph.link_nodes(*(graph.add(name, arguments or None) for name, arguments in nodes))
+    graph.configure()
+    return graph
