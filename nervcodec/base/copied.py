@@ -66,7 +66,8 @@ def every_frame(
     chain = [cut_of((width, height), width, height)]
     chain += [f"trim=start_frame={skipped}"] if skipped else []
     chain += [plane_filters(form, height, width)]
-    arguments = [*([] if flawed else ["-xerror"]), "-f", "matroska", "-i", "pipe:0", "-map", "0:v:0"]
+    # As the source is read: frames decoded side by side are concealed differently from run to run.
+    arguments = [*(["-threads", "1"] if flawed else ["-xerror"]), "-f", "matroska", "-i", "pipe:0", "-map", "0:v:0"]
     arguments += ["-vf", ",".join(chain), "-fps_mode", "passthrough", "-noautoscale", *raw_output(form)]
     process = ffmpeg.Process(arguments, pieces, read=True)
     try:

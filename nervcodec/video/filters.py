@@ -6,11 +6,10 @@ from __future__ import annotations
 import math
 import zlib
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideData
 
 from nervcodec.errors import VideoError
 
@@ -77,19 +76,20 @@ class Samples:
             coder.time_base = Fraction(1, 25)  # which has no meaning here
             self._coders[kind] = coder
         (packet,) = self._coders[kind].encode(frame)
-        return np.frombuffer(packet, np.uint8)
+        return np.frombuffer(memoryview(packet), np.uint8)
 
 
 def checksum(data: np.ndarray) -> int:
     """Adler-32 from 0, as FFmpeg's ``framecrc`` has it."""
-    return zlib.adler32(data, 0)
+    return zlib.adler32(data.data, 0)
 
 
 def turning(frame: av.VideoFrame) -> list[tuple[str, str]]:
     """The filters that turn a frame upright, by its display matrix: name and arguments."""
-    if not len(frame.side_data) or (stored := frame.side_data.get(SideData.DISPLAYMATRIX)) is None:
+    stored = frame.side_data.get("DISPLAYMATRIX")
+    if stored is None:
         return []
-    matrix = np.frombuffer(stored, np.int32).tolist()
+    matrix = np.frombuffer(bytes(cast(bytes, stored)), np.int32).tolist()
     across, down = math.hypot(matrix[0], matrix[3]), math.hypot(matrix[1], matrix[4])
     if not across or not down:
         return []

@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 _SEGMENT, _TRACKS, _TRACK, _VIDEO, _COLOUR = 0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x55B0
-# What a colour has.
-MATRIX, RANGE, ACROSS, DOWN, TRANSFER, PRIMARIES = 0x55B1, 0x55B9, 0x55B7, 0x55B8, 0x55BA, 0x55BB
+# Where a colour's chroma lies: 1 with the first luma, 2 between.
+ACROSS, DOWN = 0x55B7, 0x55B8
 _CLUSTER, _TIME, _BLOCK_ALONE, _BLOCK_GROUP, _BLOCK, _REFERENCE = 0x1F43B675, 0xE7, 0xA3, 0xA0, 0xA1, 0xFB
 _KEY = 0x80  # of a SimpleBlock's flags
 

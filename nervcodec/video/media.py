@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 from av.container import InputContainer
-from av.container.core import Flags
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 # Flags of a demuxer, as libavformat numbers them.
 HAS_NO_STAMPS, _MAY_JUMP, _SEEKS_BY_PTS = 0x80, 0x200, 0x4000000
+_MAKES_STAMPS = 0x1  # of libavformat's context
 _JUMP_S, _STEP_BACK_S = 10.0, 0.1  # between neighbouring packets, that is no gap but another clock
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _REORDERED_S = Fraction(3, 23)  # by which an index of decoding times may lead past a frame
@@ -171,6 +171,7 @@ class Decoder:
                 raise VideoError(f"{source.path}: no frame could be read (its codec is unknown)")
             self.aspect = stream.sample_aspect_ratio or Fraction(1)
             origin, start = container.start_time or 0, round(self._start_s * av.time_base)
+            assert stream.time_base is not None
             begins: Fraction | int = _ticks(origin, stream) + Fraction(start, av.time_base) / stream.time_base
             earliest = _ticks(origin, stream) + _ticks(start, stream) if start else -math.inf
             if start and source.seeks:
@@ -190,7 +191,7 @@ class Decoder:
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[av.VideoFrame, int]]:
         """All frames with their stamps; what is damaged is left out, or concealed by FFmpeg."""
-        container.flags &= ~Flags.gen_pts.value
+        container.flags &= ~_MAKES_STAMPS
         # Frames decoded side by side are concealed differently from run to run.
         stream.thread_type = "AUTO" if self._source.threads else "NONE"
         stamps = _Stamps(stream, bool(container.format.flags & HAS_NO_STAMPS))
