@@ -9,7 +9,7 @@ import re
 import select
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from types import TracebackType
 from typing import IO, NamedTuple
@@ -86,7 +86,7 @@ class Process:
         arguments: after quiet defaults; only errors are logged.
         feed: bytes that a thread of its own writes into standard input, such as the images of a folder.
         write: standard input is a pipe for :meth:`write`; without either it is closed.
-        read: standard output is a pipe for :meth:`read` and :meth:`lines`; else it is thrown away.
+        read: standard output is a pipe for :meth:`read`; else it is thrown away.
         level: of ffmpeg's log.
 
     Attributes:
@@ -183,11 +183,6 @@ class Process:
     def was_late(self) -> bool:
         """It was stopped since nothing came of it."""
         return self._late
-
-    def lines(self) -> Iterator[str]:
-        """Standard output line by line."""
-        for line in self._stdout:
-            yield line.decode("utf-8", "replace").rstrip("\n")
 
     def end_input(self) -> None:
         """No more is written."""
