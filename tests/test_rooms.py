@@ -51,9 +51,8 @@ MAY_NOT = {
     "nervcodec.api": ["nervcodec.jobs"],
     "nervcodec.": ["nervcodec.cli", "click", "rich", "nervcodec.library", "nervcodec.serve"],
 }
-# Who may import what is not always there, and what takes long to import.
+# Who may import what is not always there.
 ALONE = {
-    "av": "nervcodec.video",
     "ray": "nervcodec.jobs.cluster",
     "lancedb": "nervcodec.library",
     "starlette": "nervcodec.serve",
@@ -114,6 +113,12 @@ def test_rooms_import_only_what_they_may(room):
                 continue
             if any(begins(target, rule) and not begins(name, rule) for rule in refused):
                 assert any(begins(target, rule) for rule in allowed), f"{name} imports {target}"
+
+
+def test_media_libraries_are_used_where_media_is_read():
+    users = {name for name, path in FILES.items() if any(begins(target, "av") for target in imports(path))}
+    assert users
+    assert all(begins(name, "nervcodec.video") or name == "nervcodec.base.av1" for name in users)
 
 
 @pytest.mark.parametrize("library", ALONE)

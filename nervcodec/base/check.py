@@ -3,10 +3,46 @@
 
 from __future__ import annotations
 
-from nervcodec.base.av1 import checked_units
+from nervcodec.base import obu
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
+from nervcodec.formats.header import PlaneFormat
 from nervcodec.formats.kinds import AV1
+
+_SMALLEST = 64  # a side that every SVT-AV1 takes; newer ones take less
+
+
+def coded_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) of the frames in the stream: even, and at least 64."""
+    return max(_SMALLEST, width + width % 2), max(_SMALLEST, height + height % 2)
+
+
+def checked_units(
+    stream: bytes | memoryview, form: PlaneFormat, width: int, height: int, frames: int
+) -> list[memoryview]:
+    """The temporal units of a stream that says of itself what :func:`decode` is told of it; no pixel is decoded.
+
+    Raises:
+        ContainerError: the stream is damaged, or holds something else than was said.
+    """
+    units = obu.units(stream)
+    _check(stream, len(units), form, coded_size(width, height), frames)
+    return units
+
+
+def _check(stream: bytes | memoryview, units: int, form: PlaneFormat, size: tuple[int, int], frames: int) -> None:
+    """Refuse a stream that says of itself that it is another."""
+    if units != frames:
+        raise ContainerError(f"the AV1 stream is damaged: it holds {units} frames and {frames} are expected")
+    data = memoryview(stream)
+    for unit in obu.obus(data):
+        if unit.kind != obu.SEQUENCE:
+            continue
+        said = obu.sequence_header(data[unit.body : unit.end])
+        if (said.width, said.height) != size or said.depth != form.depth or said.chroma != form.chroma:
+            found = f"{said.width}x{said.height} of {said.chroma} with {said.depth} bits"
+            wanted = f"{size[0]}x{size[1]} of {form.chroma} with {form.depth}"
+            raise ContainerError(f"the AV1 stream is damaged: its frames are {found}, not {wanted}")
 
 
 def check_base(opened: Container) -> None:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from nervcodec.base import obu
-from nervcodec.base.av1 import coded_size
+from nervcodec.base.check import coded_size
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.atomic import writing
 from nervcodec.video import ffmpeg

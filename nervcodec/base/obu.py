@@ -7,44 +7,20 @@ is needed to see that is read (AV1 specification, section 5): one layer, no scal
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from nervcodec.errors import ContainerError
 
-SEQUENCE, _DELIMITER, FRAME_HEADER, TILE_GROUP, _METADATA, FRAME, REPEATED_HEADER, _PADDING = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    15,
-)
+SEQUENCE, _DELIMITER, FRAME_HEADER, TILE_GROUP, _METADATA, FRAME, REPEATED_HEADER, _PADDING = *range(1, 8), 15
 _GOES_ON = (TILE_GROUP, REPEATED_HEADER, _PADDING)
 _KNOWN = {SEQUENCE, _DELIMITER, FRAME_HEADER, TILE_GROUP, _METADATA, FRAME, REPEATED_HEADER, _PADDING}
 DELIMITER = b"\x12\x00"
 KEY_FRAME = 0
 _SRGB = (1, 13, 0)  # primaries, transfer and matrix that stand for planes of RGB
-SELECT = 2  # of tools whose use each frame chooses
 
 
-class Tools(NamedTuple):
-    """What a sequence header says that frame headers are read with.
-
-    Attributes:
-        screen, whole_vectors: whether frames use content tools for screens, and whole vectors with them: 0, 1, or
-            :data:`SELECT`.
-        order_bits: of a frame's place in the order of showing, 0 where that is not said.
-    """
-
-    screen: int = SELECT
-    whole_vectors: int = SELECT
-    order_bits: int = 0
-
-
-class Sequence(NamedTuple):
+class SequenceHeader(NamedTuple):
     """What a sequence header says.
 
     Attributes:
@@ -56,9 +32,6 @@ class Sequence(NamedTuple):
         colours: ColourPrimaries, TransferCharacteristics and MatrixCoefficients of ITU-T H.273; 2 where unsaid.
         full_range: of the samples.
         film_grain: frames may carry it.
-        is_timed: it says when frames are shown.
-        is_numbered: frames have numbers of their own.
-        tools: of coding.
     """
 
     profile: int
@@ -70,9 +43,6 @@ class Sequence(NamedTuple):
     colours: tuple[int, int, int]
     full_range: bool
     film_grain: bool
-    is_timed: bool
-    is_numbered: bool
-    tools: Tools
 
 
 class Obu(NamedTuple):
@@ -170,7 +140,7 @@ def units(stream: bytes | memoryview) -> list[memoryview]:
     data = memoryview(stream)
     found: list[tuple[int, int]] = []
     begin, shown, tiles = 0, False, True  # of the unit under way; whether a frame header has got its tiles
-    sequence: Sequence | None = None
+    sequence: SequenceHeader | None = None
     is_first = True
     for unit in obus(data):
         if unit.kind in _GOES_ON:
@@ -203,6 +173,28 @@ def units(stream: bytes | memoryview) -> list[memoryview]:
     return [data[first:last] for first, last in found]
 
 
+def key_frames(units: Sequence[bytes | memoryview]) -> list[int]:
+    """Numbers of the temporal units that decoding may begin with: a sequence header, then a key frame that is shown.
+
+    Args:
+        units: what :func:`units` gives.
+
+    Raises:
+        ContainerError: a unit is damaged.
+    """
+    found = []
+    for number, data in enumerate(map(memoryview, units)):
+        first = next(obus(data))
+        if first.kind != SEQUENCE:
+            continue
+        sequence = sequence_header(data[first.body : first.end])
+        frame = next(unit for unit in obus(data) if unit.kind in (FRAME, FRAME_HEADER))
+        header = _frame_header(data[frame.body : frame.end], sequence)
+        if header.kind == KEY_FRAME and header.is_shown:
+            found.append(number)
+    return found
+
+
 def delimited(stream: bytes | memoryview) -> Iterator[bytes]:
     """The temporal units with a delimiter before each, as decoders want them.
 
@@ -213,7 +205,7 @@ def delimited(stream: bytes | memoryview) -> Iterator[bytes]:
         yield DELIMITER + unit
 
 
-def read_sequence(stream: bytes | memoryview) -> Sequence:
+def read_sequence(stream: bytes | memoryview) -> SequenceHeader:
     """The first sequence header of a stream.
 
     Raises:
@@ -230,7 +222,7 @@ class _FrameHeader(NamedTuple):
     is_shown: bool
 
 
-def _frame_header(body: memoryview, sequence: Sequence) -> _FrameHeader:
+def _frame_header(body: memoryview, sequence: SequenceHeader) -> _FrameHeader:
     """The beginning of a frame header (5.9.2)."""
     if sequence.is_reduced:
         return _FrameHeader(KEY_FRAME, True)
@@ -240,7 +232,7 @@ def _frame_header(body: memoryview, sequence: Sequence) -> _FrameHeader:
     return _FrameHeader(bits.read(2), bool(bits.read(1)))
 
 
-def sequence_header(body: memoryview) -> Sequence:
+def sequence_header(body: memoryview) -> SequenceHeader:
     """Read a sequence header (5.5.1).
 
     Args:
@@ -255,31 +247,27 @@ def sequence_header(body: memoryview) -> Sequence:
         raise ContainerError("the AV1 stream is damaged: its profile is unknown")
     bits.read(1)
     reduced = bool(bits.read(1))
-    timed = numbered = False
-    tools = Tools()
     if reduced:
         bits.read(5)
     else:
-        timed = _operating_points(bits)
+        _skip_operating_points(bits)
     lengths = bits.read(4) + 1, bits.read(4) + 1
     width, height = bits.read(lengths[0]) + 1, bits.read(lengths[1]) + 1
     if not reduced and bits.read(1):
-        numbered = True
         bits.read(7)
     bits.read(3)
     if not reduced:
-        tools = _tools(bits)
+        _skip_tools(bits)
     bits.read(3)
     depth, chroma, colours, full_range = _colours(bits, profile)
     grain = bool(bits.read(1))
-    return Sequence(profile, reduced, width, height, depth, chroma, colours, full_range, grain, timed, numbered, tools)
+    return SequenceHeader(profile, reduced, width, height, depth, chroma, colours, full_range, grain)
 
 
-def _operating_points(bits: Bits) -> bool:
-    """What a sequence header says of timing and levels; returns whether it says when frames are shown."""
+def _skip_operating_points(bits: Bits) -> None:
+    """Read over what a sequence header says of timing and levels."""
     delay_bits = 0
-    timed = bool(bits.read(1))
-    if timed:
+    if bits.read(1):
         bits.read(64)
         if bits.read(1):
             bits.number()
@@ -297,17 +285,18 @@ def _operating_points(bits: Bits) -> bool:
             bits.read(2 * delay_bits + 1)
         if has_delay and bits.read(1):
             bits.read(4)
-    return timed
 
 
-def _tools(bits: Bits) -> Tools:
-    """Which tools of coding a sequence uses."""
+def _skip_tools(bits: Bits) -> None:
+    """Read over the coding tools that a sequence uses."""
     bits.read(4)
-    ordered = bits.read(1)
-    bits.read(2 * ordered)
-    screen = SELECT if bits.read(1) else bits.read(1)
-    whole = SELECT if not screen or bits.read(1) else bits.read(1)
-    return Tools(screen, whole, bits.read(3) + 1 if ordered else 0)
+    has_order = bits.read(1)
+    bits.read(2 * has_order)
+    uses_screen_content = bits.read(1) or bits.read(1)
+    if uses_screen_content and not bits.read(1):
+        bits.read(1)
+    if has_order:
+        bits.read(3)
 
 
 def _colours(bits: Bits, profile: int) -> tuple[int, str, tuple[int, int, int], bool]:

@@ -7,15 +7,16 @@ import bisect
 from collections.abc import Generator
 from typing import NamedTuple, Protocol
 
-from nervcodec.base import av1, copied
-from nervcodec.base.needed import Needed, UnreadError
+from nervcodec.base import copied, obu
+from nervcodec.base.check import checked_units
+from nervcodec.errors import named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import BASE, BaseFacts
 from nervcodec.formats.kinds import AV1
 from nervcodec.recent import Recent
 from nervcodec.video.planes import Planes
 
-_STREAMS = 8  # whose frames' dependencies are kept
+_STREAMS = 8  # whose key frames are remembered
 
 
 class Run(NamedTuple):
@@ -44,53 +45,43 @@ class BaseStreams(Protocol):
             VideoError: this ffmpeg cannot decode it.
         """
 
-    def only(self, frames: range) -> list[Planes] | None:
-        """Some frames of one segment, decoded with no more than they hang on; None where that cannot be told.
-
-        Raises:
-            ContainerError, VideoError: as :meth:`decode`.
-        """
-
 
 class SegmentStreams:
-    """A stream of AV1 for each segment, which begins with a key frame."""
+    """A stream of AV1 for each segment, which begins with a key frame and may have more."""
 
     def __init__(self, opened: Container, base: BaseFacts):
         self._opened, self._base, self._segments = opened, base, opened.header.segments
-        self._needed: Recent[Needed | None] = Recent(_STREAMS)
+        self._keys: Recent[list[int]] = Recent(_STREAMS)
 
     def _segment(self, frame: int) -> int:
         return bisect.bisect_right(self._segments, frame, key=lambda segment: segment.first_frame) - 1
 
     def run(self, frame: int) -> Run:
-        """A segment."""
-        segment = self._segments[self._segment(frame)]
-        return Run(segment.first_frame, segment.first_frame + segment.frame_count)
+        """From the last key frame before a frame to the end of its segment.
+
+        Raises:
+            ContainerError: the stream is damaged, or not what the header says.
+        """
+        number = self._segment(frame)
+        segment = self._segments[number]
+        keys = self._keys.get(number, lambda: obu.key_frames(self._units(number)))
+        local = keys[bisect.bisect_right(keys, frame - segment.first_frame) - 1]
+        return Run(segment.first_frame + local, segment.first_frame + segment.frame_count)
+
+    def _units(self, number: int) -> list[memoryview]:
+        segment, video = self._segments[number], self._opened.header.video
+        stream = self._opened.base_stream(segment).data
+        with named(self._opened.path):
+            return checked_units(stream, self._base.planes, video.width, video.height, segment.frame_count)
 
     def decode(self, run: Run) -> Generator[Planes, None, None]:
         """See :class:`BaseStreams`."""
+        from nervcodec.base import av1  # it imports PyAV, which search does without
+
         video, segment = self._opened.header.video, self._segments[self._segment(run.first)]
         stream = self._opened.base_stream(segment).data
-        return av1.decode(stream, self._base.planes, video.width, video.height, run.end - run.first)
-
-    def only(self, frames: range) -> list[Planes] | None:
-        """See :class:`BaseStreams`."""
-        number, video = self._segment(frames.start), self._opened.header.video
-        needed = self._needed.get(number, lambda: self._needed_of(number))
-        if needed is None:
-            return None
-        first = self._segments[number].first_frame
-        units, places = needed.only(range(frames.start - first, frames.stop - first))
-        return av1.decode_only(units, places, self._base.planes, video.width, video.height)
-
-    def _needed_of(self, number: int) -> Needed | None:
-        segment, video = self._segments[number], self._opened.header.video
-        stream = self._opened.base_stream(segment).data
-        av1.checked_units(stream, self._base.planes, video.width, video.height, segment.frame_count)
-        try:
-            return Needed(stream)
-        except UnreadError:
-            return None
+        first = run.first - segment.first_frame
+        return av1.decode(stream, self._base.planes, video.width, video.height, segment.frame_count, first)
 
 
 class CopiedStream:
@@ -114,10 +105,6 @@ class CopiedStream:
             parts = [(0, places[0]), (places[run.first], None)]
         pieces, count = self._opened.pieces(BASE, *parts), run.end - run.first
         return copied.decode(pieces, base.planes, video.width, video.height, count, base.skipped, base.flawed)
-
-    def only(self, frames: range) -> list[Planes] | None:
-        """It cannot be told."""
-        return None
 
 
 def streams_of(opened: Container) -> BaseStreams:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Base layers for who asks for their frames in any order, again and again: what was decoded is kept for a while.
+"""A cache of decoded frames of base layers, for random access.
 
-A frame of a base layer hangs on those before it. So whatever a decoder gives on its way to a frame is kept, as far as
-there is room, and the decoder stops there and goes on from there when a later frame is wanted.
+Decoding a frame begins at the key frame before it. All frames decoded on the way are cached, as far as there is room,
+and the decoder is kept for a later frame.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from nervcodec.formats.container import Container
 from nervcodec.video.planes import Planes
 
 _DECODERS = 3  # of a file that stand still at once
-_FAR = 24  # frames from which on it takes less to leave out what a frame does not hang on
 
 
 class Room:
@@ -108,11 +107,6 @@ class _Standing:
         self._lock, self._is_closed = threading.Lock(), False
         self._decoders: list[_Decoder] = []
 
-    def before(self, run: Run, number: int) -> int:
-        """How far the nearest way to a frame begins before it."""
-        with self._lock:
-            return number - max([run.first, *(each.next for each in self._on_the_way(run, number))])
-
     def take(self, run: Run, number: int) -> _Decoder | None:
         """The decoder with the least to do on its way to a frame; None where a new one has no more to do."""
         with self._lock:
@@ -177,24 +171,6 @@ class KeptLayer:
         assert found is not None
         return found
 
-    def alone(self, number: int) -> Planes:
-        """:meth:`frame` for one that is wanted alone: where the way to it is long, only what it hangs on is decoded.
-
-        Raises:
-            ContainerError, VideoError: as :meth:`frame`.
-        """
-        kept = self._room.get(self._owner, number)
-        if kept is not None:
-            return kept
-        if self._standing.before(self._streams.run(number), number) < _FAR:
-            return self.frame(number)
-        with named(self._opened.path):
-            found = self._streams.only(range(number, number + 1))
-        if found is None:
-            return self.frame(number)
-        self._room.put(self._owner, number, found[0])
-        return found[0]
-
     def run_of(self, frame: int) -> int:
         """The frame from which on a decoder has to begin for this one."""
         return self._streams.run(frame).first
@@ -251,17 +227,6 @@ class KeptLayer:
         return planes if reached else None
 
 
-class _Alone:
-    """A layer of which one frame is wanted."""
-
-    def __init__(self, layer: KeptLayer):
-        self._layer = layer
-
-    def frame(self, number: int) -> Planes:
-        """See :meth:`KeptLayer.alone`."""
-        return self._layer.alone(number)
-
-
 class KeptVideo(OpenVideo):
     """An open video for who asks for frames in any order, again and again; it keeps those of a base layer."""
 
@@ -279,8 +244,7 @@ class KeptVideo(OpenVideo):
     def _from_base(self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float) -> Iterator[np.ndarray]:
         if self._layer is None:
             return super()._from_base(numbers, windows, scale)
-        cursor = _Alone(self._layer) if len(numbers) == 1 else self._layer
-        return self._converted(cursor, numbers, windows, scale)
+        return self._converted(self._layer, numbers, windows, scale)
 
     def run_of(self, frame: int) -> int | None:
         """The frame from which on a decoder has to begin for this one; None where there is none, or no base layer."""

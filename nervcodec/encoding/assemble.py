@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec import __version__, metrics
-from nervcodec.base.av1 import coded_size
+from nervcodec.base.check import coded_size
 from nervcodec.base.convert import base_format
 from nervcodec.encoding.copied import CopiedBase
 from nervcodec.encoding.head import Tensors

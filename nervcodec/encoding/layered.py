@@ -90,6 +90,8 @@ class _Coder:
         self.task, self.hooks, self.base = task, hooks, task.base
         self.format = base_format(task.base.form, DEPTH)
         self.geometry = task.network.geometry
+        assert isinstance(task.network, HeadOnlyConfig)
+        self.keys = av1.key_frames(self.geometry.frames, self.base.rate, task.network.cuts)
 
     @property
     def limit(self) -> float | None:
@@ -146,7 +148,7 @@ class _Coder:
     def _stream(self, crf: float) -> bytes:
         self.hooks.stage("Coding the base", self.geometry.frames)
         size = self.geometry.width, self.geometry.height
-        return av1.encode(self._frames(), self.format, *size, self.base.rate, crf, self.base.preset)
+        return av1.encode(self._frames(), self.format, *size, self.base.rate, crf, self.base.preset, self.keys)
 
     def _frames(self) -> Iterator[Planes]:
         for number in range(self.geometry.frames):

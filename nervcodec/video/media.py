@@ -135,7 +135,7 @@ class Decoder:
             codec = av.CodecContext.create(folder.decoder_of(image), "r")
             assert isinstance(codec, av.VideoCodecContext)
             try:
-                frames = [*codec.decode(_packet(image.read_bytes())), *codec.decode(None)]
+                frames = [*codec.decode(packet_of(image.read_bytes())), *codec.decode(None)]
             except av.FFmpegError as error:
                 self._note(error)
                 continue
@@ -227,8 +227,12 @@ class Decoder:
         self.damage.reasons[error.strerror or "unknown error"] = None
 
 
-def _packet(data: bytes) -> av.Packet:
-    """Bytes in memory of FFmpeg's: a decoder's threads would wait for Python to free its own, and Python for them."""
+def packet_of(data: bytes | memoryview) -> av.Packet:
+    """A packet with its own copy of the bytes.
+
+    ``av.Packet(data)`` would share Python's memory: a decoder thread that frees it waits for the interpreter lock,
+    which the thread that closes the decoder holds.
+    """
     packet = av.Packet(len(data))
     memoryview(packet)[:] = data
     return packet

@@ -2,7 +2,6 @@
 """Frames of a base layer that are kept: the same as decoded alone, in any order, by many threads, within bounds."""
 
 import random
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import pytest
 from layers import Counted, rewritten, stream_of
 
 import nervcodec
-from nervcodec.base import streams
-from nervcodec.base.needed import UnreadError
+from nervcodec.base import obu
 from nervcodec.decoding.kept import KeptVideo, Room
 from nervcodec.errors import ContainerError
 
@@ -90,42 +88,44 @@ def test_eight_threads(layered_nerv):
         assert all(threads.map(scrub, range(8)))
 
 
-def test_decoders_end_when_they_are_idle(layered_nerv):
-    before = threading.active_count()
+def test_decoders_end_when_they_are_idle(layered_nerv, counted):
     video, room = opened(layered_nerv)
     with video:
+        counted.since()
         video[3]
-        assert threading.active_count() > before
         video.rest(1000)
         room.forget(1000)
-        assert threading.active_count() > before
         assert room.used_bytes
+        video[5]
+        assert counted.since() == (1, 6)  # the same decoder
         video.rest(0)
         room.forget(0)
-        assert threading.active_count() == before
         assert room.used_bytes == 0
         assert video[3].shape == (144, 176, 3)
+        assert counted.since() == (1, 4)  # a new one
 
 
-def test_far_frames_are_decoded_with_what_they_hang_on_alone(layered_nerv, counted):
-    video, room = opened(layered_nerv)
-    with video, nervcodec.open(layered_nerv, "cpu", "fp32") as other:
+@pytest.fixture(scope="module")
+def with_cuts(bikes, tmp_path_factory):
+    """Ten seconds of several shots in one segment."""
+    out = tmp_path_factory.mktemp("cuts") / "cuts.nerv"
+    nervcodec.encode(bikes, out, base="av1", crf=55, scale=0.25, encoder="none", audio="none")
+    return out
+
+
+def test_decoding_begins_at_the_nearest_key_frame(with_cuts, counted):
+    keys = obu.key_frames(obu.units(stream_of(with_cuts)))
+    assert keys == [0, 30, 76, 137, 187]
+    video, _ = opened(with_cuts)
+    with video, nervcodec.open(with_cuts, "cpu") as other:
+        whole = other[:]
         counted.since()
-        found = video[29]
-        assert counted.since() == (0, 0)  # not from the segment's beginning
-        assert room.used_bytes == 176 * 144 * 3
-        np.testing.assert_array_equal(found, other[29])
-
-
-def test_streams_that_are_not_read_closely_are_walked_through(layered_nerv, monkeypatch):
-    def unread(_stream):
-        raise UnreadError("too new")
-
-    monkeypatch.setattr(streams, "Needed", unread)
-    video, _ = opened(layered_nerv)
-    with video, nervcodec.open(layered_nerv, "cpu", "fp32") as other:
-        for number in (29, 58, 27):
-            np.testing.assert_array_equal(video[number], other[number])
+        for number, decoded in ((200, 14), (186, 50), (190, 0), (30, 1), (29, 30)):
+            np.testing.assert_array_equal(video[number], whole[number])
+            assert counted.since()[1] == decoded
+        for number in (249, 3, 77, 136):
+            np.testing.assert_array_equal(other[number], whole[number])
+        assert counted.since() == (4, 63 + 4 + 2 + 61)
 
 
 def test_going_ahead_stops_when_told(layered_nerv, counted):

@@ -64,18 +64,6 @@ def test_only_the_segments_stream_is_decoded_and_only_as_far_as_needed(video, co
     assert counted.since() == (1, 6)
 
 
-def test_a_decoder_ends_with_who_asks(layered_nerv, monkeypatch):
-    made, process = [], av1.ffmpeg.Process
-    monkeypatch.setattr(av1.ffmpeg, "Process", lambda *a, **k: made.append(process(*a, **k)) or made[-1])
-    with nervcodec.open(layered_nerv, "cpu") as video:
-        frames = video.frames()
-        next(frames)
-        frames.close()
-        del frames
-    assert len(made) == 1
-    assert made[0]._process.poll() is not None
-
-
 def test_one_frame_is_held(layered_nerv, monkeypatch):
     """Of those that were decoded, whatever was done with them."""
     seen, decode = [], av1.decode
