@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Collection, Generator, Iterable, Sequence
 from fractions import Fraction
+from typing import cast
 
 import av
 import numpy as np
@@ -121,7 +122,7 @@ def _to_frame(planes: Planes, form: PlaneFormat, size: tuple[int, int]) -> av.Vi
     for target, (source,) in zip(frame.planes, planes, strict=True):
         rows = np.zeros((target.height, target.line_size // source.itemsize), source.dtype)
         rows[:, : target.width] = source
-        target.update(rows)
+        target.update(rows.tobytes())
     return frame
 
 
@@ -151,7 +152,7 @@ def _decoded(
     units: Sequence[bytes | memoryview], form: PlaneFormat, width: int, height: int
 ) -> Generator[Planes, None, None]:
     """The frames of temporal units, one each."""
-    decoder = av.VideoCodecContext.create("libdav1d", "r")
+    decoder = cast(av.VideoCodecContext, av.VideoCodecContext.create("libdav1d", "r"))
     size, count = coded_size(width, height), 0
     packets = map(packet_of, units)
     expected = len(units)
@@ -164,7 +165,7 @@ def _decoded(
                 count += 1
                 yield _to_planes(frame, form, width, height)
     except av.FFmpegError as error:
-        raise ContainerError(_shortage(count, expected, error.strerror)) from None
+        raise ContainerError(_shortage(count, expected, str(error.strerror))) from None
     if count != expected:
         raise ContainerError(_shortage(count, expected, "it ends early"))
 
@@ -173,7 +174,7 @@ def _to_planes(frame: av.VideoFrame, form: PlaneFormat, width: int, height: int)
     """The upper left of a frame of PyAV, copied."""
     kind = np.uint8 if form.depth == 8 else "<u2"
     sizes = (height, width), *[chroma_size(form, height, width)] * 2
-    rows = [np.frombuffer(plane, kind).reshape(1, plane.height, -1) for plane in frame.planes]
+    rows = [np.frombuffer(memoryview(plane), kind).reshape(1, plane.height, -1) for plane in frame.planes]
     return Planes(*(plane[:, :h, :w].copy() for plane, (h, w) in zip(rows, sizes, strict=True)))
 
 

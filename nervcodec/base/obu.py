@@ -183,12 +183,13 @@ def key_frames(units: Sequence[bytes | memoryview]) -> list[int]:
         ContainerError: a unit is damaged.
     """
     found = []
-    for number, data in enumerate(map(memoryview, units)):
+    for number, unit in enumerate(units):
+        data = memoryview(unit)
         first = next(obus(data))
         if first.kind != SEQUENCE:
             continue
         sequence = sequence_header(data[first.body : first.end])
-        frame = next(unit for unit in obus(data) if unit.kind in (FRAME, FRAME_HEADER))
+        frame = next(each for each in obus(data) if each.kind in (FRAME, FRAME_HEADER))
         header = _frame_header(data[frame.body : frame.end], sequence)
         if header.kind == KEY_FRAME and header.is_shown:
             found.append(number)
