@@ -20,29 +20,29 @@ def coded_size(width: int, height: int) -> tuple[int, int]:
 def checked_units(
     stream: bytes | memoryview, form: PlaneFormat, width: int, height: int, frames: int
 ) -> list[memoryview]:
-    """The temporal units of a stream that says of itself what :func:`decode` is told of it; no pixel is decoded.
+    """The temporal units of an AV1 stream, whose headers are compared with what is expected; no pixel is decoded.
+
+    Args:
+        stream: OBUs without temporal delimiters.
+        form: of its samples.
+        width, height: of a frame, which the stream holds in ``coded_size``.
+        frames: how many there are.
 
     Raises:
-        ContainerError: the stream is damaged, or holds something else than was said.
+        ContainerError: the stream is damaged, or another.
     """
     units = obu.units(stream)
-    _check(stream, len(units), form, coded_size(width, height), frames)
+    if len(units) != frames:
+        raise ContainerError(f"the AV1 stream is damaged: it holds {len(units)} frames and {frames} are expected")
+    size = coded_size(width, height)
+    wanted = f"{size[0]}x{size[1]} of {form.chroma} with {form.depth}"
+    for unit in obu.obus(stream):
+        if unit.kind == obu.SEQUENCE:
+            said = obu.sequence_header(memoryview(stream)[unit.body : unit.end])
+            found = f"{said.width}x{said.height} of {said.chroma} with {said.depth}"
+            if found != wanted:
+                raise ContainerError(f"the AV1 stream is damaged: its frames are {found} bits, not {wanted}")
     return units
-
-
-def _check(stream: bytes | memoryview, units: int, form: PlaneFormat, size: tuple[int, int], frames: int) -> None:
-    """Refuse a stream that says of itself that it is another."""
-    if units != frames:
-        raise ContainerError(f"the AV1 stream is damaged: it holds {units} frames and {frames} are expected")
-    data = memoryview(stream)
-    for unit in obu.obus(data):
-        if unit.kind != obu.SEQUENCE:
-            continue
-        said = obu.sequence_header(data[unit.body : unit.end])
-        if (said.width, said.height) != size or said.depth != form.depth or said.chroma != form.chroma:
-            found = f"{said.width}x{said.height} of {said.chroma} with {said.depth} bits"
-            wanted = f"{size[0]}x{size[1]} of {form.chroma} with {form.depth}"
-            raise ContainerError(f"the AV1 stream is damaged: its frames are {found}, not {wanted}")
 
 
 def check_base(opened: Container) -> None:

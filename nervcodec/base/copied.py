@@ -75,7 +75,7 @@ def every_frame(
             yield from _while_it_is_content(process, form, width, height, flawed)
     finally:
         if said is not None:
-            said += [line.text for line in process.log]
+            said += process.log
 
 
 def _while_it_is_content(

@@ -196,28 +196,6 @@ def key_frames(units: Sequence[bytes | memoryview]) -> list[int]:
     return found
 
 
-def delimited(stream: bytes | memoryview) -> Iterator[bytes]:
-    """The temporal units with a delimiter before each, as decoders want them.
-
-    Raises:
-        ContainerError: as :func:`units`.
-    """
-    for unit in units(stream):
-        yield DELIMITER + unit
-
-
-def read_sequence(stream: bytes | memoryview) -> SequenceHeader:
-    """The first sequence header of a stream.
-
-    Raises:
-        ContainerError: there is none, or it is damaged.
-    """
-    for unit in obus(stream):
-        if unit.kind == SEQUENCE:
-            return sequence_header(memoryview(stream)[unit.body : unit.end])
-    raise ContainerError("the AV1 stream does not begin with a sequence header")
-
-
 class _FrameHeader(NamedTuple):
     kind: int | None  # frame_type; None where a frame that was decoded before is shown
     is_shown: bool

@@ -15,7 +15,6 @@ from nervcodec.coordinates import Window
 from nervcodec.decoding.embedded import EmbeddedFile
 from nervcodec.decoding.layer import BaseCursor, Cursor
 from nervcodec.decoding.needs import Needs, needs, require_scale
-from nervcodec.decoding.rate import at_constant_rate
 from nervcodec.indexing import position
 
 
@@ -138,6 +137,14 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
             numbers: which those are, one after the other; None for all.
         """
         if not self.header.video.variable_frame_rate:
-            return iter(frames)
-        edges = [*self._times, self.header.video.duration_s]
-        return at_constant_rate(frames, range(len(self)) if numbers is None else numbers, edges, float(self.frame_rate))
+            yield from frames
+            return
+        numbers = range(len(self)) if numbers is None else numbers
+        ends_s, rate = [*self._times[1:], self.header.video.duration_s], float(self.frame_rate)
+        shown = 0
+        for number, frame in zip(numbers, frames, strict=True):
+            end_s = ends_s[number] - self._times[numbers[0]]
+            # At least one, however short they are shown.
+            while shown / rate < end_s - 0.5 / rate or (not shown and number == numbers[-1]):
+                yield frame
+                shown += 1

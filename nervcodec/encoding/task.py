@@ -7,19 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
+from nervcodec import metrics
+from nervcodec.decoding.pixels import rendered
+from nervcodec.device import Hardware
 from nervcodec.encoding.fit import fitted, where_it_fits
 from nervcodec.encoding.head import SegmentHead, Tensors, stored
 from nervcodec.encoding.layered import code_segment
-from nervcodec.encoding.measure import measure
 from nervcodec.encoding.segment import EncodedSegment, SegmentTask
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.loop import FitResult
 from nervcodec.fitting.rate_control import coded_to
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
-from nervcodec.network.config import network_to_json
+from nervcodec.network.build import from_arrays
+from nervcodec.network.config import NetworkConfig, network_to_json
 from nervcodec.network.field import Field
+from nervcodec.network.inputs import Inputs
 
 
 def fit_segment(
@@ -78,3 +83,30 @@ def _fitted(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None) -> t
 def _weights(task: SegmentTask, own: Tensors) -> dict[str, np.ndarray]:
     """Of the whole network, as a decoder reads them."""
     return bitstream.values(own) | ({} if task.shared is None else task.shared.weights())
+
+
+def measure(
+    network: NetworkConfig,
+    weights: dict[str, np.ndarray],
+    pixels: np.ndarray,
+    numbers: np.ndarray,
+    hardware: Hardware,
+) -> np.ndarray:
+    """PSNR of some frames, rendered by a fresh network from the weights as they will be read.
+
+    Args:
+        network: its configuration.
+        weights: by name.
+        pixels: ``(n, H, W, 3)`` uint8, what the frames should be.
+        numbers: ``(n,)`` of the frames, counted from the segment's first.
+        hardware: device and precision.
+
+    Returns:
+        ``(n,)`` dB.
+    """
+    field = from_arrays(network, weights).to(hardware.device)
+    result = np.empty(len(pixels))
+    for index, (number, source) in enumerate(zip(numbers, pixels, strict=True)):
+        (image,) = rendered(field, Inputs(torch.tensor([number])), hardware)
+        result[index] = metrics.psnr_db(image, source)
+    return result

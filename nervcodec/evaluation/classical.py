@@ -246,7 +246,7 @@ class Vmaf:
             return None
         self.process.end_input()
         self.process.wait()
-        found = (re.search(r"VMAF score: ([\d.]+)", line.text) for line in self.process.log)
+        found = (re.search(r"VMAF score: ([\d.]+)", line) for line in self.process.log)
         score = next((match[1] for match in found if match), None)
         if score is None:
             raise self._failed(self.process)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable
 from functools import cache
 from types import TracebackType
-from typing import IO, NamedTuple
+from typing import IO
 
 from nervcodec.errors import NervError, VideoError
 
@@ -72,13 +72,6 @@ def _checked(chosen: str | None) -> tuple[str, str]:
     return path, version
 
 
-class LogLine(NamedTuple):
-    """What ffmpeg said, and :attr:`Process.position` when it did."""
-
-    text: str
-    position: int
-
-
 class Process:
     """One run of ffmpeg. Leaving its ``with`` block ends it, whatever happened there.
 
@@ -88,9 +81,6 @@ class Process:
         write: standard input is a pipe for :meth:`write`; without either it is closed.
         read: standard output is a pipe for :meth:`read`; else it is thrown away.
         level: of ffmpeg's log.
-
-    Attributes:
-        position: set by who reads or writes, and kept with each line of the log.
 
     Raises:
         VideoError: there is no ffmpeg that can be run.
@@ -115,8 +105,8 @@ class Process:
             env={"SVT_LOG": "1", **os.environ},  # SVT-AV1 tells of all it does unless it is told not to
         )
         self._late = False
-        self.position, self._writes = 0, write
-        self._log: list[LogLine] = []
+        self._writes = write
+        self._log: list[str] = []
         self._threads = [threading.Thread(target=self._listen, daemon=True)]
         self._feeding = None if feed is None else _Feeding(self, feed)
         if self._feeding is not None:
@@ -139,7 +129,7 @@ class Process:
         for line in self._process.stderr:  # split at line feeds only: free text may hold every other separator
             text = line.decode("utf-8", "replace").strip()
             if text and not text.startswith(_REPEATED) and len(self._log) < _MOST_LINES:
-                self._log.append(LogLine(text, self.position))
+                self._log.append(text)
 
     def write(self, data: bytes | memoryview) -> None:
         """Send bytes into standard input.
@@ -201,13 +191,13 @@ class Process:
         return status
 
     @property
-    def log(self) -> list[LogLine]:
+    def log(self) -> list[str]:
         """What it said so far."""
         return self._log
 
     def complaint(self) -> str:
         """The most telling line of what it said, without the address of its internal objects."""
-        return complaint([line.text for line in self._log])
+        return complaint(self._log)
 
     def __enter__(self) -> Process:
         return self
@@ -249,7 +239,7 @@ class _Feeding(threading.Thread):
             except NervError as error:
                 self.failure = error
             except OSError as error:
-                process.log.append(LogLine(f"{error.filename}: {error.strerror}", process.position))
+                process.log.append(f"{error.filename}: {error.strerror}")
 
 
 def run(arguments: list[str], what: str, feed: Iterable[bytes] | None = None) -> bytes:

@@ -7,8 +7,9 @@ from fractions import Fraction
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from streams import delimited, sequence_of
 
-from nervcodec.base import av1, check, obu
+from nervcodec.base import av1, obu
 from nervcodec.base.convert import base_format, to_base
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
@@ -51,7 +52,7 @@ def test_there_and_back(depth, width, height, count):
 def by_another(stream, pixels):
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "obu", "-c:v", "libaom-av1", "-i", "-"]
     command += ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", pixels, "-"]
-    return subprocess.run(command, input=b"".join(obu.delimited(stream)), check=True, capture_output=True).stdout
+    return subprocess.run(command, input=delimited(stream), check=True, capture_output=True).stdout
 
 
 @pytest.mark.parametrize("depth", [8, 10])
@@ -102,11 +103,11 @@ def test_where_key_frames_are(frames, cuts, keys):
 
 def test_the_stream_says_its_colours():
     form = PlaneFormat(10, "420", 9, True, "topleft", 9, 16)
-    sequence = obu.read_sequence(av1.encode(moving(form, 64, 64, 2), form, 64, 64, RATE, 40, 12))
+    sequence = sequence_of(av1.encode(moving(form, 64, 64, 2), form, 64, 64, RATE, 40, 12))
     assert (sequence.colours, sequence.full_range, sequence.depth) == ((9, 16, 9), True, 10)
     assert not sequence.film_grain
     unknown = PlaneFormat(8, primaries=200, transfer=201)
-    sequence = obu.read_sequence(av1.encode(moving(unknown, 64, 64, 1), unknown, 64, 64, RATE, 40, 12))
+    sequence = sequence_of(av1.encode(moving(unknown, 64, 64, 1), unknown, 64, 64, RATE, 40, 12))
     assert (sequence.colours, sequence.full_range) == ((2, 2, 2), False)
 
 
@@ -149,7 +150,7 @@ def test_a_size_that_changes_in_the_middle(stream):
 
 def test_the_filter_refuses_another_size(stream, monkeypatch):
     """Where the sequence header does not tell: frames may state a size of their own."""
-    monkeypatch.setattr(check, "_check", lambda *_: None)
+    monkeypatch.setattr(av1, "checked_units", lambda stream, *_: obu.units(stream))
     for size in ((66, 70), (90, 70)):
         with pytest.raises(ContainerError, match="only 0 of 12"):
             list(av1.decode(stream, PlaneFormat(), *size, 12))

@@ -8,6 +8,7 @@ import imageio_ffmpeg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from streams import delimited, sequence_of
 
 from nervcodec.base import obu
 from nervcodec.errors import ContainerError
@@ -55,7 +56,7 @@ def test_units_are_found_without_delimiters(stream):
     assert len(bare) == len(data) - 2 * len(expected)
     assert [bytes(unit) for unit in obu.units(bare)] == expected
     assert [bytes(unit) for unit in obu.units(data)] == expected
-    assert b"".join(obu.delimited(bare)) == data
+    assert delimited(bare) == data
     assert obu.stripped(bare) == bare
 
 
@@ -63,7 +64,7 @@ def test_the_sequence_header(stream):
     data, facts = stream
     width, height = map(int, facts.get("size", "96x64").split("x"))
     pixels = facts.get("pixels", "yuv420p")
-    sequence = obu.read_sequence(obu.stripped(data))
+    sequence = sequence_of(obu.stripped(data))
     assert (sequence.width, sequence.height) == (width, height)
     assert sequence.depth == (10 if "10" in pixels else 8)
     assert sequence.chroma == pixels[3:6]
@@ -83,7 +84,7 @@ def test_colours_and_grain():
         "format=yuv420p10le,setparams=range=pc:colorspace=bt2020nc:color_primaries=bt2020:color_trc=smpte2084",
     ]
     data = coded(*filters, *SVT, *tags, "-svtav1-params", "film-grain=8", pixels="yuv420p10le")
-    sequence = obu.read_sequence(data)
+    sequence = sequence_of(data)
     assert sequence.colours == (9, 16, 9)
     assert sequence.full_range
     assert sequence.film_grain
@@ -123,7 +124,7 @@ def len_of_first(data):
 
 
 def attempt(data):
-    for call in (obu.units, obu.stripped, obu.read_sequence):
+    for call in (obu.units, obu.stripped):
         try:
             call(data)
         except ContainerError as error:

@@ -108,13 +108,14 @@ def test_wrong_usage_is_said_once_and_before_any_work(run, videos, tmp_path):
         result = run(*two, "-o", output)
         assert result.returncode == 2
         assert f"'{output}' is the name of one file" in result.stderr
-    for arguments, words in (
-        ([*two, "-o", "n/", "--size", "1KB", "--bpp", "1"], "choose at most one of --size and --bpp"),
-        ([*two, "videos", "-o", "n/"], "videos: is a folder of videos; --recursive encodes all that are below it"),
-        (["encode", "videos"], "videos: is a folder of videos; --recursive encodes all that are below it"),
+    folder = "videos: is a folder of videos; --recursive encodes all that are below it"
+    for status, arguments, words in (
+        (2, [*two, "-o", "n/", "--size", "1KB", "--bpp", "1"], "choose at most one of --size and --bpp"),
+        (1, [*two, "videos", "-o", "n/"], folder),
+        (1, ["encode", "videos"], folder),
     ):
         result = run(*arguments)
-        assert (result.returncode, result.stdout) == (1, "")
+        assert (result.returncode, result.stdout) == (status, "")
         assert result.stderr == f"nervcodec: {words}\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "videos"]
 

@@ -180,9 +180,10 @@ def test_encode_lands_below_the_size_asked_for_and_near_it(run, carphone, tmp_pa
 
 @pytest.mark.slow
 def test_sizes_that_cannot_be_are_refused(run, carphone, tmp_path):
-    for arguments in (["--size", "2KB"], ["--bpp", "0.001"], ["--size", "40KB", "--bpp", "0.1"]):
+    cases = (1, ["--size", "2KB"]), (1, ["--bpp", "0.001"]), (2, ["--size", "40KB", "--bpp", "0.1"])
+    for status, arguments in cases:
         result = run("encode", carphone, "-o", tmp_path / "a.nerv", "--encoder", "none", *arguments)
-        assert result.returncode == 1
+        assert result.returncode == status
         *progress, complaint = result.stderr.splitlines()
         assert complaint.startswith("nervcodec: ")
         assert progress in ([], ["Reading ..."])

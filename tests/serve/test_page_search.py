@@ -70,6 +70,7 @@ def transparent(colour):
 def test_library_shows_each_file_newest_first(view, shelf):
     view.go("/")
     view.until("document.querySelectorAll('.card').length === 6")
+    view.until("[...document.querySelectorAll('.card .name')].every(name => name.innerText)")
     names = view.page.locator(".card .name").all_inner_texts()
     assert names == ["face.nerv", "cut short.nerv", "one.nerv", "uneven.nerv", "beep.nerv", "bunny.nerv"]
     assert "cut short" in view.text(".card.damaged .reason")

@@ -81,7 +81,7 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
     arguments = ["-f", "image2pipe", "-c:v", "png", "-i", "pipe:0", "-f", "null", "-"]
     with ffmpeg.Process(arguments, parts()) as process:
         process.wait()
-    assert any("gone.png: No such file or directory" in line.text for line in process.log)
+    assert any("gone.png: No such file or directory" in line for line in process.log)
 
 
 def test_the_telling_line():

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: MIT
+"""AV1 streams taken apart, for tests."""
+
+from nervcodec.base import obu
+
+
+def delimited(stream):
+    """The stream with a temporal delimiter before each unit, as decoders want it."""
+    return b"".join(obu.DELIMITER + unit for unit in obu.units(stream))
+
+
+def sequence_of(stream):
+    """The first sequence header of a stream."""
+    (found, *_) = [unit for unit in obu.obus(stream) if unit.kind == obu.SEQUENCE]
+    return obu.sequence_header(memoryview(stream)[found.body : found.end])
