@@ -26,7 +26,7 @@ _UNSPECIFIED = 2  # of colour primaries and transfer characteristics
 _LAST_PRIMARIES, _LAST_TRANSFER = 22, 18  # code points of ITU-T H.273 that FFmpeg knows
 _CHROMA_PLACES = {"left": "left", "topleft": "topleft", "center": "unknown"}  # as SVT-AV1 calls them
 
-os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 reports its settings on stderr otherwise
+os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes its settings and errors to stderr otherwise
 
 
 def key_frames(frames: int, rate: Fraction, cuts: Sequence[int]) -> list[int]:
