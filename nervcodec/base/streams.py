@@ -42,7 +42,7 @@ class BaseStreams(Protocol):
 
         Raises:
             ContainerError: the stream is damaged, or not what the header says.
-            VideoError: this ffmpeg cannot decode it.
+            VideoError: the ffmpeg binary, which decodes copied streams, cannot be run.
         """
 
 

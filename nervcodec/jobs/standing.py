@@ -24,8 +24,8 @@ def is_done(job: Job, note: Callable[[str], None]) -> bool:
         note: told where a container is there and has to be encoded again all the same.
 
     Raises:
-        ConfigError: what is there must not be written over without being asked: it is no container, of another source,
-            or of an earlier or later nervcodec.
+        ConfigError: an existing file is kept: it is no container, of another source, or of an earlier or later
+            nervcodec.
         OSError: source or container cannot be looked at.
     """
     source, target = job.source, job.target
