@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = {"nervcodec": ROOT / "nervcodec", "nervcodec.cli": ROOT / "cli", "nervcodec.formats": ROOT / "formats"}
 
-BELOW_VIDEO = [f"but:nervcodec.{room}" for room in ("video", "formats", "errors", "settings", "ranges")]
+BELOW_VIDEO = [f"but:nervcodec.{room}" for room in ("video", "formats", "errors", "settings", "ranges", "threads")]
 BELOW_BASE = [*BELOW_VIDEO, *(f"but:nervcodec.{room}" for room in ("base", "events", "recent"))]
 
 # By the beginning of a module's name: what it may not import, at the top of the file or inside a function. An import
@@ -19,6 +19,7 @@ MAY_NOT = {
     "nervcodec.errors": ["nervcodec."],
     "nervcodec.events": ["nervcodec."],
     "nervcodec.recent": ["torch", "nervcodec."],
+    "nervcodec.threads": ["torch", "nervcodec."],
     "nervcodec.coordinates": ["torch", "nervcodec.", "but:nervcodec.indexing", "but:nervcodec.errors"],
     "nervcodec.colour": ["torch", "nervcodec.", "but:nervcodec.formats"],
     "nervcodec.settings": ["torch", "nervcodec.", "but:nervcodec.errors"],

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import itertools
 import os
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import cast
 
@@ -17,6 +19,7 @@ from nervcodec.base import obu
 from nervcodec.base.check import checked_units, coded_size
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
+from nervcodec.threads import read_ahead
 from nervcodec.video.media import packet_of
 from nervcodec.video.planes import Planes, chroma_size, pixel_format
 
@@ -61,8 +64,9 @@ def encode(
     crf: float,
     preset: int,
     keys: Collection[int] = (),
+    reconstructed: Callable[[Planes], None] | None = None,
 ) -> bytes:
-    """Code frames as one closed stream that begins with a key frame.
+    """Code frames as one closed stream that begins with a key frame. Frames are read and coded in a background thread.
 
     Args:
         frames: of 4:2:0, as many as there are.
@@ -72,6 +76,7 @@ def encode(
         crf: constant rate factor, 1 (best) to 70, in steps of a quarter.
         preset: of SVT-AV1, 0 (slow) to 13 (fast).
         keys: numbers of further frames that become key frames.
+        reconstructed: called with each frame as a decoder will show it, in order, while later ones are coded.
 
     Returns:
         OBUs without temporal delimiters.
@@ -79,26 +84,57 @@ def encode(
     Raises:
         VideoError: SVT-AV1 refused, or there is no frame.
     """
+    read = itertools.count()
+    source = (frame for frame, _ in zip(frames, read, strict=False))
+    decoder, packets = _Decoder(form, width, height), []
+    # A thread, so that Ctrl-C need not wait for SVT-AV1, which takes frames only as fast as it codes them.
+    with contextlib.closing(read_ahead(_packets(source, form, width, height, rate, crf, preset, keys), 8)) as coded:
+        for packet in coded:
+            packets.append(packet)
+            if reconstructed is not None:
+                for planes in decoder.decode(packet):
+                    reconstructed(planes)
+    if reconstructed is not None:
+        for planes in decoder.decode(None):
+            reconstructed(planes)
+    stream = obu.stripped(b"".join(packets))
+    made, count = len(obu.units(stream)), next(read)
+    if made != count:
+        raise VideoError(f"SVT-AV1 made {made} frames of {count}")
+    return stream
+
+
+def _packets(
+    frames: Iterable[Planes],
+    form: PlaneFormat,
+    width: int,
+    height: int,
+    rate: Fraction,
+    crf: float,
+    preset: int,
+    keys: Collection[int],
+) -> Generator[bytes, None, None]:
+    """The temporal units that SVT-AV1 makes of frames."""
     size = coded_size(width, height)
     try:
         encoder = _encoder(form, size, rate, crf, preset)
-        packets, count = [], 0
-        for count, planes in enumerate(frames, 1):
-            frame = _to_frame(planes.padded(form, size[1], size[0]), form, size)
-            frame.pts, frame.time_base = count - 1, 1 / rate
-            if count - 1 in keys:
-                frame.pict_type = PictureType.I
-            packets += [bytes(packet) for packet in encoder.encode(frame)]
-        packets += [bytes(packet) for packet in encoder.encode(None)] if count else []
+        count = 0
+        try:
+            for count, planes in enumerate(frames, 1):
+                frame = _to_frame(planes.padded(form, size[1], size[0]), form, size)
+                frame.pts, frame.time_base = count - 1, 1 / rate
+                if count - 1 in keys:
+                    frame.pict_type = PictureType.I
+                yield from map(bytes, encoder.encode_lazy(frame))
+            if not count:
+                raise VideoError("no frame to encode")
+            yield from map(bytes, encoder.encode_lazy(None))
+        except BaseException:
+            # Closing SVT-AV1 would wait until it has coded all that it was given: up to 15 s.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(encoder))
+            raise
     except (av.FFmpegError, av.codec.codec.UnknownCodecError) as error:
         raise VideoError(f"SVT-AV1 refused ({error})") from None
-    if not count:
-        raise VideoError("no frame to encode")
-    coded = obu.stripped(b"".join(packets))
-    made = len(obu.units(coded))
-    if made != count:
-        raise VideoError(f"SVT-AV1 made {made} frames of {count}")
-    return coded
 
 
 def _encoder(form: PlaneFormat, size: tuple[int, int], rate: Fraction, crf: float, preset: int) -> av.VideoCodecContext:
@@ -152,22 +188,40 @@ def _decoded(
     units: Sequence[bytes | memoryview], form: PlaneFormat, width: int, height: int
 ) -> Generator[Planes, None, None]:
     """The frames of temporal units, one each."""
-    decoder = cast(av.VideoCodecContext, av.VideoCodecContext.create("libdav1d", "r"))
-    size, count = coded_size(width, height), 0
-    packets = map(packet_of, units)
-    expected = len(units)
+    decoder, count, expected = _Decoder(form, width, height), 0, len(units)
     try:
-        for packet in itertools.chain(packets, (None,)):
-            for frame in decoder.decode(packet):
-                found = (frame.width, frame.height), frame.format.name
-                if found != (size, pixel_format(form)):
-                    raise ContainerError(_shortage(count, expected, f"a frame of {frame.width}x{frame.height}"))
+        for unit in itertools.chain(units, (None,)):
+            for planes in decoder.decode(unit):
                 count += 1
-                yield _to_planes(frame, form, width, height)
-    except av.FFmpegError as error:
-        raise ContainerError(_shortage(count, expected, str(error.strerror))) from None
+                yield planes
+    except ContainerError as error:
+        raise ContainerError(_shortage(count, expected, str(error))) from None
     if count != expected:
         raise ContainerError(_shortage(count, expected, "it ends early"))
+
+
+class _Decoder:
+    """dav1d, for frames of one format and size."""
+
+    def __init__(self, form: PlaneFormat, width: int, height: int):
+        self._codec = cast(av.VideoCodecContext, av.VideoCodecContext.create("libdav1d", "r"))
+        self._form, self._size = form, (width, height)
+        self._expected = coded_size(width, height), pixel_format(form)
+
+    def decode(self, unit: bytes | memoryview | None) -> Iterator[Planes]:
+        """The frames that a temporal unit completes; None for those that are left.
+
+        Raises:
+            ContainerError: the stream is damaged.
+        """
+        try:
+            frames = self._codec.decode(None if unit is None else packet_of(unit))
+        except av.FFmpegError as error:
+            raise ContainerError(str(error.strerror)) from None
+        for frame in frames:
+            if ((frame.width, frame.height), frame.format.name) != self._expected:
+                raise ContainerError(f"a frame of {frame.width}x{frame.height}")
+            yield _to_planes(frame, self._form, *self._size)
 
 
 def _to_planes(frame: av.VideoFrame, form: PlaneFormat, width: int, height: int) -> Planes:

@@ -21,6 +21,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from nervcodec.errors import VideoError
+from nervcodec.threads import StalledError, read_ahead
 from nervcodec.video import folder, matroska
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 HAS_NO_STAMPS, _MAY_JUMP, _SEEKS_BY_PTS = 0x80, 0x200, 0x4000000
 _MAKES_STAMPS = 0x1  # of libavformat's context
 _JUMP_S, _STEP_BACK_S = 10.0, 0.1  # between neighbouring packets, that is no gap but another clock
+STALLS_S = 30.0  # without a frame after which a source is given up
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _REORDERED_S = Fraction(3, 23)  # by which an index of decoding times may lead past a frame
 
@@ -101,26 +103,31 @@ class Decoder:
 
     Attributes:
         path: of the source.
-        aspect: of a pixel as it is stored; 1 where it is not stated.
-        primaries, transfer: of its colours, by ITU-T H.273; known once a frame is decoded.
+        aspect: of a pixel as it is stored, of a folder's first image; 1 where it is not stated.
         damage: what went wrong so far.
     """
 
     def __init__(self, source: Input, start_s: float = 0.0, duration_s: float | None = None):
         self._source, self._start_s, self._duration_s = source, start_s, duration_s
         self.path, self.aspect, self.damage, self._given = source.path, Fraction(1), Damage(), 0
-        self.primaries = self.transfer = 2  # unknown
 
     def frames(self) -> Generator[tuple[av.VideoFrame, int], None, None]:
-        """Decode.
+        """Decode, in a background thread that is a few frames ahead.
 
         Yields:
             A frame, and the tick of the stream's time base at which it shows, from the start of the range; of a
             folder, its number.
 
         Raises:
-            VideoError: the source cannot be opened, or its codec is unknown.
+            VideoError: the source cannot be opened, its codec is unknown, or no frame comes for 30 s.
         """
+        with contextlib.closing(read_ahead(self._all(), 4, STALLS_S)) as frames:
+            try:
+                yield from frames
+            except StalledError:
+                raise VideoError(f"{self.path}: gave no frame for {STALLS_S:g} s") from None
+
+    def _all(self) -> Iterator[tuple[av.VideoFrame, int]]:
         chosen = self._images if self._source.images else self._animation if self._source.animated else self._in_range
         for frame, tick in chosen():
             if frame.is_corrupt:
@@ -141,8 +148,8 @@ class Decoder:
                 continue
             except OSError as error:
                 raise VideoError(f"{image}: cannot be read ({error.strerror})") from None
-            self.aspect = codec.sample_aspect_ratio or Fraction(1)
-            self.primaries, self.transfer = codec.color_primaries, codec.color_trc
+            if not number:
+                self.aspect = codec.sample_aspect_ratio or Fraction(1)
             for frame in frames[:1]:
                 yield frame, number
                 number += 1
@@ -208,7 +215,6 @@ class Decoder:
                 continue
             for frame in frames:
                 received += 1
-                self.primaries, self.transfer = stream.codec_context.color_primaries, stream.codec_context.color_trc
                 yield frame, stamps.of(frame)
         self.damage.unknown = max(0, sent - received - self.damage.lost)
 

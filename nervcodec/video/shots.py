@@ -7,7 +7,7 @@ import numpy as np
 
 from nervcodec.formats.header import MAX_PACE
 
-_STRIDE = 8  # pixels are looked at in steps of so many
+STRIDE = 8  # pixels are looked at in steps of so many
 _LEAST = 10.0  # mean absolute difference of neighbouring frames at a cut, of 255
 _STANDS_OUT = 3.0  # times the median difference of the frames around it
 _USUAL_PACE = 20  # that a median difference stands for
@@ -19,7 +19,7 @@ _LATER = 8  # frames over which a picture lasts or does not
 
 def seen_small(frames: np.ndarray) -> np.ndarray:
     """What is looked at of frames ``(N, H, W, ...)``: every eighth pixel across and down."""
-    return frames[:, ::_STRIDE, ::_STRIDE]
+    return frames[:, ::STRIDE, ::STRIDE]
 
 
 def find_cuts(frames: np.ndarray) -> tuple[int, ...]:
@@ -44,7 +44,11 @@ def cuts_of(small: np.ndarray) -> tuple[int, ...]:
         Frame numbers from 1 to N - 1, ascending.
     """
     small = small.astype(np.int16)
-    change = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3))
+    return cuts_in(np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3)))
+
+
+def cuts_in(change: np.ndarray) -> tuple[int, ...]:
+    """As :func:`cuts_of`, of ``(N - 1,)`` mean absolute differences of neighbouring frames, 0 to 255."""
     cuts = []
     for index, value in enumerate(change):
         around = np.r_[change[max(0, index - AROUND) : index], change[index + 1 : index + 1 + AROUND]]

@@ -19,6 +19,7 @@ from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
 from nervcodec.video import folder, timing
 from nervcodec.video.options import SourceOptions
 from nervcodec.video.probe import Input, Probed, probe, require_file
+from nervcodec.video.shots import STRIDE
 
 if TYPE_CHECKING:
     from nervcodec.video.media import Damage
@@ -48,6 +49,7 @@ class VideoInfo:
         has_audio: there is an audio stream.
         first_frame_s: when the first frame shows, in the time that other streams of the source share.
         checksums: ``(frame_count,)`` uint32 of the frames as they are decoded, before any crop or scale.
+        changes: ``(frame_count - 1,)`` float32, mean absolute difference of luma, 0 to 255, between neighbouring frames.
     """
 
     input: Input
@@ -66,6 +68,7 @@ class VideoInfo:
     has_audio: bool = False
     first_frame_s: float = 0.0
     checksums: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32), repr=False)
+    changes: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
 
     @property
     def path(self) -> Path:
@@ -139,6 +142,7 @@ class _Frames:
         stamps: ticks of the stream's time base at which they show.
         last: ticks that the last is shown, as stated; 0 for not.
         checksums: of the decoded frames, as they are in the source.
+        changes: of luma between neighbouring frames.
         damage: what could not be decoded.
     """
 
@@ -147,6 +151,7 @@ class _Frames:
     stamps: np.ndarray
     last: int
     checksums: np.ndarray
+    changes: np.ndarray
     damage: Damage
 
 
@@ -158,15 +163,31 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
     upright, samples = filters.Filters(decoder), filters.Samples()
     stamps: list[int] = []
     checksums: list[int] = []
+    changes: list[float] = []
+    before = np.empty(0, np.int16)
     size, aspect, last = (0, 0), Fraction(1), 0
     for frame, stamp in decoder.frames():
         turned, last = upright.frame(frame), frame.duration
         if not stamps:
             size = turned.width, turned.height
+            across, down = (max(1, side // STRIDE) for side in size)
+            smaller = filters.Filters(decoder, f"scale={across}:{down}:flags=neighbor,format=gray")
             aspect = 1 / decoder.aspect if filters.is_transposed(frame) else decoder.aspect
         stamps.append(stamp)
         checksums.append(filters.checksum(samples.of(turned)))
-    return _Frames(size, aspect, np.array(stamps, np.int64), last, np.array(checksums, np.uint32), decoder.damage)
+        small = samples.of(smaller.frame(frame)).astype(np.int16)
+        if len(stamps) > 1:
+            changes.append(np.abs(small - before).mean())
+        before = small
+    return _Frames(
+        size,
+        aspect,
+        np.array(stamps, np.int64),
+        last,
+        np.array(checksums, np.uint32),
+        np.array(changes, np.float32),
+        decoder.damage,
+    )
 
 
 def _is_there(frames: _Frames, found: Probed, options: SourceOptions) -> bool:
@@ -219,6 +240,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames) -> VideoI
         has_audio=found.has_audio,
         first_frame_s=float(int(frames.stamps[0]) * found.time_base),
         checksums=frames.checksums,
+        changes=frames.changes,
     )
 
 

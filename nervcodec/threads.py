@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""An iterator that runs in a thread of its own, some items ahead of whoever takes them."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from typing import Generic, TypeVar
+
+_JOIN_S = 1.0  # how long a thread that is no longer needed is waited for
+_Item = TypeVar("_Item")
+
+
+class StalledError(Exception):
+    """An iterator gave no item for too long."""
+
+
+def read_ahead(items: Iterator[_Item], count: int, timeout_s: float | None = None) -> Generator[_Item, None, None]:
+    """Take items from an iterator that runs in a background thread.
+
+    Closing the generator stops the thread at its next item. A thread that is blocked is left behind after a second.
+
+    Args:
+        items: the iterator; nobody else may use it.
+        count: how many items may wait.
+        timeout_s: the longest time without an item; None for no limit.
+
+    Raises:
+        StalledError: no item came for ``timeout_s`` seconds.
+        Exception: whatever the iterator raised.
+    """
+    reader = _Reader(items, count)
+    reader.start()
+    try:
+        while True:
+            try:
+                item, error = reader.queue.get(timeout=timeout_s)
+            except queue.Empty:
+                raise StalledError from None
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item[0]
+    finally:
+        reader.stop()
+
+
+class _Reader(threading.Thread, Generic[_Item]):
+    """Puts ``((item,), None)`` into its queue for each item, then ``(None, error or None)``."""
+
+    def __init__(self, items: Iterator[_Item], count: int):
+        super().__init__(daemon=True)
+        self._items, self._stopped = items, threading.Event()
+        self.queue: queue.Queue[tuple[tuple[_Item] | None, BaseException | None]] = queue.Queue(count)
+
+    def run(self) -> None:
+        error = None
+        try:
+            for item in self._items:
+                self.queue.put(((item,), None))
+                if self._stopped.is_set():
+                    break
+        except BaseException as raised:  # is raised again by whoever takes the items
+            error = raised
+        if not self._stopped.is_set():
+            self.queue.put((None, error))
+        elif isinstance(self._items, Generator):
+            self._items.close()
+
+    def stop(self) -> None:
+        """Have the thread end at its next item."""
+        self._stopped.set()
+        with contextlib.suppress(queue.Empty):
+            while True:  # a thread that waits for room goes on
+                self.queue.get_nowait()
+        self.join(_JOIN_S)
