@@ -26,7 +26,6 @@ import nervcodec
 from nervcodec.coordinates import PatchGrid
 from nervcodec.device import choose
 from nervcodec.evaluation import fidelity
-from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.bitstream import RoundedTensor, round_to_steps
 from nervcodec.formats.container import Container
@@ -175,7 +174,7 @@ def main() -> None:
     frames = read_segment(read_frames(info), info.frame_count)
     rows = sampled_frames(len(frames), float(info.frame_rate), FPS)
     encoder = load("offline")
-    everything = embed_patches(frames, PatchGrid(info.height, info.width, 2, 4), encoder, Observer())
+    everything = embed_patches(frames, PatchGrid(info.height, info.width, 2, 4), encoder)
     reference = everything[rows]
     queries = encoder.embed_text(fidelity.shipped_queries())
     table = []

@@ -17,7 +17,8 @@ from nervcodec import options
 from nervcodec.device import give_back_memory
 from nervcodec.encoding.assemble import EncodeReport, assemble
 from nervcodec.encoding.copied import copy_source
-from nervcodec.encoding.material import segments
+from nervcodec.encoding.layered import code_segment
+from nervcodec.encoding.material import SegmentReader, segments
 from nervcodec.encoding.plan import Plan, make_plan
 from nervcodec.encoding.prepare import prepare
 from nervcodec.encoding.segment import EncodedSegment, SegmentTask
@@ -133,22 +134,26 @@ def _fit_in_order(
     while len(done) in checkpoint.finished:
         done.append(EncodedSegment.from_facts(checkpoint.finished[len(done)]))
         first += done[-1].segment.frame_count
-    material = segments(plan, len(done))
-    for pixels, planes in material:
-        index, frames = len(done), len(pixels)
+    source = SegmentReader(plan) if plan.planes is not None else segments(plan, len(done))
+    for index in range(len(done), len(plan.lengths)):
         observer.begin_segment(index, len(plan.lengths))
         if index in checkpoint.finished:  # others before it were not
+            if not isinstance(source, SegmentReader):
+                next(source)
             done.append(EncodedSegment.from_facts(checkpoint.finished[index]))
-            first += frames
+            first += plan.lengths[index]
             continue
-        task, seconds = prepare(plan, pixels, planes, first, index, observer, shared)
-        del pixels, planes  # so that no more than one segment is in memory
-        embed_s += seconds
-        if task.base is None:
+        if isinstance(source, SegmentReader):
+            hooks = Hooks([ProgressHook(observer, index, len(plan.lengths)), CheckpointHook(checkpoint)])
+            segment = code_segment(plan, index, source, hooks, shared)
+        else:
+            task, seconds = prepare(plan, next(source), first, index, observer, shared)
+            embed_s += seconds
             observer.worth_keeping()
-        progress = ProgressHook(observer, index, task.count, task.expected_bpp)
-        hooks = Hooks([progress, *_log(plan, f"segment_{index}"), CheckpointHook(checkpoint)])
-        segment = fit_segment(task, hooks, checkpoint.trainer)
+            progress = ProgressHook(observer, index, task.count, task.expected_bpp)
+            hooks = Hooks([progress, *_log(plan, f"segment_{index}"), CheckpointHook(checkpoint)])
+            segment = fit_segment(task, hooks, checkpoint.trainer)
+            del task  # so that no more than one segment is in memory
         if segment is None:
             break  # stopped before this segment was begun; those before it are whole
         if segment.fell_back:
@@ -156,13 +161,12 @@ def _fit_in_order(
         if segment.complete and keeps and len(plan.lengths) > 1:  # it leaves memory, and need not be fitted again
             segment = EncodedSegment.from_facts(checkpoint.finish_segment(index, segment.to_facts()))
         done.append(segment)
-        first += frames
-        del task
+        first += plan.lengths[index]
         give_back_memory()
         observer.worth_keeping()
         if not segment.complete:
             break
-    material.close()
+    source.close()
     return done, embed_s
 
 

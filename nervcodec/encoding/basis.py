@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nervcodec.encoding.embedding import Embedded
 from nervcodec.encoding.head import SEMANTIC_SHARE, SegmentHead, Tensors, room_beside
 from nervcodec.encoding.plan import Plan
 from nervcodec.fitting.principal import CODES, Head, codes_in, principal_head
@@ -23,19 +24,6 @@ from nervcodec.network.config import SemanticConfig
 
 _SAMPLED = 400  # frames that a basis is made from, at most
 _USUAL_BPP = 0.02  # of footage in AV1, where no size is asked for: what embeddings should not take too much of
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """Reference embeddings of a segment.
-
-    Attributes:
-        numbers: ``(n,)`` int64 of their frames, counted from the segment's first.
-        reference: ``(n, patches, D)`` unit vectors, float16 since they wait for those of all others.
-    """
-
-    numbers: np.ndarray
-    reference: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ import numpy as np
 
 from nervcodec import metrics
 from nervcodec.base.packets import Packets, fingerprint
-from nervcodec.colour import to_rgb8
-from nervcodec.encoding.basis import Basis, Embedded, basis_for
-from nervcodec.encoding.embedding import embed, where_it_changes
+from nervcodec.encoding.basis import Basis, basis_for
+from nervcodec.encoding.embedding import Embedded, embed_segment
 from nervcodec.encoding.head import head_of, room_beside, stored
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import EncodedSegment
@@ -24,9 +23,7 @@ from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import BaseFacts, Segment
 from nervcodec.network.config import HeadOnlyConfig, network_to_json
-from nervcodec.semantic.patches import sampled_frames
 from nervcodec.video.planes import Planes, read_planes
-from nervcodec.video.shots import cuts_of, seen_small
 
 
 @dataclass(frozen=True)
@@ -77,13 +74,17 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
     networks: list[HeadOnlyConfig] = []
     everything: list[Embedded] = []
     with contextlib.closing(read_planes(plan.info, plan.wanted.source, plan.planes)) as frames:
-        for count in plan.lengths:
+        for index, count in enumerate(plan.lengths):
             observer.stage("Reading frames", count)
-            shown = _shown(plan, itertools.islice(frames, count), count, fingerprints, observer)
+            shown = _fingerprinted(itertools.islice(frames, count), fingerprints)
             embedding = time.perf_counter()
-            everything += _embedded(plan, shown, observer)
+            known = embed_segment(plan, shown, sum(plan.lengths[:index]), count, plan.cuts(index), observer)
             embed_s += time.perf_counter() - embedding
-            networks.append(HeadOnlyConfig(plan.geometry(count), cuts=shown.cuts))
+            if known is not None:
+                everything.append(known.halved)
+            for _ in shown:
+                observer.advance()
+            networks.append(HeadOnlyConfig(plan.geometry(count), cuts=plan.cuts(index)))
         for _ in frames:  # what comes after the last is an error, found where the end is looked for
             continue
     observer.stage("Comparing frames", plan.info.frame_count)
@@ -99,47 +100,10 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
     return Copied(segments, CopiedBase(facts, stream), embed_s, basis)
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """Frames of a segment that may get embeddings.
-
-    Attributes:
-        numbers: of them, counted from the segment's first.
-        images: ``(n, H, W, 3)`` uint8 RGB.
-        cuts: of the segment.
-    """
-
-    numbers: np.ndarray
-    images: np.ndarray
-    cuts: tuple[int, ...]
-
-
-def _shown(plan: Plan, frames: Iterator[Planes], count: int, fingerprints: list[bytes], observer: Observer) -> _Shown:
-    """Read a segment; no more frames than are sampled are made images."""
-    assert plan.planes is not None
-    numbers = np.empty(0, np.int64)
-    if plan.encoder is not None:
-        numbers = sampled_frames(count, float(plan.info.frame_rate), plan.wanted.semantic_fps)
-    images = np.empty((len(numbers), plan.info.height, plan.info.width, 3), np.uint8)
-    wanted = {number: place for place, number in enumerate(numbers.tolist())}
-    small = []
-    for number, frame in enumerate(frames):
+def _fingerprinted(frames: Iterator[Planes], fingerprints: list[bytes]) -> Iterator[Planes]:
+    for frame in frames:
         fingerprints.append(fingerprint(frame))
-        small.append(seen_small(frame.y >> (plan.planes.depth - 8))[0])
-        if number in wanted:
-            images[wanted[number]] = to_rgb8(frame, plan.planes)[0]
-        observer.advance()
-    return _Shown(numbers, images, cuts_of(np.stack(small)[..., None]))
-
-
-def _embedded(plan: Plan, shown: _Shown, observer: Observer) -> list[Embedded]:
-    """Embeddings of a segment, where an encoder was chosen."""
-    if plan.encoder is None:
-        return []
-    places = where_it_changes(plan, shown.images, shown.numbers, shown.cuts)
-    reference = embed(plan, shown.images, places, observer)
-    assert reference is not None
-    return [Embedded(shown.numbers[places.numbers], reference.astype(np.float16))]
+        yield frame
 
 
 def _with_head(

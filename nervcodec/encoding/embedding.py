@@ -1,31 +1,38 @@
 # SPDX-License-Identifier: MIT
-"""The reference embeddings of a segment: of which of its frames, and of which patches anew."""
+"""The reference embeddings of a segment: which of its frames get them, and what they are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from nervcodec.colour import to_rgb8
 from nervcodec.encoding.plan import Plan
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
-from nervcodec.semantic.changes import find_changes
-from nervcodec.semantic.patches import embed_patches, sampled_frames
+from nervcodec.semantic.patches import embed_changes, sampled_frames
 from nervcodec.split import FITTED
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What of a segment is embedded.
+class Embedded:
+    """Reference embeddings of a segment.
 
     Attributes:
-        numbers: ``(n,)`` int64 of frames, counted from the segment's first.
-        anew: ``(n, patches)`` bool, which of their patches are not as they were; None for all.
+        numbers: ``(n,)`` int64 of their frames, counted from the segment's first.
+        reference: ``(n, patches, D)`` unit vectors, float32, or float16 where those of all segments are kept.
     """
 
     numbers: np.ndarray
-    anew: np.ndarray | None = None
+    reference: np.ndarray
+
+    @property
+    def halved(self) -> Embedded:
+        """In float16."""
+        return Embedded(self.numbers, self.reference.astype(np.float16))
 
 
 def fitted_frames(plan: Plan, first: int, count: int) -> np.ndarray:
@@ -41,31 +48,38 @@ def fitted_frames(plan: Plan, first: int, count: int) -> np.ndarray:
     return fitted
 
 
-def choose_frames(plan: Plan, pixels: np.ndarray, fitted: np.ndarray, cuts: tuple[int, ...]) -> Chosen:
-    """The frames of a segment that get embeddings: none where there is no encoder.
+def embed_segment(
+    plan: Plan,
+    frames: Iterable[Any],
+    first: int,
+    count: int,
+    cuts: tuple[int, ...],
+    observer: Observer,
+) -> Embedded | None:
+    """Embed a segment, of which a few frames are in memory at once; None where there is no encoder.
 
     Args:
         plan: of the encode.
-        pixels: ``(N, H, W, 3)`` uint8.
-        fitted: ``(N,)`` bool; no others are embedded.
-        cuts: first frames of the shots after the first.
+        frames: ``(H, W, 3)`` uint8 each, or planes where the plan has a base layer. Held-out ones are not embedded.
+        first, count: the number of its first frame, and how many there are.
+        cuts: first frames of its shots after the first.
+        observer: told of each frame.
+
+    Raises:
+        ConfigError: no frame to fit.
     """
-    if plan.encoder is None:
-        return Chosen(np.empty(0, np.int64))
-    rate = float(plan.info.frame_rate) * fitted.mean()
-    sampled = np.flatnonzero(fitted)[sampled_frames(fitted.sum(), rate, plan.wanted.semantic_fps)]
-    places = where_it_changes(plan, pixels[sampled], sampled, cuts)
-    return Chosen(sampled[places.numbers], places.anew)
-
-
-def where_it_changes(plan: Plan, images: np.ndarray, numbers: np.ndarray, cuts: tuple[int, ...]) -> Chosen:
-    """Which of some images, frames of a segment with these numbers, get embeddings; by their places among them."""
-    changes = find_changes(images, plan.grid, np.searchsorted(cuts, numbers, "right"))
-    return Chosen(changes.kept, changes.anew)
-
-
-def embed(plan: Plan, images: np.ndarray, chosen: Chosen, observer: Observer) -> np.ndarray | None:
-    """Embeddings of the images that were chosen, ``(n, patches, D)``; None where there is no encoder."""
+    fitted = fitted_frames(plan, first, count)
     if plan.encoder is None:
         return None
-    return embed_patches(images[chosen.numbers], plan.grid, plan.encoder, observer, chosen.anew)
+    rate = float(plan.info.frame_rate) * fitted.mean()
+    sampled = set(np.flatnonzero(fitted)[sampled_frames(fitted.sum(), rate, plan.wanted.semantic_fps)].tolist())
+
+    def images() -> Iterator[tuple[int, np.ndarray]]:
+        for number, frame in enumerate(frames):
+            if number in sampled:
+                yield number, frame if plan.planes is None else to_rgb8(frame, plan.planes)[0]
+            observer.advance()
+
+    observer.stage("Embedding patches", count)
+    numbers, vectors = embed_changes(images(), plan.grid, plan.encoder, cuts)
+    return Embedded(numbers, vectors)

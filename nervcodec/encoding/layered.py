@@ -1,22 +1,31 @@
 # SPDX-License-Identifier: MIT
-"""A segment with a base layer: an AV1 stream at the quality asked for, and the semantic head beside it."""
+"""A segment with a base layer: an AV1 stream at the quality asked for, and the semantic head beside it.
+
+Frames stream from the source through the encoder to the comparison; a segment is never in memory as a whole.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from nervcodec import metrics
+from nervcodec import metrics, sizing
 from nervcodec.base import av1
 from nervcodec.base.convert import base_format, to_base
-from nervcodec.base.rate import Search, quality_aim, size_aim
+from nervcodec.base.rate import Search, preset_for, quality_aim, size_aim
 from nervcodec.colour import to_rgb8
+from nervcodec.encoding.embedding import fitted_frames
 from nervcodec.encoding.head import SEMANTIC_SHARE, SegmentHead, head_of, room_beside, stored
-from nervcodec.encoding.segment import CodedBase, EncodedSegment, SegmentTask
+from nervcodec.encoding.material import SegmentReader
+from nervcodec.encoding.plan import Plan
+from nervcodec.encoding.segment import CodedBase, EncodedSegment
+from nervcodec.encoding.shared import NOTHING_SHARED, Shared
 from nervcodec.errors import ConfigError
 from nervcodec.fitting.hooks import Hook
 from nervcodec.formats import bitstream
@@ -33,14 +42,27 @@ class Stopped(Exception):
     """The user stopped the encode while a base layer was coded."""
 
 
-def code_segment(task: SegmentTask, hooks: Hook) -> EncodedSegment | None:
-    """A segment with a base layer; see :func:`nervcodec.encoding.task.fit_segment`.
+def code_segment(
+    plan: Plan, index: int, reader: SegmentReader, hooks: Hook, shared: Shared = NOTHING_SHARED
+) -> EncodedSegment | None:
+    """Code a segment.
 
-    A stop request ends the coding of any segment but the first.
+    Args:
+        plan: of the encode.
+        index: of the segment, from 0.
+        reader: of the source.
+        hooks: told of progress. A stop request ends the coding of any segment but the first.
+        shared: embeddings of the segment, and the basis that it has in common with all others.
+
+    Returns:
+        None where it was stopped.
+
+    Raises:
+        ConfigError: nothing to fit, or no quality is small enough for the size asked for.
+        VideoError: the source cannot be read, or not be coded.
     """
     start = time.perf_counter()
-    assert isinstance(task.network, HeadOnlyConfig)
-    coder = _Coder(task, hooks)
+    coder = _Coder(plan, index, reader, hooks, shared)
     try:
         head = SegmentHead() if coder.limit is None else coder.head(SEMANTIC_SHARE * coder.limit)
         base = coder.coded(head)
@@ -49,10 +71,10 @@ def code_segment(task: SegmentTask, hooks: Hook) -> EncodedSegment | None:
     hooks.worth_keeping()
     if coder.limit is None:
         head = coder.head(room_beside(len(base.stream)))
-    config = replace(task.network, semantic=head.semantic)
+    config = HeadOnlyConfig(coder.geometry, semantic=head.semantic, cuts=coder.cuts)
     return EncodedSegment(
-        segment=Segment(task.first_frame, len(task.data.frames), network_to_json(config), f"{task.index}/"),
-        stream=stored(config, task.embedded, head.tensors),
+        segment=Segment(coder.first, coder.geometry.frames, network_to_json(config), f"{index}/"),
+        stream=stored(config, coder.embedded, head.tensors),
         entropy_bytes=bitstream.entropy_bytes(head.tensors),
         psnr_db=base.psnr_db,
         parameters=bitstream.value_count(head.tensors),
@@ -78,32 +100,39 @@ class _Coded:
 
 
 class _Coder:
-    """Codes one segment.
+    """Codes one segment; see :func:`code_segment`."""
 
-    Args:
-        task: with a base.
-        hooks: told of progress.
-    """
-
-    def __init__(self, task: SegmentTask, hooks: Hook):
-        assert task.base is not None
-        self.task, self.hooks, self.base = task, hooks, task.base
-        self.format = base_format(task.base.form, DEPTH)
-        self.geometry = task.network.geometry
-        assert isinstance(task.network, HeadOnlyConfig)
-        self.keys = av1.key_frames(self.geometry.frames, self.base.rate, task.network.cuts)
+    def __init__(self, plan: Plan, index: int, reader: SegmentReader, hooks: Hook, shared: Shared):
+        assert plan.planes is not None
+        self.plan, self.index, self.reader, self.hooks, self.shared = plan, index, reader, hooks, shared
+        self.source_format, self.format = plan.planes, base_format(plan.planes, DEPTH)
+        self.first, frames = sum(plan.lengths[:index]), plan.lengths[index]
+        self.geometry, self.cuts = plan.geometry(frames), plan.cuts(index)
+        self.fitted = fitted_frames(plan, self.first, frames)
+        self.known = shared.everything.get(index)
+        goal = plan.size_goal(frames, len(self.embedded), len(self.cuts))
+        self.limit = None if goal is None else goal.limit_bytes  # bytes of the whole segment
+        self.preset = self._preset()
 
     @property
-    def limit(self) -> float | None:
-        """Bytes of the whole segment, where there is a limit."""
-        return None if self.task.goal is None else self.task.goal.limit_bytes
+    def embedded(self) -> tuple[int, ...]:
+        """Frames, counted from the segment's first, that have embeddings."""
+        return () if self.known is None else tuple(self.known.numbers.tolist())
+
+    def _preset(self) -> int:
+        fit, info = self.plan.wanted.fit, self.plan.info
+        if fit.time_s is None:
+            return preset_for(None, 0)
+        searches = 1 if self.limit is None and fit.psnr_db is None else sizing.BASE_SEARCHES
+        seconds = fit.time_s * self.geometry.frames / info.frame_count * sizing.BASE_TIME_SHARE / searches
+        return preset_for(seconds, self.geometry.frames * info.height * info.width / 1e6)
 
     def head(self, limit_bytes: float) -> SegmentHead:
         """The semantic head, of about ``limit_bytes`` at most; in a basis of all segments, of the size it takes."""
-        if self.task.basis is not None:
-            return self.task.basis.segment(self.task.embedded, self.task.data.embeddings)
-        grid = self.geometry.patch_rows, self.geometry.patch_columns
-        return head_of(self.task.data.embeddings, self.task.embedded, grid, limit_bytes)
+        reference = None if self.known is None else self.known.reference.astype(np.float32)
+        if self.shared.basis is not None:
+            return self.shared.basis.segment(self.embedded, reference)
+        return head_of(reference, self.embedded, (self.plan.grid.rows, self.plan.grid.columns), limit_bytes)
 
     def coded(self, head: SegmentHead) -> _Coded:
         """The base at the crf asked for, or at one that meets the goal.
@@ -112,56 +141,60 @@ class _Coder:
             ConfigError: no quality is small enough for the size asked for.
             Stopped: on request.
         """
+        first_crf, psnr_db = self.plan.wanted.layer.first_crf, self.plan.wanted.fit.psnr_db
         if self.limit is not None:
-            return self._of_size(self.limit - head.size_bytes, head)
-        if self.base.psnr_db is not None:
-            _, coded = Search(self._of_quality, quality_aim(self.base.psnr_db, _ABOVE_DB), False).run(self.base.crf)
+            return self._of_size(self.limit - head.size_bytes, first_crf, head)
+        if psnr_db is not None:
+            _, coded = Search(self._of_quality, quality_aim(psnr_db, _ABOVE_DB), False).run(first_crf)
             return coded
-        return self._at(self.base.crf)
+        return self._at(first_crf)
 
-    def _of_size(self, room: float, head: SegmentHead) -> _Coded:
+    def _of_size(self, room: float, first_crf: float, head: SegmentHead) -> _Coded:
         """The base at the best quality whose stream has at most ``room`` bytes."""
 
-        def attempt(crf: float) -> tuple[bytes, float]:
-            stream = self._stream(crf)
-            return stream, math.log(len(stream))
+        def attempt(crf: float) -> tuple[_Coded, float]:
+            coded = self._at(crf)
+            return coded, math.log(len(coded.stream))
 
-        crf, stream = Search(attempt, size_aim(room, _REACH), True).run(self.base.crf)
-        if len(stream) > room:
-            where = f" of segment {self.task.index + 1}" if self.task.count > 1 else ""
+        crf, coded = Search(attempt, size_aim(room, _REACH), True).run(first_crf)
+        if len(coded.stream) > room:
+            where = f" of segment {self.index + 1}" if len(self.plan.lengths) > 1 else ""
             beside = f" beside {head.size_bytes:,} of embeddings" if head.size_bytes else ""
             raise ConfigError(
                 f"the size leaves {max(room, 0):,.0f} bytes for the base layer{where}{beside}, and it takes "
-                f"{len(stream):,} at crf {crf:g}; ask for more, or --scale the video down"
+                f"{len(coded.stream):,} at crf {crf:g}; ask for more, or --scale the video down"
             )
-        return _Coded(stream, self._quality(stream), crf)
+        return coded
 
     def _of_quality(self, crf: float) -> tuple[_Coded, float]:
         """The base at a crf, and its mean PSNR in dB over the fitted frames."""
         coded = self._at(crf)
-        return coded, float(coded.psnr_db[self.task.data.is_fitted].mean())
+        return coded, float(coded.psnr_db[self.fitted].mean())
+
+    def _go_on(self) -> None:
+        if self.index and self.hooks.stop_requested():  # the first segment is always finished
+            raise Stopped
 
     def _at(self, crf: float) -> _Coded:
-        stream = self._stream(crf)
-        return _Coded(stream, self._quality(stream), crf)
-
-    def _stream(self, crf: float) -> bytes:
+        """Code the segment at a crf; each frame is compared with its source as soon as it is coded."""
         self.hooks.stage("Coding the base", self.geometry.frames)
-        size = self.geometry.width, self.geometry.height
-        return av1.encode(self._frames(), self.format, *size, self.base.rate, crf, self.base.preset, self.keys)
+        uncompared: deque[Planes] = deque()
+        psnr_db: list[float] = []
 
-    def _frames(self) -> Iterator[Planes]:
-        for number in range(self.geometry.frames):
-            if self.task.index and self.hooks.stop_requested():  # the first segment is always finished
-                raise Stopped
-            yield to_base(self.base.planes.frames(slice(number, number + 1)), self.base.form, DEPTH)
+        def frames(source: Iterator[Planes]) -> Iterator[Planes]:
+            for planes in source:
+                self._go_on()
+                uncompared.append(planes)
+                yield to_base(planes, self.source_format, DEPTH)
+
+        def compare(planes: Planes) -> None:
+            self._go_on()
+            image = to_rgb8(uncompared.popleft(), self.source_format)[0]
+            psnr_db.append(metrics.psnr_db(to_rgb8(planes, self.format)[0], image))
             self.hooks.advance()
 
-    def _quality(self, stream: bytes) -> np.ndarray:
-        """``(N,)`` dB of each frame of a stream in RGB, of which one at a time is in memory."""
-        geometry = self.geometry
-        frames = av1.decode(stream, self.format, geometry.width, geometry.height, geometry.frames)
-        result = np.empty(geometry.frames)
-        for number, planes in enumerate(frames):
-            result[number] = metrics.psnr_db(to_rgb8(planes, self.format)[0], self.task.data.frames[number])
-        return result
+        keys = av1.key_frames(self.geometry.frames, self.plan.info.frame_rate, self.cuts)
+        size, rate = (self.geometry.width, self.geometry.height), self.plan.info.frame_rate
+        with contextlib.closing(self.reader.frames(self.index)) as source:
+            stream = av1.encode(frames(source), self.format, *size, rate, crf, self.preset, keys, compare)
+        return _Coded(stream, np.array(psnr_db), crf)

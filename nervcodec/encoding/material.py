@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Frames of a plan's source, segment by segment: as RGB, and as the samples they were made of where those are coded."""
+"""Frames of a plan's source by segment: as RGB arrays in memory, or one at a time as the samples that are coded."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from nervcodec.colour import to_rgb8
 from nervcodec.encoding.plan import Plan
 from nervcodec.errors import VideoError
-from nervcodec.formats.header import PlaneFormat
 from nervcodec.video.planes import Planes, read_planes
 from nervcodec.video.reader import read_frames, read_segment
 from nervcodec.video.source import scan
 
 
-def segments(plan: Plan, done: int) -> Generator[tuple[np.ndarray, Planes | None], None, None]:
+def segments(plan: Plan, done: int) -> Generator[np.ndarray, None, None]:
     """The segments of a source that are still to be encoded; it is read once, from its beginning.
 
     Args:
@@ -26,36 +25,76 @@ def segments(plan: Plan, done: int) -> Generator[tuple[np.ndarray, Planes | None
         done: segments at the beginning that are encoded already.
 
     Yields:
-        ``(n, H, W, 3)`` uint8 RGB, and the samples of the same frames or None.
+        ``(n, H, W, 3)`` uint8 RGB.
     """
-    skipped, lengths = sum(plan.lengths[:done]), plan.lengths[done:]
-    if plan.planes is None:
-        with contextlib.closing(read_frames(plan.info, plan.wanted.source)) as frames:
-            _skip(frames, skipped)
-            for count in lengths:
-                yield read_segment(frames, count), None
-        return
-    with contextlib.closing(read_planes(plan.info, plan.wanted.source, plan.planes)) as samples:
-        _skip(samples, skipped)
-        for count in lengths:
-            yield _with_frames(joined(samples, count), plan.planes)  # and none is held while the next is read
+    with contextlib.closing(read_frames(plan.info, plan.wanted.source)) as frames:
+        _skip(frames, sum(plan.lengths[:done]))
+        for count in plan.lengths[done:]:
+            yield read_segment(frames, count)
 
 
-def segment(plan: Plan, index: int) -> tuple[np.ndarray, Planes | None]:
+def segment(plan: Plan, index: int) -> np.ndarray:
     """One segment alone, as :func:`segments` gives it; only its part of the source is read where that gives the same.
 
     Args:
         plan: of the encode.
         index: of the segment, from 0.
     """
-    if (part := _part(plan, index)) is not None:
-        with contextlib.closing(segments(part, 0)) as found:
-            return next(found)
+    if (part := part_of(plan, index)) is not None:
+        plan, index = part, 0
     with contextlib.closing(segments(plan, index)) as found:
         return next(found)
 
 
-def _part(plan: Plan, index: int) -> Plan | None:
+class SegmentReader:
+    """Frames of the segments of a source as the samples that a base layer codes, one frame at a time.
+
+    Segments that are read in order take one pass over the source. One that is read again is sought.
+
+    Args:
+        plan: of an encode with a base layer.
+        alone: seek to every segment, for a worker that is given some of them.
+    """
+
+    def __init__(self, plan: Plan, alone: bool = False):
+        self._plan, self._alone = plan, alone
+        self._pass: Generator[Planes, None, None] | None = None
+        self._next = 0  # frame that the pass gives next
+        self._parts: dict[int, Plan | None] = {}
+
+    def frames(self, index: int) -> Generator[Planes, None, None]:
+        """The frames of a segment, by its number from 0."""
+        first, count = sum(self._plan.lengths[:index]), self._plan.lengths[index]
+        if self._alone or first < self._next:
+            yield from self._again(index, first, count)
+            return
+        if self._pass is None:
+            self._pass = self._read(self._plan)
+        _skip(self._pass, first - self._next)
+        self._next = first
+        for frame in itertools.islice(self._pass, count):
+            self._next += 1
+            yield frame
+
+    def _again(self, index: int, first: int, count: int) -> Iterator[Planes]:
+        if index not in self._parts:
+            self._parts[index] = part_of(self._plan, index)
+        part = self._parts[index]
+        with contextlib.closing(self._read(self._plan if part is None else part)) as frames:
+            _skip(frames, first if part is None else 0)
+            yield from itertools.islice(frames, count)
+
+    def _read(self, plan: Plan) -> Generator[Planes, None, None]:
+        assert plan.planes is not None
+        return read_planes(plan.info, plan.wanted.source, plan.planes)
+
+    def close(self) -> None:
+        """Close the source."""
+        if self._pass is not None:
+            self._pass.close()
+
+
+def part_of(plan: Plan, index: int) -> Plan | None:
     """A plan of a segment alone; None where seeking to it gives other frames than reading the whole video did."""
     first, times = sum(plan.lengths[:index]), plan.info.times_s
     stop = first + plan.lengths[index]
@@ -79,21 +118,6 @@ def _part(plan: Plan, index: int) -> Plan | None:
     return replace(plan, wanted=replace(plan.wanted, source=options), info=info, lengths=[stop - first])
 
 
-def _with_frames(planes: Planes, form: PlaneFormat) -> tuple[np.ndarray, Planes]:
-    return to_rgb8(planes, form), planes
-
-
 def _skip(frames: Iterator[object], count: int) -> None:
-    for _ in range(count):
-        next(frames)
-
-
-def joined(frames: Iterator[Planes], count: int) -> Planes:
-    """The next single frames as arrays of all of them."""
-    first = next(frames)
-    planes = Planes(*(np.empty((count, *plane.shape[1:]), plane.dtype) for plane in first))
-    for number in range(count):
-        frame = next(frames) if number else first
-        for plane, one in zip(planes, frame, strict=True):
-            plane[number] = one[0]
-    return planes
+    for _ in itertools.islice(frames, count):
+        pass

@@ -22,6 +22,7 @@ from nervcodec.options import EncodeOptions
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
 from nervcodec.video.planes import plane_format
 from nervcodec.video.segments import USUAL_SEGMENT, segment_lengths
+from nervcodec.video.shots import cuts_in
 from nervcodec.video.sound import packets
 from nervcodec.video.source import VideoInfo, scan
 
@@ -54,8 +55,12 @@ def equip(wanted: EncodeOptions, observer: Observer) -> Equipment:
         ConfigError: a device is asked for that is not there.
         EncoderError: the encoder cannot be loaded.
     """
-    hardware = choose(wanted.device, wanted.precision)
+    hardware = _hardware(wanted)
     return Equipment(hardware, resolve(wanted.encoder, hardware.device, observer.note))
+
+
+def _hardware(wanted: EncodeOptions) -> Hardware:
+    return choose(wanted.device, wanted.precision, fits=wanted.layer.base == NONE)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,11 @@ class Plan:
     def geometry(self, frames: int) -> Geometry:
         """Of a segment."""
         return Geometry(frames, self.info.height, self.info.width, self.grid.rows, self.grid.columns)
+
+    def cuts(self, index: int) -> tuple[int, ...]:
+        """First frames of a segment's shots after the first, counted from its own first frame."""
+        first = sum(self.lengths[:index])
+        return cuts_in(self.info.changes[first : first + self.lengths[index] - 1])
 
     @property
     def shares_network(self) -> bool:
@@ -204,7 +214,7 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, equipment
         ConfigError, VideoError, EncoderError: see :func:`nervcodec.encoding.encode`.
     """
     observer.stage("Reading")
-    hardware = choose(wanted.device, wanted.precision) if equipment is None else equipment.hardware
+    hardware = _hardware(wanted) if equipment is None else equipment.hardware
     info = scan(source, wanted.source)
     if wanted.layer.base == COPY:
         require_packets(info)

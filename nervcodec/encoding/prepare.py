@@ -9,11 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from nervcodec import sizing
-from nervcodec.base.rate import preset_for
-from nervcodec.encoding.basis import Basis
-from nervcodec.encoding.embedding import Chosen, choose_frames, embed, fitted_frames
+from nervcodec.encoding.embedding import embed_segment, fitted_frames
 from nervcodec.encoding.plan import Plan
-from nervcodec.encoding.segment import BaseTask, SegmentTask
+from nervcodec.encoding.segment import SegmentTask
 from nervcodec.encoding.shared import NOTHING_SHARED, Shared
 from nervcodec.encoding.times import segment_fit
 from nervcodec.errors import ConfigError
@@ -23,31 +21,22 @@ from nervcodec.fitting.look import evenly
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED
 from nervcodec.formats import bitstream
-from nervcodec.network.config import HeadOnlyConfig
 from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
 from nervcodec.semantic.patches import embed_patches
-from nervcodec.video.planes import Planes
 from nervcodec.video.shots import find_cuts, find_pace, persistence
 
 _ROUNDED = 0.8  # the last part of a segment's fit in which weights are rounded, where it begins near its end
 
 
 def prepare(
-    plan: Plan,
-    pixels: np.ndarray,
-    planes: Planes | None,
-    first: int,
-    index: int,
-    observer: Observer,
-    shared: Shared = NOTHING_SHARED,
+    plan: Plan, pixels: np.ndarray, first: int, index: int, observer: Observer, shared: Shared = NOTHING_SHARED
 ) -> tuple[SegmentTask, float]:
-    """The task of one segment, and the seconds that its reference embeddings took.
+    """The task of one segment of a network alone, and the seconds that its reference embeddings took.
 
     Args:
         plan: of the encode.
         pixels: ``(N, H, W, 3)`` uint8.
-        planes: the samples that they were made of, for a base layer; else None.
         first: number of its first frame.
         index: which segment it is, from 0.
         observer: told of the embedding.
@@ -57,23 +46,19 @@ def prepare(
         ConfigError: nothing to fit, or a size that is too small.
     """
     wanted, encoder, count = plan.wanted, plan.encoder, len(plan.lengths)
-    known = shared.everything.get(index)
     fitted = fitted_frames(plan, first, len(pixels))
     start, cuts = time.perf_counter(), find_cuts(pixels)
-    chosen = choose_frames(plan, pixels, fitted, cuts) if known is None else Chosen(known.numbers)
-    embedded = chosen.numbers
-    geometry = plan.geometry(len(pixels))
     share = shared.share(index)
-    # refuses a size that is too small before any work
+    plan.size_goal(len(pixels), 0, len(cuts), share)  # refuses a size that is too small before any work
+    known = shared.everything.get(index) or embed_segment(plan, pixels, first, len(pixels), cuts, observer)
+    embedded = np.empty(0, np.int64) if known is None else known.numbers
+    geometry = plan.geometry(len(pixels))
     goal = plan.size_goal(len(pixels), len(embedded), len(cuts), share)
     shown = _held_out_to_show(plan, fitted)
-    similar = embed_patches(pixels[shown], plan.grid, encoder, observer) if encoder is not None and len(shown) else None
-    reference = embed(plan, pixels, chosen, observer) if known is None else known.reference.astype(np.float32)
+    similar = embed_patches(pixels[shown], plan.grid, encoder) if encoder is not None and len(shown) else None
+    reference = None if known is None else known.reference.astype(np.float32)
     data = SegmentData(pixels, reference, embedded, fitted, similar, shown)
     embed_s = time.perf_counter() - start if encoder is not None else 0.0
-    if planes is not None:
-        network = HeadOnlyConfig(geometry, cuts=cuts)
-        return _on_base(plan, data, planes, goal, network, first, index, shared.basis), embed_s
     fit = segment_fit(plan, len(pixels))
     if shared.network is not None:
         return _with_shared(plan, data, cuts, goal, shared, first, index), embed_s
@@ -135,50 +120,6 @@ def _with_shared(
         wanted.precision,
         basis=shared.basis,
         shared=shared.network,
-    )
-
-
-def _on_base(
-    plan: Plan,
-    data: SegmentData,
-    planes: Planes,
-    goal: SizeGoal | None,
-    network: HeadOnlyConfig,
-    first_frame: int,
-    index: int,
-    basis: Basis | None,
-) -> SegmentTask:
-    """The task of a segment with a base layer.
-
-    Args:
-        plan: of the encode.
-        data: RGB frames and embeddings.
-        planes: samples of the same frames.
-        goal: what stream and embeddings may take, or None.
-        network: geometry and cuts.
-        first_frame, index: of the segment.
-        basis: of the embeddings of all segments; None for one of its own.
-    """
-    wanted, frames = plan.wanted, len(data.frames)
-    assert plan.planes is not None
-    time_s = None if wanted.fit.time_s is None else wanted.fit.time_s * frames / plan.info.frame_count
-    searches = 1 if goal is None and wanted.fit.psnr_db is None else sizing.BASE_SEARCHES
-    megapixels = frames * plan.info.height * plan.info.width / 1e6
-    preset = preset_for(None if time_s is None else time_s * sizing.BASE_TIME_SHARE / searches, megapixels)
-    return SegmentTask(
-        index=index,
-        count=len(plan.lengths),
-        first_frame=first_frame,
-        data=data,
-        network=network,
-        fit=wanted.fit,
-        goal=goal,
-        hardware=plan.hardware,
-        precision=wanted.precision,
-        base=BaseTask(
-            planes, plan.planes, plan.info.frame_rate, wanted.layer.first_crf, preset, psnr_db=wanted.fit.psnr_db
-        ),
-        basis=basis,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -18,33 +17,11 @@ from nervcodec.encoding.joint import SharedNetwork
 from nervcodec.fitting.config import FitConfig, SizeGoal
 from nervcodec.fitting.segment import SegmentData
 from nervcodec.formats.fields import from_json, to_json
-from nervcodec.formats.header import PlaneFormat, Segment
+from nervcodec.formats.header import Segment
 from nervcodec.formats.tables import read_tables
 from nervcodec.network.config import NetworkConfig
 from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
-from nervcodec.video.planes import Planes
-
-
-@dataclass(frozen=True)
-class BaseTask:
-    """What the base layer of a segment is made of.
-
-    Attributes:
-        planes: of all frames, the source's own samples.
-        form: what they stand for.
-        rate: frames a second.
-        crf: quality, or where a search for another goal begins.
-        preset: of the encoder.
-        psnr_db: to reach, or None.
-    """
-
-    planes: Planes
-    form: PlaneFormat
-    rate: Fraction
-    crf: float
-    preset: int
-    psnr_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +62,6 @@ class SegmentTask:
         goal: what the stored weights should take, or None; embeddings in a basis of all are beside it.
         hardware: device and precision.
         precision: as it was asked for, in case the fit goes on on the CPU.
-        base: what its base layer is made of; None without one.
         basis: that its embeddings are stored in with those of all segments; None for one of its own.
         shared: what its network has in common with those of all segments; None where it has all its own.
     """
@@ -99,7 +75,6 @@ class SegmentTask:
     goal: SizeGoal | None
     hardware: Hardware
     precision: str = "auto"
-    base: BaseTask | None = None
     basis: Basis | None = None
     shared: SharedNetwork | None = None
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from nervcodec import sizing
 from nervcodec.device import give_back_memory
-from nervcodec.encoding.basis import Basis, Embedded, basis_for
-from nervcodec.encoding.embedding import choose_frames, embed, fitted_frames
+from nervcodec.encoding.basis import Basis, basis_for
+from nervcodec.encoding.embedding import Embedded, embed_segment, fitted_frames
 from nervcodec.encoding.fit import fitted, where_it_fits
 from nervcodec.encoding.head import SEMANTIC_SHARE, Tensors
 from nervcodec.encoding.joint import SharedNetwork, sampled_numbers
-from nervcodec.encoding.material import segments
+from nervcodec.encoding.material import SegmentReader, segments
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import SegmentTask
 from nervcodec.encoding.times import shared_fit
@@ -112,23 +112,17 @@ class Survey:
     scenes: Scenes
 
 
-def embedded(plan: Plan, pixels: np.ndarray, first: int, cuts: tuple[int, ...], observer: Observer) -> Embedded | None:
-    """Embeddings of a segment; None where there is no encoder.
-
-    Args:
-        plan: of the encode.
-        pixels: ``(N, H, W, 3)`` uint8.
-        first: number of its first frame.
-        cuts: first frames of its shots after the first.
-        observer: told of progress.
+def embed_base_segment(plan: Plan, index: int, reader: SegmentReader, observer: Observer) -> Embedded | None:
+    """Embeddings of a segment with a base layer; None where there is no encoder.
 
     Raises:
-        ConfigError: no frame to fit, or a size that is too small, before any work.
+        ConfigError: no frame to fit, or a size that is too small.
     """
-    chosen = choose_frames(plan, pixels, fitted_frames(plan, first, len(pixels)), cuts)
-    plan.size_goal(len(pixels), len(chosen.numbers), len(cuts))
-    reference = embed(plan, pixels, chosen, observer)
-    return None if reference is None else Embedded(chosen.numbers, reference.astype(np.float16))
+    first, count, cuts = sum(plan.lengths[:index]), plan.lengths[index], plan.cuts(index)
+    plan.size_goal(count, 0, len(cuts))
+    with contextlib.closing(reader.frames(index)) as frames:
+        embedded = embed_segment(plan, frames, first, count, cuts, observer)
+    return None if embedded is None else embedded.halved
 
 
 def survey(plan: Plan, most: int, observer: Observer) -> Survey:
@@ -144,9 +138,11 @@ def survey(plan: Plan, most: int, observer: Observer) -> Survey:
     first = 0
     with contextlib.closing(segments(plan, 0)) as material:
         for index, length in enumerate(plan.lengths):
-            pixels = next(material)[0]
-            if (known := embedded(plan, pixels, first, scenes.add(pixels), observer)) is not None:
-                everything[index] = known
+            pixels = next(material)
+            cuts = scenes.add(pixels)
+            plan.size_goal(length, 0, len(cuts))
+            if (known := embed_segment(plan, pixels, first, length, cuts, observer)) is not None:
+                everything[index] = known.halved
             inside = (numbers >= first) & (numbers < first + length)
             frames[inside] = pixels[numbers[inside] - first]
             first += length
@@ -155,18 +151,28 @@ def survey(plan: Plan, most: int, observer: Observer) -> Survey:
     return Survey(everything, numbers, frames, scenes)
 
 
+def _embeddings(plan: Plan, observer: Observer) -> Shared:
+    """Embeddings of all segments with a base layer, and the basis of several."""
+    if plan.encoder is None:
+        return NOTHING_SHARED
+    with contextlib.closing(SegmentReader(plan)) as reader:
+        found = [embed_base_segment(plan, index, reader, observer) for index in range(len(plan.lengths))]
+    give_back_memory()
+    everything = {index: embedded for index, embedded in enumerate(found) if embedded is not None}
+    return Shared(everything, basis_for(plan, list(everything.values())) if len(everything) > 1 else None)
+
+
 def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, observer: Observer) -> Shared:
-    """What the segments of a plan share: nothing where there is one alone, or its kind of network does not.
+    """What the segments of a plan share, and with a base layer all embeddings: those are known before it is coded.
 
     Raises:
         ConfigError, DivergedError: as :func:`nervcodec.encoding.encode`.
     """
-    fits = plan.shares_network
-    if len(plan.lengths) == 1 or not (fits or (plan.planes is not None and plan.encoder is not None)):
+    if plan.planes is not None:
+        return _embeddings(plan, observer)
+    if not plan.shares_network:
         return NOTHING_SHARED
-    seen = survey(plan, plan.sample_frames if fits and checkpoint.shared is None else 0, observer)
-    if not fits:
-        return Shared(seen.everything, basis_for(plan, list(seen.everything.values())))
+    seen = survey(plan, plan.sample_frames if checkpoint.shared is None else 0, observer)
     scenes = seen.scenes if _pays(plan, seen.scenes) else None
     if checkpoint.shared is not None:
         facts = checkpoint.shared

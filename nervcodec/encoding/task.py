@@ -14,7 +14,6 @@ from nervcodec.decoding.pixels import rendered
 from nervcodec.device import Hardware
 from nervcodec.encoding.fit import fitted, where_it_fits
 from nervcodec.encoding.head import SegmentHead, Tensors, stored
-from nervcodec.encoding.layered import code_segment
 from nervcodec.encoding.segment import EncodedSegment, SegmentTask
 from nervcodec.fitting.hooks import Hook
 from nervcodec.fitting.loop import FitResult
@@ -45,8 +44,6 @@ def fit_segment(
         ConfigError: the state to go on from is another task's.
     """
     hooks = hooks or Hook()
-    if task.base is not None:
-        return code_segment(task, hooks)
     head = SegmentHead() if task.basis is None else task.basis.segment(task.embedded, task.data.embeddings)
     hooks.stage("Fitting")
     (field, result), done = where_it_fits(lambda one: _fitted(one, hooks, resumed), task, hooks)

@@ -387,9 +387,11 @@ def _fidelity(
         if not parts:
             continue
         # Segment by segment, as they were embedded, so that the cache of the encode is found.
-        reference = [
-            embed_patches(np.stack([kept[n] for n in p.tolist()]), video.grid, encoder, observer) for p in parts
-        ]
+        observer.stage("Embedding patches", sum(map(len, parts)))
+        reference = []
+        for part in parts:
+            reference.append(embed_patches((kept[n] for n in part.tolist()), video.grid, encoder))
+            observer.advance(len(part))
         numbers = np.concatenate(parts)
         predicted = video.embeddings(numbers.tolist())
         times = video.frame_times_s[numbers]

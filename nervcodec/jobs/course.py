@@ -139,7 +139,7 @@ class Course:
         self._tasks = 1 + len(segments)
         if plan.shares_network:
             self._wait_for(_SHARE, [0])
-        elif plan.encoder is not None:
+        elif plan.planes is not None and plan.encoder is not None:
             self._wait_for(_EMBED, segments)
         else:
             self._begin_segments(NOTHING_SHARED)

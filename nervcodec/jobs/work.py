@@ -127,13 +127,11 @@ def embed(threads: int, plan: Plan, index: int) -> Result:
     """
 
     def work(observer: Observer) -> object:
-        from nervcodec.encoding.material import segment
-        from nervcodec.encoding.shared import embedded
-        from nervcodec.video.shots import find_cuts
+        from nervcodec.encoding.material import SegmentReader
+        from nervcodec.encoding.shared import embed_base_segment
 
         whole = _received(plan)
-        pixels, _ = segment(whole, index)
-        return embedded(whole, pixels, sum(whole.lengths[:index]), find_cuts(pixels), observer)
+        return embed_base_segment(whole, index, SegmentReader(whole, alone=True), observer)
 
     return _result(threads, work)
 
@@ -173,14 +171,17 @@ def encode_segment(threads: int, plan: Plan, shared: Shared, index: int, own: Em
     """
 
     def work(observer: Observer) -> object:
-        from nervcodec.encoding.material import segment
+        from nervcodec.encoding.layered import code_segment
+        from nervcodec.encoding.material import SegmentReader, segment
         from nervcodec.encoding.prepare import prepare
         from nervcodec.encoding.task import fit_segment
+        from nervcodec.fitting.hooks import Hook
 
         whole = _received(plan)
-        pixels, planes = segment(whole, index)
         known = shared if own is None else replace(shared, everything={index: own})
-        task, seconds = prepare(whole, pixels, planes, sum(whole.lengths[:index]), index, observer, known)
+        if whole.planes is not None:
+            return code_segment(whole, index, SegmentReader(whole, alone=True), Hook(), known), 0.0
+        task, seconds = prepare(whole, segment(whole, index), sum(whole.lengths[:index]), index, observer, known)
         return fit_segment(task), seconds
 
     return _result(threads, work)

@@ -7,56 +7,59 @@ of them again. A patch is embedded anew where a part of it has changed; else wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from nervcodec.coordinates import PatchGrid
 
 _PARTS = 8  # across and down, of a patch: their means are looked at
-_NEARLY_ALL = 0.9  # of the patches: from which share on all are embedded, as whoever judges them would have them
+_MOST = 0.75  # of the patches of a frame: where more have changed, all are embedded
 CHANGED = 5.0  # of 255: from which difference of a part's mean on a patch has changed (benchmarks/NOTES.md)
 
 
-@dataclass(frozen=True)
-class Changes:
-    """What of some frames is embedded.
+class ChangedFrame(NamedTuple):
+    """A frame that gets embeddings.
 
     Attributes:
-        kept: ``(m,)`` int64, ascending from 0: the frames that get embeddings.
-        anew: ``(m, patches)`` bool: whether a patch is given to the encoder, or has what it had in the frame before.
+        number: of the frame.
+        image: ``(H, W, 3)`` uint8.
+        changed: ``(patches,)`` bool; the other patches keep the embedding of the frame before.
     """
 
-    kept: np.ndarray
-    anew: np.ndarray
+    number: int
+    image: np.ndarray
+    changed: np.ndarray
 
 
-def find_changes(frames: np.ndarray, grid: PatchGrid, shots: np.ndarray) -> Changes:
-    """The patches that change from each of some frames to the next.
+def find_changes(
+    frames: Iterable[tuple[int, np.ndarray]], grid: PatchGrid, cuts: Sequence[int] = ()
+) -> Iterator[ChangedFrame]:
+    """The frames with a patch that changed since it was embedded. Two images are in memory.
 
     Embeddings are interpolated between frames that have them. So that one which held for long does not become another
-    long before the picture does, the last frame before a change within a shot is kept as well.
+    long before the picture does, the last frame before a change within a shot is given as well.
 
     Args:
-        frames: ``(n, H, W, 3)`` uint8, at least one; those that would get embeddings if all were different.
+        frames: numbers, ascending, and ``(H, W, 3)`` uint8; those that would get embeddings if all were different.
         grid: the patch grid.
-        shots: ``(n,)`` int, the number of the shot that each belongs to, ascending.
+        cuts: first frames of the shots after the first, ascending.
     """
-    held = _looks(frames[0], grid)
-    kept, anew = [0], [np.ones(len(held), bool)]
-    for number in range(1, len(frames)):
-        looks = _looks(frames[number], grid)
+    held = np.full((grid.rows * grid.columns, _PARTS * _PARTS * 3), np.inf, np.float32)
+    waiting: tuple[int, np.ndarray] | None = None
+    for number, image in frames:
+        looks = _looks(image, grid)
         changed = np.abs(looks - held).max(axis=1) > CHANGED
         if not changed.any():
+            waiting = number, image
             continue
-        if kept[-1] < number - 1 and shots[number - 1] == shots[number]:
-            kept.append(number - 1)
-            anew.append(np.zeros(len(held), bool))
-        kept.append(number)
-        anew.append(changed)
+        if waiting is not None and not any(waiting[0] < cut <= number for cut in cuts):
+            yield ChangedFrame(*waiting, np.zeros(len(held), bool))
+        waiting = None
+        changed |= changed.mean() > _MOST
         held[changed] = looks[changed]
-    found = np.array(anew)
-    return Changes(np.array(kept, np.int64), np.ones_like(found) if found.mean() > _NEARLY_ALL else found)
+        yield ChangedFrame(number, image, changed)
 
 
 def _looks(frame: np.ndarray, grid: PatchGrid) -> np.ndarray:

@@ -53,7 +53,9 @@ class Filters:
             self._size = made.width, made.height
             return made
         except av.FFmpegError as error:
-            tags = f"matrix {frame.colorspace:d}, transfer {frame.color_trc}, primaries {frame.color_primaries} of H.273"
+            tags = (
+                f"matrix {frame.colorspace:d}, transfer {frame.color_trc}, primaries {frame.color_primaries} of H.273"
+            )
             raise VideoError(
                 f"{self._decoder.path}: its colours cannot be converted (ffmpeg says: {error.strerror}; {tags})"
             ) from None

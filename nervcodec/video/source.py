@@ -49,7 +49,7 @@ class VideoInfo:
         has_audio: there is an audio stream.
         first_frame_s: when the first frame shows, in the time that other streams of the source share.
         checksums: ``(frame_count,)`` uint32 of the frames as they are decoded, before any crop or scale.
-        changes: ``(frame_count - 1,)`` float32, mean absolute difference of luma, 0 to 255, between neighbouring frames.
+        changes: ``(frame_count - 1,)`` float32, mean absolute difference of luma between neighbouring frames, 0 to 255.
     """
 
     input: Input

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: MIT
 """Segments with a base layer: sources of every kind, goals, stops and resumption."""
 
+import contextlib
 import copy
 import re
 import weakref
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from layers import qualities
 
 import nervcodec
+from nervcodec import options
 from nervcodec.base import av1
-from nervcodec.encoding import fit_segment
+from nervcodec.encoding import layered
+from nervcodec.encoding.layered import code_segment
+from nervcodec.encoding.material import SegmentReader
+from nervcodec.encoding.plan import make_plan
 from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.events import Observer
@@ -168,29 +172,21 @@ def test_what_cannot_be_met_is_said(carphone, tmp_path):
         assert any(re.match(said, note) for note in observer.notes)
 
 
-def task_of(carphone, monkeypatch, index=0, **settings):
-    """The task of a segment, as an encode makes it."""
-    taken = []
-
-    def take(task, hooks=None, resumed=None):
-        taken.append(task)
-        raise ConfigError("taken")
-
-    monkeypatch.setattr("nervcodec.encoding.fit_segment", take)
-    with pytest.raises(ConfigError, match="taken"):
-        nervcodec.encode(carphone, "never.nerv", **{**CLIP, "duration_s": 0.3, **settings})
-    return replace(taken[0], index=index)
+def coded(carphone, index=0, hook=None, **settings):
+    """A segment, as an encode codes it."""
+    wanted = options.from_flat(**{**CLIP, "duration_s": 0.3, **settings})
+    plan = make_plan(carphone, wanted, Observer())
+    with contextlib.closing(SegmentReader(plan)) as reader:
+        return code_segment(plan, index, reader, hook or Hook())
 
 
 def test_more_time_is_a_slower_preset_and_no_fit(carphone, monkeypatch):
-    quick, slow = (task_of(carphone, monkeypatch, time_s=time_s) for time_s in (0.01, 600))
-    assert quick.base.preset == 10
-    assert slow.base.preset == 2
-    assert task_of(carphone, monkeypatch).base.preset == 5
-    monkeypatch.undo()
-    coded = [fit_segment(task) for task in (quick, slow)]
-    assert [segment.steps for segment in coded] == [0, 0]
-    assert coded[1].psnr_db.mean() > coded[0].psnr_db.mean() or len(coded[1].base.stream) < len(coded[0].base.stream)
+    presets, encode = [], av1.encode
+    monkeypatch.setattr(av1, "encode", lambda *arguments: presets.append(arguments[6]) or encode(*arguments))
+    quick, usual, slow = (coded(carphone, **settings) for settings in ({"time_s": 0.01}, {}, {"time_s": 600}))
+    assert presets == [10, 5, 2]
+    assert [segment.steps for segment in (quick, usual, slow)] == [0, 0, 0]
+    assert slow.psnr_db.mean() > quick.psnr_db.mean() or len(slow.base.stream) < len(quick.base.stream)
 
 
 def test_a_debug_run(carphone, tmp_path):
@@ -226,12 +222,11 @@ class StopAt(Hook):
         return self.stopped
 
 
-def test_a_wish_to_stop(carphone, monkeypatch):
+def test_a_wish_to_stop(carphone):
     """The first segment is coded whatever happens; a later one is given up until it is."""
     for index in (0, 1):
         hook = StopAt("Coding the base")
-        segment = fit_segment(task_of(carphone, monkeypatch, index), hook)
-        monkeypatch.undo()
+        segment = coded(carphone, index, hook, segment="4f")
         assert hook.kept == (not index)
         if index:
             assert segment is None
@@ -249,15 +244,13 @@ def test_an_observer_that_wants_to_stop_from_the_first(carphone, tmp_path):
         assert not video.header.fit.complete
 
 
-def test_what_a_checkpoint_keeps_of_a_segment(carphone, monkeypatch):
-    task = task_of(carphone, monkeypatch)
-    monkeypatch.undo()
-    coded = fit_segment(task)
-    back = EncodedSegment.from_facts(copy.deepcopy(coded.to_facts()))
-    assert np.array_equal(back.base.stream, coded.base.stream)
-    assert np.array_equal(back.base.psnr_db, coded.base.psnr_db)
-    assert back.base.crf == coded.base.crf
-    assert back.segment == coded.segment
+def test_what_a_checkpoint_keeps_of_a_segment(carphone):
+    segment = coded(carphone)
+    back = EncodedSegment.from_facts(copy.deepcopy(segment.to_facts()))
+    assert np.array_equal(back.base.stream, segment.base.stream)
+    assert np.array_equal(back.base.psnr_db, segment.base.psnr_db)
+    assert back.base.crf == segment.base.crf
+    assert back.segment == segment.segment
 
 
 def test_segments_that_are_done_are_not_coded_again(carphone, tmp_path, monkeypatch):
@@ -287,16 +280,18 @@ def test_segments_that_are_done_are_not_coded_again(carphone, tmp_path, monkeypa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nerv", "whole.nerv"]
 
 
-def test_one_decoded_frame_at_a_time_is_in_memory(carphone, tmp_path, monkeypatch):
-    """A search looks at the quality of frames one by one."""
-    seen, decode = [], av1.decode
+def test_few_frames_are_in_memory(carphone, tmp_path, monkeypatch):
+    """Of 120 frames those that SVT-AV1 holds back, whatever the length of the segment."""
+    alive, most, read = [], [0], layered.SegmentReader.frames
 
-    def watched(*arguments):
-        for frame in decode(*arguments):
-            seen.append(weakref.ref(frame.y))
-            assert sum(one() is not None for one in seen) <= 2  # this one, and the one that it takes the place of
+    def watched(reader, index):
+        for frame in read(reader, index):
+            alive.append(weakref.ref(frame.y))
+            most[0] = max(most[0], sum(one() is not None for one in alive))
             yield frame
 
-    monkeypatch.setattr(av1, "decode", watched)
-    report = nervcodec.encode(carphone, tmp_path / "a.nerv", **CLIP, psnr_db=36.0)
-    assert len(seen) >= report.frames
+    monkeypatch.setattr(layered.SegmentReader, "frames", watched)
+    report = nervcodec.encode(carphone, tmp_path / "a.nerv", **QUICK, time_s=0.01)  # the preset with the least delay
+    assert report.frames == 120
+    assert len(alive) == 120
+    assert most[0] < 60

@@ -4,12 +4,10 @@
 import numpy as np
 
 from nervcodec.coordinates import PatchGrid
-from nervcodec.events import Observer
 from nervcodec.semantic.changes import find_changes
-from nervcodec.semantic.patches import embed_patches
+from nervcodec.semantic.patches import embed_changes, embed_patches
 
 GRID = PatchGrid(64, 128, 2, 4)
-ONE_SHOT = np.zeros(10, int)
 
 
 class Counting:
@@ -33,60 +31,69 @@ def still(count=10, seed=0):
     return (picture + noise).astype(np.uint8)
 
 
+def changes(frames, grid=GRID, cuts=()):
+    """Numbers of the frames that get embeddings, and ``(n, patches)`` which of their patches changed."""
+    found = list(find_changes(enumerate(frames), grid, cuts))
+    return [frame.number for frame in found], np.array([frame.changed for frame in found])
+
+
 def test_noise_is_no_change():
-    changes = find_changes(still(), GRID, ONE_SHOT)
-    assert changes.kept.tolist() == [0]
-    assert changes.anew.all()
+    numbers, changed = changes(still())
+    assert numbers == [0]
+    assert changed.all()
 
 
 def test_a_patch_that_changes_and_the_frame_before_it():
     frames = still()
     frames[6:, 40:60, 70:90] = 255  # in the patch of row 1, column 2
-    changes = find_changes(frames, GRID, ONE_SHOT)
-    assert changes.kept.tolist() == [0, 5, 6]
-    assert changes.anew[1].sum() == 0
-    assert np.flatnonzero(changes.anew[2]).tolist() == [6]
+    numbers, changed = changes(frames)
+    assert numbers == [0, 5, 6]
+    assert changed[1].sum() == 0
+    assert np.flatnonzero(changed[2]).tolist() == [6]
 
 
 def test_across_a_cut_nothing_is_held():
-    frames = np.concatenate([still(6), still(4, seed=1)])
-    changes = find_changes(frames, GRID, np.repeat([0, 1], [6, 4]))
-    assert changes.kept.tolist() == [0, 6]
-    assert changes.anew.all()
+    numbers, changed = changes(np.concatenate([still(6), still(4, seed=1)]), cuts=(6,))
+    assert numbers == [0, 6]
+    assert changed.all()
 
 
 def test_a_slow_change_is_seen_once_it_is_large():
     frames = np.stack([np.full((64, 128, 3), 100 + number, np.uint8) for number in range(10)])
-    assert find_changes(frames, GRID, ONE_SHOT).kept.tolist() == [0, 5, 6]
+    assert changes(frames)[0] == [0, 5, 6]
 
 
-def test_where_nearly_all_changes_all_is_embedded():
+def test_where_nearly_all_of_a_frame_changes_all_of_it_is_embedded():
     frames = np.random.default_rng(0).integers(0, 256, (10, 64, 128, 3), dtype=np.uint8)
     frames[4, :32, :32] = frames[3, :32, :32]
-    changes = find_changes(frames, GRID, ONE_SHOT)
-    assert changes.kept.tolist() == list(range(10))
-    assert changes.anew.all()
+    frames[6, :, :64] = frames[5, :, :64]
+    numbers, changed = changes(frames)
+    assert numbers == list(range(10))
+    assert changed.sum(axis=1).tolist() == [8, 8, 8, 8, 8, 8, 4, 8, 8, 8]
 
 
 def test_patches_of_a_pixel():
     frames = np.arange(2 * 2 * 4 * 3, dtype=np.uint8).reshape(2, 2, 4, 3)
-    changes = find_changes(frames, PatchGrid(2, 4, 2, 4), np.zeros(2, int))
-    assert changes.kept.tolist() == [0, 1]
-    assert changes.anew.all()
+    numbers, changed = changes(frames, PatchGrid(2, 4, 2, 4))
+    assert numbers == [0, 1]
+    assert changed.all()
 
 
 def test_what_did_not_change_is_not_asked_for_again():
-    frames = still(4)
-    frames[2:, 40:60, 70:90] = 255
-    anew = np.zeros((4, 8), bool)
-    anew[0], anew[2, 6] = True, True
+    frames = still(8)
+    frames[5:, 40:60, 70:90] = 255
     encoder = Counting()
-    found = embed_patches(frames, GRID, encoder, Observer(), anew)
+    numbers, found = embed_changes(enumerate(frames), GRID, encoder)
+    assert numbers.tolist() == [0, 4, 5]
     assert encoder.asked == 9
-    everything = embed_patches(frames, GRID, Counting(), Observer())
+    everything = embed_patches(frames[numbers], GRID, Counting())
     np.testing.assert_allclose(found, everything, atol=0.01)
     assert np.array_equal(found[1], found[0])
-    assert np.array_equal(found[3], found[2])
     again = Counting()
-    assert np.array_equal(embed_patches(frames, GRID, again, Observer(), anew), found)
+    assert np.array_equal(embed_changes(enumerate(frames), GRID, again)[1], found)
     assert again.asked == 0
+
+
+def test_no_frame_has_no_embedding():
+    numbers, found = embed_changes(iter(()), GRID, Counting())
+    assert (numbers.shape, found.shape) == ((0,), (0, 8, 3))

@@ -9,7 +9,6 @@ from safetensors import safe_open
 from nervcodec.coordinates import PatchGrid
 from nervcodec.errors import EncoderError
 from nervcodec.evaluation import fidelity
-from nervcodec.events import Observer
 from nervcodec.semantic import cache, encoder
 from nervcodec.semantic.classes import shipped_vectors
 from nervcodec.semantic.minilm import MiniLM
@@ -53,7 +52,7 @@ def test_offline_encoder_knows_a_van_from_a_bicycle(offline, bikes):
     options = SourceOptions()
     info = scan(bikes, options)
     frames = np.stack([f for i, f in enumerate(read_frames(info, options)) if i in (10, 200)])
-    vectors = embed_patches(frames, PatchGrid(272, 640, 2, 4), offline, Observer())
+    vectors = embed_patches(frames, PatchGrid(272, 640, 2, 4), offline)
     assert vectors.shape == (2, 8, 384)
     similarity = vectors @ texts.T
     assert similarity[1, :, 0].max() > similarity[0, :, 0].max() + 0.1  # frame 200: parked bicycles
@@ -158,15 +157,15 @@ class Counting:
 def test_embeddings_are_computed_once():
     frames = np.random.default_rng(3).integers(0, 255, (5, 20, 40, 3), dtype=np.uint8)
     first, second = Counting(), Counting()
-    a = embed_patches(frames, PatchGrid(20, 40, 2, 4), first, Observer())
-    b = embed_patches(frames.copy(), PatchGrid(20, 40, 2, 4), second, Observer())
+    a = embed_patches(frames, PatchGrid(20, 40, 2, 4), first)
+    b = embed_patches(frames.copy(), PatchGrid(20, 40, 2, 4), second)
     assert (first.images, second.images) == (40, 0)
     assert np.array_equal(a, b)
-    embed_patches(frames, PatchGrid(20, 40, 1, 2), second, Observer())
+    embed_patches(frames, PatchGrid(20, 40, 1, 2), second)
     assert second.images == 10  # another grid is another result
     frames[0, 0, 0, 0] ^= 1
-    embed_patches(frames, PatchGrid(20, 40, 2, 4), second, Observer())
-    assert second.images == 50  # and so are other pixels
+    embed_patches(frames, PatchGrid(20, 40, 2, 4), second)
+    assert second.images == 42  # and so are other pixels, with those of their batch
 
 
 def test_a_damaged_cache_is_computed_again(tmp_path, monkeypatch):
