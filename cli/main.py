@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 import traceback
@@ -106,6 +108,12 @@ def main() -> None:
         discard(sys.stdout)
         remark(str(error))
         sys.exit(FAILED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            with contextlib.suppress(OutputError):
+                sys.stdout.flush()
+            os._exit(INTERRUPTED)  # at once: SVT-AV1 goes on coding what it was given, which slows down any other end
+        raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):  # all is done: there is nothing left to interrupt
             signal.signal(number, signal.SIG_IGN)

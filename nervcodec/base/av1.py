@@ -133,6 +133,9 @@ def _packets(
             # Closing SVT-AV1 would wait until it has coded all that it was given: up to 15 s.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(encoder))
             raise
+        finally:
+            if isinstance(frames, Generator):
+                frames.close()
     except (av.FFmpegError, av.codec.codec.UnknownCodecError) as error:
         raise VideoError(f"SVT-AV1 refused ({error})") from None
 

@@ -166,7 +166,8 @@ def _fit_in_order(
         observer.worth_keeping()
         if not segment.complete:
             break
-    source.close()
+    if not isinstance(source, SegmentReader):  # a background thread may still be at the end of its last frame
+        source.close()
     return done, embed_s
 
 

@@ -181,11 +181,12 @@ class _Coder:
         uncompared: deque[Planes] = deque()
         psnr_db: list[float] = []
 
-        def frames(source: Iterator[Planes]) -> Iterator[Planes]:
-            for planes in source:
-                self._go_on()
-                uncompared.append(planes)
-                yield to_base(planes, self.source_format, DEPTH)
+        def frames() -> Iterator[Planes]:
+            with contextlib.closing(self.reader.frames(self.index)) as source:
+                for planes in source:
+                    self._go_on()
+                    uncompared.append(planes)
+                    yield to_base(planes, self.source_format, DEPTH)
 
         def compare(planes: Planes) -> None:
             self._go_on()
@@ -195,6 +196,5 @@ class _Coder:
 
         keys = av1.key_frames(self.geometry.frames, self.plan.info.frame_rate, self.cuts)
         size, rate = (self.geometry.width, self.geometry.height), self.plan.info.frame_rate
-        with contextlib.closing(self.reader.frames(self.index)) as source:
-            stream = av1.encode(frames(source), self.format, *size, rate, crf, self.preset, keys, compare)
+        stream = av1.encode(frames(), self.format, *size, rate, crf, self.preset, keys, compare)
         return _Coded(stream, np.array(psnr_db), crf)
