@@ -8,8 +8,9 @@ import shutil
 import pytest
 import transcripts
 
-# Networks are computed in floats, whose last digits depend on the processor.
-TOLERANCE = {"psnr": 0.02, "frames": 0.3, "search --json": 2e-3, "eval --json": 2e-3}
+# Networks are computed in floats, whose last digits depend on the processor; so does the end of a moment, where scores
+# of neighbouring frames are nearly equal.
+TOLERANCE = {"psnr": 0.02, "frames": 0.3, "search --json": 2e-3, "end": 0.2, "eval --json": 1e-2}
 
 
 def differences(found, recorded, tolerance=0.0, place=""):
