@@ -7,6 +7,11 @@ import os
 import unicodedata
 
 SUFFIX = ".nerv"  # of a container
+# Folders that a file system, a NAS, a recycle bin or an archive keeps its own files in, in lower case.
+SYSTEM_FOLDERS = frozenset(
+    ("@eadir", "@recently-snapshot", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "recycler", "lost+found")
+    + ("__macosx", "system volume information", "network trash folder", "temporary items")
+)
 NAME_BYTES = 255  # the most that ext4, APFS, NTFS and most others take for one name
 _JOINERS = "\u200c\u200d"  # within words of Persian and Indic scripts, and within emoji
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
@@ -27,6 +32,11 @@ def within(stem: str, suffix: str = "", limit: int = NAME_BYTES) -> str:
         kept -= 1
         used -= sizes[kept]
     return stem[:kept] + suffix
+
+
+def is_system_folder(name: str) -> bool:
+    """Whether a folder of this name holds copies, thumbnails or deleted files, and not what somebody keeps there."""
+    return name.lower() in SYSTEM_FOLDERS
 
 
 def recorded(name: str) -> str:
@@ -51,6 +61,11 @@ def shown(text: str) -> str:
 
 def _is_harmless(character: str) -> bool:
     return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts: ``1 frame``, ``2,000 frames``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def shortened(text: str, length: int = 70) -> str:

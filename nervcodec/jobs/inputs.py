@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nervcodec.errors import ConfigError, VideoError, explained
+from nervcodec.formats.names import counted, is_system_folder
 from nervcodec.outputs import beside, require_folder
 from nervcodec.video.folder import images_in, numbered_images
 from nervcodec.video.probe import require_file
@@ -50,11 +51,14 @@ class Found:
 
 @dataclass
 class _Search:
-    """A search under way: what is there by the file it is, and where below the output's folder its container goes."""
+    """A search under way: what is there by the file it is, and where below the output's folder its container goes;
+    the system's folders that were not looked into.
+    """
 
     out: Path | None
     places: dict[tuple[int, int] | Path, tuple[Path, Path]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    system_folders: list[str] = field(default_factory=list)
 
     def add(self, source: Path, folder: Path = Path()) -> None:
         """A source, which counts once under the first name that it has."""
@@ -62,7 +66,13 @@ class _Search:
         if first != source and source.is_symlink():
             self.notes.append(f"left out: {source}: is a link to {first}")
 
-    def is_output(self, folder: str) -> bool:
+    def looks_into(self, place: str, name: str) -> bool:
+        """Whether sources may lie in a folder below another."""
+        if is_system_folder(name):
+            self.system_folders.append(name)
+        return not (name.startswith(".") or is_system_folder(name) or self._is_output(os.path.join(place, name)))
+
+    def _is_output(self, folder: str) -> bool:
         """Whether a folder is the one that containers go to."""
         return self.out is not None and _number(Path(folder)) == _number(self.out) is not None
 
@@ -73,7 +83,8 @@ def find(inputs: Sequence[str | os.PathLike[str]], out: Path | None = None, recu
     A video ``a/b.mp4`` below a folder goes to ``a/b.nerv`` below ``out``, a video that is named itself to its name with
     ``.nerv``. Where two would go to the same, they keep their endings: ``b.mp4.nerv``, ``b.mkv.nerv``. A file that is
     reached twice (links of either kind, spellings) counts once. Below a folder, files and folders that are hidden,
-    links to folders, and ``out`` are left out; a folder of numbered frames in which there is no video is one source.
+    links to folders, folders of recycle bins and the like (a note counts them), and ``out`` are left out; a folder of
+    numbered frames in which there is no video is one source.
 
     Args:
         inputs: video files, folders of numbered frames, and where ``recursive`` folders that hold such.
@@ -98,6 +109,9 @@ def find(inputs: Sequence[str | os.PathLike[str]], out: Path | None = None, recu
         else:
             require_source(path)
             search.add(path)
+    if count := len(search.system_folders):
+        names = ", ".join(sorted(set(search.system_folders)))
+        search.notes.append(f"left out: {counted(count, 'folder')} of the system, a NAS or a recycle bin ({names})")
     if not search.places:
         raise ConfigError(f"{', '.join(map(str, inputs))}: no video and no folder of numbered frames below")
     jobs = _with_targets(list(search.places.values()), out)
@@ -130,7 +144,7 @@ def _walk(top: Path, search: _Search) -> Iterator[Path]:
     """Sources in a folder and in those below it; a folder that cannot be read counts, to be reported as it fails."""
     unread: list[Path] = []
     for place, folders, names in os.walk(top, onerror=lambda error: unread.append(Path(error.filename))):
-        folders[:] = [n for n in folders if not n.startswith(".") and not search.is_output(os.path.join(place, n))]
+        folders[:] = [name for name in folders if search.looks_into(place, name)]
         shown = [Path(place, name) for name in names if not name.startswith(".")]
         videos = [path for path in shown if path.suffix.lower() in VIDEO_SUFFIXES and _is_file(path, search.notes)]
         yield from videos

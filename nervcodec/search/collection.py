@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nervcodec.errors import ContainerError
-from nervcodec.formats.names import SUFFIX
+from nervcodec.formats.names import SUFFIX, is_system_folder
 
 
 def containers(paths: Sequence[str]) -> dict[Path, os.stat_result]:
@@ -46,7 +46,7 @@ def containers_below(folder: Path) -> dict[str, os.stat_result]:
 
 
 def _below(folder: str) -> list[tuple[str, os.stat_result]]:
-    """Containers in a folder and in those below it, sorted; hidden ones and hidden folders are left out."""
+    """Containers in a folder and in those below it, sorted; hidden ones and hidden or system folders are left out."""
     found: list[tuple[bool, list[str], str, os.stat_result]] = []
     waiting = [folder]
     while waiting:
@@ -57,7 +57,7 @@ def _below(folder: str) -> list[tuple[str, os.stat_result]]:
                     continue
                 with contextlib.suppress(OSError):  # a link to nothing, or gone meanwhile
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
+                        waiting += [] if is_system_folder(entry.name) else [entry.path]
                     elif entry.name.endswith(SUFFIX) and stat.S_ISREG((facts := entry.stat()).st_mode):
                         found.append((entry.is_symlink(), entry.path.split(os.sep), entry.path, facts))
     return [entry[2:] for entry in sorted(found, key=lambda entry: entry[:2])]

@@ -15,7 +15,7 @@ from nervcodec.decoding.kept import KeptVideo, Room
 from nervcodec.errors import ConfigError, ContainerError, NervError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AUDIO, Header
-from nervcodec.formats.names import SUFFIX, shown
+from nervcodec.formats.names import SUFFIX, is_system_folder, shown
 from nervcodec.search.collection import containers_below
 from nervcodec.serve import limits
 from nervcodec.serve.limits import MissingError
@@ -114,7 +114,7 @@ class Shelf:
         """
         missing = MissingError(f"there is no {shown(path[:100])}")
         parts = path.split("/")
-        odd = any(not part or part.startswith(".") for part in parts)
+        odd = any(not part or part.startswith(".") or is_system_folder(part) for part in parts)
         if odd or "\0" in path or os.sep != "/" and os.sep in path or not path.endswith(SUFFIX):
             raise missing
         if len(os.fsencode(path)) > _LONGEST or self.single not in (None, path):

@@ -201,10 +201,13 @@ def test_an_encoder_that_no_header_can_record_is_refused_before_any_work(carphon
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The current folder: containers, a hard link, links to files, folders and themselves, hidden ones, a pipe."""
-    for place in ("deep", ".cache"):
+    """The current folder: containers, a hard link, links to files, folders and themselves, hidden ones, a pipe, and
+    deleted ones.
+    """
+    for place in ("deep", ".cache", "#recycle", "deep/$RECYCLE.BIN"):
         (tmp_path / place).mkdir()
-    for name in ("a.nerv", "deep/b.nerv", "._a.nerv", ".cache/c.nerv", "deep/.d.nerv"):
+    deleted = "#recycle/e.nerv", "deep/$RECYCLE.BIN/f.nerv"
+    for name in ("a.nerv", "deep/b.nerv", "._a.nerv", ".cache/c.nerv", "deep/.d.nerv", *deleted):
         (tmp_path / name).write_text("x")
     (tmp_path / "hard.nerv").hardlink_to(tmp_path / "a.nerv")
     (tmp_path / "link.nerv").symlink_to("deep/b.nerv")
@@ -227,6 +230,7 @@ def folder(tmp_path, monkeypatch):
         (["deep/round/a.nerv", "."], ["deep/round/a.nerv", "deep/b.nerv"]),
         (["hard.nerv", "a.nerv"], ["hard.nerv"]),
         (["._a.nerv", ".cache"], ["._a.nerv", ".cache/c.nerv"]),
+        (["#recycle"], ["#recycle/e.nerv"]),
         (["pipe.nerv"], ["pipe.nerv"]),
     ],
 )

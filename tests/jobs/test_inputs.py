@@ -76,6 +76,24 @@ def test_numbered_frames_are_one_source(tree):
     assert pairs(["in/gap"], Path("out")) == {"in/gap": "out/gap.nerv"}  # was meant, and fails with the reason
 
 
+SYSTEM = ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found")
+
+
+def test_folders_of_a_nas_or_a_recycle_bin_are_skipped_and_counted(tree):
+    before = pairs(["in"], recursive=True)
+    plant(tree / "in", *(f"{folder}/deleted.mp4" for folder in SYSTEM), "x/@eaDir/b.MKV/thumb.mp4")
+    found = find(["in"], recursive=True)
+    assert {str(job.source): str(job.target) for job in found.jobs} == before
+    names = ", ".join(sorted(SYSTEM))
+    assert found.notes == (f"left out: 7 folders of the system, a NAS or a recycle bin ({names})",)
+    assert find(["in/x"], recursive=True).notes == (
+        "left out: 1 folder of the system, a NAS or a recycle bin (@eaDir)",
+    )
+    assert pairs(["in/#recycle"], recursive=True) == {
+        "in/#recycle/deleted.mp4": "in/#recycle/deleted.nerv"
+    }  # was meant
+
+
 def test_a_source_that_is_reached_twice_counts_once(tree):
     inside = tree / "in"
     (inside / "x" / "up").symlink_to("..")

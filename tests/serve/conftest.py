@@ -39,6 +39,8 @@ def folder(tmp_path_factory, ffmpeg) -> Path:
     changed(LAPPED, place / "varied.nerv", {AUDIO: tone, FRAME_TIMES: TIMES_S}, **varied)
     shutil.copy(GRID, root / "secret" / "outside.nerv")
     shutil.copy(GRID, place / ".hidden.nerv")
+    (place / "@eaDir").mkdir()
+    shutil.copy(GRID, place / "@eaDir" / "grid.nerv")
     (place / "notes.txt").write_text("private")
     os.symlink(root / "secret" / "outside.nerv", place / "out.nerv")
     os.symlink(root / "secret", place / "out")

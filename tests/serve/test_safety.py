@@ -34,6 +34,7 @@ LEAVING = {
     "through a link out": "out/outside.nerv",
     "a link to nothing": "dangling.nerv",
     "hidden": ".hidden.nerv",
+    "deleted": "@eaDir/grid.nerv",
     "another kind": "notes.txt",
     "a folder": "deep",
     "two slashes": "deep//er/lapped.nerv",
