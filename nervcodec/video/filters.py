@@ -16,6 +16,15 @@ from nervcodec.errors import VideoError
 if TYPE_CHECKING:
     from nervcodec.video.media import Decoder
 
+# Matrices of H.273 that FFmpeg converts (0 with planes of luma and chroma, 2 and 3 say nothing: it takes BT.601), and
+# the names of others.
+_CONVERTED = {0, 1, 2, 3, 4, 5, 6, 7, 9}
+_OTHERS = {
+    8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "YDzDx", 12: "chromaticity-derived", 14: "ICtCp",
+    13: "chromaticity-derived with constant luminance", 15: "IPT-PQ-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro",
+}  # fmt: skip
+_UNSPECIFIED = 2
+
 
 class Filters:
     """Filters of FFmpeg on the frames of a decoder; frames are turned upright before them.
@@ -33,7 +42,7 @@ class Filters:
         self._size: tuple[int, int] | None = None
 
     def frame(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """The frame that comes of one.
+        """The frame that comes of one. Its transfer and primaries are not looked at and not converted.
 
         Raises:
             VideoError: FFmpeg cannot convert such frames.
@@ -42,23 +51,34 @@ class Filters:
         kind = (frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range, *turned)
         try:
             if kind != self._kind:
+                if self._chain:
+                    self._require_matrix(frame)
                 chain = [*turned, *self._chain]
                 if self._size and self._chain:  # planes are scaled before they are converted, where the size changes
                     chain.insert(-1, ("scale", f"{self._size[0]}:{self._size[1]}"))
                 self._graph, self._kind = _graph(frame, chain), kind
             if self._graph is None:
                 return frame
+            # FFmpeg refuses to scale frames of some transfers, which the conversion to RGB has no use for.
+            frame.color_trc = frame.color_primaries = _UNSPECIFIED
             self._graph.vpush(frame)
             made = self._graph.vpull()
             self._size = made.width, made.height
             return made
         except av.FFmpegError as error:
-            tags = (
-                f"matrix {frame.colorspace:d}, transfer {frame.color_trc}, primaries {frame.color_primaries} of H.273"
-            )
             raise VideoError(
-                f"{self._decoder.path}: its colours cannot be converted (ffmpeg says: {error.strerror}; {tags})"
+                f"{self._decoder.path}: its frames cannot be converted from {frame.format.name} "
+                f"(ffmpeg says: {error.strerror})"
             ) from None
+
+    def _require_matrix(self, frame: av.VideoFrame) -> None:
+        has_colour = len(frame.format.components) > 2
+        if has_colour and not frame.format.is_rgb and frame.colorspace not in _CONVERTED:
+            name = _OTHERS.get(frame.colorspace, "an unknown matrix")
+            raise VideoError(
+                f"{self._decoder.path}: its colours are {name} (matrix {frame.colorspace:d} of H.273), "
+                "which cannot be converted to RGB; convert it to BT.709 or BT.2020 first"
+            )
 
 
 class Samples:

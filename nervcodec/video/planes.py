@@ -31,9 +31,9 @@ _CHOICES = {
 }
 _FULL = 2  # ffmpeg's name for a full range
 
-# Matrices as they are recorded. BT.2020 with constant luminance is read by ffmpeg as that without; those of FCC and
-# SMPTE 240M become BT.601 and BT.709; what it cannot read it takes for BT.601, as what says nothing.
-_MATRICES = {1: 1, 5: 5, 6: 6, 9: 9, 10: 9, 4: 6, 7: 1}
+# Matrices as they are recorded. Those of FCC and SMPTE 240M are converted to BT.601 and BT.709; what says nothing is
+# taken for BT.601, as FFmpeg does.
+_MATRICES = {1: 1, 5: 5, 6: 6, 9: 9, 4: 6, 7: 1}
 _UNSAID = 2
 _NAMES = {1: "bt709", 5: "bt470", 6: "smpte170m", 9: "bt2020"}
 
@@ -123,7 +123,7 @@ def plane_format(info: VideoInfo, options: SourceOptions | None = None) -> Plane
         options: range, crop, scale.
 
     Raises:
-        VideoError: its first frame could not be read.
+        VideoError: its first frame could not be read, or its matrix is unknown.
     """
     from nervcodec.video import media
     from nervcodec.video.filters import Filters

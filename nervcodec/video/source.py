@@ -16,6 +16,7 @@ import numpy as np
 
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
+from nervcodec.formats.names import counted
 from nervcodec.video import folder, timing
 from nervcodec.video.options import SourceOptions
 from nervcodec.video.probe import Input, Probed, probe, require_file
@@ -144,6 +145,7 @@ class _Frames:
         checksums: of the decoded frames, as they are in the source.
         changes: of luma between neighbouring frames.
         damage: what could not be decoded.
+        interlaced: how many of them are stored as two fields.
     """
 
     size: tuple[int, int]
@@ -153,6 +155,7 @@ class _Frames:
     checksums: np.ndarray
     changes: np.ndarray
     damage: Damage
+    interlaced: int
 
 
 def _list(found: Probed, options: SourceOptions) -> _Frames:
@@ -165,7 +168,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
     checksums: list[int] = []
     changes: list[float] = []
     before = np.empty(0, np.int16)
-    size, aspect, last = (0, 0), Fraction(1), 0
+    size, aspect, last, interlaced = (0, 0), Fraction(1), 0, 0
     for frame, stamp in decoder.frames():
         turned, last = upright.frame(frame), frame.duration
         if not stamps:
@@ -174,6 +177,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
             smaller = filters.Filters(decoder, f"scale={across}:{down}:flags=neighbor,format=gray")
             aspect = 1 / decoder.aspect if filters.is_transposed(frame) else decoder.aspect
         stamps.append(stamp)
+        interlaced += frame.interlaced_frame
         checksums.append(filters.checksum(samples.of(turned)))
         small = samples.of(smaller.frame(frame)).astype(np.int16)
         if len(stamps) > 1:
@@ -187,6 +191,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
         np.array(checksums, np.uint32),
         np.array(changes, np.float32),
         decoder.damage,
+        interlaced,
     )
 
 
@@ -223,6 +228,11 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames) -> VideoI
     notes = [f"{path.name}: {note}" for note in found.notes]
     if found.is_guess and count > 1:
         notes.append(f"{path.name}: states no frame rate; {float(when.rate):g} frames a second are assumed (--fps)")
+    if frames.interlaced:
+        notes.append(
+            f"{path.name}: {frames.interlaced:,} of {counted(count, 'frame')} are interlaced; their two fields stay "
+            "woven as they are stored, so that moving edges show combs (deinterlace it before to avoid that)"
+        )
     return VideoInfo(
         input=found.input,
         width=width,

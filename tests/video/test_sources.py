@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nervcodec
+from nervcodec.colour import to_rgb8
 from nervcodec.errors import VideoError
+from nervcodec.video.planes import plane_format, read_planes
 from nervcodec.video.reader import read_frames
 from nervcodec.video.segments import segment_lengths
 from nervcodec.video.source import SourceOptions, scan
@@ -228,11 +231,75 @@ def test_a_clock_that_jumps(tmp_path, ffmpeg):
     assert (info.frame_count, info.frame_rate, info.variable_frame_rate) == (90, 10, False)
 
 
-def test_colours_that_cannot_be_converted_are_named(base, tmp_path, ffmpeg):
-    path = tmp_path / "a.mp4"
-    ffmpeg("-i", base, "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=8", path)
-    with pytest.raises(VideoError, match="a.mp4: its colours cannot be converted .*matrix 8, "):
-        frames_of(path)
+@pytest.fixture(scope="module")
+def retagged(tmp_path_factory, ffmpeg):
+    """A few frames of H.264 whose stream states one code point of H.273."""
+    folder = tmp_path_factory.mktemp("tags")
+    ffmpeg(*moving(0.3, 10, "64x48"), "-vf", "gblur=3", *X264, folder / "base.mp4")
+
+    def make(tag: str, value: int) -> Path:
+        path = folder / "tagged.mp4"
+        ffmpeg("-i", folder / "base.mp4", "-c", "copy", "-bsf:v", f"h264_metadata={tag}={value}", path)
+        return path
+
+    return make
+
+
+def test_transfer_and_primaries_change_no_sample(retagged):
+    """Whatever they are: log, reserved or unknown."""
+    _, plain = frames_of(retagged("transfer_characteristics", 2))
+    for tag, count in (("transfer_characteristics", 19), ("colour_primaries", 23)):
+        for value in range(count):
+            assert np.array_equal(frames_of(retagged(tag, value))[1], plain), (tag, value)
+
+
+LUMA = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}  # others: BT.601
+
+
+def blocks(frame):
+    """Means of 8 x 8 pixels, in which it does not matter how chroma is interpolated."""
+    return frame.reshape(6, 8, 8, 8, 3).mean((1, 3))
+
+
+def test_a_matrix_is_known_or_named(retagged):
+    info, _ = frames_of(retagged("matrix_coefficients", 2))
+    (y, u, v), *_ = (tuple(map(np.squeeze, planes)) for planes in read_planes(info, None, plane_format(info)))
+    y, u, v = (y - 16.0) * 255 / 219, *((plane.repeat(2, 0).repeat(2, 1) - 128.0) * 255 / 224 for plane in (u, v))
+    for matrix in range(18):
+        path = retagged("matrix_coefficients", matrix)
+        if matrix in (8, *range(10, 18)):
+            for read in (frames_of, lambda path: plane_format(scan(path))):
+                with pytest.raises(VideoError, match=rf"its colours are .* \(matrix {matrix} of H.273\)"):
+                    read(path)
+            continue
+        red, blue = LUMA.get(matrix, (0.299, 0.114))
+        r, b = y + 2 * (1 - red) * v, y + 2 * (1 - blue) * u
+        right = np.stack([r, (y - red * r - blue * b) / (1 - red - blue), b], -1).clip(0, 255)
+        info, (first, *_) = frames_of(path)
+        form = plane_format(info)
+        for frame, off in ((first, 1.3), (to_rgb8(next(read_planes(info, None, form)), form)[0], 3)):
+            assert np.abs(blocks(frame) - blocks(right)).mean() < off  # BT.601 for BT.709 is 3 more
+
+
+@pytest.mark.parametrize("base", ["av1", "copy"])
+def test_a_log_transfer_is_encoded(base, retagged, tmp_path):
+    settings = {"base": base, "encoder": "none"} | ({"crf": 10} if base == "av1" else {})
+    shown = []
+    for transfer in (2, 9):
+        nervcodec.encode(retagged("transfer_characteristics", transfer), tmp_path / f"{transfer}.nerv", **settings)
+        with nervcodec.open(tmp_path / f"{transfer}.nerv") as video:
+            assert video.header.base.planes.transfer == transfer
+            shown.append(np.stack([video[n] for n in range(len(video))]))
+    assert np.array_equal(*shown)
+
+
+def test_fields_are_told_of_once(base, tmp_path, ffmpeg):
+    path = tmp_path / "fields.mp4"
+    fields = ["tinterlace=interleave_top", *X264, "-flags", "+ilme+ildct"]
+    ffmpeg("-i", base, "-vf", *fields, path)
+    (note,) = scan(path).notes
+    assert note.startswith("fields.mp4: 15 of 15 frames are interlaced; their two fields stay woven")
+    assert not scan(base).notes
 
 
 # ------------------------------------------------------------------ what is no file
