@@ -15,6 +15,10 @@ class VideoError(NervError):
     """A source video cannot be read, or an output video cannot be written."""
 
 
+class ChangedError(VideoError):
+    """A source video was changed while it was encoded: what was made of it so far is worth nothing."""
+
+
 class ContainerError(NervError):
     """A ``.nerv`` file is damaged, foreign, too new, or its header states impossible values."""
 

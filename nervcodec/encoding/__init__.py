@@ -24,14 +24,13 @@ from nervcodec.encoding.prepare import prepare
 from nervcodec.encoding.segment import EncodedSegment, SegmentTask
 from nervcodec.encoding.shared import Shared, shared_by_all
 from nervcodec.encoding.task import fit_segment
-from nervcodec.errors import CheckpointError, ConfigError
+from nervcodec.errors import ChangedError, CheckpointError, ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.checkpoint import Checkpoint, identity
 from nervcodec.fitting.hooks import CheckpointHook, Hook, Hooks, ProgressHook
 from nervcodec.fitting.tensorboard import TensorBoardLog, require_tensorboard
 from nervcodec.formats.kinds import COPY
 from nervcodec.outputs import beside, require_folder, require_free
-from nervcodec.video.folder import modified
 from nervcodec.video.probe import require_file
 
 __all__ = ["EncodeReport", "EncodedSegment", "SegmentTask", "encode", "encode_plan", "fit_segment"]
@@ -88,19 +87,24 @@ def encode_plan(plan: Plan, target: Path, observer: Observer, goes_on: bool = Fa
     """
     if plan.wanted.layer.base == COPY:
         with tempfile.TemporaryDirectory() as folder:
-            copied = copy_source(plan, Path(folder), observer)
+            with plan.info.snapshot.watched():
+                copied = copy_source(plan, Path(folder), observer)
             common = Shared({}, copied.basis)
             return assemble(plan, target, copied.segments, copied.embed_s, observer, copied.base, common)
     checkpoint = Checkpoint(target, identity_of(plan), observer.note)
-    if plan.wanted.resume or (goes_on and os.path.lexists(checkpoint.path)):
-        try:
-            checkpoint.load(plan.shares_network)
-            return _carry_out(plan, checkpoint, target, observer, goes_on)
-        except CheckpointError:
-            if not goes_on:
-                raise
-        checkpoint = checkpoint.anew()
-    return _carry_out(plan, checkpoint, target, observer, goes_on)
+    try:
+        if plan.wanted.resume or (goes_on and os.path.lexists(checkpoint.path)):
+            try:
+                checkpoint.load(plan.shares_network)
+                return _carry_out(plan, checkpoint, target, observer, goes_on)
+            except CheckpointError:
+                if not goes_on:
+                    raise
+            checkpoint = checkpoint.anew()
+        return _carry_out(plan, checkpoint, target, observer, goes_on)
+    except ChangedError:
+        checkpoint.remove()
+        raise
 
 
 def _carry_out(plan: Plan, checkpoint: Checkpoint, target: Path, observer: Observer, goes_on: bool) -> EncodeReport:
@@ -181,7 +185,8 @@ def _log(plan: Plan, name: str) -> list[Hook]:
 def identity_of(plan: Plan) -> str:
     """What an encode that is resumed must have in common with this one."""
     source, wanted = plan.source, replace(plan.wanted, resume=False, log_dir=None)
-    return identity(wanted, source.resolve(), plan.info.file_bytes, plan.info.frame_count, modified(source))
+    snapshot = plan.info.snapshot
+    return identity(wanted, source.resolve(), plan.info.file_bytes, plan.info.frame_count, max(snapshot.modified_ns))
 
 
 def _require_output(source: Path, target: Path, force: bool) -> None:

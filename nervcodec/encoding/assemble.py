@@ -142,8 +142,11 @@ def assemble(
 
     Raises:
         ContainerError: the file cannot be written.
+        ChangedError: the source was changed since it was scanned.
     """
     info, wanted = plan.info, plan.wanted
+    if not info.snapshot.is_there():
+        observer.note(f"{plan.source}: was removed once it was read; {target.name} is whole")
     frames = sum(d.segment.frame_count for d in done)
     complete = frames == info.frame_count and done[-1].complete and (shared.fit is None or shared.fit.complete)
     per_frame = np.concatenate([d.psnr_db for d in done])

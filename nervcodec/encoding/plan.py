@@ -222,11 +222,12 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, equipment
         observer.note(note)
     for complaint in info.complaints:
         observer.note(f"{source.name}: {complaint}")
-    audio = packets(info, wanted.source) if info.has_audio and wanted.audio == "copy" else b""
+    with info.snapshot.watched():
+        audio = packets(info, wanted.source) if info.has_audio and wanted.audio == "copy" else b""
+        planes = None if wanted.layer.base == NONE else plane_format(info, wanted.source)
     encoder = resolve(wanted.encoder, hardware.device, observer.note) if equipment is None else equipment.encoder
     grid = PatchGrid.fitting(info.height, info.width, *wanted.patches)
     lengths = _lengths(info, wanted)
-    planes = None if wanted.layer.base == NONE else plane_format(info, wanted.source)
     return Plan(source, wanted, info, audio, grid, hardware, encoder, lengths, planes)
 
 

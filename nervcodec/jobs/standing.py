@@ -67,7 +67,10 @@ def set_date(job: Job, changed: float, note: Callable[[str], None]) -> None:
             was wrong.
         note: told where it was changed meanwhile.
     """
-    now = modified(job.source)
+    try:
+        now = modified(job.source)
+    except OSError:  # removed meanwhile, which the encode told
+        return
     if now != changed:
         os.utime(job.target, (now - 1, now - 1))
         note(f"{job.source}: was changed while it was encoded; encode it once more")

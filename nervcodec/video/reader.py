@@ -26,7 +26,7 @@ def read_frames(info: VideoInfo, options: SourceOptions | None = None) -> Genera
         ``(height, width, 3)`` uint8 RGB, ``info.frame_count`` times.
 
     Raises:
-        VideoError: the source gave fewer or more frames than the scan counted.
+        VideoError: the source gave fewer or more frames than the scan counted, or was changed since then.
     """
     for data in read_raw(info, options or SourceOptions(), "format=rgb24"):
         yield data.reshape(info.height, info.width, 3)
@@ -43,7 +43,7 @@ def read_raw(
         scaling: as :func:`nervcodec.video.source.filters` takes it.
 
     Raises:
-        VideoError: the source gave fewer or more frames than the scan counted.
+        VideoError: the source gave fewer or more frames than the scan counted, or was changed since then.
     """
     from nervcodec.video.filters import Filters, Samples
     from nervcodec.video.media import Decoder
@@ -51,15 +51,16 @@ def read_raw(
     decoder = Decoder(info.input, options.start_s, options.duration_s)
     chain = Filters(decoder, f"{filters(info, options, scaling)},{output}")
     samples, count = Samples(), 0
-    with contextlib.closing(decoder.frames()) as frames:
-        for frame, _ in frames:
-            if count == info.frame_count:
-                raise VideoError(f"{info.path}: more than {count} of {count} frames could be read")
-            yield samples.of(chain.frame(frame))
-            count += 1
-    if count < info.frame_count:
-        said = "; ".join(decoder.damage.reasons) or "it ends there"
-        raise VideoError(f"{info.path}: only {count} of {info.frame_count} frames could be read ({said})")
+    with info.snapshot.watched():
+        with contextlib.closing(decoder.frames()) as frames:
+            for frame, _ in frames:
+                if count == info.frame_count:
+                    raise VideoError(f"{info.path}: more than {count} of {count} frames could be read")
+                yield samples.of(chain.frame(frame))
+                count += 1
+        if count < info.frame_count:
+            said = "; ".join(decoder.damage.reasons) or "it ends there"
+            raise VideoError(f"{info.path}: only {count} of {info.frame_count} frames could be read ({said})")
 
 
 def read_segment(frames: Iterator[np.ndarray], count: int) -> np.ndarray:

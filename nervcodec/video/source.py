@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervcodec.errors import VideoError
+from nervcodec.errors import VideoError, explained
 from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
 from nervcodec.formats.names import counted
 from nervcodec.video import folder, timing
 from nervcodec.video.options import SourceOptions
 from nervcodec.video.probe import Input, Probed, probe, require_file
 from nervcodec.video.shots import STRIDE
+from nervcodec.video.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from nervcodec.video.media import Damage
@@ -36,13 +37,13 @@ class VideoInfo:
 
     Attributes:
         input: how it is opened, and which stream is read.
+        snapshot: its files as they were before the scan.
         width, height: of the frames that will be read, after rotation, crop and scale.
         frame_rate: nominal for a constant rate, one over the median gap for a variable one.
         times_s: ``(frame_count,)`` float64, when each frame is shown, the first at 0.
         duration_s: seconds from the first frame to the end of the last.
         sample_aspect_ratio: of the frames as read.
         variable_frame_rate: True where frames are not evenly spaced, or the last is held.
-        file_bytes: size of the source, or of all images of a folder.
         source_size: (width, height) before crop and scale, after rotation.
         source_duration_s: of the whole source as its container states it, where a part is read; None without that.
         complaints: what is damaged, and which frames that is near, a sentence each.
@@ -54,6 +55,7 @@ class VideoInfo:
     """
 
     input: Input
+    snapshot: Snapshot
     width: int
     height: int
     frame_rate: Fraction
@@ -61,7 +63,6 @@ class VideoInfo:
     duration_s: float
     sample_aspect_ratio: Fraction
     variable_frame_rate: bool
-    file_bytes: int
     source_size: tuple[int, int]
     source_duration_s: float | None = None
     complaints: tuple[str, ...] = ()
@@ -80,6 +81,11 @@ class VideoInfo:
     def images(self) -> tuple[Path, ...]:
         """The files of a folder of frames, in order; empty for a video file."""
         return self.input.images
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the source, or of all images of a folder."""
+        return sum(self.snapshot.sizes)
 
     @property
     def frame_count(self) -> int:
@@ -112,22 +118,29 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
     """
     path, options = Path(path), options or SourceOptions()
     require_file(path)
-    found = _probed_folder(path, options) if path.is_dir() else probe(path, options.stream, options.frame_rate)
-    frames = _list(found, options)
-    if options.start_s and found.input.seeks and not _is_there(frames, found, options):
-        # The index led nowhere, or past frames that belong to the range: read from the beginning.
-        found = replace(found, input=replace(found.input, seeks=False))
+    images = _images(path, options) if path.is_dir() else ()
+    with explained(f"{path}: cannot be read", VideoError):
+        snapshot = Snapshot.of(path, images or [path])
+    with snapshot.watched():
+        found = _probed_folder(path, images, options) if images else probe(path, options.stream, options.frame_rate)
         frames = _list(found, options)
-    if found.input.threads and (frames.damage.near or frames.damage.unknown):
-        found = replace(found, input=replace(found.input, threads=False))
-        frames = _list(found, options)
-    return _interpret(found, options, frames)
+        if options.start_s and found.input.seeks and not _is_there(frames, found, options):
+            # The index led nowhere, or past frames that belong to the range: read from the beginning.
+            found = replace(found, input=replace(found.input, seeks=False))
+            frames = _list(found, options)
+        if found.input.threads and (frames.damage.near or frames.damage.unknown):
+            found = replace(found, input=replace(found.input, threads=False))
+            frames = _list(found, options)
+        return _interpret(found, options, frames, snapshot)
 
 
-def _probed_folder(path: Path, options: SourceOptions) -> Probed:
+def _images(path: Path, options: SourceOptions) -> tuple[Path, ...]:
     if options.stream is not None:
         raise VideoError(f"{path}: is a folder of frames; --stream is for files of several video streams")
-    images = folder.numbered_images(path, options.start_s, options.duration_s, options.frame_rate)
+    return folder.numbered_images(path, options.start_s, options.duration_s, options.frame_rate)
+
+
+def _probed_folder(path: Path, images: tuple[Path, ...], options: SourceOptions) -> Probed:
     folder.require_one_size(images)
     rate = options.frame_rate or folder.DEFAULT_RATE
     return Probed(Input(path, images, frame_rate=rate), (), 1 / rate, rate)
@@ -203,7 +216,7 @@ def _is_there(frames: _Frames, found: Probed, options: SourceOptions) -> bool:
     return -0.5 <= begins * float(found.frame_rate) <= 1.5
 
 
-def _interpret(found: Probed, options: SourceOptions, frames: _Frames) -> VideoInfo:
+def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot: Snapshot) -> VideoInfo:
     path, images = found.input.path, found.input.images
     count, damage = len(frames.stamps), frames.damage
     if not count:
@@ -235,6 +248,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames) -> VideoI
         )
     return VideoInfo(
         input=found.input,
+        snapshot=snapshot,
         width=width,
         height=height,
         frame_rate=when.rate,
@@ -242,7 +256,6 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames) -> VideoI
         duration_s=when.end_s,
         sample_aspect_ratio=aspect.limit_denominator(10_000),
         variable_frame_rate=when.is_variable,
-        file_bytes=sum(i.stat().st_size for i in images) if images else path.stat().st_size,
         source_size=frames.size,
         source_duration_s=found.duration_s if trimmed else None,
         complaints=tuple(_complaints(damage, when, 0.0 if trimmed else found.stream_s or 0.0)),
