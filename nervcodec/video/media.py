@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from nervcodec.errors import VideoError
 from nervcodec.threads import StalledError, read_ahead
-from nervcodec.video import folder, matroska
+from nervcodec.video import folder, matroska, truncation
 
 if TYPE_CHECKING:
     from nervcodec.video.probe import Input
@@ -32,6 +32,7 @@ HAS_NO_STAMPS, _MAY_JUMP, _SEEKS_BY_PTS = 0x80, 0x200, 0x4000000
 _MAKES_STAMPS = 0x1  # of libavformat's context
 _JUMP_S, _STEP_BACK_S = 10.0, 0.1  # between neighbouring packets, that is no gap but another clock
 STALLS_S = 30.0  # without a frame after which a source is given up
+_CORRUPT_FOR_OTHER_REASONS = {"mpegts", "ogg"}  # demuxers whose packets may be marked within a whole file
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _REORDERED_S = Fraction(3, 23)  # by which an index of decoding times may lead past a frame
 
@@ -44,7 +45,7 @@ class Damage:
         near: number of frames given before each packet that could not be decoded or was concealed.
         lost: packets that gave no frame.
         reasons: errors of FFmpeg, each once.
-        is_cut_off: the file ends in the middle of a packet.
+        is_cut_off: the file ends before its structure says.
         unknown: packets that gave no frame without an error.
     """
 
@@ -220,11 +221,17 @@ class Decoder:
 
     def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet | None]:
         """The packets of a stream, then None: a file that breaks off is read as far as it goes."""
+        is_partial = False  # whether the last packet is
         try:
-            yield from (packet for packet in container.demux(stream) if packet.size)
+            for packet in container.demux(stream):
+                if packet.size:
+                    is_partial = packet.is_corrupt
+                    yield packet
         except av.FFmpegError:
             self.damage.is_cut_off = True
             self.damage.near.append(self._given)
+        self.damage.is_cut_off |= is_partial and container.format.name not in _CORRUPT_FOR_OTHER_REASONS
+        self.damage.is_cut_off |= truncation.is_cut_off(self._source.path, container.format.name)
         yield None
 
     def _note(self, error: av.FFmpegError) -> None:

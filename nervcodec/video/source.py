@@ -235,7 +235,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
     when = timing.read(frames.stamps, found.time_base, found.frame_rate)
     trimmed = options.start_s > 0 or options.duration_s is not None
     last_s = float(frames.last * found.time_base)
-    if when.is_variable and not images and not trimmed:
+    if when.is_variable and not images and not trimmed and not damage.is_cut_off:
         last_s = max(last_s, _held_until(found) - float(when.times_s[-1]))
     when = when.with_last(last_s, options.duration_s)
     notes = [f"{path.name}: {note}" for note in found.notes]
@@ -288,8 +288,11 @@ def _complaints(damage: Damage, when: Timing, ends_s: float) -> list[str]:
         said.append(f"it is a partial file, which breaks off after {end_s:.2f} s")
     if damage.near:
         first, last = (min(near, len(times) - 1) for near in (damage.near[0], damage.near[-1] + _CONCEALED))
-        where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
-        said.append(f"damaged {where}: concealed as well as ffmpeg can, {damage.lost} frames missing there")
+        where = f"near frame {first} ({times[first]:.2f} s)"
+        if last > first:
+            where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
+        missing = f", {counted(damage.lost, 'frame')} missing there" if damage.lost else ""
+        said.append(f"damaged {where}: concealed as well as ffmpeg can{missing}")
     return said
 
 
