@@ -20,6 +20,7 @@ from nervcodec.base.check import checked_units, coded_size
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.threads import read_ahead
+from nervcodec.video.light import Light
 from nervcodec.video.media import packet_of
 from nervcodec.video.planes import Planes, chroma_size, pixel_format
 
@@ -64,6 +65,7 @@ def encode(
     crf: float,
     preset: int,
     keys: Collection[int] = (),
+    light: Light | None = None,
     reconstructed: Callable[[Planes], None] | None = None,
 ) -> bytes:
     """Code frames as one closed stream that begins with a key frame. Frames are read and coded in a background thread.
@@ -76,6 +78,7 @@ def encode(
         crf: constant rate factor, 1 (best) to 70, in steps of a quarter.
         preset: of SVT-AV1, 0 (slow) to 13 (fast).
         keys: numbers of further frames that become key frames.
+        light: of a source in HDR, written into the stream; None for nothing.
         reconstructed: called with each frame as a decoder will show it, in order, while later ones are coded.
 
     Returns:
@@ -88,7 +91,7 @@ def encode(
     source = (frame for frame, _ in zip(frames, read, strict=False))
     decoder, packets = _Decoder(form, width, height), []
     # A thread, so that Ctrl-C need not wait for SVT-AV1, which takes frames only as fast as it codes them.
-    with contextlib.closing(read_ahead(_packets(source, form, width, height, rate, crf, preset, keys), 8)) as coded:
+    with contextlib.closing(read_ahead(_packets(source, form, width, height, rate, crf, preset, keys, light), 8)) as coded:
         for packet in coded:
             packets.append(packet)
             if reconstructed is not None:
@@ -113,11 +116,12 @@ def _packets(
     crf: float,
     preset: int,
     keys: Collection[int],
+    light: Light | None,
 ) -> Generator[bytes, None, None]:
     """The temporal units that SVT-AV1 makes of frames."""
     size = coded_size(width, height)
     try:
-        encoder = _encoder(form, size, rate, crf, preset)
+        encoder = _encoder(form, size, rate, crf, preset, light)
         count = 0
         try:
             for count, planes in enumerate(frames, 1):
@@ -140,7 +144,9 @@ def _packets(
         raise VideoError(f"SVT-AV1 refused ({error})") from None
 
 
-def _encoder(form: PlaneFormat, size: tuple[int, int], rate: Fraction, crf: float, preset: int) -> av.VideoCodecContext:
+def _encoder(
+    form: PlaneFormat, size: tuple[int, int], rate: Fraction, crf: float, preset: int, light: Light | None
+) -> av.VideoCodecContext:
     encoder = av.VideoCodecContext.create("libsvtav1", "w")
     encoder.width, encoder.height = size
     encoder.pix_fmt = pixel_format(form)
@@ -151,6 +157,12 @@ def _encoder(form: PlaneFormat, size: tuple[int, int], rate: Fraction, crf: floa
     encoder.colorspace, encoder.color_range = form.matrix, 2 if form.full_range else 1
     # FFmpeg's own option for the crf takes no quarters.
     parameters = f"crf={crf:g}:chroma-sample-position={_CHROMA_PLACES[form.chroma_place]}"
+    if light is not None and light.display is not None:
+        *xy, least, most = light.display
+        red, green, blue, white = (f"({x:.6f},{y:.6f})" for x, y in zip(xy[::2], xy[1::2], strict=True))
+        parameters += f":mastering-display=G{green}B{blue}R{red}WP{white}L({most:.4f},{least:.4f})"
+    if light is not None and light.content is not None:
+        parameters += ":content-light={},{}".format(*light.content)
     encoder.options = {"preset": str(preset), "svtav1-params": parameters}
     return encoder
 

@@ -195,6 +195,8 @@ class _Coder:
             self.hooks.advance()
 
         keys = av1.key_frames(self.geometry.frames, self.plan.info.frame_rate, self.cuts)
-        size, rate = (self.geometry.width, self.geometry.height), self.plan.info.frame_rate
-        stream = av1.encode(frames(), self.format, *size, rate, crf, self.preset, keys, compare)
+        size, info = (self.geometry.width, self.geometry.height), self.plan.info
+        stream = av1.encode(
+            frames(), self.format, *size, info.frame_rate, crf, self.preset, keys, info.light, compare
+        )
         return _Coded(stream, np.array(psnr_db), crf)

@@ -18,6 +18,7 @@ from nervcodec.errors import VideoError, explained
 from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
 from nervcodec.formats.names import counted
 from nervcodec.video import folder, timing
+from nervcodec.video.light import Light, light_of
 from nervcodec.video.options import SourceOptions
 from nervcodec.video.probe import Input, Probed, probe, require_file
 from nervcodec.video.shots import STRIDE
@@ -52,6 +53,7 @@ class VideoInfo:
         first_frame_s: when the first frame shows, in the time that other streams of the source share.
         checksums: ``(frame_count,)`` uint32 of the frames as they are decoded, before any crop or scale.
         changes: ``(frame_count - 1,)`` float32, mean absolute difference of luma between neighbouring frames, 0 to 255.
+        light: of a source in HDR, as its first frame states it; None where that states nothing.
     """
 
     input: Input
@@ -71,6 +73,7 @@ class VideoInfo:
     first_frame_s: float = 0.0
     checksums: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32), repr=False)
     changes: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
+    light: Light | None = None
 
     @property
     def path(self) -> Path:
@@ -159,6 +162,7 @@ class _Frames:
         changes: of luma between neighbouring frames.
         damage: what could not be decoded.
         interlaced: how many of them are stored as two fields.
+        light: as the first states it.
     """
 
     size: tuple[int, int]
@@ -169,6 +173,7 @@ class _Frames:
     changes: np.ndarray
     damage: Damage
     interlaced: int
+    light: Light | None
 
 
 def _list(found: Probed, options: SourceOptions) -> _Frames:
@@ -181,13 +186,14 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
     checksums: list[int] = []
     changes: list[float] = []
     before = np.empty(0, np.int16)
-    size, aspect, last, interlaced = (0, 0), Fraction(1), 0, 0
+    size, aspect, last, interlaced, light = (0, 0), Fraction(1), 0, 0, None
     for frame, stamp in decoder.frames():
         turned, last = upright.frame(frame), frame.duration
         if not stamps:
             size = turned.width, turned.height
             across, down = (max(1, side // STRIDE) for side in size)
             smaller = filters.Filters(decoder, f"scale={across}:{down}:flags=neighbor,format=gray")
+            size, light = (turned.width, turned.height), light_of(frame)
             aspect = 1 / decoder.aspect if filters.is_transposed(frame) else decoder.aspect
         stamps.append(stamp)
         interlaced += frame.interlaced_frame
@@ -205,6 +211,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
         np.array(changes, np.float32),
         decoder.damage,
         interlaced,
+        light,
     )
 
 
@@ -264,6 +271,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
         first_frame_s=float(int(frames.stamps[0]) * found.time_base),
         checksums=frames.checksums,
         changes=frames.changes,
+        light=frames.light,
     )
 
 
