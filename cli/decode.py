@@ -15,6 +15,7 @@ import click
 from nervcodec.cli import options
 from nervcodec.cli.output import remark, say
 from nervcodec.errors import ConfigError
+from nervcodec.formats.names import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +106,11 @@ def decode(
         else:
             _write_video(video, target, pixels, patch, scale, crf, audio, quiet, progress)
     if target is not None and not quiet:
-        say(f"{len(numbers)} PNG images in {target}" if as_images else f"{target}, {len(numbers)} frames")
+        say(
+            f"{counted(len(numbers), 'PNG image')} in {target}"
+            if as_images
+            else f"{target}, {counted(len(numbers), 'frame')}"
+        )
 
 
 def _write_base(file: str, output: str | None, audio: str, force: bool, quiet: bool) -> None:
@@ -131,7 +136,7 @@ def _write_base(file: str, output: str | None, audio: str, force: bool, quiet: b
             sound = _fitting(sound, target.suffix, progress)
         count = write_base(opened, target, sound)
     if not quiet:
-        say(f"{target}, {count} frames")
+        say(f"{target}, {counted(count, 'frame')}")
 
 
 def _target(file: str, output: str | None, frames_asked: bool) -> tuple[Path | None, bool]:
@@ -216,7 +221,9 @@ def _state_needs(video: OpenVideo, count: int, scale: float, progress: Observer)
     if needs.memory_bytes > _MUCH_MEMORY or needs.pixel_bytes > _MANY_PIXELS:
         size = f"{video.header.video.width} x {video.header.video.height}"
         scaled = "" if scale == 1 else f", times {scale:g}"
-        progress.note(f"{count:,} frames of {size}{scaled}: about {memory} of memory, {pixels} before compression")
+        progress.note(
+            f"{counted(count, 'frame')} of {size}{scaled}: about {memory} of memory, {pixels} before compression"
+        )
 
 
 def _counted(

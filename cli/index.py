@@ -15,6 +15,7 @@ import click
 from nervcodec.cli import options
 from nervcodec.cli.interrupts import handled
 from nervcodec.cli.output import one_thread_for_numpy, remark
+from nervcodec.formats.names import counted
 
 if TYPE_CHECKING:
     from nervcodec.library.update import Report
@@ -47,7 +48,7 @@ def index(folder: str, watch: bool, force: bool, workers: int | None, as_json: b
         report = Update(place, store, workers, progress).run()
         _show(report, as_json)
         if report.files and len(report.unreadable) == report.files:
-            raise LibraryError(f"{folder}: none of its {report.files} files can be indexed")
+            raise LibraryError(f"{folder}: none of its {counted(report.files, 'file')} can be indexed")
         if not watch:
             return
         # What runs in other languages' threads may lose a KeyboardInterrupt that is raised in the midst of it. So what
@@ -84,7 +85,7 @@ class _Progress:
         now = time.monotonic()
         if now - self._last > self._EVERY_S:
             self._last = now
-            remark(f"{done} of {total} files read")
+            remark(f"{done} of {counted(total, 'file')} read")
 
 
 def _show(report: Report, as_json: bool) -> None:

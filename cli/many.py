@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nervcodec.formats.names import counted
+
 if TYPE_CHECKING:
     from nervcodec.encoding import EncodeReport
     from nervcodec.events import Observer
@@ -73,7 +75,8 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
     _show(reports, [job for job in found.jobs if job.source not in begun], wanted)
     if stopped:
         rest = len(found.jobs) - sum(report.status != reported.STOPPED for report in reports)
-        remark(f"interrupted{f'; {rest} of {len(found.jobs)} files were not finished' if rest else ''}")
+        files = counted(len(found.jobs), "file")
+        remark(f"interrupted{f'; {rest} of {files} not finished' if rest else ''}")
         raise click.exceptions.Exit(INTERRUPTED)
     if any(report.status == reported.FAILED for report in reports):
         raise click.exceptions.Exit(FAILED)
@@ -133,4 +136,4 @@ def _show(reports: Sequence[FileReport], others: Sequence[Job], wanted: Wanted) 
         rows += [[str(job.source), _NOT_ENCODED, "", "", "", ""] for job in others]
         counts[_NOT_ENCODED] = len(others)
         said = ", ".join(f"{counts[status]:,} {status}" for status in (*STATUSES, _NOT_ENCODED) if counts[status])
-        print_table(f"{len(rows):,} files: {said}", ["file", "status", "size", "quality", "time", "why"], rows)
+        print_table(f"{counted(len(rows), 'file')}: {said}", ["file", "status", "size", "quality", "time", "why"], rows)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nervcodec.cli.interrupts import handled
 from nervcodec.cli.output import one_line, remark
 from nervcodec.events import EvaluationEvent, FileEvent, Observer, StepEvent, WorkEvent
-from nervcodec.formats.names import shortened
+from nervcodec.formats.names import counted, shortened
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -219,7 +219,7 @@ def describe(event: StepEvent) -> str:
 def describe_work(event: WorkEvent) -> str:
     """How far workers are, in a few words."""
     files = f"{event.files_over} of {event.files} files, " if event.files > 1 else ""
-    return f"{files}{event.tasks} tasks done, {event.running} running"
+    return f"{files}{counted(event.tasks, 'task')} done, {event.running} running"
 
 
 def observer(quiet: bool) -> ProgressObserver:

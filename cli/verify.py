@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from nervcodec.cli import options
+from nervcodec.formats.names import counted
 
 
 @click.command(epilog="Example: nervcodec verify kitchen.nerv")
@@ -22,4 +23,4 @@ def verify(file: str) -> None:
     with Container.at(Path(file)) as opened:
         check_whole(opened)
     count = len(opened.header.tensors)
-    say(f"{file}: whole ({count} tensors, {opened.header.video.frame_count} frames)")
+    say(f"{file}: whole ({counted(count, 'tensor')}, {counted(opened.header.video.frame_count, 'frame')})")

@@ -19,6 +19,7 @@ from nervcodec.base import obu
 from nervcodec.base.check import checked_units, coded_size
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
+from nervcodec.formats.names import counted
 from nervcodec.threads import read_ahead
 from nervcodec.video.light import Light
 from nervcodec.video.media import packet_of
@@ -91,7 +92,9 @@ def encode(
     source = (frame for frame, _ in zip(frames, read, strict=False))
     decoder, packets = _Decoder(form, width, height), []
     # A thread, so that Ctrl-C need not wait for SVT-AV1, which takes frames only as fast as it codes them.
-    with contextlib.closing(read_ahead(_packets(source, form, width, height, rate, crf, preset, keys, light), 8)) as coded:
+    with contextlib.closing(
+        read_ahead(_packets(source, form, width, height, rate, crf, preset, keys, light), 8)
+    ) as coded:
         for packet in coded:
             packets.append(packet)
             if reconstructed is not None:
@@ -103,7 +106,7 @@ def encode(
     stream = obu.stripped(b"".join(packets))
     made, count = len(obu.units(stream)), next(read)
     if made != count:
-        raise VideoError(f"SVT-AV1 made {made} frames of {count}")
+        raise VideoError(f"SVT-AV1 made {made} of {counted(count, 'frame')}")
     return stream
 
 
@@ -248,4 +251,4 @@ def _to_planes(frame: av.VideoFrame, form: PlaneFormat, width: int, height: int)
 
 
 def _shortage(count: int, frames: int, reason: str) -> str:
-    return f"the AV1 stream is damaged: only {count} of {frames} frames could be decoded ({reason})"
+    return f"the AV1 stream is damaged: only {count} of {counted(frames, 'frame')} could be decoded ({reason})"

@@ -8,6 +8,7 @@ from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.formats.kinds import AV1
+from nervcodec.formats.names import counted
 
 _SMALLEST = 64  # a side that every SVT-AV1 takes; newer ones take less
 
@@ -33,7 +34,9 @@ def checked_units(
     """
     units = obu.units(stream)
     if len(units) != frames:
-        raise ContainerError(f"the AV1 stream is damaged: it holds {len(units)} frames and {frames} are expected")
+        raise ContainerError(
+            f"the AV1 stream is damaged: it holds {counted(len(units), 'frame')} and {frames:,} are expected"
+        )
     size = coded_size(width, height)
     wanted = f"{size[0]}x{size[1]} of {form.chroma} with {form.depth}"
     for unit in obu.obus(stream):

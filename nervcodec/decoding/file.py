@@ -18,6 +18,7 @@ from nervcodec.device import Hardware, chosen_later
 from nervcodec.errors import NervError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import Header
+from nervcodec.formats.names import counted
 from nervcodec.indexing import position, positions
 from nervcodec.video.sound import Sound
 
@@ -96,7 +97,7 @@ class OpenFile:
 
     def __repr__(self) -> str:
         video = self.header.video
-        facts = f"{video.frame_count} frames of {video.width}x{video.height}, {video.fps:.6g} a second"
+        facts = f"{counted(video.frame_count, 'frame')} of {video.width}x{video.height}, {video.fps:.6g} a second"
         semantic = f"embeddings by {self.header.semantic.encoder}" if self.header.semantic else "no embeddings"
         state = "closed" if self._networks.closed else f"{facts}, {semantic}"
         return f"<{type(self).__name__} {str(self.path)!r}: {state}>"

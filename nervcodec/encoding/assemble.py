@@ -34,7 +34,7 @@ from nervcodec.formats.header import (
     VideoFacts,
 )
 from nervcodec.formats.kinds import AV1
-from nervcodec.formats.names import recorded
+from nervcodec.formats.names import counted, recorded
 from nervcodec.formats.writer import Writer
 from nervcodec.split import FITTED, HELD_OUT
 
@@ -162,7 +162,7 @@ def assemble(
     size = _written(plan, target, done, fit, (copied, shared.tensors))
     if missing:
         observer.note(
-            f"{target.name} holds the first {frames:,} of {info.frame_count:,} frames: the encode was stopped"
+            f"{target.name} holds the first {frames:,} of {counted(info.frame_count, 'frame')}: the encode was stopped"
         )
     if complete and (missed := _missed(plan, psnr_db, size)):
         observer.note(missed)

@@ -196,7 +196,5 @@ class _Coder:
 
         keys = av1.key_frames(self.geometry.frames, self.plan.info.frame_rate, self.cuts)
         size, info = (self.geometry.width, self.geometry.height), self.plan.info
-        stream = av1.encode(
-            frames(), self.format, *size, info.frame_rate, crf, self.preset, keys, info.light, compare
-        )
+        stream = av1.encode(frames(), self.format, *size, info.frame_rate, crf, self.preset, keys, info.light, compare)
         return _Coded(stream, np.array(psnr_db), crf)

@@ -26,6 +26,7 @@ from nervcodec.evaluation.classical import Point, Vmaf, curves_at, parse_codecs
 from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
+from nervcodec.formats.names import counted
 from nervcodec.outputs import require_folder
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
@@ -214,7 +215,7 @@ def open_original(video: OpenVideo, original: Path) -> Original:
     info = scan(original, options)
     if info.frame_count < len(video):
         raise VideoError(
-            f"{original}: gives {info.frame_count} frames, but {video.path.name} holds {len(video)}; "
+            f"{original}: gives {counted(info.frame_count, 'frame')}, but {video.path.name} holds {len(video)}; "
             "is it the video that was encoded?"
         )
     return Original(info, options, video.header.base is not None)
@@ -275,7 +276,8 @@ def _compared(
     info = source_video.info
     if against and info.frame_count != len(video):
         raise VideoError(
-            f"{video.path.name} holds {len(video)} of {info.frame_count} frames, which other codecs would encode"
+            f"{video.path.name} holds {len(video)} of {counted(info.frame_count, 'frame')}, "
+            "which other codecs would encode"
         )
     facts = video.header.video
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from nervcodec.events import Observer, WorkEvent
+from nervcodec.formats.names import counted
 from nervcodec.jobs.cluster import Cluster, WorkerLostError, unseen
 from nervcodec.jobs.course import Course, Step
 from nervcodec.jobs.failures import is_of_a_source, reason
@@ -117,7 +118,7 @@ class _Run:
         return FileReport(job.source, job.target, DONE, report=course.report, seconds=seconds)
 
     def _stopped(self, course: Course) -> FileReport:
-        kept = f"{course.kept:,} segments are kept" if course.kept else "nothing of it is kept"
+        kept = f"{counted(course.kept, 'segment')} kept" if course.kept else "nothing of it is kept"
         return FileReport(course.job.source, course.job.target, STOPPED, kept, seconds=course.elapsed_s)
 
     def _tell(self) -> None:

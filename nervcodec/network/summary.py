@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nervcodec.display import decibels, human_bytes, timecode
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import IDENTICAL_DB, BaseFacts, FitRecord, Header
+from nervcodec.formats.names import counted
 from nervcodec.network.parts import SEMANTIC_HEAD, PartSize, bytes_by_part, shared_weights, weights_by_part
 
 
@@ -70,13 +71,17 @@ class Summary:
             ("patches", f"{header.patch_grid[0]} x {header.patch_grid[1]}"),
             ("segments", str(len(header.segments))),
             *([("base layer", _base(header.base))] if header.base is not None else []),
-            ("network", f"{_kind(header)}, {parameters:,} parameters"),
-            *([("shared", f"{shared.parameters:,} parameters, {shared.bytes:,} bytes")] if shared is not None else []),
+            ("network", f"{_kind(header)}, {counted(parameters, 'parameter')}"),
+            *(
+                [("shared", f"{counted(shared.parameters, 'parameter')}, {shared.bytes:,} bytes")]
+                if shared is not None
+                else []
+            ),
             ("weights", f"{coded:,} bytes{bits}"),
             *([("entropy", _entropy(coded, fit.entropy_bytes))] if fit.entropy_bytes else []),
             ("encoder", header.semantic.encoder if header.semantic else "none: cannot be searched"),
             ("quality", f"{decibels(fit.psnr_db)}{_stopped(fit, video.frame_count)}"),
-            ("fit", f"{fit.fit_s:.1f} s, {fit.steps} steps"),
+            ("fit", f"{fit.fit_s:.1f} s, {counted(fit.steps, 'step')}"),
             ("written by", header.tool),
         ]
 
@@ -100,8 +105,8 @@ def _stopped(fit: FitRecord, frames: int) -> str:
     if fit.complete:
         return ""
     missing = fit.missing_frames or 0
-    of = frames + missing
-    return f" (the fit was stopped early{f'; {missing:,} of {of:,} frames are missing' if missing else ''})"
+    of = counted(frames + missing, "frame")
+    return f" (the fit was stopped early{f'; {missing:,} of {of} missing' if missing else ''})"
 
 
 def _base(base: BaseFacts) -> str:

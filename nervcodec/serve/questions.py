@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nervcodec.errors import NervError
+from nervcodec.formats.names import counted
 from nervcodec.library.ask import choose
 from nervcodec.recent import Recent
 from nervcodec.search.ask import Answer
@@ -82,7 +83,9 @@ class Questions:
         notes += ask.unread
         if problems:
             several = len(problems) > 1
-            notes.append(f"{len(problems)} files cannot be searched" if several else f"skipped: {problems[0]}")
+            notes.append(
+                f"{counted(len(problems), 'file')} cannot be searched" if several else f"skipped: {problems[0]}"
+            )
         notes = [self._shelf.brief(note) for note in notes]
         return {"moments": [self._shown(places[m.file], m) for m in found], "empty": empty, "notes": notes}
 

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 
 from nervcodec.errors import VideoError
+from nervcodec.formats.names import counted
 from nervcodec.video.source import SourceOptions, VideoInfo, filters
 
 
@@ -55,12 +56,14 @@ def read_raw(
         with contextlib.closing(decoder.frames()) as frames:
             for frame, _ in frames:
                 if count == info.frame_count:
-                    raise VideoError(f"{info.path}: more than {count} of {count} frames could be read")
+                    raise VideoError(f"{info.path}: more than {counted(count, 'frame')} could be read")
                 yield samples.of(chain.frame(frame))
                 count += 1
         if count < info.frame_count:
             said = "; ".join(decoder.damage.reasons) or "it ends there"
-            raise VideoError(f"{info.path}: only {count} of {info.frame_count} frames could be read ({said})")
+            raise VideoError(
+                f"{info.path}: only {count} of {counted(info.frame_count, 'frame')} could be read ({said})"
+            )
 
 
 def read_segment(frames: Iterator[np.ndarray], count: int) -> np.ndarray:

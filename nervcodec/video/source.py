@@ -190,10 +190,9 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
     for frame, stamp in decoder.frames():
         turned, last = upright.frame(frame), frame.duration
         if not stamps:
-            size = turned.width, turned.height
+            size, light = (turned.width, turned.height), light_of(frame)
             across, down = (max(1, side // STRIDE) for side in size)
             smaller = filters.Filters(decoder, f"scale={across}:{down}:flags=neighbor,format=gray")
-            size, light = (turned.width, turned.height), light_of(frame)
             aspect = 1 / decoder.aspect if filters.is_transposed(frame) else decoder.aspect
         stamps.append(stamp)
         interlaced += frame.interlaced_frame
@@ -234,7 +233,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
         raise VideoError(f"{path}: has more than {MAX_FRAMES:,} frames; encode it in parts (--start, --duration)")
     if images and count != len(images):
         said = "; ".join(damage.reasons)
-        raise VideoError(f"{path}: only {count} of {len(images)} images could be read ({said})")
+        raise VideoError(f"{path}: only {count} of {counted(len(images), 'image')} could be read ({said})")
     width, height = output_size(path, frames.size, options)
     # Scaling by different factors across and down changes the shape of a pixel, as in ffmpeg's scale filter.
     cropped = options.crop[::-1] if options.crop else frames.size

@@ -43,7 +43,7 @@ def test_encode_and_info_and_verify(carphone, run, tmp_path):
     assert facts["bytes_by_part"]["base"] == said["base"]["bytes"]
     assert facts["base"]["kind"] == "av1"
     assert "10 bit 420, crf 35, " in run("info", "a.nerv").stdout
-    assert "whole (1 tensors, 15 frames)" in run("verify", "a.nerv").stdout
+    assert "whole (1 tensor, 15 frames)" in run("verify", "a.nerv").stdout
 
 
 def test_ranges(layered_nerv, run, tmp_path):

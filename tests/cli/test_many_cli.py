@@ -137,7 +137,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_best_of_what_runs(videos, ffmpeg,
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "best state so far" in err
-    assert "interrupted; 2 of 4 files were not finished" in err
+    assert "interrupted; 2 of 4 files not finished" in err
     report = json.loads(out)
     assert [file["status"] for file in report["files"]] == ["done", "failed", "stopped"]
     assert report["not_begun"] == 1
@@ -162,7 +162,7 @@ def test_ctrl_c_before_there_is_something_to_keep_of_a_file(videos, bunny, tmp_p
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "nervcodec: interrupted; 2 of 3 files were not finished"
+    assert err.splitlines()[-1] == "nervcodec: interrupted; 2 of 3 files not finished"
     assert list(rows(out)) == names
     assert [rows(out)[name][0] for name in names] == ["done", "not encoded", "not encoded"]
     assert [path.name for path in (tmp_path / "n").iterdir()] == ["a.nerv"]

@@ -145,7 +145,7 @@ def test_an_original_that_a_stranger_named(run, tmp_path):
 def test_odd_names_in_every_command(run, tmp_path):
     shutil.copy(GOLDEN, tmp_path / ODD)
     verified = run("verify", ODD, **STRICT)
-    assert verified.stdout == f"{ODD_SHOWN}: whole (1 tensors, 15 frames)\n"
+    assert verified.stdout == f"{ODD_SHOWN}: whole (1 tensor, 15 frames)\n"
     for encoding in ("utf-8:strict", "ascii:strict"):
         found = run("search", "a man", "--min-score", -2, "-k", 2, PYTHONIOENCODING=encoding)
         assert found.returncode == 0, found.stderr

@@ -177,7 +177,7 @@ def test_a_stopped_encode_is_a_shorter_whole_container(bikes, tmp_path, run, mon
     assert len(video) == report.frames == 20
     assert video.header.video.duration_s == pytest.approx(0.8)
     assert not video.header.fit.complete
-    assert "stopped early; 10 of 30 frames are missing" in run("info", out).stdout
+    assert "stopped early; 10 of 30 frames missing" in run("info", out).stdout
     with pytest.raises(ContainerError, match="--encoder none"):
         video.search("sink")
 

@@ -135,7 +135,7 @@ def test_what_was_finished_before_a_stop_is_not_done_again(carphone, tmp_path):
     first = Here(slots=2)
     (report,) = run(first, [carphone], tmp_path, Watching(stop_after=2), **settings)
     assert first.cancelled
-    assert (report.status, report.reason) == ("stopped", "1 segments are kept")
+    assert (report.status, report.reason) == ("stopped", "1 segment kept")
     assert [place.name for place in (tmp_path / f"{carphone.stem}.nerv.resume").iterdir()] == ["segment_1"]
     again = Here()
     (report,) = run(again, [carphone], tmp_path, **settings)
