@@ -134,8 +134,8 @@ def plane_format(info: VideoInfo, options: SourceOptions | None = None) -> Plane
         first, _ = next(frames, (None, 0))
     if first is None:
         raise VideoError(f"{info.path}: no frame could be read ({'; '.join(decoder.damage.reasons) or 'it is empty'})")
-    chroma, depth = _CHOICES[Filters(decoder, f"format={'|'.join(_CHOICES)}").frame(first).format.name]
     primaries, transfer = first.color_primaries & 255, first.color_trc & 255
+    chroma, depth = _CHOICES[Filters(decoder, f"format={'|'.join(_CHOICES)}").frame(first).format.name]
     if chroma == "rgb":
         return PlaneFormat(depth, "444", 0, True, primaries=primaries, transfer=transfer)
     return PlaneFormat(
