@@ -209,7 +209,7 @@ def test_frames_that_change_their_size_and_range(tmp_path, ffmpeg):
 
 def test_fewer_frames_than_were_counted(bikes):
     info = scan(bikes, SourceOptions(duration_s=0.2))
-    with pytest.raises(VideoError, match=r"more than 5 of 5 frames could be read"):
+    with pytest.raises(VideoError, match=r"more than 5 frames could be read"):
         list(read_planes(info, None, plane_format(info)))
 
 
