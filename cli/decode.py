@@ -198,6 +198,11 @@ def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
     from nervcodec.video.sound import COPIED
 
     fitting = sound.fitting(suffix)
+    if sound.lead_s and not fitting.lead_s:
+        progress.note(
+            f"its sound begins {sound.lead_s:.2f} s before the first frame, which {suffix} does not hold: cut there "
+            "(-o NAME.mkv keeps it)"
+        )
     if fitting.encoder != COPIED:
         advice = "-o NAME.mkv keeps it as it is, --audio none leaves it out"
         progress.note(

@@ -28,7 +28,7 @@ def modules_after(code: str) -> set[str]:
         "import nervcodec.options",
         "import nervcodec.sizing",
         "import nervcodec.jobs.many",
-        "import nervcodec.search.moments, nervcodec.video.planes, nervcodec.video.reader, nervcodec.video.sound",
+        "import nervcodec.search.moments, nervcodec.video.planes, nervcodec.video.reader",
     ],
 )
 def test_light_modules_stay_light(code):

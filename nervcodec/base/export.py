@@ -34,7 +34,7 @@ def sound_of(opened: Container) -> Sound | None:
         ContainerError: they are damaged.
     """
     data = opened.audio()
-    return None if data is None else Sound(data, opened.header.video.first_frame_s)
+    return None if data is None else Sound(data, opened.header.video.first_frame_s, is_whole=True)
 
 
 def write_base(opened: Container, path: Path, sound: Sound | None = None) -> int:

@@ -20,10 +20,10 @@ from nervcodec.formats.container import Container
 from nervcodec.formats.header import Header
 from nervcodec.formats.names import counted
 from nervcodec.indexing import position, positions
-from nervcodec.video.sound import Sound
 
 if TYPE_CHECKING:
     from nervcodec.network.field import Field
+    from nervcodec.video.sound import Sound
 
 File = TypeVar("File", bound="OpenFile")
 
@@ -133,8 +133,11 @@ class OpenFile:
 
     def sound(self, start_s: float = 0.0, duration_s: float | None = None) -> Sound | None:
         """The source's audio packets, or those of a range; None where the container has none."""
-        data = self._networks.contents().audio()
-        return None if data is None else Sound(data, self.header.video.first_frame_s + start_s, duration_s)
+        from nervcodec.video.sound import Sound
+
+        data, first_s = self._networks.contents().audio(), self.header.video.first_frame_s
+        is_whole = not start_s and duration_s is None
+        return None if data is None else Sound(data, first_s + start_s, duration_s, is_whole=is_whole)
 
     def _chosen(self, numbers: Iterable[int] | None) -> Sequence[int]:
         """Frames asked for, from 0; None stands for all."""

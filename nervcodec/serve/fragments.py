@@ -8,7 +8,6 @@ may append any of them to a MediaSource, in any order.
 from __future__ import annotations
 
 import bisect
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +16,11 @@ from fractions import Fraction
 import numpy as np
 
 from nervcodec.decoding import OpenVideo
-from nervcodec.errors import ContainerError, VideoError
+from nervcodec.errors import ContainerError
 from nervcodec.serve import boxes
 from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import MissingError
-from nervcodec.video import ffmpeg
-from nervcodec.video.writer import BT709, Copying, pump, raw_input
+from nervcodec.video.writer import fragment
 
 LENGTH_S = Fraction(1, 2)  # about, of a fragment: what is waited for before anything plays
 _TICKS_S = 90_000  # where frames do not come evenly
@@ -88,41 +86,19 @@ def video_fragment(video: OpenVideo, number: int, leave: Leave) -> bytes:
         MissingError: no such fragment.
         GoneError: nobody waits.
         ContainerError: the file is damaged.
-        VideoError: ffmpeg refused.
+        VideoError: libx264 refused.
     """
     made = plan(video)
     if number >= made.count:
         raise MissingError(f"there is no fragment {number:,}; there are {made.count:,}")
     numbers, ticks = _shown(video, made, number)
     facts = video.header.video
-    filters = [f"settb=1/{made.ticks_s}", "scale=out_color_matrix=bt709:out_range=tv"]
-    if facts.variable_frame_rate:
-        filters.insert(1, _times(ticks))
-    even = facts.width + facts.width % 2, facts.height + facts.height % 2
-    if (size := _coded_size(facts.width, facts.height)) != even:
-        filters[-1] += f":w={size[0]}:h={size[1]}"
-    across, down = facts.sample_aspect_ratio
-    filters.append(f"setsar={across}/{down}:max=65535")
-    arguments = [*raw_input(*even, video.frame_rate), "-vf", ",".join(filters), *BT709, "-fps_mode", "passthrough"]
-    arguments += ["-enc_time_base", f"1:{made.ticks_s}"]
-    arguments += [
-        "-c:v",
-        "libx264",
-        "-preset",
-        _PRESET,
-        "-crf",
-        str(_CRF),
-        "-tune",
-        "zerolatency",
-        "-pix_fmt",
-        "yuv420p",
-    ]
-    arguments += ["-profile:v", "high", "-level:v", f"{made.level / 10:.1f}", "-g", str(len(numbers) + 1)]
-    last = ticks[-1] - ticks[-2]
-    arguments += ["-bsf:v", rf"setts=duration=if(eq(N\,{len(numbers) - 1})\,{last}\,DURATION)"]
-    arguments += ["-video_track_timescale", str(made.ticks_s), "-use_editlist", "0"]
-    arguments += ["-movflags", "+empty_moov+default_base_moof+skip_trailer", "-f", "mp4", "pipe:1"]
-    return _placed(_coded(video, numbers, arguments, leave), made, number)
+    options = {"preset": _PRESET, "crf": str(_CRF), "tune": "zerolatency"}
+    options |= {"profile": "high", "level": f"{made.level / 10:.1f}"}
+    size, aspect = _coded_size(facts.width, facts.height), Fraction(*facts.sample_aspect_ratio)
+    frames = _even(video.frames(numbers), leave)
+    data = fragment(frames, size, video.frame_rate, ticks, made.ticks_s, aspect, options)
+    return _placed(bytearray(data), made, number)
 
 
 def _shown(video: OpenVideo, made: Plan, number: int) -> tuple[range, list[int]]:
@@ -142,23 +118,6 @@ def _shown(video: OpenVideo, made: Plan, number: int) -> tuple[range, list[int]]
     return range(first, stop), ticks
 
 
-def _times(ticks: list[int]) -> str:
-    """A filter that gives frames their times."""
-    steps = [after - before for before, after in zip(ticks[:-1], ticks[1:-1], strict=False)]
-    return "setpts=" + ("+".join(rf"gte(N\,{place})*{step}" for place, step in enumerate(steps, 1)) or "0")
-
-
-def _coded(video: OpenVideo, numbers: range, arguments: list[str], leave: Leave) -> bytearray:
-    """What ffmpeg makes of some frames."""
-    output = io.BytesIO()
-    with ffmpeg.Process(arguments, write=True, read=True) as process:
-        with Copying(process, output):
-            count, status = pump(_even(video.frames(numbers), leave), process)
-        if status or count != len(numbers):
-            raise VideoError(f"{video.path}: cannot be made playable ({process.complaint()})")
-    return bytearray(output.getvalue())
-
-
 def _even(frames: Iterator[np.ndarray], leave: Leave) -> Iterator[np.ndarray]:
     """Frames with even sides, the last row and column repeated."""
     for frame in frames:
@@ -169,8 +128,6 @@ def _even(frames: Iterator[np.ndarray], leave: Leave) -> Iterator[np.ndarray]:
 
 def _placed(data: bytearray, made: Plan, number: int) -> bytes:
     """A fragment at its time in the video."""
-    if boxes.timescale(data) != made.ticks_s:
-        raise VideoError("this ffmpeg gives fragments other times than it was told; name another in IMAGEIO_FFMPEG_EXE")
     start = round(number * made.length * made.ticks_s)
     first = None
     for moof in list(boxes.boxes(data)):

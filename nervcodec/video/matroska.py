@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What is read of Matroska files here: the colours of a track, and where its clusters lie. Standard library only."""
+"""Matroska files: the colours of a track, where its clusters lie, and how large it is shown. Standard library only."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 _SEGMENT, _TRACKS, _TRACK, _VIDEO, _COLOUR = 0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x55B0
@@ -11,6 +13,15 @@ _SEGMENT, _TRACKS, _TRACK, _VIDEO, _COLOUR = 0x18538067, 0x1654AE6B, 0xAE, 0xE0,
 ACROSS, DOWN = 0x55B7, 0x55B8
 _CLUSTER, _TIME, _BLOCK_ALONE, _BLOCK_GROUP, _BLOCK, _REFERENCE = 0x1F43B675, 0xE7, 0xA3, 0xA0, 0xA1, 0xFB
 _KEY = 0x80  # of a SimpleBlock's flags
+
+# Metadata of a stream for which FFmpeg writes three elements, which :func:`set_aspect` replaces.
+ROOM_FOR_ASPECT = {"stereo_mode": "left_right"}
+_STEREO, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _UNIT_IS_RATIO = (
+    b"\x53\xb8\x81\x01",
+    b"\x54\xb0",
+    b"\x54\xba",
+    b"\x54\xb2\x81\x03",
+)
 
 
 class Cluster(NamedTuple):
@@ -47,6 +58,30 @@ def clusters(data: bytes | memoryview) -> Iterator[Cluster]:
             found = _first_packet(data, inner, stop) if kind == _CLUSTER else None
             if found is not None:
                 yield Cluster(place, *found)
+
+
+def set_aspect(file: Path, width: int, height: int, aspect: Fraction, in_pixels: bool) -> None:
+    """Write into a file how wide its frames are shown, in the room that its muxer left: PyAV cannot set it.
+
+    Args:
+        file: written with ``ROOM_FOR_ASPECT`` as metadata of its only video stream.
+        width, height: of a frame.
+        aspect: width : height of a pixel.
+        in_pixels: write whole pixels, as WebM has them, not a ratio.
+    """
+    with open(file, "r+b") as stream:
+        head = stream.read(1 << 22)
+        begin = head.index(_STEREO + _DISPLAY_WIDTH) + len(_STEREO)
+        across = head[begin + 2] & 0x7F  # bytes of the width, then of the height
+        down = head[begin + 3 + across + 2] & 0x7F
+        if in_pixels:
+            shape, across, unit = (max(1, round(width * aspect)), height), across + len(_STEREO), b""
+        else:
+            ratio, most = aspect * width / height, 256 ** min(across, down) - 1
+            shape, unit = ratio.limit_denominator(max(1, int(most / max(1, ratio)))).as_integer_ratio(), _UNIT_IS_RATIO
+        stream.seek(begin - len(_STEREO))
+        stream.write(_DISPLAY_WIDTH + bytes([0x80 | across]) + shape[0].to_bytes(across, "big"))
+        stream.write(_DISPLAY_HEIGHT + bytes([0x80 | down]) + shape[1].to_bytes(down, "big") + unit)
 
 
 def _first_packet(data: bytes | memoryview, begin: int, end: int) -> tuple[int, bool] | None:

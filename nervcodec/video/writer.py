@@ -3,43 +3,28 @@
 
 from __future__ import annotations
 
-import tempfile
-import threading
-from collections.abc import Iterable
+import io
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
+import av
 import numpy as np
+from av.container import OutputContainer
 
 from nervcodec.errors import VideoError, explained
 from nervcodec.formats.atomic import writing
-from nervcodec.video import ffmpeg
-from nervcodec.video.sound import Sound
+from nervcodec.video import mux
+from nervcodec.video.sound import FORMATS, Sound
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m")
-_CHUNK = 1 << 16  # bytes of a stream copied at a time
-BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
-
-
-def raw_input(width: int, height: int, rate: Fraction) -> list[str]:
-    """ffmpeg's arguments that read RGB frames of 8 bits from standard input."""
-    size = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", str(rate)]
-    return [*size, "-i", "pipe:0"]
-
-
-def pump(frames: Iterable[np.ndarray], process: ffmpeg.Process) -> tuple[int, int]:
-    """Send frames, or planes of frames, into ffmpeg; returns how many went and its exit status."""
-    count = 0
-    try:
-        for frame in frames:
-            process.write(np.ascontiguousarray(frame).data)
-            count += 1
-        process.end_input()
-        return count, process.wait()
-    except BrokenPipeError:
-        return count, process.wait() or 1
+_Y4M = ".y4m"
+VIDEO_SUFFIXES = (*FORMATS, _Y4M)
+_BT709 = 1  # primaries, transfer and matrix of ITU-T H.273
+_LIMITED = 1  # range
+# Each sample of chroma is the mean of the pixels that it stands for.
+_SCALING = "flags=area+accurate_rnd+full_chroma_inp:out_range=tv"
 
 
 def write_video(
@@ -54,8 +39,8 @@ def write_video(
 ) -> int:
     """Write a video file beside its target and rename it; returns the number of frames.
 
-    The stream is H.264, 4:2:0, tagged BT.709; 4:4:4 where a side is odd, since 4:2:0 cannot hold it. ``.webm``
-    gets VP9, ``.y4m`` raw 4:4:4.
+    The stream is H.264, 4:2:0, BT.709; 4:4:4 where a side is odd, since 4:2:0 cannot hold it. ``.webm`` gets VP9,
+    ``.y4m`` raw 4:4:4 (BT.601, as players take it).
 
     Args:
         path: its suffix chooses the format.
@@ -67,30 +52,29 @@ def write_video(
         sound: audio packets to put beside the frames, see :meth:`Sound.fitting`; ``.y4m`` holds none.
 
     Raises:
-        VideoError: ffmpeg refused, or the place cannot be written.
+        VideoError: there is no frame, or the place cannot be written.
     """
-    layout = "yuv444p" if width % 2 or height % 2 else "yuv420p"
-    aspect = f"setsar={sample_aspect_ratio.numerator}/{sample_aspect_ratio.denominator}"
-    if path.suffix.lower() == ".y4m":
-        output = ["-vf", aspect, "-pix_fmt", "yuv444p", "-f", "yuv4mpegpipe"]
+    frames, read = iter(frames), itertools.count()
+    if (first := next(frames, None)) is None:
+        raise VideoError(f"{path}: no frame to write")
+    counted = (frame for frame, _ in zip(itertools.chain([first], frames), read, strict=False))
+    if path.suffix.lower() == _Y4M:
+        with writing(path, VideoError) as temporary, open(temporary, "wb") as file:
+            file.writelines(_y4m(counted, width, height, rate, sample_aspect_ratio))
     else:
-        codec = ["-c:v", "libvpx-vp9", "-b:v", "0"] if path.suffix.lower() == ".webm" else ["-c:v", "libx264"]
-        output = ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{aspect}", *BT709]
-        output += [*codec, "-crf", str(crf), "-pix_fmt", layout]
-        if path.suffix.lower() in (".mp4", ".mov"):
-            output += ["-movflags", "+faststart"]
-    with writing(path, VideoError) as temporary, tempfile.TemporaryDirectory() as folder:
-        arguments = raw_input(width, height, rate)
-        if sound is not None and path.suffix.lower() != ".y4m":
-            arguments += sound.input_arguments(Path(folder) / "sound.mka")
-            output = ["-map", "0:v", "-map", "1:a", *sound.output_arguments(), *output]
-        with ffmpeg.Process([*arguments, *output, f"file:{temporary}"], write=True) as process:
-            count, status = pump(frames, process)
-            if status:
-                raise VideoError(f"{path}: cannot be written ({process.complaint()})")
-        if not count:
-            raise VideoError(f"{path}: no frame to write")
-        return count
+        layout = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+        codec = "libvpx-vp9" if path.suffix.lower() == ".webm" else "libx264"
+        options = {"crf": str(crf)}
+        if path.suffix.lower() == ".avi":  # stores no presentation times: with B-frames the picture would come late
+            options["bf"] = "0"
+
+        def picture(container: OutputContainer) -> mux.Picture:
+            stream = _added(container, codec, (width, height), rate, 1 / rate, sample_aspect_ratio, options)
+            stream.codec_context.pix_fmt = layout
+            return stream, _encoded(stream, counted, itertools.count())
+
+        mux.write(path, picture, sound)
+    return next(read)
 
 
 def write_y4m(
@@ -105,56 +89,135 @@ def write_y4m(
 
     Raises:
         BrokenPipeError: the reader closed the stream.
-        VideoError: the stream cannot be written, or ffmpeg refused.
+        VideoError: the stream cannot be written.
     """
-    aspect = f"setsar={sample_aspect_ratio.numerator}/{sample_aspect_ratio.denominator}"
-    output = ["-vf", aspect, "-pix_fmt", "yuv444p", "-strict", "-1", "-f", "yuv4mpegpipe", "-"]
-    with ffmpeg.Process([*raw_input(width, height, rate), *output], write=True, read=True) as process:
-        with Copying(process, stream) as copying:
-            count, status = pump(frames, process)
-        if isinstance(copying.error, BrokenPipeError):
-            raise copying.error
-        if copying.error is not None:
-            raise VideoError(f"standard output: cannot be written ({copying.error.strerror})")
-        if status:
-            raise VideoError(f"standard output: cannot be written ({process.complaint()})")
+    count = -1  # the head is no frame
+    try:
+        for part in _y4m(frames, width, height, rate, sample_aspect_ratio):
+            stream.write(part)
+            count += 1
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise VideoError(f"standard output: cannot be written ({error.strerror})") from None
     return count
 
 
-class Copying(threading.Thread):
-    """Copies what ffmpeg writes to a stream; ends ffmpeg where the stream takes no more.
+def _y4m(
+    frames: Iterable[np.ndarray], width: int, height: int, rate: Fraction, sample_aspect_ratio: Fraction
+) -> Iterator[bytes]:
+    """The head of a YUV4MPEG2 file, then each frame."""
+    aspect = f"{sample_aspect_ratio.numerator}:{sample_aspect_ratio.denominator}"
+    head = f"W{width} H{height} F{rate.numerator}:{rate.denominator} Ip A{aspect}"
+    yield f"YUV4MPEG2 {head} C444 XYSCSS=444 XCOLORRANGE=LIMITED\n".encode()
+    for frame in _converted(frames, width, height, "yuv444p", "bt601"):
+        yield b"FRAME\n" + frame.to_ndarray().tobytes()
 
-    Its ``with`` block lasts until all is copied, or ends ffmpeg where it is left by an error: nothing reads from a
-    pipe that is closed.
 
-    Attributes:
-        error: what went wrong with the stream, or None.
+def _converted(
+    frames: Iterable[np.ndarray], width: int, height: int, layout: str, matrix: str
+) -> Iterator[av.VideoFrame]:
+    """RGB frames, scaled, as luma and chroma of a limited range."""
+    graph = None
+    for frame in frames:
+        if graph is None:
+            graph = av.filter.Graph()
+            size = f"{frame.shape[1]}x{frame.shape[0]}"
+            nodes = [
+                graph.add("buffer", f"video_size={size}:pix_fmt=rgb24:time_base=1/25:pixel_aspect=1/1"),
+                graph.add("scale", f"{width}:{height}:{_SCALING}:out_color_matrix={matrix}"),
+                graph.add("format", layout),
+                graph.add("buffersink"),
+            ]
+            graph.link_nodes(*nodes).configure()
+        graph.vpush(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24"))
+        yield graph.vpull()
+
+
+def fragment(
+    frames: Iterable[np.ndarray],
+    size: tuple[int, int],
+    rate: Fraction,
+    ticks: Sequence[int],
+    ticks_s: int,
+    sample_aspect_ratio: Fraction,
+    options: dict[str, str],
+) -> bytes:
+    """A fragmented MP4 file of H.264, 4:2:0, BT.709, with one key frame, the first.
+
+    Args:
+        frames: ``(H, W, 3)`` uint8 RGB.
+        size: (width, height) that they are scaled to, both even.
+        rate: frames a second.
+        ticks: when each frame shows, and when the last ends.
+        ticks_s: a second has so many.
+        sample_aspect_ratio: written to the stream.
+        options: of libx264.
+
+    Raises:
+        VideoError: libx264 refused.
     """
+    output = io.BytesIO()
+    flags = {
+        "movflags": "+empty_moov+default_base_moof+skip_trailer",
+        "use_editlist": "0",
+        "video_track_timescale": str(ticks_s),
+    }
+    try:
+        with av.open(output, "w", "mp4", container_options=flags) as container:
+            stream = _added(container, "libx264", size, rate, Fraction(1, ticks_s), sample_aspect_ratio, options)
+            stream.codec_context.gop_size = len(ticks)
+            for packet in _encoded(stream, frames, ticks):
+                container.mux(packet)
+    except av.FFmpegError as error:
+        raise VideoError(f"libx264 refused ({error.strerror})") from None
+    return output.getvalue()
 
-    def __init__(self, process: ffmpeg.Process, stream: BinaryIO):
-        super().__init__(daemon=True)
-        self._process, self._stream = process, stream
-        self.error: OSError | None = None
 
-    def __enter__(self) -> Copying:
-        self.start()
-        return self
+def _added(
+    container: OutputContainer,
+    encoder: str,
+    size: tuple[int, int],
+    rate: Fraction,
+    time_base: Fraction,
+    sample_aspect_ratio: Fraction,
+    options: dict[str, str],
+) -> av.VideoStream:
+    """A video stream in a file that is written."""
+    stream = container.add_stream(encoder, rate, options=options, time_base=time_base)
+    assert isinstance(stream, av.VideoStream)
+    codec = stream.codec_context
+    codec.width, codec.height = size
+    codec.sample_aspect_ratio = sample_aspect_ratio
+    codec.color_primaries = codec.color_trc = codec.colorspace = _BT709
+    codec.color_range = _LIMITED
+    codec.thread_type = "AUTO"  # PyAV's default would have x264 cut each frame into slices
+    return stream
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self._process.end()
-        self.join()
 
-    def run(self) -> None:
-        try:
-            while data := self._process.read(_CHUNK):
-                self._stream.write(data)
-            self._stream.flush()
-        except OSError as error:
-            self.error = error
-            self._process.end()
+def _encoded(stream: av.VideoStream, frames: Iterable[np.ndarray], ticks: Iterable[int]) -> Iterator[av.Packet]:
+    """The packets of RGB frames.
+
+    Args:
+        stream: what :func:`_added` gave.
+        frames: RGB.
+        ticks: of the stream's time base, when each frame shows and the last ends.
+    """
+    codec = stream.codec_context
+    lasts: dict[int | None, int] = {}
+    converted = _converted(frames, codec.width, codec.height, codec.pix_fmt or "", "bt709")
+    for frame, (begin, end) in zip(converted, itertools.pairwise(ticks), strict=False):
+        frame.pts, frame.time_base, lasts[begin] = begin, codec.time_base, end - begin
+        yield from _lasting(stream.encode(frame), lasts)
+    yield from _lasting(stream.encode(None), lasts)
+
+
+def _lasting(packets: Iterable[av.Packet], lasts: dict[int | None, int]) -> Iterator[av.Packet]:
+    """Packets with their durations, which encoders leave out, by the tick at which they show."""
+    for packet in packets:
+        packet.duration = lasts.pop(packet.pts, packet.duration)
+        yield packet
 
 
 def write_png(path: Path, frame: np.ndarray) -> None:
