@@ -14,14 +14,9 @@ ACROSS, DOWN = 0x55B7, 0x55B8
 _CLUSTER, _TIME, _BLOCK_ALONE, _BLOCK_GROUP, _BLOCK, _REFERENCE = 0x1F43B675, 0xE7, 0xA3, 0xA0, 0xA1, 0xFB
 _KEY = 0x80  # of a SimpleBlock's flags
 
-# Metadata of a stream for which FFmpeg writes three elements, which :func:`set_aspect` replaces.
-ROOM_FOR_ASPECT = {"stereo_mode": "left_right"}
-_STEREO, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _UNIT_IS_RATIO = (
-    b"\x53\xb8\x81\x01",
-    b"\x54\xb0",
-    b"\x54\xba",
-    b"\x54\xb2\x81\x03",
-)
+_NAME, _VOID = 0x536E, 0xEC
+# Metadata of a stream that gives its track a name, which :func:`set_aspect` replaces.
+ROOM_FOR_ASPECT = {"title": 24 * " "}
 
 
 class Cluster(NamedTuple):
@@ -61,27 +56,29 @@ def clusters(data: bytes | memoryview) -> Iterator[Cluster]:
 
 
 def set_aspect(file: Path, width: int, height: int, aspect: Fraction, in_pixels: bool) -> None:
-    """Write into a file how wide its frames are shown, in the room that its muxer left: PyAV cannot set it.
+    """Write into the head of a file how wide its frames are shown: PyAV cannot set it.
 
     Args:
-        file: written with ``ROOM_FOR_ASPECT`` as metadata of its only video stream.
+        file: its first track is a video, written with ``ROOM_FOR_ASPECT`` as its metadata.
         width, height: of a frame.
         aspect: width : height of a pixel.
         in_pixels: write whole pixels, as WebM has them, not a ratio.
     """
     with open(file, "r+b") as stream:
         head = stream.read(1 << 22)
-        begin = head.index(_STEREO + _DISPLAY_WIDTH) + len(_STEREO)
-        across = head[begin + 2] & 0x7F  # bytes of the width, then of the height
-        down = head[begin + 3 + across + 2] & 0x7F
-        if in_pixels:
-            shape, across, unit = (max(1, round(width * aspect)), height), across + len(_STEREO), b""
-        else:
-            ratio, most = aspect * width / height, 256 ** min(across, down) - 1
-            shape, unit = ratio.limit_denominator(max(1, int(most / max(1, ratio)))).as_integer_ratio(), _UNIT_IS_RATIO
-        stream.seek(begin - len(_STEREO))
-        stream.write(_DISPLAY_WIDTH + bytes([0x80 | across]) + shape[0].to_bytes(across, "big"))
-        stream.write(_DISPLAY_HEIGHT + bytes([0x80 | down]) + shape[1].to_bytes(down, "big") + unit)
+        where = 0, len(head)
+        for wanted in (_SEGMENT, _TRACKS, _TRACK):
+            where = next((begin, end) for number, _, begin, end in _elements(head, *where) if number == wanted)
+        parts = {number: (place, begin, end) for number, place, begin, end in _elements(head, *where)}
+        (name, _, after_name), (video, inside, end) = parts[_NAME], parts[_VIDEO]
+        ratio = (aspect * width / height).limit_denominator(1 << 16)
+        across, down = (max(1, round(width * aspect)), height) if in_pixels else ratio.as_integer_ratio()
+        shown = b"\x54\xb0\x84" + across.to_bytes(4, "big") + b"\x54\xba\x84" + down.to_bytes(4, "big")
+        shown = head[inside:end] + shown + (b"" if in_pixels else b"\x54\xb2\x81\x03")
+        track = head[after_name:video] + bytes([_VIDEO]) + (1 << 14 | len(shown)).to_bytes(2, "big") + shown
+        spare = end - name - len(track) - 2
+        stream.seek(name)
+        stream.write(bytes([_VOID, 0x80 | spare]) + bytes(spare) + track)
 
 
 def _first_packet(data: bytes | memoryview, begin: int, end: int) -> tuple[int, bool] | None:
