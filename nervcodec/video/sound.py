@@ -23,7 +23,12 @@ from nervcodec.video.source import SourceOptions, VideoInfo
 COPIED = "copy"
 # What a format gets where it cannot hold the packets as they are; Matroska holds all.
 _ENCODERS = {".mp4": "aac", ".mov": "aac", ".avi": "libmp3lame", ".webm": "libopus", ".mkv": "aac"}
-_LAYOUTS = {"libopus": "7.1|5.1|quad|stereo|mono", "libmp3lame": "stereo|mono"}  # that an encoder takes; others any
+# That an encoder takes, from the most channels; what a stream says no layout of becomes the one of as many.
+_LAYOUTS = {
+    "aac": "7.1|5.1|5.1(side)|5.0|5.0(side)|quad|4.0|3.0|stereo|mono",
+    "libopus": "7.1|5.1|quad|stereo|mono",
+    "libmp3lame": "stereo|mono",
+}
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".avi": "avi", ".webm": "webm"}  # FFmpeg's names
 _SAMPLES = {"aac": "fltp", "libmp3lame": "fltp", "libopus": "flt"}
 _ALWAYS_AT_ZERO = ("avi",)  # formats whose streams begin together
@@ -210,7 +215,7 @@ class Sound:
         if last is None:
             rates = av.Codec(self.encoder, "w").audio_rates or [frame.sample_rate]
             rate = min(rates, key=lambda each: abs(each - frame.sample_rate))
-            layouts = _LAYOUTS.get(self.encoder, frame.layout.name)
+            layouts = _LAYOUTS[self.encoder]
         else:
             begins = (cast(int, last.pts) + last.samples) * Fraction(1, last.sample_rate)
             rate, layouts = last.sample_rate, last.layout.name
