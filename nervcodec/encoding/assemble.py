@@ -37,6 +37,7 @@ from nervcodec.formats.kinds import AV1
 from nervcodec.formats.names import counted, recorded
 from nervcodec.formats.writer import Writer
 from nervcodec.split import FITTED, HELD_OUT
+from nervcodec.video.audio_packets import LEAD_S
 
 SHARED = "shared/"  # prefix of what all segments have in common
 POOR_DB = 30.0  # below which a network alone is told what a base layer would do
@@ -292,7 +293,7 @@ def _facts(plan: Plan, frames: int) -> VideoFacts:
         source_duration_s=wanted.duration_s,
         crop=wanted.crop,
         variable_frame_rate=info.variable_frame_rate,
-        first_frame_s=round(info.first_frame_s, 6) if plan.audio else 0.0,
+        first_frame_s=round(info.first_frame_s + LEAD_S, 6) if plan.audio else 0.0,
         source_stream=wanted.stream,
         source_frame_rate=imposed.as_integer_ratio() if imposed and not info.images else None,
     )

@@ -20,10 +20,10 @@ from nervcodec.formats.kinds import COPY
 from nervcodec.network.config import Geometry
 from nervcodec.options import EncodeOptions
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
+from nervcodec.video.audio_packets import packets
 from nervcodec.video.planes import plane_format
 from nervcodec.video.segments import USUAL_SEGMENT, segment_lengths
 from nervcodec.video.shots import cuts_in
-from nervcodec.video.sound import packets
 from nervcodec.video.source import VideoInfo, scan
 
 # What a file with a base layer takes beside its streams and heads, at most: once, for each segment, and for the

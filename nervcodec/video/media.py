@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 from av.container import InputContainer
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from nervcodec.errors import VideoError
 from nervcodec.threads import StalledError, read_ahead
 from nervcodec.video import folder, matroska, truncation
+from nervcodec.video.timing import ClockPart
 
 if TYPE_CHECKING:
     from nervcodec.video.probe import Input
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 # Flags of a demuxer, as libavformat numbers them.
 HAS_NO_STAMPS, _MAY_JUMP, _SEEKS_BY_PTS = 0x80, 0x200, 0x4000000
 _MAKES_STAMPS = 0x1  # of libavformat's context
-_JUMP_S, _STEP_BACK_S = 10.0, 0.1  # between neighbouring packets, that is no gap but another clock
+JUMP_S, STEP_BACK_S = 10.0, 0.1  # between neighbouring packets, that is no gap but another clock
 STALLS_S = 30.0  # without a frame after which a source is given up
 _CORRUPT_FOR_OTHER_REASONS = {"mpegts", "ogg"}  # demuxers whose packets may be marked within a whole file
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -106,11 +107,13 @@ class Decoder:
         path: of the source.
         aspect: of a pixel as it is stored, of a folder's first image; 1 where it is not stated.
         damage: what went wrong so far.
+        clock: the parts of a transport stream's clock so far; empty for formats whose clock does not jump.
     """
 
     def __init__(self, source: Input, start_s: float = 0.0, duration_s: float | None = None):
         self._source, self._start_s, self._duration_s = source, start_s, duration_s
         self.path, self.aspect, self.damage, self._given = source.path, Fraction(1), Damage(), 0
+        self.clock: list[ClockPart] = []
 
     def frames(self) -> Generator[tuple[av.VideoFrame, int], None, None]:
         """Decode, in a background thread that is a few frames ahead.
@@ -203,7 +206,8 @@ class Decoder:
         # Frames decoded side by side are concealed differently from run to run.
         stream.thread_type = "AUTO" if self._source.threads else "NONE"
         stamps = _Stamps(stream, bool(container.format.flags & HAS_NO_STAMPS))
-        clock = _Clock(stream) if container.format.flags & _MAY_JUMP else None
+        clock = _Clock(container, stream) if container.format.flags & _MAY_JUMP else None
+        self.clock = [] if clock is None else clock.parts
         sent = received = 0
         for packet in self._packets(container, stream):
             if packet is not None and clock is not None:
@@ -303,30 +307,66 @@ class _Stamps:
 
 
 class _Clock:
-    """Keeps the times of packets running where the clock of an MPEG transport stream jumps."""
+    """Keeps the times of packets running where the clock of an MPEG transport stream jumps.
 
-    def __init__(self, stream: VideoStream):
+    The picture alone says where it jumps; sound is moved by the same :attr:`parts`.
+
+    Attributes:
+        parts: of the clock so far.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream):
         assert stream.time_base is not None
-        self._per_s = 1 / stream.time_base
-        self._usual = round(self._per_s / stream.guessed_rate) if stream.guessed_rate else 0
+        self._tick_s, self._origin_s = stream.time_base, Fraction(container.start_time or 0, av.time_base)
+        self._usual = round(1 / (stream.guessed_rate * self._tick_s)) if stream.guessed_rate else 0
         self._offset = 0
         self._last: int | None = None
         self._next = 0
+        self.parts = [ClockPart(0, 0.0, 0.0, 0.0)]
 
     def correct(self, packet: av.Packet) -> None:
         """Shift a packet to follow the one before it."""
         if packet.dts is None:
             return
-        decoded = packet.dts + self._offset
+        stated, decoded = packet.dts, packet.dts + self._offset
         if self._last is not None and (
-            abs(decoded - self._next) > _JUMP_S * self._per_s or decoded + _STEP_BACK_S * self._per_s < self._last
+            abs(decoded - self._next) * self._tick_s > JUMP_S or (self._last - decoded) * self._tick_s > STEP_BACK_S
         ):
             self._offset += self._next - decoded
             decoded = self._next
+            begins_s = self._seconds(stated)
+            self.parts.append(ClockPart(packet.pos or 0, begins_s, begins_s, float(self._offset * self._tick_s)))
         packet.dts = decoded
         if packet.pts is not None:
             packet.pts += self._offset
         self._last, self._next = decoded, decoded + (packet.duration or self._usual)
+        self.parts[-1].ends_s = self._seconds(stated)
+
+    def _seconds(self, stated: int) -> float:
+        return float(stated * self._tick_s - self._origin_s)
+
+
+def jumps_before(source: Input, seconds: float) -> bool:
+    """Whether the clock of a source jumps before a time, so that seeking to it would lead elsewhere."""
+    with opened(source.path, source.frame_rate) as container:
+        if not container.format.flags & _MAY_JUMP:
+            return False
+        stream = videos(container)[source.number]
+        clock = _Clock(container, stream)
+        for packet in packets_of(container, stream):
+            clock.correct(packet)
+            if len(clock.parts) > 1 or clock.parts[0].ends_s > seconds:
+                break
+        return len(clock.parts) > 1
+
+
+def packets_of(container: InputContainer, stream: Stream) -> Iterator[av.Packet]:
+    """The packets of one stream alone; a file that breaks off is read as far as it goes."""
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+    with contextlib.suppress(av.FFmpegError):
+        yield from (packet for packet in container.demux(stream) if packet.size)
 
 
 def is_animated(path: Path) -> bool:

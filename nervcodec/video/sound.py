@@ -17,8 +17,7 @@ from av.container import InputContainer, OutputContainer
 from av.filter import Graph
 
 from nervcodec.errors import VideoError
-from nervcodec.video import ffmpeg, media
-from nervcodec.video.source import SourceOptions, VideoInfo
+from nervcodec.video import media
 
 COPIED = "copy"
 # What a format gets where it cannot hold the packets as they are; Matroska holds all.
@@ -37,26 +36,6 @@ _GAP_S = 0.03  # that is filled with silence
 _ROUNDED_S = Fraction(1, 1000)  # times in Matroska
 _TRIED = 50  # packets, to see whether a format holds them
 _SETTLING_S = 1  # of sound decoded before a range
-
-
-def packets(info: VideoInfo, options: SourceOptions) -> bytes:
-    """The audio packets of a source's range, as they are, in a Matroska file.
-
-    Of several streams the one that a player takes. Their times count from the same zero as the frames', which begin
-    at ``info.first_frame_s``.
-
-    Raises:
-        VideoError: the stream cannot be copied.
-    """
-    # The range is cut on the way out: on the way in ffmpeg would seek to a key frame of the video.
-    arguments = ["-i", f"file:{info.path}", "-vn", "-sn", "-dn", "-c", "copy"]
-    if options.start_s:
-        arguments += ["-ss", f"{options.start_s:.6f}"]
-    if options.duration_s is not None:
-        arguments += ["-t", f"{options.duration_s:.6f}"]
-    arguments += ["-fflags", "+bitexact"]
-    arguments += ["-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", "pipe:1"]
-    return ffmpeg.run(arguments, f"{info.path}: its sound cannot be copied; --audio none leaves it out")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from nervcodec.video.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from nervcodec.video.media import Damage
-    from nervcodec.video.timing import Timing
+    from nervcodec.video.timing import ClockPart, Timing
 
 _CUT_OFF_S = 1.0  # that are missing of what is stated
 _CONCEALED = 15  # frames after the last that was damaged, which the damage may have changed
@@ -54,6 +54,7 @@ class VideoInfo:
         checksums: ``(frame_count,)`` uint32 of the frames as they are decoded, before any crop or scale.
         changes: ``(frame_count - 1,)`` float32, mean absolute difference of luma between neighbouring frames, 0 to 255.
         light: of a source in HDR, as its first frame states it; None where that states nothing.
+        clock: parts of a transport stream's clock; empty for formats whose clock does not jump.
     """
 
     input: Input
@@ -74,6 +75,7 @@ class VideoInfo:
     checksums: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32), repr=False)
     changes: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
     light: Light | None = None
+    clock: tuple[ClockPart, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -119,6 +121,8 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
     Raises:
         VideoError: nothing there, not a video, no frame in the range asked for, or impossible crop or scale.
     """
+    from nervcodec.video import media
+
     path, options = Path(path), options or SourceOptions()
     require_file(path)
     images = _images(path, options) if path.is_dir() else ()
@@ -126,6 +130,8 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
         snapshot = Snapshot.of(path, images or [path])
     with snapshot.watched():
         found = _probed_folder(path, images, options) if images else probe(path, options.stream, options.frame_rate)
+        if options.start_s and found.input.seeks and media.jumps_before(found.input, options.start_s):
+            found = replace(found, input=replace(found.input, seeks=False))
         frames = _list(found, options)
         if options.start_s and found.input.seeks and not _is_there(frames, found, options):
             # The index led nowhere, or past frames that belong to the range: read from the beginning.
@@ -163,6 +169,7 @@ class _Frames:
         damage: what could not be decoded.
         interlaced: how many of them are stored as two fields.
         light: as the first states it.
+        clock: as of :class:`VideoInfo`.
     """
 
     size: tuple[int, int]
@@ -174,6 +181,7 @@ class _Frames:
     damage: Damage
     interlaced: int
     light: Light | None
+    clock: tuple[ClockPart, ...]
 
 
 def _list(found: Probed, options: SourceOptions) -> _Frames:
@@ -211,6 +219,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
         decoder.damage,
         interlaced,
         light,
+        tuple(decoder.clock),
     )
 
 
@@ -252,6 +261,11 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
             f"{path.name}: {frames.interlaced:,} of {counted(count, 'frame')} are interlaced; their two fields stay "
             "woven as they are stored, so that moving edges show combs (deinterlace it before to avoid that)"
         )
+    if len(frames.clock) > 1:
+        notes.append(f"{path.name}: its clock jumps ({len(frames.clock) - 1} x); times are made to go on there")
+    if when.is_made_up:
+        rate = f"{float(when.rate):g} frames a second"
+        notes.append(f"{path.name}: times of its frames step back; even ones are taken, {rate}")
     return VideoInfo(
         input=found.input,
         snapshot=snapshot,
@@ -271,6 +285,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
         checksums=frames.checksums,
         changes=frames.changes,
         light=frames.light,
+        clock=frames.clock,
     )
 
 

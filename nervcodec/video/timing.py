@@ -14,6 +14,22 @@ _FINEST = 1001  # largest denominator of a rate or of a gap in seconds
 _HELD = 1.5  # gaps that a last frame is shown for at the least to be a held one
 
 
+@dataclass
+class ClockPart:
+    """A stretch of a transport stream within which its clock does not jump.
+
+    Attributes:
+        position: of its first packet of video in the file, in bytes.
+        begins_s, ends_s: of its video, in seconds of the file's clock from the container's start.
+        moved_s: what is added to times of the file's clock, so that each part follows the one before it.
+    """
+
+    position: int
+    begins_s: float
+    ends_s: float
+    moved_s: float
+
+
 @dataclass(frozen=True)
 class Timing:
     """When frames show.
@@ -23,12 +39,14 @@ class Timing:
         rate: frames a second: nominal for even spacing, one over the median gap otherwise.
         is_variable: they are not evenly spaced, or the last is held.
         end_s: when the last frame ends.
+        is_made_up: the stated times step back, so that even ones are taken.
     """
 
     times_s: np.ndarray
     rate: Fraction
     is_variable: bool
     end_s: float
+    is_made_up: bool = False
 
     def with_last(self, last_s: float, limit_s: float | None = None) -> Timing:
         """The same with a last frame that is stated to be shown for ``last_s`` seconds, where that is a long time.
@@ -55,7 +73,7 @@ def read(stamps: np.ndarray, time_base: Fraction, nominal: Fraction | None) -> T
     """
     count = len(stamps)
     if (np.diff(stamps) < 0).any():
-        return _evenly(count, nominal or DEFAULT_RATE)
+        return replace(_evenly(count, nominal or DEFAULT_RATE), is_made_up=True)
     times = (stamps - stamps[0]) * float(time_base)
     for rate in (nominal, _mean_rate(times)):
         if rate is not None and _is_even(times, rate, float(time_base)):
