@@ -348,6 +348,8 @@ class _Clock:
 
 def jumps_before(source: Input, seconds: float) -> bool:
     """Whether the clock of a source jumps before a time, so that seeking to it would lead elsewhere."""
+    if source.images:
+        return False
     with opened(source.path, source.frame_rate) as container:
         if not container.format.flags & _MAY_JUMP:
             return False

@@ -71,7 +71,7 @@ def flashes(path):
 def beeps(path):
     times, levels = [], []
     with av.open(path) as container:
-        for frame in container.decode(audio=0):
+        for frame in (f for f in container.decode(audio=0) if f.time is not None):
             samples = frame.to_ndarray()
             full = 1.0 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
             across = 0 if frame.format.is_planar else 1
