@@ -11,6 +11,7 @@ import numpy as np
 from nervcodec.video.options import DEFAULT_RATE
 
 _FINEST = 1001  # largest denominator of a rate or of a gap in seconds
+_JITTER_S = 0.1  # by which times may step back, as in soft telecine, that are right on the whole
 _HELD = 1.5  # gaps that a last frame is shown for at the least to be a held one
 
 
@@ -72,8 +73,9 @@ def read(stamps: np.ndarray, time_base: Fraction, nominal: Fraction | None) -> T
         nominal: frames a second as stated; None where nothing is.
     """
     count = len(stamps)
-    if (np.diff(stamps) < 0).any():
+    if (np.diff(stamps) * float(time_base) < -_JITTER_S).any():
         return replace(_evenly(count, nominal or DEFAULT_RATE), is_made_up=True)
+    stamps = np.maximum.accumulate(stamps)
     times = (stamps - stamps[0]) * float(time_base)
     for rate in (nominal, _mean_rate(times)):
         if rate is not None and _is_even(times, rate, float(time_base)):

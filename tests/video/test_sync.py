@@ -191,11 +191,24 @@ def test_a_damaged_time_of_sound(make):
     assert abs(len(whole) - len(found)) <= 1
 
 
-def test_times_that_step_back_are_said(make, ffmpeg, tmp_path):
+def test_times_that_step_back_are_said(make, tmp_path):
+    """Two files of FLV, one behind the other."""
+    data = plain(make, "v.flv", "-map", "0:v", "-c", "copy").read_bytes()
+    (tmp_path / "a.flv").write_bytes(data + data[13:])
+    info = scan(tmp_path / "a.flv")
+    assert info.notes == ("a.flv: times of its frames step back; even ones are taken, 25 frames a second",)
+    assert not info.variable_frame_rate
+
+
+def test_a_time_that_steps_back_a_little_moves_no_other(make, ffmpeg, tmp_path):
+    """As in films whose fields are repeated by flags; even times at the stated rate would drift from the sound."""
     path = plain(make, "v.mkv", "-map", "0:v", "-c", "copy")
-    ffmpeg("-i", path, "-c", "copy", "-bsf:v", "setts=pts=if(lt(N\\,50)\\,PTS\\,PTS-1000):dts=DTS", tmp_path / "a.mkv")
+    slow = "setts=pts=PTS+PTS/4-50*eq(N\\,50)-50*eq(N\\,51)-50*eq(N\\,52):dts=DTS"
+    ffmpeg("-i", path, "-c", "copy", "-bsf:v", slow, tmp_path / "a.mkv")
     info = scan(tmp_path / "a.mkv")
-    assert info.notes == ("a.mkv: times of its frames step back; even ones are taken, 25 frames a second",)
+    assert info.notes == ()
+    assert info.times_s[-1] == pytest.approx(99 * 0.05, abs=0.06)
+    assert (np.diff(info.times_s) >= 0).all()
 
 
 # ------------------------------------------------------------------ kinds of sound
