@@ -59,6 +59,7 @@ ALONE = {
     "starlette": "nervcodec.serve",
     "uvicorn": "nervcodec.serve",
 }
+USES_AV = {f"nervcodec.base.{name}" for name in ("av1", "copied", "packets")}  # beside nervcodec.video
 EXEMPT = {"nervcodec.cli", "nervcodec.__main__"}  # from the last row
 ABOVE = {"nervcodec.serve": "nervcodec.library"}  # from that row too: an optional room that stands on another
 
@@ -119,7 +120,7 @@ def test_rooms_import_only_what_they_may(room):
 def test_media_libraries_are_used_where_media_is_read():
     users = {name for name, path in FILES.items() if any(begins(target, "av") for target in imports(path))}
     assert users
-    assert all(begins(name, "nervcodec.video") or name == "nervcodec.base.av1" for name in users)
+    assert all(begins(name, "nervcodec.video") or name in USES_AV for name in users)
 
 
 @pytest.mark.parametrize("library", ALONE)

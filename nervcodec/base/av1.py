@@ -23,7 +23,7 @@ from nervcodec.formats.names import counted
 from nervcodec.threads import read_ahead
 from nervcodec.video.light import Light
 from nervcodec.video.media import packet_of
-from nervcodec.video.planes import Planes, chroma_size, pixel_format
+from nervcodec.video.planes import Planes, pixel_format, to_planes
 
 _NO_MORE_KEYS = 100_000_000  # frames to the next key frame, unless one is forced: more than a segment has
 _LEAST_KEY_S, _MOST_KEY_S = 1, Fraction(13, 2)  # from one key frame to the next
@@ -223,7 +223,7 @@ class _Decoder:
 
     def __init__(self, form: PlaneFormat, width: int, height: int):
         self._codec = cast(av.VideoCodecContext, av.VideoCodecContext.create("libdav1d", "r"))
-        self._form, self._size = form, (width, height)
+        self._form, self._size = form, (height, width)
         self._expected = coded_size(width, height), pixel_format(form)
 
     def decode(self, unit: bytes | memoryview | None) -> Iterator[Planes]:
@@ -239,15 +239,7 @@ class _Decoder:
         for frame in frames:
             if ((frame.width, frame.height), frame.format.name) != self._expected:
                 raise ContainerError(f"a frame of {frame.width}x{frame.height}")
-            yield _to_planes(frame, self._form, *self._size)
-
-
-def _to_planes(frame: av.VideoFrame, form: PlaneFormat, width: int, height: int) -> Planes:
-    """The upper left of a frame of PyAV, copied."""
-    kind = np.uint8 if form.depth == 8 else "<u2"
-    sizes = (height, width), *[chroma_size(form, height, width)] * 2
-    rows = [np.frombuffer(memoryview(plane), kind).reshape(1, plane.height, -1) for plane in frame.planes]
-    return Planes(*(plane[:, :h, :w].copy() for plane, (h, w) in zip(rows, sizes, strict=True)))
+            yield to_planes(frame, self._form, *self._size)
 
 
 def _shortage(count: int, frames: int, reason: str) -> str:

@@ -3,39 +3,39 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-import hashlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import itertools
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
+import av
+from av.container import OutputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from nervcodec.base import copied
 from nervcodec.errors import ContainerError, VideoError, explained
 from nervcodec.formats.header import BaseFacts, PlaneFormat
 from nervcodec.formats.kinds import COPY
-from nervcodec.video import ffmpeg, matroska
-from nervcodec.video.planes import Planes
+from nervcodec.video import media
+from nervcodec.video.filters import Filters, Samples, checksum
+from nervcodec.video.planes import Planes, plane_filters, to_planes
 from nervcodec.video.source import VideoInfo
 
 _REMEDY = "--base av1 codes it anew"
-_CLUSTERS = ["-cluster_time_limit", "5000", "-cluster_size_limit", str(5 << 20)]  # the longest and largest
+# Live: of no stated length, so that what begins at a cluster is a whole file, too.
+_MATROSKA = {"live": "1", "fflags": "+bitexact", "allow_raw_vfw": "1"}
+_MATROSKA |= {"cluster_time_limit": "5000", "cluster_size_limit": str(5 << 20)}  # the longest and largest
+_CLUSTER = b"\x1f\x43\xb6\x75"  # its first bytes
 _PIECE = 1 << 20  # bytes read at once
-_TICK_S = 1e-3  # of times in Matroska
 _APART_S = 5.0  # from one entry to the next, at least
 
 
-def fingerprint(frame: Planes) -> bytes:
-    """What tells frames apart."""
-    digest = hashlib.blake2b(digest_size=8)
-    for plane in frame:
-        digest.update(np.ascontiguousarray(plane).data)
-    return digest.digest()
-
-
-@dataclass(frozen=True)
+@dataclass
 class Packets:
     """Packets of a video stream in a Matroska file.
 
@@ -43,8 +43,12 @@ class Packets:
         file: where they are.
         source: of whose they are.
         form: what samples become.
-        codec: ffmpeg's name.
+        codec: FFmpeg's name.
         size: (width, height) as coded, before rotation.
+        skipped: how many of the first no player shows.
+        entries: where decoding may begin, (frame, byte): each gives the frames of the source up to the next. Known once
+            all frames were decoded; none where only the beginning will do.
+        flawed: decoder errors had to be ignored to get the frames of the source. Known then, too.
     """
 
     file: Path
@@ -52,6 +56,9 @@ class Packets:
     form: PlaneFormat
     codec: str
     size: tuple[int, int]
+    skipped: int
+    entries: list[tuple[int, int]] = field(default_factory=list)
+    flawed: bool = False
 
     @classmethod
     def of(cls, source: VideoInfo, form: PlaneFormat, file: Path) -> Packets:
@@ -65,117 +72,209 @@ class Packets:
         Raises:
             VideoError: it is a folder of images, or its packets cannot go into Matroska.
         """
-        from nervcodec.video import media
-
         require_packets(source)
-        opening = ["-fflags", "+genpts", *source.input.arguments()]
-        output = ["-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]
-        # Live: of no stated length, so that what begins at a cluster is a whole file, too.
-        output += ["-allow_raw_vfw", "1", "-live", "1", *_CLUSTERS, "-f", "matroska", f"file:{file}"]
-        with ffmpeg.Process([*opening, *output]) as process:
-            if process.wait():
-                said = process.complaint()
-                raise VideoError(f"{source.path}: its packets cannot go into Matroska as they are ({said}); {_REMEDY}")
+        with media.opened(source.path, source.input.frame_rate) as container:
+            stream = media.videos(container)[source.input.number]
+            try:
+                skipped = _copy(media.packets(container, stream), stream, file)
+            except av.FFmpegError as error:
+                what = "its packets cannot go into Matroska as they are"
+                raise VideoError(f"{source.path}: {what} ({error.strerror}); {_REMEDY}") from None
         with media.opened(file) as container:
             (stream,) = container.streams.video
-            return cls(file, source, form, media.codec_name(stream), (stream.width, stream.height))
+            return cls(file, source, form, media.codec_name(stream), (stream.width, stream.height), skipped)
 
-    def checked(self, wanted: Sequence[bytes], advance: Callable[[], None]) -> BaseFacts:
-        """What a header says of them, once they were seen to decode to the frames of the source.
-
-        Args:
-            wanted: fingerprints of the frames of the source, in order.
-            advance: called for each frame that is decoded.
-
-        Raises:
-            VideoError: they do not.
-        """
-        try:
-            skipped, flawed = self._found(wanted, False, advance), False
-        except ContainerError:
-            skipped, flawed = self._found_for_sure(wanted, advance), True
-        entries = () if skipped or flawed else tuple(self._entries(wanted, advance))
+    @property
+    def facts(self) -> BaseFacts:
+        """What a header says of them, once all frames were decoded."""
+        entries = tuple(self.entries) if len(self.entries) > 1 else ()
         return BaseFacts(
-            COPY, self.codec, self.form, *self.size, psnr_db=100.0, skipped=skipped, entries=entries, flawed=flawed
+            COPY,
+            self.codec,
+            self.form,
+            *self.size,
+            psnr_db=100.0,
+            skipped=self.skipped,
+            entries=entries,
+            flawed=self.flawed,
         )
 
-    def _found_for_sure(self, wanted: Sequence[bytes], advance: Callable[[], None]) -> int:
-        try:
-            return self._found(wanted, True, advance)
-        except ContainerError as error:
-            raise VideoError(
-                f"{self.source.path}: its packets do not decode to its frames without its file ({error}); {_REMEDY}"
-            ) from None
+    def frames(self) -> Generator[Planes, None, None]:
+        """Decode all packets and compare each frame with that of the source.
 
-    def _found(self, wanted: Sequence[bytes], flawed: bool, advance: Callable[[], None]) -> int:
-        """How many frames come before those that are wanted; they are all that come after."""
-        found = []
-        for frame in self._from(0, flawed):
-            found.append(fingerprint(frame))
-            advance()
-        skipped = len(found) - len(wanted)
-        if skipped < 0:
-            raise ContainerError(f"they give {len(found)} frames, and the source {len(wanted)}")
-        for number, (one, other) in enumerate(zip(found[skipped:], wanted, strict=True)):
-            if one != other:
-                what = f"frame {number} is another" if not skipped else f"they give {len(found)} frames"
-                raise ContainerError(f"{what}, and the source has {len(wanted)}")
-        return skipped
+        They are decoded once. Where they do not give the frames of the source, they are decoded again with errors
+        ignored, as the source was.
 
-    def _from(self, begin: int, flawed: bool = False, said: list[str] | None = None) -> Generator[Planes, None, None]:
-        """Frames decoded from a cluster on, or from the beginning; see :func:`nervcodec.base.copied.every_frame`."""
-        pieces = self._pieces((0, None)) if not begin else self._pieces((0, self._clusters[0].begin), (begin, None))
-        return copied.every_frame(pieces, self.form, self.source.width, self.source.height, flawed=flawed, said=said)
+        Yields:
+            One frame, as many times as the source has frames.
 
-    def _pieces(self, *parts: tuple[int, int | None]) -> Iterator[bytes]:
-        with explained(f"{self.file}: cannot be read", VideoError), open(self.file, "rb") as file:
-            for begin, end in parts:
-                file.seek(begin)
-                while piece := file.read(_PIECE if end is None else min(_PIECE, end - file.tell())):
-                    yield piece
-
-    @cached_property
-    def _clusters(self) -> list[matroska.Cluster]:
-        return list(matroska.clusters(np.memmap(self.file, np.uint8, "r").data))
-
-    def _entries(self, wanted: Sequence[bytes], advance: Callable[[], None]) -> list[tuple[int, int]]:
-        """Where decoding may begin, (frame, byte): what was tried and gave the same frames up to the next.
-
-        A key frame alone is no proof: frames after it may lean on some before it, or the picture builds up slowly.
+        Raises:
+            VideoError: they do not give the frames of the source.
         """
-        candidates = self._candidates()
-        kept = candidates[:1]
-        ends = [*(frame for frame, _ in candidates[2:]), len(wanted)]
-        for (frame, begin), end in zip(candidates[1:], ends, strict=False):
-            if self._agrees(begin, wanted[frame:end], advance):
-                kept.append((frame, begin))
-        return kept if len(kept) > 1 else []
+        height, width = self.source.height, self.source.width
+        chain = Filters(self.source.path, plane_filters(self.form, height, width))
+        done = 0
+        for flawed in (False, True):
+            self.flawed = flawed
+            try:
+                with contextlib.closing(self._compared()) as frames:
+                    for frame in itertools.islice(frames, done, None):
+                        done += 1
+                        yield to_planes(chain.frame(frame), self.form, height, width)
+                return
+            except ContainerError as error:
+                if flawed:
+                    raise VideoError(
+                        f"{self.source.path}: its packets do not decode to its frames without its file ({error}); "
+                        f"{_REMEDY}"
+                    ) from None
+
+    def _compared(self) -> Generator[av.VideoFrame, None, None]:
+        """All frames, each the same as the source's.
+
+        Where decoding may begin at a key frame is tried on the way: there a second decoder begins, and takes over if it
+        gives the source's frames up to the next such place. A key frame alone would be no proof: it may start an open
+        GOP or an intra refresh. A reader, too, begins anew at each entry, so that it does what was tried.
+
+        Raises:
+            ContainerError: a frame is another, or there are more or fewer.
+        """
+        count = self.source.frame_count
+        places = [] if self.skipped or self.flawed else self._candidates()
+        self.entries = places[:1]
+        bounds = [*(frame for frame, _ in places[1:]), count]
+        decoder = self._decoded(0)
+        try:
+            yield from self._same(decoder, 0, bounds[0])
+            for (first, begin), end in zip(places[1:], bounds[1:], strict=True):
+                trial, agreed = self._decoded(begin), 0
+                try:
+                    for frame in self._same(trial, first, end):
+                        yield frame
+                        agreed += 1
+                    decoder, trial = trial, decoder
+                    self.entries.append((first, begin))
+                except ContainerError:
+                    yield from itertools.islice(self._same(decoder, first, end), agreed, None)
+                finally:
+                    trial.close()
+            if next(decoder, None) is not None:
+                raise ContainerError(f"they give more than the {count} frames of the source")
+        finally:
+            decoder.close()
+
+    def _same(self, decoder: Iterator[av.VideoFrame], first: int, end: int) -> Iterator[av.VideoFrame]:
+        """The next frames of a decoder, which have to be those of the source from ``first`` to ``end``."""
+        upright, samples = Filters(self.source.path), Samples()
+        count = self.source.frame_count
+        for number in range(first, end):
+            if (frame := next(decoder, None)) is None:
+                raise ContainerError(f"they give {number} frames, and the source {count}")
+            if checksum(samples.of(upright.frame(frame))) != self.source.checksums[number]:
+                raise ContainerError(f"frame {number} is another, and the source has {count}")
+            yield frame
+
+    def _decoded(self, begin: int) -> Generator[av.VideoFrame, None, None]:
+        """Frames decoded from a cluster on, or from the beginning without those that are skipped."""
+        size = self.source.width, self.source.height
+        with contextlib.closing(copied.decoded(self._pieces(begin), size, self.flawed)) as frames:
+            yield from itertools.islice(frames, 0 if begin else self.skipped, None)
+
+    def _pieces(self, begin: int) -> Iterator[bytes]:
+        """The file, without what lies between its head and a cluster."""
+        with explained(f"{self.file}: cannot be read", VideoError), open(self.file, "rb") as file:
+            if begin:
+                yield file.read(self.entries[0][1])
+                file.seek(begin)
+            while piece := file.read(_PIECE):
+                yield piece
 
     def _candidates(self) -> list[tuple[int, int]]:
-        """Key frames that begin a cluster and show when a frame does, the first among them, some seconds apart."""
-        clusters, times = self._clusters, self.source.times_s
-        if not clusters:
-            return []
-        found = [(0, clusters[0].begin)]
-        for cluster in clusters[1:]:
-            shows_s = (cluster.time - clusters[0].time) * _TICK_S
-            frame = int(np.argmin(np.abs(times - shows_s)))
-            is_apart = times[frame] - times[found[-1][0]] >= _APART_S
-            if cluster.is_key and is_apart and abs(times[frame] - shows_s) <= 1.5 * _TICK_S:
-                found.append((frame, cluster.begin))
+        """(frame, byte) of key frames that begin a cluster, the first among them, some seconds apart."""
+        with media.opened(self.file) as container:
+            packets = [(p.pts or 0, p.pos or 0, p.size, p.is_keyframe) for p in container.demux(video=0) if p.size]
+        order = sorted(pts for pts, *_ in packets)
+        found: list[tuple[int, int]] = []
+        times, stop = self.source.times_s, 0
+        with open(self.file, "rb") as file:
+            for pts, begin, size, is_key in packets:
+                frame = bisect.bisect_left(order, pts) if found else 0
+                if not found or (is_key and frame < len(times) and times[frame] - times[found[-1][0]] >= _APART_S):
+                    file.seek(stop)
+                    head = file.read(begin - stop).rfind(_CLUSTER)  # between the packet before and this one
+                    if head >= 0:
+                        found.append((frame, stop + head))
+                stop = begin + size - 8  # some packets get a head of 8 bytes where they are read
         return found
 
-    def _agrees(self, begin: int, wanted: Sequence[bytes], advance: Callable[[], None]) -> bool:
-        said: list[str] = []
-        with contextlib.closing(self._from(begin, said=said)) as frames:
-            try:
-                for fingerprint_ in wanted:
-                    if fingerprint(next(frames)) != fingerprint_:
-                        return False
-                    advance()
-            except (ContainerError, StopIteration):
-                return False
-        return not said  # what it complained of may come to be known after the frames, and would later be an error
+
+def _copy(packets: Iterator[av.Packet], stream: VideoStream, file: Path) -> int:
+    """Write the packets of a stream into a Matroska file, and return how many of them no player shows.
+
+    Raises:
+        av.FFmpegError: Matroska does not take them.
+    """
+    target, copy = _opened(file, stream)
+    shown, skipped, start, shows = 0, 0, stream.start_time or 0, 0
+    hidden: list[av.Packet] = []
+    earliest: int | None = None
+    with target:
+        for number, packet in enumerate(_readable(packets)):
+            packet.pts, packet.dts = (None if t is None else t - start for t in (packet.pts, packet.dts))
+            if packet.pts is packet.dts is None and not stream.codec_context.has_b_frames:  # of a raw stream
+                packet.pts = packet.dts = shows
+                shows += packet.duration or 1
+            if packet.dts is not None:
+                if earliest is not None and packet.dts < earliest:  # the times of decoding may not step back
+                    packet.dts = earliest
+                    packet.pts = None if packet.pts is None else max(packet.pts, earliest)
+                earliest = packet.dts + (target.format.name == "tee")
+            packet.stream = copy
+            hidden.append(packet)
+            if not packet.is_discard:  # what is hidden behind the last that is shown is left out
+                target.mux(hidden)
+                shown, skipped, hidden = shown + 1, number - shown, []
+    return skipped
+
+
+def _opened(file: Path, stream: VideoStream) -> tuple[OutputContainer, VideoStream]:
+    """A Matroska file for the packets of a stream, whose head is written, and its stream there.
+
+    PyAV refuses codecs that Matroska itself has no name for, though FFmpeg stores them as in an AVI file; it does not
+    where FFmpeg's ``tee`` writes the file. Some codecs need the four characters that name them in the source, others
+    are refused with them.
+
+    Raises:
+        av.FFmpegError: Matroska does not take such a stream.
+    """
+    options = ":".join(f"{name}={value}" for name, value in _MATROSKA.items())
+    escaped = re.sub(r"([\\'|])", r"\\\1", str(file))
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    refusal: ValueError | av.FFmpegError | None = None
+    for (name, form), tag in itertools.product(
+        ((f"file:{file}", "matroska"), (f"[f=matroska:{options}]file:{escaped}", "tee")),
+        (stream.codec_context.codec_tag, "\0\0\0\0"),
+    ):
+        target = av.open(name, "w", format=form, container_options=_MATROSKA if form == "matroska" else {})
+        try:
+            copy = target.add_stream_from_template(stream, opaque=True)
+            copy.codec_context.codec_tag, copy.disposition = tag, Disposition.default
+            copy.sample_aspect_ratio = copy.codec_context.sample_aspect_ratio = aspect
+            if "alpha_mode" in stream.metadata:  # without it players ignore the second picture of VP8 and VP9
+                copy.metadata["alpha_mode"] = stream.metadata["alpha_mode"]
+            target.start_encoding()
+            return target, copy
+        except (ValueError, av.FFmpegError) as error:
+            refusal = error
+            target.close()
+    assert refusal is not None
+    raise refusal
+
+
+def _readable(packets: Iterator[av.Packet]) -> Generator[av.Packet, None, None]:
+    """Packets as far as a file goes: one that breaks off is read up to there."""
+    with contextlib.suppress(av.FFmpegError):
+        yield from packets
 
 
 def require_packets(source: VideoInfo) -> None:

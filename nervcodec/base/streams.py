@@ -7,7 +7,7 @@ import bisect
 from collections.abc import Generator
 from typing import NamedTuple, Protocol
 
-from nervcodec.base import copied, obu
+from nervcodec.base import obu
 from nervcodec.base.check import checked_units
 from nervcodec.errors import named
 from nervcodec.formats.container import Container
@@ -42,7 +42,6 @@ class BaseStreams(Protocol):
 
         Raises:
             ContainerError: the stream is damaged, or not what the header says.
-            VideoError: the ffmpeg binary, which decodes copied streams, cannot be run.
         """
 
 
@@ -85,26 +84,29 @@ class SegmentStreams:
 
 
 class CopiedStream:
-    """The source's own packets in one stream, which is decoded from one of its entries to its end."""
+    """The source's own packets in one stream, which is decoded from one of its entries to the next."""
 
     def __init__(self, opened: Container, base: BaseFacts):
         self._opened, self._base = opened, base
-        self._frames = [frame for frame, _ in base.entries]
+        self._frames = [*(frame for frame, _ in base.entries or ((0, 0),)), opened.header.video.frame_count]
 
     def run(self, frame: int) -> Run:
-        """All that follows an entry."""
-        first = self._frames[bisect.bisect_right(self._frames, frame) - 1] if self._frames else 0
-        return Run(first, self._opened.header.video.frame_count)
+        """From the last entry before a frame to the next."""
+        place = bisect.bisect_right(self._frames, frame)
+        return Run(self._frames[place - 1], self._frames[place])
 
     def decode(self, run: Run) -> Generator[Planes, None, None]:
         """See :class:`BaseStreams`."""
+        from nervcodec.base import copied  # it imports PyAV, which search does without
+
         base, video = self._base, self._opened.header.video
         parts: list[tuple[int, int | None]] = [(0, None)]
         if run.first:
             places = dict(base.entries)
             parts = [(0, places[0]), (places[run.first], None)]
         pieces, count = self._opened.pieces(BASE, *parts), run.end - run.first
-        return copied.decode(pieces, base.planes, video.width, video.height, count, base.skipped, base.flawed)
+        to_end = run.end == video.frame_count
+        return copied.decode(pieces, base.planes, video.width, video.height, count, base.skipped, base.flawed, to_end)
 
 
 def streams_of(opened: Container) -> BaseStreams:

@@ -165,7 +165,6 @@ class KeptLayer:
 
         Raises:
             ContainerError: the stream is damaged, or not what the header says.
-            VideoError: the ffmpeg binary, which decodes copied streams, cannot be run.
         """
         found = self._walk(number, lambda: True)
         assert found is not None

@@ -45,7 +45,6 @@ class BaseCursor:
 
         Raises:
             ContainerError: the stream is damaged, or not what the header says.
-            VideoError: the ffmpeg binary, which decodes copied streams, cannot be run.
         """
         run = self._streams.run(number)
         first = self._next if self._last is None else self._next - 1

@@ -6,14 +6,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from nervcodec import metrics
-from nervcodec.base.packets import Packets, fingerprint
+from nervcodec.base.packets import Packets
 from nervcodec.encoding.basis import Basis, basis_for
 from nervcodec.encoding.embedding import Embedded, embed_segment
 from nervcodec.encoding.head import head_of, room_beside, stored
@@ -23,7 +22,6 @@ from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import BaseFacts, Segment
 from nervcodec.network.config import HeadOnlyConfig, network_to_json
-from nervcodec.video.planes import Planes, read_planes
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,12 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
     assert plan.planes is not None
     start, embed_s = time.perf_counter(), 0.0
     packets = Packets.of(plan.info, plan.planes, folder / "packets.mkv")
-    fingerprints: list[bytes] = []
     networks: list[HeadOnlyConfig] = []
     everything: list[Embedded] = []
-    with contextlib.closing(read_planes(plan.info, plan.wanted.source, plan.planes)) as frames:
+    with contextlib.closing(packets.frames()) as frames:
         for index, count in enumerate(plan.lengths):
-            observer.stage("Reading frames", count)
-            shown = _fingerprinted(itertools.islice(frames, count), fingerprints)
+            observer.stage("Comparing frames", count)
+            shown = itertools.islice(frames, count)
             embedding = time.perf_counter()
             known = embed_segment(plan, shown, sum(plan.lengths[:index]), count, plan.cuts(index), observer)
             embed_s += time.perf_counter() - embedding
@@ -87,8 +84,6 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
             networks.append(HeadOnlyConfig(plan.geometry(count), cuts=plan.cuts(index)))
         for _ in frames:  # what comes after the last is an error, found where the end is looked for
             continue
-    observer.stage("Comparing frames", plan.info.frame_count)
-    facts = packets.checked(fingerprints, observer.advance)
     stream = np.memmap(packets.file, np.uint8, "r")
     room = room_beside(packets.file.stat().st_size)
     basis = basis_for(plan, everything, room) if len(everything) > 1 else None
@@ -97,13 +92,7 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
         for index, network in enumerate(networks)
     ]
     segments[0] = replace(segments[0], elapsed_s=time.perf_counter() - start - embed_s)
-    return Copied(segments, CopiedBase(facts, stream), embed_s, basis)
-
-
-def _fingerprinted(frames: Iterator[Planes], fingerprints: list[bytes]) -> Iterator[Planes]:
-    for frame in frames:
-        fingerprints.append(fingerprint(frame))
-        yield frame
+    return Copied(segments, CopiedBase(packets.facts, stream), embed_s, basis)
 
 
 def _with_head(

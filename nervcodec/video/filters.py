@@ -6,15 +6,13 @@ from __future__ import annotations
 import math
 import zlib
 from fractions import Fraction
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
 
 from nervcodec.errors import VideoError
-
-if TYPE_CHECKING:
-    from nervcodec.video.media import Decoder
 
 # Matrices of H.273 that FFmpeg converts (0 with planes of luma and chroma, 2 and 3 say nothing: it takes BT.601), and
 # the names of others.
@@ -27,15 +25,15 @@ _UNSPECIFIED = 2
 
 
 class Filters:
-    """Filters of FFmpeg on the frames of a decoder; frames are turned upright before them.
+    """Filters of FFmpeg on the frames of a video; frames are turned upright before them.
 
     Args:
-        decoder: whose frames they are.
+        source: whose frames they are, for messages.
         chain: the filters, such as ``scale=64:48,format=rgb24``; empty for none.
     """
 
-    def __init__(self, decoder: Decoder, chain: str = ""):
-        self._decoder = decoder
+    def __init__(self, source: Path, chain: str = ""):
+        self._source = source
         self._chain = [part.partition("=")[::2] for part in chain.split(",") if part]
         self._kind: tuple[object, ...] | None = None
         self._graph: av.filter.Graph | None = None
@@ -67,7 +65,7 @@ class Filters:
             return made
         except av.FFmpegError as error:
             raise VideoError(
-                f"{self._decoder.path}: its frames cannot be converted from {frame.format.name} "
+                f"{self._source}: its frames cannot be converted from {frame.format.name} "
                 f"(ffmpeg says: {error.strerror})"
             ) from None
 
@@ -76,7 +74,7 @@ class Filters:
         if has_colour and not frame.format.is_rgb and frame.colorspace not in _CONVERTED:
             name = _OTHERS.get(frame.colorspace, "an unknown matrix")
             raise VideoError(
-                f"{self._decoder.path}: its colours are {name} (matrix {frame.colorspace:d} of H.273), "
+                f"{self._source}: its colours are {name} (matrix {frame.colorspace:d} of H.273), "
                 "which cannot be converted to RGB; convert it to BT.709 or BT.2020 first"
             )
 

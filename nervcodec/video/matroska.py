@@ -1,36 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""Matroska files: the colours of a track, where its clusters lie, and how large it is shown. Standard library only."""
+"""Matroska files: the colours of a track, and how large it is shown. Standard library only."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 _SEGMENT, _TRACKS, _TRACK, _VIDEO, _COLOUR = 0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x55B0
 # Where a colour's chroma lies: 1 with the first luma, 2 between.
 ACROSS, DOWN = 0x55B7, 0x55B8
-_CLUSTER, _TIME, _BLOCK_ALONE, _BLOCK_GROUP, _BLOCK, _REFERENCE = 0x1F43B675, 0xE7, 0xA3, 0xA0, 0xA1, 0xFB
-_KEY = 0x80  # of a SimpleBlock's flags
 
 _NAME, _VOID = 0x536E, 0xEC
 # Metadata of a stream that gives its track a name, which :func:`set_aspect` replaces.
 ROOM_FOR_ASPECT = {"title": 24 * " "}
-
-
-class Cluster(NamedTuple):
-    """A run of packets.
-
-    Attributes:
-        begin: its first byte in the file.
-        time: of its first packet, in ticks of the file.
-        is_key: whether that is a key frame.
-    """
-
-    begin: int
-    time: int
-    is_key: bool
 
 
 def colours(data: bytes | memoryview) -> dict[int, int]:
@@ -42,17 +25,6 @@ def colours(data: bytes | memoryview) -> dict[int, int]:
             return {}
         where = found[0]
     return {number: int.from_bytes(data[begin:end], "big") for number, _, begin, end in _elements(data, *where)}
-
-
-def clusters(data: bytes | memoryview) -> Iterator[Cluster]:
-    """The clusters of a file, in order; those without a packet are left out."""
-    for number, _, begin, end in _elements(data, 0, len(data)):
-        if number != _SEGMENT:
-            continue
-        for kind, place, inner, stop in _elements(data, begin, end):
-            found = _first_packet(data, inner, stop) if kind == _CLUSTER else None
-            if found is not None:
-                yield Cluster(place, *found)
 
 
 def set_aspect(file: Path, width: int, height: int, aspect: Fraction, in_pixels: bool) -> None:
@@ -79,31 +51,6 @@ def set_aspect(file: Path, width: int, height: int, aspect: Fraction, in_pixels:
         spare = end - name - len(track) - 2
         stream.seek(name)
         stream.write(bytes([_VOID, 0x80 | spare]) + bytes(spare) + track)
-
-
-def _first_packet(data: bytes | memoryview, begin: int, end: int) -> tuple[int, bool] | None:
-    """(time, whether it is a key frame) of the first packet of a cluster."""
-    base = 0
-    for number, _, inner, stop in _elements(data, begin, end):
-        if number == _TIME:
-            base = int.from_bytes(data[inner:stop], "big")
-        elif number == _BLOCK_ALONE:
-            return base + _offset(data, inner), bool(data[_after_track(data, inner) + 2] & _KEY)
-        elif number == _BLOCK_GROUP:
-            parts = {kind: place for kind, _, place, _ in _elements(data, inner, stop)}
-            if _BLOCK in parts:
-                return base + _offset(data, parts[_BLOCK]), _REFERENCE not in parts
-    return None
-
-
-def _after_track(data: bytes | memoryview, block: int) -> int:
-    return block + 9 - max(1, data[block].bit_length())
-
-
-def _offset(data: bytes | memoryview, block: int) -> int:
-    """Time of a block, counted from its cluster's."""
-    place = _after_track(data, block)
-    return int.from_bytes(data[place : place + 2], "big", signed=True)
 
 
 def _elements(data: bytes | memoryview, position: int, end: int) -> Generator[tuple[int, int, int, int], None, None]:

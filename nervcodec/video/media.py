@@ -206,12 +206,10 @@ class Decoder:
         # Frames decoded side by side are concealed differently from run to run.
         stream.thread_type = "AUTO" if self._source.threads else "NONE"
         stamps = _Stamps(stream, bool(container.format.flags & HAS_NO_STAMPS))
-        clock = _Clock(container, stream) if container.format.flags & _MAY_JUMP else None
+        clock = _clock_of(container, stream)
         self.clock = [] if clock is None else clock.parts
         sent = received = 0
-        for packet in self._packets(container, stream):
-            if packet is not None and clock is not None:
-                clock.correct(packet)
+        for packet in self._packets(container, stream, clock):
             sent += packet is not None
             try:
                 frames = stream.decode(packet)
@@ -223,14 +221,15 @@ class Decoder:
                 yield frame, stamps.of(frame)
         self.damage.unknown = max(0, sent - received - self.damage.lost)
 
-    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet | None]:
+    def _packets(
+        self, container: InputContainer, stream: VideoStream, clock: _Clock | None
+    ) -> Iterator[av.Packet | None]:
         """The packets of a stream, then None: a file that breaks off is read as far as it goes."""
         is_partial = False  # whether the last packet is
         try:
-            for packet in container.demux(stream):
-                if packet.size:
-                    is_partial = packet.is_corrupt
-                    yield packet
+            for packet in packets(container, stream, clock):
+                is_partial = packet.is_corrupt
+                yield packet
         except av.FFmpegError:
             self.damage.is_cut_off = True
             self.damage.near.append(self._given)
@@ -242,6 +241,28 @@ class Decoder:
         self.damage.near.append(self._given)
         self.damage.lost += 1
         self.damage.reasons[error.strerror or "unknown error"] = None
+
+
+def packets(container: InputContainer, stream: VideoStream, clock: _Clock | None = None) -> Iterator[av.Packet]:
+    """The packets of a stream, whose times run on where the clock of an MPEG transport stream jumps.
+
+    Args:
+        container, stream: to read.
+        clock: to use; None for a new one where the format needs one.
+
+    Raises:
+        av.FFmpegError: the file breaks off.
+    """
+    clock = clock or _clock_of(container, stream)
+    for packet in container.demux(stream):
+        if packet.size:
+            if clock is not None:
+                clock.correct(packet)
+            yield packet
+
+
+def _clock_of(container: InputContainer, stream: VideoStream) -> _Clock | None:
+    return _Clock(container, stream) if container.format.flags & _MAY_JUMP else None
 
 
 def packet_of(data: bytes | memoryview) -> av.Packet:

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.video import ffmpeg
-from nervcodec.video.reader import read_raw
+from nervcodec.video.reader import read_filtered
 from nervcodec.video.source import SourceOptions, VideoInfo
+
+if TYPE_CHECKING:
+    from av import VideoFrame
 
 _GRAY = "gray"
 # What ffmpeg may choose from.
@@ -81,29 +83,12 @@ def chroma_size(form: PlaneFormat, height: int, width: int) -> tuple[int, int]:
     return -(-height // down), -(-width // across)
 
 
-def frame_bytes(form: PlaneFormat, height: int, width: int) -> int:
-    """Bytes of one frame's planes."""
-    h, w = chroma_size(form, height, width)
-    return (height * width + 2 * h * w) * (1 if form.depth == 8 else 2)
-
-
-def from_bytes(data: bytes | bytearray | memoryview, form: PlaneFormat, height: int, width: int) -> Planes:
-    """The planes of frames that ffmpeg wrote as ``pixel_format(form)``, not copied.
-
-    Args:
-        data: whole frames, one after the other.
-        form: how the samples are meant.
-        height, width: of a frame.
-    """
-    samples = np.frombuffer(data, np.uint8 if form.depth == 8 else "<u2")
-    h, w = chroma_size(form, height, width)
-    luma, chroma = height * width, h * w
-    rows = samples.reshape(-1, luma + 2 * chroma)
-    return Planes(
-        rows[:, :luma].reshape(-1, height, width),
-        rows[:, luma : luma + chroma].reshape(-1, h, w),
-        rows[:, luma + chroma :].reshape(-1, h, w),
-    )
+def to_planes(frame: VideoFrame, form: PlaneFormat, height: int, width: int) -> Planes:
+    """The upper left ``height`` x ``width`` of a frame of ``pixel_format(form)``, copied."""
+    kind = np.uint8 if form.depth == 8 else "<u2"
+    sizes = (height, width), *[chroma_size(form, height, width)] * 2
+    rows = [np.frombuffer(memoryview(plane), kind).reshape(1, plane.height, -1) for plane in frame.planes]
+    return Planes(*(plane[:, :h, :w].copy() for plane, (h, w) in zip(rows, sizes, strict=True)))
 
 
 def pixel_format(form: PlaneFormat) -> str:
@@ -135,7 +120,7 @@ def plane_format(info: VideoInfo, options: SourceOptions | None = None) -> Plane
     if first is None:
         raise VideoError(f"{info.path}: no frame could be read ({'; '.join(decoder.damage.reasons) or 'it is empty'})")
     primaries, transfer = first.color_primaries & 255, first.color_trc & 255
-    chroma, depth = _CHOICES[Filters(decoder, f"format={'|'.join(_CHOICES)}").frame(first).format.name]
+    chroma, depth = _CHOICES[Filters(info.path, f"format={'|'.join(_CHOICES)}").frame(first).format.name]
     if chroma == "rgb":
         return PlaneFormat(depth, "444", 0, True, primaries=primaries, transfer=transfer)
     return PlaneFormat(
@@ -165,50 +150,13 @@ def read_planes(info: VideoInfo, options: SourceOptions | None, form: PlaneForma
     Raises:
         VideoError: the source gave fewer or more frames than the scan counted.
     """
-    for data in read_raw(info, options or SourceOptions(), f"format={pixel_format(form)}", _kept(form)):
-        yield from_bytes(data.data, form, info.height, info.width)
-
-
-def raw_output(form: PlaneFormat) -> list[str]:
-    """ffmpeg's arguments that write planes of a format to standard output."""
-    return ["-f", "rawvideo", "-pix_fmt", pixel_format(form), "-"]
-
-
-def cut_of(coded: tuple[int, int], width: int, height: int) -> str:
-    """A filter that takes the upper left of frames of one size and fails on those of any other.
-
-    Without it ffmpeg would scale frames of another size, or give them as they are.
-
-    Args:
-        coded: (width, height) that frames must have.
-        width, height: of what is taken.
-    """
-    same = f"eq(iw,{coded[0]})*eq(ih,{coded[1]})"
-    return f"crop=w='if({same},{width},-1)':h='if({same},{height},-1)':x=0:y=0:exact=1"
+    for frame in read_filtered(info, options or SourceOptions(), f"format={pixel_format(form)}", _kept(form)):
+        yield to_planes(frame, form, info.height, info.width)
 
 
 def plane_filters(form: PlaneFormat, height: int, width: int) -> str:
     """The filters by which :func:`read_planes` makes frames of this size planes of a format."""
     return f"scale={width}:{height}{_kept(form)},format={pixel_format(form)}"
-
-
-def taken(
-    process: ffmpeg.Process, form: PlaneFormat, height: int, width: int, within_s: float
-) -> Generator[Planes, None, None]:
-    """Frames as ffmpeg writes them, as long as whole ones come.
-
-    Args:
-        process: whose standard output they are.
-        form: as they are written.
-        height, width: of a frame.
-        within_s: for how long nothing may come, see :meth:`ffmpeg.Process.read_into`.
-    """
-    size = frame_bytes(form, height, width)
-    while True:
-        data = np.empty(size, np.uint8).data  # not filled with zeros first, as a bytearray is
-        if process.read_into(data, within_s) < size:
-            return
-        yield from_bytes(data, form, height, width)
 
 
 def _kept(form: PlaneFormat) -> str:

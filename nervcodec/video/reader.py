@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nervcodec.errors import VideoError
 from nervcodec.formats.names import counted
 from nervcodec.video.source import SourceOptions, VideoInfo, filters
+
+if TYPE_CHECKING:
+    from av import VideoFrame
 
 
 def read_frames(info: VideoInfo, options: SourceOptions | None = None) -> Generator[np.ndarray, None, None]:
@@ -29,35 +33,38 @@ def read_frames(info: VideoInfo, options: SourceOptions | None = None) -> Genera
     Raises:
         VideoError: the source gave fewer or more frames than the scan counted, or was changed since then.
     """
-    for data in read_raw(info, options or SourceOptions(), "format=rgb24"):
-        yield data.reshape(info.height, info.width, 3)
+    from nervcodec.video.filters import Samples
+
+    samples = Samples()
+    for frame in read_filtered(info, options or SourceOptions(), "format=rgb24"):
+        yield samples.of(frame).reshape(info.height, info.width, 3)
 
 
-def read_raw(
+def read_filtered(
     info: VideoInfo, options: SourceOptions, output: str, scaling: str = ""
-) -> Generator[np.ndarray, None, None]:
-    """The samples of each frame of a source, ``(n,)`` uint8, ``info.frame_count`` times.
+) -> Generator[VideoFrame, None, None]:
+    """The frames of a source after crop and scale, ``info.frame_count`` times.
 
     Args:
         info, options: as :func:`read_frames` takes them.
-        output: a filter that chooses the format of the samples.
+        output: a filter that chooses the pixel format.
         scaling: as :func:`nervcodec.video.source.filters` takes it.
 
     Raises:
         VideoError: the source gave fewer or more frames than the scan counted, or was changed since then.
     """
-    from nervcodec.video.filters import Filters, Samples
+    from nervcodec.video.filters import Filters
     from nervcodec.video.media import Decoder
 
     decoder = Decoder(info.input, options.start_s, options.duration_s)
-    chain = Filters(decoder, f"{filters(info, options, scaling)},{output}")
-    samples, count = Samples(), 0
+    chain = Filters(info.path, f"{filters(info, options, scaling)},{output}")
+    count = 0
     with info.snapshot.watched():
         with contextlib.closing(decoder.frames()) as frames:
             for frame, _ in frames:
                 if count == info.frame_count:
                     raise VideoError(f"{info.path}: more than {counted(count, 'frame')} could be read")
-                yield samples.of(chain.frame(frame))
+                yield chain.frame(frame)
                 count += 1
         if count < info.frame_count:
             said = "; ".join(decoder.damage.reasons) or "it ends there"

@@ -189,7 +189,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
     from nervcodec.video import filters, media
 
     decoder = media.Decoder(found.input, options.start_s, options.duration_s)
-    upright, samples = filters.Filters(decoder), filters.Samples()
+    upright, samples = filters.Filters(found.input.path), filters.Samples()
     stamps: list[int] = []
     checksums: list[int] = []
     changes: list[float] = []
@@ -200,7 +200,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
         if not stamps:
             size, light = (turned.width, turned.height), light_of(frame)
             across, down = (max(1, side // STRIDE) for side in size)
-            smaller = filters.Filters(decoder, f"scale={across}:{down}:flags=neighbor,format=gray")
+            smaller = filters.Filters(found.input.path, f"scale={across}:{down}:flags=neighbor,format=gray")
             aspect = 1 / decoder.aspect if filters.is_transposed(frame) else decoder.aspect
         stamps.append(stamp)
         interlaced += frame.interlaced_frame

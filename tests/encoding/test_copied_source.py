@@ -2,7 +2,6 @@
 """``base="copy"``: the source's packets bit for bit, and files that decode to exactly what the source gives."""
 
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from nervcodec.base import packets
 from nervcodec.colour import to_rgb8
 from nervcodec.errors import VideoError
 from nervcodec.formats.container import Container, read_header
-from nervcodec.video.ffmpeg import Process
 from nervcodec.video.options import SourceOptions
 from nervcodec.video.planes import plane_format, read_planes
 from nervcodec.video.source import scan
@@ -38,6 +36,10 @@ SOURCES = {
     "picture.mov": [*SMALL, "-c:v", "png", "-pix_fmt", "rgb24"],
     "web.webm": [*SMALL, "-c:v", "libvpx-vp9", "-deadline", "realtime"],
     "raw.y4m": [*SMALL, "-pix_fmt", "yuv420p"],
+    "tape.avi": [*SMALL, "-c:v", "utvideo"],
+    "editing.mov": ["-t", "0.2", "-vf", "scale=256:144,format=yuv422p", "-c:v", "dnxhd", "-profile:v", "dnxhr_sq"],
+    "broadcast.mxf": [*SMALL, "-c:v", "mpeg2video"],
+    "old.wmv": [*SMALL, "-c:v", "wmv2"],
 }  # fmt: skip
 
 
@@ -87,6 +89,13 @@ def test_a_copy_gives_what_its_source_gives(name, bikes, tmp_path, ffmpeg):
     assert 0 < beside < 1_500
     assert report.base.size_bytes - source.stat().st_size < 2_000
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_raw_stream_gets_times_where_its_frames_are_in_order(bikes, tmp_path, ffmpeg):
+    source = tmp_path / "a.264"
+    ffmpeg("-i", bikes, *SMALL, "-c:v", "libx264", "-bf", "0", source)
+    stored = scan(stream_of(copied(source).path))
+    assert np.allclose(stored.times_s, np.arange(20) / 25, atol=1e-3)
 
 
 def test_facts_of_a_copy(bikes, tmp_path, ffmpeg):
@@ -228,16 +237,18 @@ def test_packets_that_decode_to_something_else(bikes, tmp_path, ffmpeg):
     source = tmp_path / "a.mp4"
     ffmpeg("-i", bikes, *SMALL, "-c:v", "libx264", source)
     info = scan(source)
-    form = plane_format(info)
-    found = packets.Packets.of(info, form, tmp_path / "packets.mkv")
-    true = [packets.fingerprint(frame) for frame in read_planes(info, None, form)]
-    assert found.checked(true, lambda: None).skipped == 0
-    other = [*true[:7], b"another", *true[8:]]
-    with pytest.raises(VideoError, match="frame 7 is another, and the source has 20"):
-        found.checked(other, lambda: None)
-    with pytest.raises(VideoError, match="they give 20 frames, and the source 21"):
-        found.checked([*true, true[-1]], lambda: None)
-    assert found.checked(true[3:], lambda: None).skipped == 3
+    found = packets.Packets.of(info, plane_format(info), tmp_path / "packets.mkv")
+    assert len(list(found.frames())) == 20
+    assert not found.flawed
+    sums = info.checksums
+    for other, message in (
+        (np.r_[sums[:7], 0, sums[8:]], "frame 7 is another, and the source has 20"),
+        (np.r_[sums, sums[-1]], "they give 20 frames, and the source 21"),
+        (sums[:-1], "they give more than the 19 frames of the source"),
+    ):
+        changed = replace(info, checksums=other, times_s=np.arange(len(other)) / 25)
+        with pytest.raises(VideoError, match=message):
+            list(packets.Packets.of(changed, found.form, tmp_path / "packets.mkv").frames())
 
 
 @pytest.mark.parametrize(
@@ -262,21 +273,3 @@ def test_places_where_decoding_may_begin(how, is_clean, bikes, tmp_path, ffmpeg,
     with nervcodec.open(report.path) as video:
         for number in {49, 20, *(n + d for n, _ in entries for d in (-1, 0) if n + d >= 0)}:
             assert np.array_equal(video[number], frames[number]), number
-
-
-def test_complaints_that_come_later_than_frames_are_heard(bikes, tmp_path, ffmpeg, monkeypatch):
-    """As under load: of five key frames the last is no place to begin, which the decoder says, though frames agree."""
-    listen = Process._listen
-
-    def late(process):
-        time.sleep(0.3)
-        listen(process)
-
-    monkeypatch.setattr(packets, "_APART_S", 0.3)
-    source = tmp_path / "a.mp4"
-    how = ["libx264", "-x264-params", "open-gop=1:keyint=10:min-keyint=10"]
-    ffmpeg("-i", bikes, "-t", "2", "-vf", "scale=320:136", "-c:v", *how, source)
-    with monkeypatch.context() as loaded:
-        loaded.setattr(Process, "_listen", late)
-        entries = read_header(copied(source).path).base.entries
-    assert entries == read_header(copied(source).path).base.entries
