@@ -11,6 +11,7 @@ from typing import cast
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 
 from nervcodec.errors import VideoError
 
@@ -105,7 +106,8 @@ def checksum(data: np.ndarray) -> int:
 
 def turning(frame: av.VideoFrame) -> list[tuple[str, str]]:
     """The filters that turn a frame upright, by its display matrix: name and arguments."""
-    stored = frame.side_data.get("DISPLAYMATRIX")
+    # `frame.side_data` would refer back to the frame, whose memory would then wait for the garbage collector.
+    stored = SideDataContainer(frame).get("DISPLAYMATRIX")
     if stored is None:
         return []
     matrix = np.frombuffer(bytes(cast(bytes, stored)), np.int32).tolist()
