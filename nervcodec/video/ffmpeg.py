@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import select
 import subprocess
 import threading
 from collections.abc import Iterable
@@ -104,7 +103,6 @@ class Process:
             start_new_session=True,  # Ctrl-C in a terminal is for us alone, who then end it
             env={"SVT_LOG": "1", **os.environ},  # SVT-AV1 tells of all it does unless it is told not to
         )
-        self._late = False
         self._writes = write
         self._log: list[str] = []
         self._threads = [threading.Thread(target=self._listen, daemon=True)]
@@ -143,23 +141,6 @@ class Process:
         """Up to ``size`` bytes of standard output; fewer only at its end."""
         return self._stdout.read(size)
 
-    def read_into(self, buffer: memoryview, within_s: float) -> int:
-        """Fill a buffer from standard output; returns how many bytes came, fewer only at its end.
-
-        Where nothing comes for ``within_s`` seconds ffmpeg is stopped, and :attr:`was_late` says so.
-        """
-        stream, filled = self._stdout.fileno(), 0
-        while filled < len(buffer):
-            if not select.select([stream], [], [], within_s)[0]:
-                self._late = True
-                self.end()
-                break
-            count = os.readv(stream, [buffer[filled:]])
-            if not count:
-                break
-            filled += count
-        return filled
-
     def require_feed(self) -> None:
         """Raise what went wrong where bytes for standard input were made, once it ended; it was given fewer then.
 
@@ -168,11 +149,6 @@ class Process:
         """
         if self._feeding is not None and self._feeding.failure is not None:
             raise self._feeding.failure
-
-    @property
-    def was_late(self) -> bool:
-        """It was stopped since nothing came of it."""
-        return self._late
 
     def end_input(self) -> None:
         """No more is written."""

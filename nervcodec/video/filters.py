@@ -107,7 +107,7 @@ def checksum(data: np.ndarray) -> int:
 def turning(frame: av.VideoFrame) -> list[tuple[str, str]]:
     """The filters that turn a frame upright, by its display matrix: name and arguments."""
     # `frame.side_data` would refer back to the frame, whose memory would then wait for the garbage collector.
-    stored = SideDataContainer(frame).get("DISPLAYMATRIX")
+    stored = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     if stored is None:
         return []
     matrix = np.frombuffer(bytes(cast(bytes, stored)), np.int32).tolist()
