@@ -21,7 +21,7 @@ from nervcodec.base import copied
 from nervcodec.errors import ContainerError, VideoError, explained
 from nervcodec.formats.header import BaseFacts, PlaneFormat
 from nervcodec.formats.kinds import COPY
-from nervcodec.video import media
+from nervcodec.video import matroska, media
 from nervcodec.video.filters import Filters, Samples, checksum
 from nervcodec.video.planes import Planes, plane_filters, to_planes
 from nervcodec.video.source import VideoInfo
@@ -73,7 +73,7 @@ class Packets:
             VideoError: it is a folder of images, or its packets cannot go into Matroska.
         """
         require_packets(source)
-        with media.opened(source.path, source.input.frame_rate) as container:
+        with source.snapshot.watched(), media.opened(source.path, source.input.frame_rate) as container:
             stream = media.videos(container)[source.input.number]
             try:
                 skipped = _copy(media.packets(container, stream), stream, file)
@@ -234,6 +234,8 @@ def _copy(packets: Iterator[av.Packet], stream: VideoStream, file: Path) -> int:
             if not packet.is_discard:  # what is hidden behind the last that is shown is left out
                 target.mux(hidden)
                 shown, skipped, hidden = shown + 1, number - shown, []
+    if (aspect := stream.sample_aspect_ratio or Fraction(1)) != 1:
+        matroska.set_aspect(file, stream.codec_context.width, stream.codec_context.height, aspect, in_pixels=False)
     return skipped
 
 
@@ -260,8 +262,10 @@ def _opened(file: Path, stream: VideoStream) -> tuple[OutputContainer, VideoStre
             copy = target.add_stream_from_template(stream, opaque=True)
             copy.codec_context.codec_tag, copy.disposition = tag, Disposition.default
             copy.sample_aspect_ratio = copy.codec_context.sample_aspect_ratio = aspect
-            if "alpha_mode" in stream.metadata:  # without it players ignore the second picture of VP8 and VP9
-                copy.metadata["alpha_mode"] = stream.metadata["alpha_mode"]
+            if media.has_alpha(stream):  # without it players ignore the second picture
+                copy.metadata["alpha_mode"] = "1"
+            if aspect != 1:
+                copy.metadata.update(matroska.ROOM_FOR_ASPECT)
             target.start_encoding()
             return target, copy
         except (ValueError, av.FFmpegError) as error:

@@ -218,6 +218,9 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, equipment
     info = scan(source, wanted.source)
     if wanted.layer.base == COPY:
         require_packets(info)
+    elif info.has_alpha:
+        remedy = "" if info.images else f" (--base {COPY} keeps it)"
+        observer.note(f"{source.name}: is transparent in places, which is left out{remedy}")
     for note in info.notes:
         observer.note(note)
     for complaint in info.complaints:

@@ -23,6 +23,7 @@ _OTHERS = {
     13: "chromaticity-derived with constant luminance", 15: "IPT-PQ-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro",
 }  # fmt: skip
 _UNSPECIFIED = 2
+_OPAQUE = 255
 
 
 class Filters:
@@ -123,6 +124,13 @@ def turning(frame: av.VideoFrame) -> list[tuple[str, str]]:
     if abs(angle - 180) < 1:
         return flips
     return [("rotate", f"{angle}*PI/180")] if angle > 1 else flips[-1:] if matrix[4] < 0 else []
+
+
+def is_transparent(frame: av.VideoFrame) -> bool:
+    """Whether a frame is transparent in places."""
+    if not any(component.is_alpha for component in frame.format.components):
+        return False
+    return bool(frame.reformat(format="rgba").to_ndarray()[..., 3].min() < _OPAQUE)
 
 
 def is_transposed(frame: av.VideoFrame) -> bool:

@@ -96,6 +96,11 @@ def codec_name(stream: Stream) -> str:
     return "unknown" if stream.codec_context is None else stream.codec_context.codec.canonical_name
 
 
+def has_alpha(stream: VideoStream) -> bool:
+    """Whether a stream of VP8 or VP9 states a second picture, of transparency, which FFmpeg's decoders leave out."""
+    return "alpha_mode" in stream.metadata or "ALPHA_MODE" in stream.metadata
+
+
 class Decoder:
     """Frames of a range of a source, in the order of showing.
 

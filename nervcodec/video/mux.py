@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.atomic import writing
 from nervcodec.video import matroska
-from nervcodec.video.media import packet_of
+from nervcodec.video.media import has_alpha, packet_of
 from nervcodec.video.sound import FORMATS, Sound
 
 _MATROSKA = (".mkv", ".webm")
@@ -202,6 +202,8 @@ def _copy(container: OutputContainer, stored: InputContainer, file: _Pieces, beg
         stream.codec_context.sample_aspect_ratio = template.sample_aspect_ratio
     if template.average_rate:
         stream.codec_context.framerate = template.average_rate
+    if has_alpha(template) and container.format.name in ("matroska", "webm"):
+        stream.metadata["alpha_mode"] = "1"
     return stream, _shifted(stored.demux(template), file, stream, begins)
 
 

@@ -82,6 +82,7 @@ class Probed:
         has_audio: there is sound.
         duration_s: of the whole file as its container states it, in seconds; None where it does not.
         stream_s: of the stream as it states itself, in seconds; None where it does not.
+        has_alpha: its packets hold a second picture, of transparency, which FFmpeg's own decoders leave out.
     """
 
     input: Input
@@ -92,6 +93,7 @@ class Probed:
     has_audio: bool = False
     duration_s: float | None = None
     stream_s: float | None = None
+    has_alpha: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -166,6 +168,7 @@ def probe(path: Path, stream: int | None = None, frame_rate: Fraction | None = N
             bool(container.streams.audio),
             duration_s,
             media.stated_s(container, chosen),
+            media.has_alpha(chosen),
         )
 
 

@@ -154,12 +154,15 @@ class Sound:
     def _copied(self, source: InputContainer, stream: AudioStream, earliest: Fraction) -> Iterator[Packet]:
         stored = source.streams.audio[0]
         base, length = Fraction(1, stored.codec_context.sample_rate or 90_000), _length_s(stored)
+        last: int | None = None
         for packet, begins in self._timed(source, earliest):
             lasts = (packet.duration or 0) * packet.time_base
             if abs(lasts - length) <= _ROUNDED_S:
                 lasts = length
             packet.stream, packet.time_base = stream, base
-            packet.pts = packet.dts = round(begins / base)
+            at = round(begins / base)
+            last = at if last is None else max(at, last + 1)  # as every format wants it
+            packet.pts = packet.dts = last
             packet.duration = round(lasts / base)
             yield packet
 

@@ -54,6 +54,7 @@ class VideoInfo:
         checksums: ``(frame_count,)`` uint32 of the frames as they are decoded, before any crop or scale.
         changes: ``(frame_count - 1,)`` float32, mean absolute difference of luma between neighbouring frames, 0 to 255.
         light: of a source in HDR, as its first frame states it; None where that states nothing.
+        has_alpha: its first frame is transparent in places, or its container states a picture of transparency.
         clock: parts of a transport stream's clock; empty for formats whose clock does not jump.
     """
 
@@ -75,6 +76,7 @@ class VideoInfo:
     checksums: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32), repr=False)
     changes: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
     light: Light | None = None
+    has_alpha: bool = False
     clock: tuple[ClockPart, ...] = ()
 
     @property
@@ -169,6 +171,7 @@ class _Frames:
         damage: what could not be decoded.
         interlaced: how many of them are stored as two fields.
         light: as the first states it.
+        has_alpha: the first is transparent in places.
         clock: as of :class:`VideoInfo`.
     """
 
@@ -181,6 +184,7 @@ class _Frames:
     damage: Damage
     interlaced: int
     light: Light | None
+    has_alpha: bool
     clock: tuple[ClockPart, ...]
 
 
@@ -194,11 +198,11 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
     checksums: list[int] = []
     changes: list[float] = []
     before = np.empty(0, np.int16)
-    size, aspect, last, interlaced, light = (0, 0), Fraction(1), 0, 0, None
+    size, aspect, last, interlaced, light, has_alpha = (0, 0), Fraction(1), 0, 0, None, False
     for frame, stamp in decoder.frames():
         turned, last = upright.frame(frame), frame.duration
         if not stamps:
-            size, light = (turned.width, turned.height), light_of(frame)
+            size, light, has_alpha = (turned.width, turned.height), light_of(frame), filters.is_transparent(frame)
             across, down = (max(1, side // STRIDE) for side in size)
             smaller = filters.Filters(found.input.path, f"scale={across}:{down}:flags=neighbor,format=gray")
             aspect = 1 / decoder.aspect if filters.is_transposed(frame) else decoder.aspect
@@ -219,6 +223,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
         decoder.damage,
         interlaced,
         light,
+        has_alpha,
         tuple(decoder.clock),
     )
 
@@ -285,6 +290,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
         checksums=frames.checksums,
         changes=frames.changes,
         light=frames.light,
+        has_alpha=frames.has_alpha or found.has_alpha,
         clock=frames.clock,
     )
 

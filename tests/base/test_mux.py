@@ -13,6 +13,7 @@ import pytest
 from nervcodec.base import av1, mux, obu
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
+from nervcodec.video import audio_packets
 from nervcodec.video.options import SourceOptions
 from nervcodec.video.planes import Planes, plane_format, read_planes
 from nervcodec.video.sound import Sound
@@ -100,7 +101,8 @@ def test_a_rate_that_is_no_whole_number_and_pixels_that_are_no_squares(segments,
 def test_sound(suffix, segments, tmp_path, bunny):
     options = SourceOptions(duration_s=1.4)
     info = scan(bunny, options)
-    audio = Sound(packets(info, options), info.first_frame_s).fitting(suffix)
+    data = audio_packets.packets(info, options)
+    audio = Sound(data, info.first_frame_s + audio_packets.LEAD_S).fitting(suffix)
     path = tmp_path / f"a{suffix}"
     mux.write(path, segments, mux.Showing(128, 64, Fraction(25)), audio)
     with_sound = scan(path)

@@ -3,6 +3,7 @@
 
 import json
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -10,6 +11,7 @@ import pytest
 
 import nervcodec
 from nervcodec.formats.container import read_header
+from nervcodec.video.source import scan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -118,3 +120,29 @@ def test_a_container_is_no_source(run, tmp_path):
     assert result.returncode == 1
     assert "is a container already; nervcodec decode makes a video of it" in result.stderr
     assert not (tmp_path / "again.nerv").exists()
+
+
+def test_transparency(ffmpeg, run, tmp_path):
+    """A copy of VP9 with alpha stays switched on; elsewhere it is left out with a note."""
+    graph = "testsrc2=s=160x120:d=0.4,format=yuva420p,geq=lum='lum(X,Y)':a='if(gt(X,80),255,60)'"
+    ffmpeg("-f", "lavfi", "-i", graph, "-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", tmp_path / "a.webm")
+    result = run("encode", "a.webm", "-o", "copy.nerv", "--base", "copy", "--encoder", "none")
+    assert (result.returncode, "transparent" in result.stderr) == (0, False), result.stderr
+    for name in ("out.webm", "out.mkv"):
+        assert run("decode", "copy.nerv", "--base-only", "-o", name).returncode == 0
+        assert packets(tmp_path / name) == packets(tmp_path / "a.webm")
+        assert b"\x53\xc0\x81\x01" in (tmp_path / name).read_bytes()[:2000]  # AlphaMode of Matroska
+    ffmpeg("-f", "lavfi", "-i", graph, "-c:v", "png", tmp_path / "a.mov")
+    for source in ("a.webm", "a.mov"):
+        result = run("encode", source, "-o", "av1.nerv", "--base", "av1", "--encoder", "none", "--force")
+        assert result.returncode == 0, result.stderr
+        assert f"{source}: is transparent in places, which is left out (--base copy keeps it)" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "b.mkv"])
+def test_the_shape_of_a_pixel(name, bunny, ffmpeg, run, tmp_path):
+    codec = "libvpx-vp9" if name == "b.mkv" else "libx264"
+    ffmpeg("-i", bunny, "-t", 0.4, "-an", "-vf", "scale=128:72,setsar=4/3", "-c:v", codec, tmp_path / name)
+    assert run("encode", name, "-o", "a.nerv", "--base", "copy", "--encoder", "none").returncode == 0
+    assert run("decode", "a.nerv", "--base-only", "-o", "out.mkv").returncode == 0
+    assert scan(tmp_path / "out.mkv").sample_aspect_ratio == scan(tmp_path / name).sample_aspect_ratio == Fraction(4, 3)

@@ -62,7 +62,7 @@ def replace(clip, carphone):
 @pytest.mark.parametrize("way", ["truncated", "replaced"])
 def test_a_changed_source_is_told(way, base, clip, carphone):
     act = {"truncated": lambda: os.truncate(clip, 200_000), "replaced": lambda: replace(clip, carphone)}[way]
-    observer = Acting(act, "Reading frames" if base == "copy" else "segment", 2)
+    observer = Acting(act, "Comparing frames" if base == "copy" else "segment", 2)
     with pytest.raises(VideoError, match=r"clip\.mp4: changed while it was encoded$"):
         encode(clip, observer, base)
     assert os.listdir(clip.parent) == ["clip.mp4"]
@@ -78,7 +78,7 @@ def test_what_is_removed_once_it_was_read_is_encoded(base, event, number, clip):
 
 def test_what_is_removed_before_it_was_read_is_told(clip):
     with pytest.raises(VideoError, match=r"clip\.mp4: changed while it was encoded$"):
-        encode(clip, Acting(lambda: os.remove(clip), "Reading frames"), "copy")
+        encode(clip, Acting(lambda: os.remove(clip), "segment"), "av1")
 
 
 def test_a_change_during_the_first_reading(clip, monkeypatch):
