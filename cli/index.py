@@ -48,7 +48,7 @@ def index(folder: str, watch: bool, force: bool, workers: int | None, as_json: b
         report = Update(place, store, workers, progress).run()
         _show(report, as_json)
         if report.files and len(report.unreadable) == report.files:
-            raise LibraryError(f"{folder}: none of its {counted(report.files, 'file')} can be indexed")
+            raise LibraryError(f"{folder}: none of its {report.files:,} files can be indexed")
         if not watch:
             return
         # What runs in other languages' threads may lose a KeyboardInterrupt that is raised in the midst of it. So what
