@@ -21,7 +21,6 @@ PRECISION = Setting(
     "auto", "What they compute in; auto takes bf16 where the hardware multiplies it.", "Run",
     choices=("auto", "fp32", "bf16"),
 )  # fmt: skip
-_FEW = 2  # pools of memory where frames stream through the process
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8  # glibc's mallopt(3)
 
 
@@ -45,17 +44,7 @@ def keep_memory(arenas: int | None = None) -> None:
     for option, value in ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20)):
         mallopt(option, value)
     if arenas is not None:
-        limit_arenas(arenas)
-
-
-def limit_arenas(count: int) -> None:
-    """Have the C library's threads share ``count`` pools of memory; a no-op beyond glibc.
-
-    Each pool keeps what its threads have freed: with frames that pass through several threads, megabytes a frame.
-    """
-    if sys.platform.startswith("linux"):
-        with contextlib.suppress(AttributeError):
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, count)
+        mallopt(_M_ARENA_MAX, arenas)
 
 
 def give_back_memory() -> None:
@@ -102,21 +91,18 @@ class Hardware:
         return torch.autocast(self.device, torch.bfloat16)
 
 
-def choose(device: str = "auto", precision: str = "auto", fits: bool = True) -> Hardware:
+def choose(device: str = "auto", precision: str = "auto", arenas: int | None = None) -> Hardware:
     """Resolve ``auto``: a GPU where torch sees one, and bfloat16 where the hardware multiplies it natively.
 
     Args:
         device, precision: as :data:`DEVICE` and :data:`PRECISION` take them.
-        fits: a network is fitted or run, for which freed memory is kept; else little memory is.
+        arenas: as :func:`keep_memory` takes it.
 
     Raises:
         ConfigError: an unknown name, or CUDA is asked for and torch sees none.
     """
     device, precision = DEVICE.settled("device", device), PRECISION.settled("precision", precision)
-    if fits:
-        keep_memory()
-    else:
-        limit_arenas(_FEW)
+    keep_memory(arenas)
     if device != "cpu":
         import torch
 

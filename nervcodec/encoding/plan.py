@@ -60,7 +60,8 @@ def equip(wanted: EncodeOptions, observer: Observer) -> Equipment:
 
 
 def _hardware(wanted: EncodeOptions) -> Hardware:
-    return choose(wanted.device, wanted.precision, fits=wanted.layer.base == NONE)
+    # Frames that stream through several threads would leave megabytes each in the memory pool of every one.
+    return choose(wanted.device, wanted.precision, None if wanted.layer.base == NONE else 2)
 
 
 @dataclass(frozen=True)
