@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
     from nervcodec.decoding import OpenVideo
     from nervcodec.events import Observer
+    from nervcodec.video.planes import Planes
     from nervcodec.video.sound import Sound
 
+
+Frame = TypeVar("Frame")
 
 _MUCH_MEMORY, _MANY_PIXELS = 2 * 10**9, 20 * 10**9  # bytes, from which decode says what it will take
 
@@ -63,6 +66,7 @@ def _patch(text: str) -> tuple[int, int]:
     show_default=True,
     help="Put the sound back, or not.",
 )
+@click.option("--tone-map", is_flag=True, help="HDR as 8-bit BT.709, not as 10-bit video in its own colours.")
 @click.option("--base-only", is_flag=True, help="The base layer as it is stored, as .mp4, .mkv or .webm: at once.")
 @options.hardware
 @options.force
@@ -76,6 +80,7 @@ def decode(
     scale: float,
     crf: int,
     audio: str,
+    tone_map: bool,
     base_only: bool,
     device: str,
     precision: str,
@@ -99,12 +104,23 @@ def decode(
         numbers = _numbers(video, frames, patch)
         if patch is None:  # a patch alone takes a fraction of what is counted for whole frames
             _state_needs(video, len(numbers), scale, progress)
-        pixels = _counted(video, numbers, patch, scale, progress)
-        if as_images:
-            assert target is not None
-            _write_images(video, target, numbers, pixels, force)
+        shown = None if as_images else target
+        if shown is not None and _keeps_hdr(video, shown, patch, tone_map):
+            planes = _counted(video.planes(numbers), len(numbers), progress)
+            _write_hdr(video, shown, planes, scale, crf, audio, quiet, progress)
         else:
-            _write_video(video, target, pixels, patch, scale, crf, audio, quiet, progress)
+            _state_tone_map(video, tone_map, progress)
+            chosen = (
+                video.frames(numbers, scale, tone_map=True)
+                if patch is None
+                else video.patches(numbers, *patch, scale, tone_map=True)
+            )
+            pixels = _counted(chosen, len(numbers), progress)
+            if as_images:
+                assert target is not None
+                _write_images(video, target, numbers, pixels, force)
+            else:
+                _write_video(video, target, pixels, patch, scale, crf, audio, quiet, progress)
     if target is not None and not quiet:
         say(
             f"{counted(len(numbers), 'PNG image')} in {target}"
@@ -122,9 +138,10 @@ def _write_base(file: str, output: str | None, audio: str, force: bool, quiet: b
     from nervcodec.outputs import require_free
 
     source_of = click.get_current_context().get_parameter_source
-    for name in ("frames", "patch", "scale", "crf"):
+    for name in ("frames", "patch", "scale", "crf", "tone_map"):
         if source_of(name) == click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--base-only gives the base layer as it is stored; --{name} has no effect with it")
+            flag = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"--base-only gives the base layer as it is stored; {flag} has no effect with it")
     if output is not None and Path(output).suffix.lower() not in SUFFIXES:
         raise click.UsageError(f"--base-only writes {', '.join(SUFFIXES)}, but {output} is none")
     with observer(quiet) as progress, Container.at(Path(file)) as opened:
@@ -160,6 +177,52 @@ def _numbers(video: OpenVideo, frames: str | None, patch: tuple[int, int] | None
         raise click.UsageError(str(error)) from None
 
 
+def _keeps_hdr(video: OpenVideo, target: Path, patch: tuple[int, int] | None, tone_map: bool) -> bool:
+    """Whether a video is written in HDR; what cannot be is wrong usage."""
+    from nervcodec.video.writer import HDR_SUFFIXES, Y4M
+
+    suffix = target.suffix.lower()
+    if video.hdr is None or tone_map or suffix == Y4M:
+        return False
+    remedy = "--tone-map writes 8-bit BT.709"
+    if patch is not None:
+        raise click.UsageError(f"{video.path}: is HDR ({video.hdr}), of which --patch cannot write a video; {remedy}")
+    if suffix not in HDR_SUFFIXES:
+        raise click.UsageError(
+            f"{video.path}: is HDR ({video.hdr}), which goes into {', '.join(HDR_SUFFIXES)} only; {remedy}"
+        )
+    return True
+
+
+def _state_tone_map(video: OpenVideo, tone_map: bool, progress: Observer) -> None:
+    """Say that HDR is tone-mapped where that was not asked for, or that nothing is where it was."""
+    if video.hdr is not None and not tone_map:
+        progress.note(f"{video.path.name}: is HDR ({video.hdr}); it is tone-mapped to 8-bit BT.709")
+    elif tone_map and video.header.base is None:
+        progress.note(
+            f"{video.path.name}: has no base layer, so its colours are not known to be HDR; --tone-map changes nothing"
+        )
+
+
+def _write_hdr(
+    video: OpenVideo,
+    target: Path,
+    planes: Iterator[Planes],
+    scale: float,
+    crf: int,
+    audio: str,
+    quiet: bool,
+    progress: Observer,
+) -> None:
+    from nervcodec.video import writer
+
+    assert video.header.base is not None
+    sound = _sound(video, target, audio, quiet, progress)
+    form, (width, height) = video.header.base.planes, _size(video, None, scale)
+    shown, rate = video.at_constant_rate(planes), video.frame_rate
+    writer.write_hdr(target, shown, form, video.light(), width, height, rate, _aspect(video), crf, sound)
+
+
 def _write_images(video: OpenVideo, folder: Path, numbers: range, pixels: Iterator[np.ndarray], force: bool) -> None:
     from nervcodec.video.writer import write_pngs
 
@@ -180,17 +243,23 @@ def _write_video(
 ) -> None:
     from nervcodec.video import writer
 
-    sound = video.sound() if audio == "copy" and target is not None else None
-    if sound is not None and target is not None:
-        sound = _fitting(sound, target.suffix, progress)
-    if video.header.video.variable_frame_rate and not quiet:
-        progress.note(f"{video.path.name}: variable frame rate; frames are repeated to keep their times")
+    sound = _sound(video, target, audio, quiet, progress)
     width, height = _size(video, patch, scale)
     shown, rate = video.at_constant_rate(pixels), video.frame_rate
     if target is None:
         writer.write_y4m(sys.stdout.buffer, shown, width, height, rate, _aspect(video))
     else:
         writer.write_video(target, shown, width, height, rate, _aspect(video), crf, sound)
+
+
+def _sound(video: OpenVideo, target: Path | None, audio: str, quiet: bool, progress: Observer) -> Sound | None:
+    """The sound of a video that is written; says what becomes of it, and of a variable rate."""
+    sound = video.sound() if audio == "copy" and target is not None else None
+    if sound is not None and target is not None:
+        sound = _fitting(sound, target.suffix, progress)
+    if video.header.video.variable_frame_rate and not quiet:
+        progress.note(f"{video.path.name}: variable frame rate; frames are repeated to keep their times")
+    return sound
 
 
 def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
@@ -231,13 +300,10 @@ def _state_needs(video: OpenVideo, count: int, scale: float, progress: Observer)
         )
 
 
-def _counted(
-    video: OpenVideo, numbers: range, patch: tuple[int, int] | None, scale: float, progress: Observer
-) -> Iterator[np.ndarray]:
-    """The frames (or patches) asked for, telling the observer of each."""
-    progress.stage("Decoding", len(numbers))
-    chosen = video.frames(numbers, scale) if patch is None else video.patches(numbers, *patch, scale)
-    for frame in chosen:
+def _counted(frames: Iterator[Frame], count: int, progress: Observer) -> Iterator[Frame]:
+    """So many frames, telling the observer of each."""
+    progress.stage("Decoding", count)
+    for frame in frames:
         yield frame
         progress.advance()
 

@@ -146,6 +146,8 @@ def _pictures(
         for m in found
     ]
     with pictures.Opener(device, precision) as open_file:
+        if any(open_file(m.file).hdr for m in found):
+            remark("frames in HDR are tone-mapped to 8-bit BT.709")
         if sheet:
             image = pictures.contact_sheet(found, str(query), captions, open_file)
             pictures.write_image(image, Path(sheet))

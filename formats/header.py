@@ -112,6 +112,8 @@ class VideoFacts:
         return self.frame_rate[0] / self.frame_rate[1]
 
 
+PQ, HLG = 16, 18  # TransferCharacteristics of H.273 that are HDR
+HDR = {PQ: "PQ", HLG: "HLG"}
 _LUMA_WEIGHTS = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}  # of red and blue, by H.273's matrix; BT.601 for all others
 _BT601 = (0.299, 0.114)
 
@@ -127,8 +129,8 @@ class PlaneFormat:
             are G, B and R themselves; 2 where the source says nothing, which is read as BT.601, as ffmpeg does.
         full_range: black and white are the least and greatest value; else 16 and 235 (luma), times 4 for 10 bits.
         chroma_place: where a chroma sample lies among its luma samples: ``left``, ``center`` or ``topleft``.
-        primaries, transfer: ColourPrimaries and TransferCharacteristics of H.273, 2 where nothing is said. No decoder
-            here needs them; a stream that is exported carries them.
+        primaries, transfer: ColourPrimaries and TransferCharacteristics of H.273, 2 where nothing is said. They do not
+            change RGB, only its tone mapping; a stream that is exported carries them.
     """
 
     depth: int = 8
@@ -146,6 +148,11 @@ class PlaneFormat:
         _check(self.matrix != 0 or self.chroma == "444", "planes of RGB are all of one size")
         _check(self.chroma_place in ("left", "center", "topleft"), "place of chroma is unknown")
         _check(0 <= self.primaries < 256 and 0 <= self.transfer < 256, "code point of colours is out of range")
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether its transfer is one of HDR."""
+        return self.transfer in HDR
 
     @property
     def luma_weights(self) -> tuple[float, float]:

@@ -12,7 +12,6 @@ from fractions import Fraction
 from typing import cast
 
 import av
-import numpy as np
 from av.video.frame import PictureType
 
 from nervcodec.base import obu
@@ -21,9 +20,9 @@ from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.formats.names import counted
 from nervcodec.threads import read_ahead
-from nervcodec.video.light import Light
+from nervcodec.video.light import Light, light_of
 from nervcodec.video.media import packet_of
-from nervcodec.video.planes import Planes, pixel_format, to_planes
+from nervcodec.video.planes import Planes, pixel_format, to_frame, to_planes
 
 _NO_MORE_KEYS = 100_000_000  # frames to the next key frame, unless one is forced: more than a segment has
 _LEAST_KEY_S, _MOST_KEY_S = 1, Fraction(13, 2)  # from one key frame to the next
@@ -128,7 +127,7 @@ def _packets(
         count = 0
         try:
             for count, planes in enumerate(frames, 1):
-                frame = _to_frame(planes.padded(form, size[1], size[0]), form, size)
+                frame = to_frame(planes.padded(form, size[1], size[0]), form)
                 frame.pts, frame.time_base = count - 1, 1 / rate
                 if count - 1 in keys:
                     frame.pict_type = PictureType.I
@@ -168,16 +167,6 @@ def _encoder(
         parameters += ":content-light={},{}".format(*light.content)
     encoder.options = {"preset": str(preset), "svtav1-params": parameters}
     return encoder
-
-
-def _to_frame(planes: Planes, form: PlaneFormat, size: tuple[int, int]) -> av.VideoFrame:
-    """Planes of one frame, ``(1, H, W)`` each, as a frame of PyAV."""
-    frame = av.VideoFrame(*size, pixel_format(form))
-    for target, (source,) in zip(frame.planes, planes, strict=True):
-        rows = np.zeros((target.height, target.line_size // source.itemsize), source.dtype)
-        rows[:, : target.width] = source
-        target.update(rows.tobytes())
-    return frame
 
 
 def decode(
@@ -240,6 +229,20 @@ class _Decoder:
             if ((frame.width, frame.height), frame.format.name) != self._expected:
                 raise ContainerError(f"a frame of {frame.width}x{frame.height}")
             yield to_planes(frame, self._form, *self._size)
+
+
+def light(unit: bytes | memoryview) -> Light | None:
+    """How bright a stream in HDR is, as the frame of its first temporal unit states it; None for nothing stated.
+
+    Raises:
+        ContainerError: that is damaged.
+    """
+    codec = cast(av.VideoCodecContext, av.VideoCodecContext.create("libdav1d", "r"))
+    try:
+        frames = [*codec.decode(packet_of(unit)), *codec.decode(None)]
+    except av.FFmpegError as error:
+        raise ContainerError(f"the AV1 stream is damaged: {error.strerror}") from None
+    return light_of(frames[0]) if frames else None
 
 
 def _shortage(count: int, frames: int, reason: str) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections.abc import Generator
 from typing import NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from nervcodec.formats.container import Container
 from nervcodec.formats.header import BASE, BaseFacts
 from nervcodec.formats.kinds import AV1
 from nervcodec.recent import Recent
+from nervcodec.video.light import Light, light_of
 from nervcodec.video.planes import Planes
 
 _STREAMS = 8  # whose key frames are remembered
@@ -43,6 +45,9 @@ class BaseStreams(Protocol):
         Raises:
             ContainerError: the stream is damaged, or not what the header says.
         """
+
+    def light(self) -> Light | None:
+        """How bright it is, as its first frame states it; None where that states nothing."""
 
 
 class SegmentStreams:
@@ -82,6 +87,12 @@ class SegmentStreams:
         first = run.first - segment.first_frame
         return av1.decode(stream, self._base.planes, video.width, video.height, segment.frame_count, first)
 
+    def light(self) -> Light | None:
+        """See :class:`BaseStreams`."""
+        from nervcodec.base import av1
+
+        return av1.light(self._units(0)[0])
+
 
 class CopiedStream:
     """The source's own packets in one stream, which is decoded from one of its entries to the next."""
@@ -107,6 +118,16 @@ class CopiedStream:
         pieces, count = self._opened.pieces(BASE, *parts), run.end - run.first
         to_end = run.end == video.frame_count
         return copied.decode(pieces, base.planes, video.width, video.height, count, base.skipped, base.flawed, to_end)
+
+    def light(self) -> Light | None:
+        """See :class:`BaseStreams`."""
+        from nervcodec.base import copied
+
+        video = self._opened.header.video
+        frames = copied.decoded(self._opened.pieces(BASE, (0, None)), (video.width, video.height), self._base.flawed)
+        with contextlib.closing(frames), named(self._opened.path):
+            first = next(frames, None)
+        return None if first is None else light_of(first)
 
 
 def streams_of(opened: Container) -> BaseStreams:

@@ -240,10 +240,12 @@ class KeptVideo(OpenVideo):
         if self.header.base is not None:
             self._layer = KeptLayer(self._networks.contents(), room)
 
-    def _from_base(self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float) -> Iterator[np.ndarray]:
+    def _from_base(
+        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, tone_map: bool
+    ) -> Iterator[np.ndarray]:
         if self._layer is None:
-            return super()._from_base(numbers, windows, scale)
-        return self._converted(self._layer, numbers, windows, scale)
+            return super()._from_base(numbers, windows, scale, tone_map)
+        return self._converted(self._layer, numbers, windows, scale, tone_map)
 
     def run_of(self, frame: int) -> int | None:
         """The frame from which on a decoder has to begin for this one; None where there is none, or no base layer."""

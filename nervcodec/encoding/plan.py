@@ -15,8 +15,8 @@ from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.fitting.rate_control import SizeGoal
-from nervcodec.formats.header import PlaneFormat
-from nervcodec.formats.kinds import COPY
+from nervcodec.formats.header import HDR, PlaneFormat
+from nervcodec.formats.kinds import AV1, COPY
 from nervcodec.network.config import Geometry
 from nervcodec.options import EncodeOptions
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
@@ -222,6 +222,11 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, equipment
     elif info.has_alpha:
         remedy = "" if info.images else f" (--base {COPY} keeps it)"
         observer.note(f"{source.name}: is transparent in places, which is left out{remedy}")
+    if wanted.layer.base == NONE and (hdr := HDR.get(info.transfer)):
+        observer.note(
+            f"{source.name}: is HDR ({hdr}); a network alone is fitted to its {hdr} values in 8 bits "
+            f"and decodes to them (--base {AV1} keeps HDR)"
+        )
     for note in info.notes:
         observer.note(note)
     for complaint in info.complaints:

@@ -62,7 +62,7 @@ class Opener:
 
 def best_frame(video: OpenVideo, moment: Moment, width: int) -> Image.Image:
     """The moment's best frame, decoded, scaled to ``width`` pixels, its patch outlined."""
-    image = Image.fromarray(video[moment.frame])
+    image = Image.fromarray(next(video.frames([moment.frame], tone_map=True)))
     scale = width / image.width
     image = image.resize((width, max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
     x, y, w, h = (round(side * scale) for side in moment.box)
@@ -145,7 +145,7 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_file: Open, force:
         video = open_file(moment.file)
         facts = video.header.video
         numbers = range(moment.first_frame, moment.last_frame + 1)
-        frames = video.at_constant_rate(video.frames(numbers), numbers)
+        frames = video.at_constant_rate(video.frames(numbers, tone_map=True), numbers)
         sound = video.sound(moment.start_s, moment.end_s - moment.start_s)
         sound = sound.fitting(target.suffix) if sound is not None else None
         aspect = Fraction(*facts.sample_aspect_ratio)

@@ -96,7 +96,7 @@ def video_fragment(video: OpenVideo, number: int, leave: Leave) -> bytes:
     options = {"preset": _PRESET, "crf": str(_CRF), "tune": "zerolatency"}
     options |= {"profile": "high", "level": f"{made.level / 10:.1f}"}
     size, aspect = _coded_size(facts.width, facts.height), Fraction(*facts.sample_aspect_ratio)
-    frames = _even(video.frames(numbers), leave)
+    frames = _even(video.frames(numbers, tone_map=True), leave)
     data = fragment(frames, size, video.frame_rate, ticks, made.ticks_s, aspect, options)
     return _placed(bytearray(data), made, number)
 

@@ -24,7 +24,7 @@ _KIND = "thumbnails"
 
 
 def frame(video: OpenVideo, number: int) -> np.ndarray:
-    """One frame, ``(H, W, 3)`` uint8 RGB, and nothing else decoded but what it hangs on.
+    """One frame, ``(H, W, 3)`` uint8 RGB, HDR tone-mapped, and nothing else decoded but what it hangs on.
 
     Raises:
         MissingError: no such frame.
@@ -32,7 +32,7 @@ def frame(video: OpenVideo, number: int) -> np.ndarray:
     """
     if number >= len(video):
         raise MissingError(f"there is no frame {number:,}; there are {len(video):,}")
-    return video[number]
+    return next(video.frames([number], tone_map=True))
 
 
 def picture(pixels: np.ndarray, form: str = JPEG, width: int | None = None) -> bytes:

@@ -91,6 +91,19 @@ def to_planes(frame: VideoFrame, form: PlaneFormat, height: int, width: int) -> 
     return Planes(*(plane[:, :h, :w].copy() for plane, (h, w) in zip(rows, sizes, strict=True)))
 
 
+def to_frame(planes: Planes, form: PlaneFormat) -> VideoFrame:
+    """One frame of planes as a frame of PyAV, tagged with its matrix and range."""
+    import av
+
+    frame = av.VideoFrame(planes.y.shape[2], planes.y.shape[1], pixel_format(form))
+    for target, (source,) in zip(frame.planes, planes, strict=True):
+        rows = np.zeros((target.height, target.line_size // source.itemsize), source.dtype)
+        rows[:, : target.width] = source
+        target.update(rows.tobytes())
+    frame.colorspace, frame.color_range = form.matrix, 2 if form.full_range else 1
+    return frame
+
+
 def pixel_format(form: PlaneFormat) -> str:
     """ffmpeg's name for planes of this format."""
     name = "gbrp" if form.matrix == 0 else f"yuv{form.chroma}p"

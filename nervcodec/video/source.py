@@ -54,6 +54,7 @@ class VideoInfo:
         checksums: ``(frame_count,)`` uint32 of the frames as they are decoded, before any crop or scale.
         changes: ``(frame_count - 1,)`` float32, mean absolute difference of luma between neighbouring frames, 0 to 255.
         light: of a source in HDR, as its first frame states it; None where that states nothing.
+        transfer: TransferCharacteristics of H.273 of its first frame, 2 where nothing is said.
         has_alpha: its first frame is transparent in places, or its container states a picture of transparency.
         clock: parts of a transport stream's clock; empty for formats whose clock does not jump.
     """
@@ -76,6 +77,7 @@ class VideoInfo:
     checksums: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32), repr=False)
     changes: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
     light: Light | None = None
+    transfer: int = 2
     has_alpha: bool = False
     clock: tuple[ClockPart, ...] = ()
 
@@ -170,7 +172,7 @@ class _Frames:
         changes: of luma between neighbouring frames.
         damage: what could not be decoded.
         interlaced: how many of them are stored as two fields.
-        light: as the first states it.
+        light, transfer: as the first states them.
         has_alpha: the first is transparent in places.
         clock: as of :class:`VideoInfo`.
     """
@@ -184,6 +186,7 @@ class _Frames:
     damage: Damage
     interlaced: int
     light: Light | None
+    transfer: int
     has_alpha: bool
     clock: tuple[ClockPart, ...]
 
@@ -198,8 +201,10 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
     checksums: list[int] = []
     changes: list[float] = []
     before = np.empty(0, np.int16)
-    size, aspect, last, interlaced, light, has_alpha = (0, 0), Fraction(1), 0, 0, None, False
+    size, aspect, last, interlaced, light, transfer, has_alpha = (0, 0), Fraction(1), 0, 0, None, 2, False
     for frame, stamp in decoder.frames():
+        if not stamps:
+            transfer = int(frame.color_trc)  # filters change it
         turned, last = upright.frame(frame), frame.duration
         if not stamps:
             size, light, has_alpha = (turned.width, turned.height), light_of(frame), filters.is_transparent(frame)
@@ -223,6 +228,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
         decoder.damage,
         interlaced,
         light,
+        transfer,
         has_alpha,
         tuple(decoder.clock),
     )
@@ -290,6 +296,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
         checksums=frames.checksums,
         changes=frames.changes,
         light=frames.light,
+        transfer=frames.transfer,
         has_alpha=frames.has_alpha or found.has_alpha,
         clock=frames.clock,
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -16,13 +17,20 @@ from av.container import OutputContainer
 
 from nervcodec.errors import VideoError, explained
 from nervcodec.formats.atomic import writing
+from nervcodec.formats.header import PlaneFormat
 from nervcodec.video import mux
+from nervcodec.video.filters import Filters
+from nervcodec.video.light import Light
+from nervcodec.video.planes import Planes, pixel_format, plane_filters, to_frame
 from nervcodec.video.sound import FORMATS, Sound
 
-_Y4M = ".y4m"
-VIDEO_SUFFIXES = (*FORMATS, _Y4M)
+Y4M = ".y4m"
+VIDEO_SUFFIXES = (*FORMATS, Y4M)
+HDR_SUFFIXES = (".mp4", ".mkv", ".mov")
 _BT709 = 1  # primaries, transfer and matrix of ITU-T H.273
-_LIMITED = 1  # range
+_LIMITED, _FULL = 1, 2  # range
+_LAST_PRIMARIES, _UNSPECIFIED = 22, 2  # of H.273, as far as FFmpeg knows them
+_CHROMA_PLACES = ("left", "center", "topleft")  # as H.265 counts them
 # Each sample of chroma is the mean of the pixels that it stands for.
 _SCALING = "flags=area+accurate_rnd+full_chroma_inp:out_range=tv"
 
@@ -58,7 +66,7 @@ def write_video(
     if (first := next(frames, None)) is None:
         raise VideoError(f"{path}: no frame to write")
     counted = (frame for frame, _ in zip(itertools.chain([first], frames), read, strict=False))
-    if path.suffix.lower() == _Y4M:
+    if path.suffix.lower() == Y4M:
         with writing(path, VideoError) as temporary, open(temporary, "wb") as file:
             file.writelines(_y4m(counted, width, height, rate, sample_aspect_ratio))
     else:
@@ -71,10 +79,67 @@ def write_video(
         def picture(container: OutputContainer) -> mux.Picture:
             stream = _added(container, codec, (width, height), rate, 1 / rate, sample_aspect_ratio, options)
             stream.codec_context.pix_fmt = layout
-            return stream, _encoded(stream, counted, itertools.count())
+            converted = _converted(counted, width, height, layout, "bt709")
+            return stream, _encoded(stream, converted, itertools.count())
 
         mux.write(path, picture, sound)
     return next(read)
+
+
+def write_hdr(
+    path: Path,
+    frames: Iterable[Planes],
+    form: PlaneFormat,
+    light: Light | None,
+    width: int,
+    height: int,
+    rate: Fraction,
+    sample_aspect_ratio: Fraction = Fraction(1),
+    crf: int = 18,
+    sound: Sound | None = None,
+) -> None:
+    """:func:`write_video` for HDR: H.265 of 10 bits with the colours of its planes, which are not converted.
+
+    Args:
+        path: its suffix is one of ``HDR_SUFFIXES``.
+        frames: arrays of length 1, at least one.
+        form: of the planes; they become 4:4:4 where a side that is written does not suit their chroma.
+        light: is stated in the stream; None for nothing.
+        width, height: pixels that are written.
+        rate, sample_aspect_ratio, crf, sound: as for :func:`write_video`.
+
+    Raises:
+        VideoError: libx265 refuses such frames, or the place cannot be written.
+    """
+    down, across = form.chroma_step
+    written = replace(form, depth=10, chroma="444" if height % down or width % across else form.chroma)
+    filters = Filters(path, plane_filters(written, height, width))
+    parameters = ["log-level=none"]
+    if written.chroma == "420":
+        parameters.append(f"chromaloc={_CHROMA_PLACES.index(form.chroma_place)}")
+    if light is not None and light.display is not None:
+        *xy, least, most = light.display
+        red, green, blue, white = (
+            f"({x * 50_000:.0f},{y * 50_000:.0f})" for x, y in zip(xy[::2], xy[1::2], strict=True)
+        )
+        shades = f"({most * 10_000:.0f},{least * 10_000:.0f})"
+        parameters.append(f"master-display=G{green}B{blue}R{red}WP{white}L{shades}")
+    if light is not None and light.content is not None:
+        parameters.append("max-cll={},{}".format(*light.content))
+    options = {"crf": str(crf), "x265-params": ":".join(parameters)}
+
+    def picture(container: OutputContainer) -> mux.Picture:
+        stream = _added(container, "libx265", (width, height), rate, 1 / rate, sample_aspect_ratio, options)
+        codec = stream.codec_context
+        codec.pix_fmt = pixel_format(written)
+        codec.color_primaries = form.primaries if form.primaries <= _LAST_PRIMARIES else _UNSPECIFIED
+        codec.color_trc, codec.colorspace = form.transfer, form.matrix
+        codec.color_range = _FULL if form.full_range else _LIMITED
+        if container.format.name in ("mp4", "mov"):
+            codec.codec_tag = "hvc1"  # Apple's players take no other
+        return stream, _encoded(stream, (filters.frame(to_frame(each, form)) for each in frames), itertools.count())
+
+    mux.write(path, picture, sound)
 
 
 def write_y4m(
@@ -168,7 +233,9 @@ def fragment(
         with av.open(output, "w", "mp4", container_options=flags) as container:
             stream = _added(container, "libx264", size, rate, Fraction(1, ticks_s), sample_aspect_ratio, options)
             stream.codec_context.gop_size = len(ticks)
-            for packet in _encoded(stream, frames, ticks):
+            for packet in _encoded(
+                stream, _converted(frames, *size, stream.codec_context.pix_fmt or "", "bt709"), ticks
+            ):
                 container.mux(packet)
     except av.FFmpegError as error:
         raise VideoError(f"libx264 refused ({error.strerror})") from None
@@ -196,18 +263,17 @@ def _added(
     return stream
 
 
-def _encoded(stream: av.VideoStream, frames: Iterable[np.ndarray], ticks: Iterable[int]) -> Iterator[av.Packet]:
-    """The packets of RGB frames.
+def _encoded(stream: av.VideoStream, frames: Iterable[av.VideoFrame], ticks: Iterable[int]) -> Iterator[av.Packet]:
+    """The packets of frames.
 
     Args:
         stream: what :func:`_added` gave.
-        frames: RGB.
+        frames: as its encoder takes them.
         ticks: of the stream's time base, when each frame shows and the last ends.
     """
     codec = stream.codec_context
     lasts: dict[int | None, int] = {}
-    converted = _converted(frames, codec.width, codec.height, codec.pix_fmt or "", "bt709")
-    for frame, (begin, end) in zip(converted, itertools.pairwise(ticks), strict=False):
+    for frame, (begin, end) in zip(frames, itertools.pairwise(ticks), strict=False):
         frame.pts, frame.time_base, lasts[begin] = begin, codec.time_base, end - begin
         yield from _lasting(stream.encode(frame), lasts)
     yield from _lasting(stream.encode(None), lasts)
