@@ -15,7 +15,8 @@ from nervcodec.colour import STEP
 from nervcodec.formats.header import HLG, PlaneFormat
 
 _WHITE = 255 * STEP
-_PEAK, _PAPER = 1000.0, 203.0  # cd/m²: the brightest that is told apart, and what becomes white
+# Light is counted in 10,000 cd/m²: the brightest that is told apart, and what is as bright as white on a screen.
+_PEAK, _PAPER = 0.1, 0.0203
 _SYSTEM_GAMMA, _SCREEN_GAMMA = 1.2, 2.4  # of HLG at 1,000 cd/m² (BT.2100), of a screen (BT.1886)
 _BT2020_LUMA = np.array([0.2627, 0.678, 0.0593], np.float32)
 _BT709, _P3 = 1, 12  # ColourPrimaries of H.273; all others are taken for BT.2020
@@ -23,7 +24,7 @@ _TO_BT709 = {  # linear light, rows for R, G and B
     9: ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
     _P3: ((1.2249, -0.2247, 0.0), (-0.0420, 1.0419, 0.0), (-0.0197, -0.0786, 1.0979)),
 }
-_AT_ONCE = 1 << 16  # pixels
+_AT_ONCE, _STEPS = 1 << 15, 1 << 14  # pixels; of a table over roots of light
 _M1, _M2, _C1, _C2, _C3 = 1305 / 8192, 2523 / 32, 107 / 128, 2413 / 128, 2392 / 128  # of ST 2084
 
 
@@ -41,13 +42,14 @@ def to_sdr(rgb: np.ndarray, form: PlaneFormat) -> np.ndarray:
     out = np.empty_like(codes)
     matrix = None if form.primaries == _BT709 else _TO_BT709[_P3 if form.primaries == _P3 else 9]
     for first in range(0, len(codes), _AT_ONCE):
-        light = _light_of_codes(form.transfer)[codes[first : first + _AT_ONCE].clip(0, _WHITE)]
+        some = np.ascontiguousarray(codes[first : first + _AT_ONCE].T)
+        light = _light_of_codes(form.transfer)[some.clip(0, _WHITE)]
         if form.transfer == HLG:
-            light *= _PEAK * ((light @ _BT2020_LUMA) ** (_SYSTEM_GAMMA - 1))[:, None]
-        light *= np.interp(light.max(axis=1), *_gains()).astype(np.float32)[:, None]
+            light *= _PEAK * (_BT2020_LUMA @ light) ** (_SYSTEM_GAMMA - 1)
+        light *= _gains()[_place(np.sqrt(light.max(axis=0)))]
         if matrix is not None:
-            light = light @ np.array(matrix, np.float32).T
-        out[first : first + _AT_ONCE] = np.rint(light.clip(0, 1) ** np.float32(1 / _SCREEN_GAMMA) * _WHITE)
+            light = np.array(matrix, np.float32) @ light
+        out[first : first + _AT_ONCE] = _codes_of_light()[_place(light.clip(0, 1))].T
     return out.reshape(rgb.shape)
 
 
@@ -56,9 +58,21 @@ def to_sdr8(rgb: np.ndarray, form: PlaneFormat) -> np.ndarray:
     return ((to_sdr(rgb, form) + STEP // 2) // STEP).astype(np.uint8)
 
 
+def _place(light: np.ndarray) -> np.ndarray:
+    """Where in a table light from 0 to 1 is."""
+    return (np.sqrt(light) * np.float32(_STEPS)).astype(np.int32)
+
+
+@cache
+def _codes_of_light() -> np.ndarray:
+    """What becomes of light where 1 is white, by its place: 0 to 255 * 64."""
+    root = np.arange(_STEPS + 1) / _STEPS
+    return np.rint(root ** (2 / _SCREEN_GAMMA) * _WHITE).astype(np.int16)
+
+
 @cache
 def _light_of_codes(transfer: int) -> np.ndarray:
-    """What each of 0 to 255 * 64 stands for, float32: cd/m² for PQ, light of the scene from 0 to 1 for HLG."""
+    """Light that each of 0 to 255 * 64 stands for, float32; with HLG that of the scene, 1 at most."""
     signal = np.arange(_WHITE + 1) / _WHITE
     if transfer == HLG:
         above = (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12
@@ -67,25 +81,24 @@ def _light_of_codes(transfer: int) -> np.ndarray:
 
 
 def _from_pq(signal: np.ndarray) -> np.ndarray:
-    """cd/m² of PQ from 0 to 1."""
     root = signal ** (1 / _M2)
-    return 10_000 * (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1)
+    return (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1)
 
 
-def _to_pq(light: float) -> float:
-    root = (light / 10_000) ** _M1
-    return float(((_C1 + _C2 * root) / (1 + _C3 * root)) ** _M2)
+def _to_pq(light: np.ndarray) -> np.ndarray:
+    power = light**_M1
+    return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
 
 
 @cache
-def _gains() -> tuple[np.ndarray, np.ndarray]:
-    """Light in cd/m², and what it is multiplied by to be 1 at most (BT.2390, section 5.4)."""
-    signal = np.linspace(0, 1, 1025)
-    peak, highest = _to_pq(_PEAK), _to_pq(_PAPER) / _to_pq(_PEAK)
+def _gains() -> np.ndarray:
+    """What light is multiplied by so that white is 1 (BT.2390, section 5.4), by the place of its root; float32."""
+    light = (np.arange(_STEPS + 1) / _STEPS).clip(1e-3) ** 4
+    peak, paper = _to_pq(np.array([_PEAK, _PAPER]))
+    highest = paper / peak
     knee = 1.5 * highest - 0.5
-    relative = (signal / peak).clip(0, 1)
-    t = ((relative - knee) / (1 - knee)).clip(0, 1)
+    signal = np.minimum(_to_pq(light) / peak, 1)
+    t = ((signal - knee) / (1 - knee)).clip(0)
     spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * highest
-    light = _from_pq(signal)
-    mapped = _from_pq(np.where(relative < knee, relative, spline) * peak)
-    return light, np.divide(mapped, light * _PAPER, out=np.full(len(light), 1 / _PAPER), where=light > 0)
+    mapped = _from_pq(np.where(signal < knee, signal, spline) * peak)
+    return (mapped / (light * _PAPER)).astype(np.float32)
