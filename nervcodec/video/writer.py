@@ -29,6 +29,7 @@ VIDEO_SUFFIXES = (*FORMATS, Y4M)
 HDR_SUFFIXES = (".mp4", ".mkv", ".mov")
 _BT709 = 1  # primaries, transfer and matrix of ITU-T H.273
 _LIMITED, _FULL = 1, 2  # range
+_LEAST_H265 = 16  # pixels of a side that libx265 takes
 _LAST_PRIMARIES, _UNSPECIFIED = 22, 2  # of H.273, as far as FFmpeg knows them
 _CHROMA_PLACES = ("left", "center", "topleft")  # as H.265 counts them
 # Each sample of chroma is the mean of the pixels that it stands for.
@@ -111,6 +112,8 @@ def write_hdr(
     Raises:
         VideoError: libx265 refuses such frames, or the place cannot be written.
     """
+    if min(width, height) < _LEAST_H265:
+        raise VideoError(f"{path}: H.265 takes no frames of {width} x {height}, only {_LEAST_H265} and more each way")
     down, across = form.chroma_step
     written = replace(form, depth=10, chroma="444" if height % down or width % across else form.chroma)
     filters = Filters(path, plane_filters(written, height, width))

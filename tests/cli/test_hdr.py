@@ -130,6 +130,10 @@ def test_what_cannot_be_in_hdr_is_said(nerv, run, tmp_path):
         assert "--tone-map writes 8-bit BT.709" in result.stderr
         assert run("decode", nerv, *arguments, "--tone-map").returncode == 0
         assert decoded(tmp_path / arguments[-1])[3] == (1, 1, 1, 1)
+    result = run("decode", nerv, "--scale", "0.1", "-o", "small.mp4")
+    assert result.returncode == 1
+    assert "H.265 takes no frames of 13 x 6" in result.stderr
+    assert not (tmp_path / "small.mp4").exists()
     assert "--tone-map has no effect" in run("decode", nerv, "--base-only", "--tone-map").stderr
 
 

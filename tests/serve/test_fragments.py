@@ -107,7 +107,7 @@ class Odd:
     def __len__(self):
         return 5
 
-    def frames(self, numbers):
+    def frames(self, numbers, tone_map):
         for number in numbers:
             yield np.full((33, 47, 3), 20 * number, np.uint8)
 
