@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 import tempfile
 import time
@@ -18,8 +20,9 @@ from nervcodec import metrics
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
-from nervcodec.video import ffmpeg, folder
-from nervcodec.video.source import reading
+from nervcodec.video import ffmpeg, media
+from nervcodec.video.filters import Samples
+from nervcodec.video.reader import read_filtered
 
 _CURVE_STEP = 4  # between the qualities of a curve around a size
 
@@ -201,15 +204,22 @@ def judge(decoded: Iterable[np.ndarray], original: Original) -> Quality:
 
 def _encode(codec: ClassicalCodec, quality: int, original: Original, out: Path) -> int:
     """Write ``out``; returns the bytes of its packets."""
-    info = original.info
-    arguments = [*reading(info, original.options, f"format={codec.pixels}"), "-an", *codec.arguments]
-    arguments += [f"-{codec.option}", str(quality), str(out)]
-    feed = folder.contents(info.images) if info.images else None
-    ffmpeg.run(arguments, f"{info.path} with {codec.label}: cannot be encoded", feed)
-    listing = ["-i", str(out), "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"]
-    packets = ffmpeg.run(listing, f"{out}: cannot be read").decode()
-    rows = [line.split(",") for line in packets.splitlines() if line and not line.startswith("#")]
-    return sum(int(row[4]) for row in rows)
+    info, samples = original.info, Samples()
+    with contextlib.closing(read_filtered(info, original.options, f"format={codec.pixels}")) as frames:
+        first = next(frames)
+        raw = ["-f", "rawvideo", "-pix_fmt", codec.pixels, "-s", f"{info.width}x{info.height}"]
+        raw += ["-framerate", str(info.frame_rate), "-colorspace", str(int(first.colorspace))]
+        raw += ["-color_range", str(int(first.color_range)), "-i", "pipe:0"]
+        arguments = [*raw, *codec.arguments, f"-{codec.option}", str(quality), str(out)]
+        with ffmpeg.Process(arguments, write=True) as process:
+            with contextlib.suppress(BrokenPipeError):  # ffmpeg ended; its log says why
+                for frame in itertools.chain((first,), frames):
+                    process.write(samples.of(frame).data)
+            process.end_input()
+            if process.wait():
+                raise VideoError(f"{info.path} with {codec.label}: cannot be encoded ({process.complaint()})")
+    with media.opened(out) as container:
+        return sum(packet.size for packet in media.packets(container, media.videos(container)[0]))
 
 
 @cache

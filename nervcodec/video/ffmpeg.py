@@ -8,12 +8,11 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Iterable
 from functools import cache
 from types import TracebackType
 from typing import IO
 
-from nervcodec.errors import NervError, VideoError
+from nervcodec.errors import VideoError
 
 _VARIABLE = "IMAGEIO_FFMPEG_EXE"
 _OLDEST = (5, 1)  # the first with -fps_mode
@@ -76,10 +75,12 @@ class Process:
 
     Args:
         arguments: after quiet defaults; only errors are logged.
-        feed: bytes that a thread of its own writes into standard input, such as the images of a folder.
-        write: standard input is a pipe for :meth:`write`; without either it is closed.
+        write: standard input is a pipe for :meth:`write`; else it is empty.
         read: standard output is a pipe for :meth:`read`; else it is thrown away.
         level: of ffmpeg's log.
+
+    Attributes:
+        log: lines that it logged so far.
 
     Raises:
         VideoError: there is no ffmpeg that can be run.
@@ -88,7 +89,6 @@ class Process:
     def __init__(
         self,
         arguments: list[str],
-        feed: Iterable[bytes] | None = None,
         write: bool = False,
         read: bool = False,
         level: str = "error",
@@ -97,20 +97,15 @@ class Process:
         piped = subprocess.PIPE
         self._process = subprocess.Popen(
             command,
-            stdin=piped if write or feed is not None else subprocess.DEVNULL,
+            stdin=piped if write else subprocess.DEVNULL,
             stdout=piped if read else subprocess.DEVNULL,
             stderr=piped,
             start_new_session=True,  # Ctrl-C in a terminal is for us alone, who then end it
             env={"SVT_LOG": "1", **os.environ},  # SVT-AV1 tells of all it does unless it is told not to
         )
-        self._writes = write
-        self._log: list[str] = []
-        self._threads = [threading.Thread(target=self._listen, daemon=True)]
-        self._feeding = None if feed is None else _Feeding(self, feed)
-        if self._feeding is not None:
-            self._threads.append(self._feeding)
-        for thread in self._threads:
-            thread.start()
+        self.log: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     @property
     def _stdin(self) -> IO[bytes]:
@@ -126,8 +121,8 @@ class Process:
         assert self._process.stderr is not None
         for line in self._process.stderr:  # split at line feeds only: free text may hold every other separator
             text = line.decode("utf-8", "replace").strip()
-            if text and not text.startswith(_REPEATED) and len(self._log) < _MOST_LINES:
-                self._log.append(text)
+            if text and not text.startswith(_REPEATED) and len(self.log) < _MOST_LINES:
+                self.log.append(text)
 
     def write(self, data: bytes | memoryview) -> None:
         """Send bytes into standard input.
@@ -141,39 +136,20 @@ class Process:
         """Up to ``size`` bytes of standard output; fewer only at its end."""
         return self._stdout.read(size)
 
-    def require_feed(self) -> None:
-        """Raise what went wrong where bytes for standard input were made, once it ended; it was given fewer then.
-
-        Raises:
-            NervError: that.
-        """
-        if self._feeding is not None and self._feeding.failure is not None:
-            raise self._feeding.failure
-
     def end_input(self) -> None:
         """No more is written."""
         with contextlib.suppress(BrokenPipeError):  # what was still buffered has no reader any more
             self._stdin.close()
 
-    def end(self) -> None:
-        """Stop it at once."""
-        self._process.kill()
-
     def wait(self) -> int:
         """Wait for its end; returns its exit status."""
         status = self._process.wait()
-        for thread in self._threads:
-            thread.join()
+        self._listener.join()
         return status
-
-    @property
-    def log(self) -> list[str]:
-        """What it said so far."""
-        return self._log
 
     def complaint(self) -> str:
         """The most telling line of what it said, without the address of its internal objects."""
-        return complaint(self._log)
+        return complaint(self.log)
 
     def __enter__(self) -> Process:
         return self
@@ -181,73 +157,44 @@ class Process:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end()
+        self._process.kill()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        if self._writes:
+        if self._process.stdin is not None:
             self.end_input()
         self.wait()
         assert self._process.stderr is not None
         self._process.stderr.close()
 
 
-class _Feeding(threading.Thread):
-    """Writes bytes into standard input as they are made.
-
-    Attributes:
-        failure: what went wrong where they are made, or None.
-    """
-
-    def __init__(self, process: Process, parts: Iterable[bytes]):
-        super().__init__(daemon=True)
-        self._process, self._parts = process, parts
-        self.failure: NervError | None = None
-
-    def run(self) -> None:
-        # The pipe breaks when ffmpeg stops early; its own message says why.
-        process = self._process
-        with contextlib.suppress(BrokenPipeError), process._stdin:
-            try:
-                for part in self._parts:
-                    process.write(part)
-            except BrokenPipeError:
-                raise
-            except NervError as error:
-                self.failure = error
-            except OSError as error:
-                process.log.append(f"{error.filename}: {error.strerror}")
-
-
-def run(arguments: list[str], what: str, feed: Iterable[bytes] | None = None) -> bytes:
+def run(arguments: list[str], what: str) -> bytes:
     """Run ffmpeg to its end; returns its standard output.
 
     Args:
         arguments: as :class:`Process` takes them.
         what: the beginning of the message where it fails.
-        feed: bytes for its standard input.
 
     Raises:
         VideoError: it failed.
     """
-    with Process(arguments, feed, read=True) as process:
-        output, status = process.read(-1), process.wait()
-        process.require_feed()
-        if status:
+    with Process(arguments, read=True) as process:
+        output = process.read(-1)
+        if process.wait():
             raise VideoError(f"{what} ({process.complaint()})")
     return output
 
 
 def complaint(lines: list[str]) -> str:
     """The most telling of the lines that ffmpeg logged, in one line."""
-    telling = [line for line in lines if not plain(line).startswith(_VAGUE)] or lines
+    telling = [line for line in lines if not _plain(line).startswith(_VAGUE)] or lines
     if not telling:
         return "ffmpeg failed without saying why"
     for line in telling:
         if _LACKS.search(line):
-            return f"{plain(line)} in {described()}"
-    return plain(telling[-1])
+            return f"{_plain(line)} in {described()}"
+    return _plain(telling[-1])
 
 
-def plain(line: str) -> str:
+def _plain(line: str) -> str:
     """A line of the log without the address of the internal object that said it."""
     return line.split("] ", 1)[1] if line.startswith("[") and "] " in line else line

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Folders of numbered frames: which files, in which order, and how they get into ffmpeg."""
+"""Folders of numbered frames: which files, and in which order."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +16,7 @@ _NUMBER = re.compile(r"(\d+)\D*$")
 
 
 def decoder_of(image: Path) -> str:
-    """ffmpeg's decoder for an image, by its suffix."""
+    """FFmpeg's decoder for an image, by its suffix."""
     return _DECODERS[image.suffix.lower()]
 
 
@@ -78,12 +77,6 @@ def numbered_images(
     if not chosen:
         raise VideoError(f"{folder}: no frame at or after {start_s:g} s")
     return chosen
-
-
-def contents(images: tuple[Path, ...]) -> Iterator[bytes]:
-    """The images' bytes one after the other, as ffmpeg reads them from a pipe."""
-    for image in images:
-        yield image.read_bytes()
 
 
 def require_one_size(images: tuple[Path, ...]) -> None:

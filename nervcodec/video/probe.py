@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from nervcodec.errors import VideoError
 from nervcodec.formats.names import SUFFIX
-from nervcodec.video import folder
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
@@ -53,20 +52,6 @@ class Input:
     seeks: bool = True
     threads: bool = True
     animated: bool = False
-
-    def arguments(self, start_s: float = 0.0, duration_s: float | None = None) -> list[str]:
-        """ffmpeg's arguments that open it and choose the stream and the range, before any filter."""
-        if self.images:  # the range is in the choice of images
-            rate = str(self.frame_rate or folder.DEFAULT_RATE)
-            return ["-f", "image2pipe", "-framerate", rate, "-c:v", folder.decoder_of(self.images[0]), "-i", "pipe:0"]
-        chosen = [] if not start_s else ["-ss", f"{start_s:.6f}"]
-        if duration_s is not None:
-            chosen += ["-t", f"{duration_s:.6f}"]
-        opening = [*self._opening(), "-i", f"file:{self.path}", "-map", f"0:V:{self.number}"]
-        return [*chosen, *opening] if self.seeks else [*opening, *chosen]
-
-    def _opening(self) -> list[str]:
-        return [] if self.frame_rate is None else ["-framerate", str(self.frame_rate)]
 
 
 @dataclass(frozen=True)

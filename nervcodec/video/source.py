@@ -102,19 +102,6 @@ class VideoInfo:
         return len(self.times_s)
 
 
-def reading(info: VideoInfo, options: SourceOptions, *more: str, scaling: str = "") -> list[str]:
-    """ffmpeg's arguments from the source to frames of ``info.width`` x ``info.height``, each once.
-
-    Args:
-        info: of the source.
-        options: those it was scanned with.
-        more: further filters.
-        scaling: as :func:`filters` takes it.
-    """
-    opening = info.input.arguments(options.start_s, options.duration_s)
-    return [*opening, "-vf", ",".join([filters(info, options, scaling), *more]), "-fps_mode", "passthrough"]
-
-
 def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
     """Decode a source once and say what is in it.
 

@@ -68,17 +68,6 @@ def test_a_run_ends_with_its_block(bikes):
     assert process.wait() != 0
 
 
-def test_images_that_cannot_be_read_are_named(tmp_path):
-    def parts():
-        yield b"\x89PNG"
-        yield (tmp_path / "gone.png").read_bytes()
-
-    arguments = ["-f", "image2pipe", "-c:v", "png", "-i", "pipe:0", "-f", "null", "-"]
-    with ffmpeg.Process(arguments, parts()) as process:
-        process.wait()
-    assert any("gone.png: No such file or directory" in line for line in process.log)
-
-
 def test_the_telling_line():
     lines = ["[h264 @ 0x5] first", "[out#0/mp4 @ 0x5] could not find tag", "Conversion failed!"]
     assert ffmpeg.complaint(lines) == "could not find tag"
