@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""AV1 streams taken apart, for tests."""
+"""AV1 streams and planes taken apart, for tests."""
 
 from nervcodec.base import obu
 
@@ -13,3 +13,8 @@ def sequence_of(stream):
     """The first sequence header of a stream."""
     (found, *_) = [unit for unit in obu.obus(stream) if unit.kind == obu.SEQUENCE]
     return obu.sequence_header(memoryview(stream)[found.body : found.end])
+
+
+def samples_of(planes):
+    """All samples of planes, one plane after the other, as FFmpeg's rawvideo has them."""
+    return b"".join(plane.tobytes() for plane in planes)

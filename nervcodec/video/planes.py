@@ -52,24 +52,11 @@ class Planes(NamedTuple):
     u: np.ndarray
     v: np.ndarray
 
-    def frames(self, which: slice) -> Planes:
-        """Some of the frames, not copied."""
-        return Planes(self.y[which], self.u[which], self.v[which])
-
     def padded(self, form: PlaneFormat, height: int, width: int) -> Planes:
         """As part of larger frames of ``height`` x ``width``, in which the last row and column are repeated."""
         return Planes(
             _extended(self.y, height, width), *(_extended(p, *chroma_size(form, height, width)) for p in self[1:])
         )
-
-    def cut(self, form: PlaneFormat, height: int, width: int) -> Planes:
-        """The upper left ``height`` x ``width`` of the frames, not copied."""
-        h, w = chroma_size(form, height, width)
-        return Planes(self.y[:, :height, :width], self.u[:, :h, :w], self.v[:, :h, :w])
-
-    def tobytes(self) -> bytes:
-        """One frame as ffmpeg reads it."""
-        return b"".join(plane.tobytes() for plane in self)
 
 
 def _extended(plane: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import threading
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from streams import samples_of
 
 from nervcodec.base import copied, packets
 from nervcodec.errors import ContainerError, VideoError
@@ -31,8 +32,8 @@ def made(carphone, tmp_path_factory):
     taken = packets.Packets.of(info, form, folder / "a.mkv")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packets, "_APART_S", 0.0)
-        wanted = [planes.tobytes() for planes in taken.frames()]
-    assert wanted == [planes.tobytes() for planes in read_planes(info, None, form)]
+        wanted = [samples_of(planes) for planes in taken.frames()]
+    assert wanted == [samples_of(planes) for planes in read_planes(info, None, form)]
     return taken.file.read_bytes(), form, wanted, taken.entries
 
 
@@ -49,7 +50,7 @@ def entries(made):
 
 
 def frames(data, form, count, size=(96, 80), **more):
-    return [planes.tobytes() for planes in copied.decode(iter([data]), form, *size, count, **more)]
+    return [samples_of(planes) for planes in copied.decode(iter([data]), form, *size, count, **more)]
 
 
 def test_there_and_back(clip):
@@ -57,7 +58,7 @@ def test_there_and_back(clip):
     assert frames(data, form, 12) == wanted
     assert frames(data, form, 7, skipped=5) == wanted[5:]
     pieces = (data[begin : begin + 100] for begin in range(0, len(data), 100))
-    assert [p.tobytes() for p in copied.decode(pieces, form, 96, 80, 12, flawed=True)] == wanted
+    assert [samples_of(p) for p in copied.decode(pieces, form, 96, 80, 12, flawed=True)] == wanted
 
 
 def test_what_begins_at_an_entry_stands_alone(clip, entries):
@@ -73,7 +74,7 @@ def test_too_many_and_too_few_frames(count, message, clip):
     data, form, wanted = clip
     given = []
     with pytest.raises(ContainerError, match=message):
-        given.extend(planes.tobytes() for planes in copied.decode(iter([data]), form, 96, 80, count))
+        given.extend(samples_of(planes) for planes in copied.decode(iter([data]), form, 96, 80, count))
     with pytest.raises(ContainerError, match=message):
         frames(data, form, count, flawed=True)
     assert given == wanted[: min(count, 12) - 1]  # the last is not given before it is known to be the last
@@ -106,7 +107,7 @@ def test_garbage_within_gives_an_error_and_true_frames_alone(coder, part, carpho
     broken[begin : begin + 400] = np.random.default_rng(0).bytes(400)
     given = []
     with pytest.raises(ContainerError, match="the copied stream is damaged") as caught:
-        given.extend(planes.tobytes() for planes in copied.decode(iter([bytes(broken)]), form, 96, 80, 12))
+        given.extend(samples_of(planes) for planes in copied.decode(iter([bytes(broken)]), form, 96, 80, 12))
     assert "\n" not in str(caught.value)
     assert given == wanted[: len(given)]
 
@@ -150,7 +151,7 @@ def test_a_decoder_that_stalls_is_given_up(clip, monkeypatch):
     given = []
     for flawed in (False, True):
         with pytest.raises(ContainerError, match=r"nothing came after frame \d+ for 0\.3 s"):
-            given.extend(planes.tobytes() for planes in copied.decode(pieces(), form, 96, 80, 12, flawed=flawed))
+            given.extend(samples_of(planes) for planes in copied.decode(pieces(), form, 96, 80, 12, flawed=flawed))
     comes.set()
     assert given[0] == wanted[0]
 
@@ -159,7 +160,7 @@ def test_closing_ends_the_thread(clip):
     data, form, wanted = clip
     before = set(threading.enumerate())
     decoder = copied.decode(iter([data]), form, 96, 80, 12)
-    assert next(decoder).tobytes() == wanted[0]
+    assert samples_of(next(decoder)) == wanted[0]
     (thread,) = set(threading.enumerate()) - before
     decoder.close()
     assert not thread.is_alive()

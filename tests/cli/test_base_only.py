@@ -9,6 +9,7 @@ from fractions import Fraction
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from streams import samples_of
 
 import nervcodec
 from nervcodec.errors import ConfigError, ContainerError, VideoError
@@ -33,7 +34,7 @@ def layered(bunny, tmp_path_factory):
 def decoded(path):
     """Every frame's planes."""
     info = scan(path)
-    return info, [p.tobytes() for p in read_planes(info, None, plane_format(info))]
+    return info, [samples_of(p) for p in read_planes(info, None, plane_format(info))]
 
 
 def stored(path):
@@ -46,7 +47,7 @@ def stored(path):
         for segment in opened.header.segments:
             stream = opened.base_stream(segment).data
             frames += av1.decode(stream, form, video.width, video.height, segment.frame_count)
-        return [frame.padded(form, 72, 128).tobytes() for frame in frames]
+        return [samples_of(frame.padded(form, 72, 128)) for frame in frames]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])

@@ -7,6 +7,7 @@ from fractions import Fraction
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from streams import samples_of
 
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import PlaneFormat
@@ -29,7 +30,7 @@ def read(path, options=None):
     """(format, bytes of all frames) as the library reads them."""
     info = scan(path, options)
     form = plane_format(info, options)
-    return form, b"".join(frame.tobytes() for frame in read_planes(info, options, form))
+    return form, b"".join(samples_of(frame) for frame in read_planes(info, options, form))
 
 
 def test_a_real_clip_is_kept_bit_for_bit(bikes):
@@ -222,10 +223,8 @@ def test_padding_and_cutting_back():
     assert (large.y[:, 7:, :5] == frame.y[:, -1:]).all()
     assert (large.y[:, :, 5:] == large.y[:, :, 4:5]).all()
     assert (large.u[:, 4:, :3] == frame.u[:, -1:]).all()
-    for mine, other in zip(large.cut(form, 7, 5), frame, strict=True):
-        assert (mine == other).all()
-    assert frame.frames(slice(1, 2)).y.shape == (1, 7, 5)
-    assert frame.frames(slice(1, 2)).tobytes() == b"".join(plane[1].tobytes() for plane in frame)
+    for mine, other, (h, w) in zip(large, frame, ((7, 5), (4, 3), (4, 3)), strict=True):
+        assert (mine[:, :h, :w] == other).all()
 
 
 def test_a_source_that_gives_no_frame(bikes, tmp_path):
