@@ -21,7 +21,7 @@ from end_to_end import clip
 from machine import print_rows, save
 
 from nervcodec import metrics
-from nervcodec.base import av1
+from nervcodec.base import av1, obu
 from nervcodec.base.convert import base_format, to_base
 from nervcodec.colour import to_rgb8
 from nervcodec.formats.header import PlaneFormat
@@ -55,13 +55,13 @@ def rows_of(name: str, source: Path, crop: tuple[int, int] | None, preset: int) 
         points = []
         for crf in CRFS:
             stream = av1.encode(frames, form, *size, info.frame_rate, crf, preset, keys)
-            decoded = av1.decode(stream, form, *size, len(frames))
+            decoded = av1.decode(obu.units(stream), form, *size)
             psnr_db = np.mean([metrics.psnr_db(to_rgb8(f, form)[0], p) for f, p in zip(decoded, pixels, strict=True)])
             points.append((len(stream), float(psnr_db)))
         curves[way] = points
         starts = [0, *sorted(set(keys) - {0}), len(frames)]
         longest = int(np.argmax(np.diff(starts)))
-        worst_s = _decode_s(stream, form, size, len(frames), *starts[longest : longest + 2])
+        worst_s = _decode_s(stream, form, size, *starts[longest : longest + 2])
         rows.append(
             {
                 "clip": name,
@@ -75,10 +75,10 @@ def rows_of(name: str, source: Path, crop: tuple[int, int] | None, preset: int) 
     return rows
 
 
-def _decode_s(stream: bytes, form: PlaneFormat, size: tuple[int, int], frames: int, first: int, end: int) -> float:
+def _decode_s(stream: bytes, form: PlaneFormat, size: tuple[int, int], first: int, end: int) -> float:
     """Seconds to decode the frame before ``end`` from the key frame ``first`` on, and to convert it to RGB."""
     start = time.perf_counter()
-    with contextlib.closing(av1.decode(stream, form, *size, frames, first)) as decoded:
+    with contextlib.closing(av1.decode(obu.units(stream)[first:], form, *size)) as decoded:
         (last,) = itertools.islice(decoded, end - first - 1, end - first)
     to_rgb8(last, form)
     return time.perf_counter() - start

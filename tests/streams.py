@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """AV1 streams and planes taken apart, for tests."""
 
-from nervcodec.base import obu
+from nervcodec.base import av1, obu
+from nervcodec.base.check import checked_units
 
 
 def delimited(stream):
@@ -18,3 +19,8 @@ def sequence_of(stream):
 def samples_of(planes):
     """All samples of planes, one plane after the other, as FFmpeg's rawvideo has them."""
     return b"".join(plane.tobytes() for plane in planes)
+
+
+def decode_stream(stream, form, width, height, count, first=0):
+    """The frames of a stream from one on."""
+    return list(av1.decode(checked_units(stream, form, width, height, count)[first:], form, width, height))

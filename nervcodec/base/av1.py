@@ -15,7 +15,7 @@ import av
 from av.video.frame import PictureType
 
 from nervcodec.base import obu
-from nervcodec.base.check import checked_units, coded_size
+from nervcodec.base.check import coded_size
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.formats.names import counted
@@ -170,31 +170,21 @@ def _encoder(
 
 
 def decode(
-    stream: bytes | memoryview, form: PlaneFormat, width: int, height: int, frames: int, first: int = 0
+    units: Sequence[bytes | memoryview], form: PlaneFormat, width: int, height: int
 ) -> Generator[Planes, None, None]:
     """Decode a stream, holding a few frames at a time. Closing the generator stops the decoder.
 
     Args:
-        stream: what :func:`encode` gave.
-        form: of its samples.
+        units: temporal units of what :func:`encode` gave, from a key frame on.
+        form: of the samples.
         width, height: of a frame, cut from what is coded.
-        frames: how many there are.
-        first: number of the key frame to begin with.
 
     Yields:
-        One frame, ``frames - first`` times.
+        One frame of each unit.
 
     Raises:
         ContainerError: the stream is damaged, or holds something else than was said.
     """
-    units = checked_units(stream, form, width, height, frames)
-    yield from _decoded(units[first:], form, width, height)
-
-
-def _decoded(
-    units: Sequence[bytes | memoryview], form: PlaneFormat, width: int, height: int
-) -> Generator[Planes, None, None]:
-    """The frames of temporal units, one each."""
     decoder, count, expected = _Decoder(form, width, height), 0, len(units)
     try:
         for unit in itertools.chain(units, (None,)):

@@ -82,10 +82,9 @@ class SegmentStreams:
         """See :class:`BaseStreams`."""
         from nervcodec.base import av1  # it imports PyAV, which search does without
 
-        video, segment = self._opened.header.video, self._segments[self._segment(run.first)]
-        stream = self._opened.base_stream(segment).data
-        first = run.first - segment.first_frame
-        return av1.decode(stream, self._base.planes, video.width, video.height, segment.frame_count, first)
+        video, number = self._opened.header.video, self._segment(run.first)
+        units = self._units(number)[run.first - self._segments[number].first_frame :]
+        return av1.decode(units, self._base.planes, video.width, video.height)
 
     def light(self) -> Light | None:
         """See :class:`BaseStreams`."""

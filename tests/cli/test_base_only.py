@@ -9,7 +9,7 @@ from fractions import Fraction
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from streams import samples_of
+from streams import decode_stream, samples_of
 
 import nervcodec
 from nervcodec.errors import ConfigError, ContainerError, VideoError
@@ -39,14 +39,12 @@ def decoded(path):
 
 def stored(path):
     """The packets of a container's base layer, decoded."""
-    from nervcodec.base import av1
-
     with Container.at(path) as opened:
         video, form = opened.header.video, opened.header.base.planes
         frames = []
         for segment in opened.header.segments:
             stream = opened.base_stream(segment).data
-            frames += av1.decode(stream, form, video.width, video.height, segment.frame_count)
+            frames += decode_stream(stream, form, video.width, video.height, segment.frame_count)
         return [samples_of(frame.padded(form, 72, 128)) for frame in frames]
 
 
