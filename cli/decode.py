@@ -131,8 +131,7 @@ def decode(
 
 def _write_base(file: str, output: str | None, audio: str, force: bool, quiet: bool) -> None:
     """The base layer without any network: no torch."""
-    from nervcodec.base.export import require_base, sound_of, write_base
-    from nervcodec.base.mux import SUFFIXES
+    from nervcodec.base.export import SUFFIXES, require_base, sound_of, write_base
     from nervcodec.cli.progress import observer
     from nervcodec.formats.container import Container
     from nervcodec.outputs import require_free

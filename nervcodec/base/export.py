@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from nervcodec.base import mux
-from nervcodec.errors import ContainerError, named
+from nervcodec.base import obu
+from nervcodec.base.check import checked_units
+from nervcodec.errors import ContainerError, VideoError, named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import BASE, BaseFacts
 from nervcodec.formats.kinds import COPY
+from nervcodec.video import mux
 from nervcodec.video.sound import Sound
+
+SUFFIXES = (".mp4", ".mkv", ".webm")
+_TICKS_S = 90_000  # a second, for frames with times of their own
 
 
 def require_base(opened: Container) -> BaseFacts:
@@ -40,41 +45,49 @@ def sound_of(opened: Container) -> Sound | None:
 def write_base(opened: Container, path: Path, sound: Sound | None = None) -> int:
     """Write the base layer as a video, beside its target and renamed; returns the number of frames.
 
+    Frames of an AV1 stream are shown at the size that is coded: one row or column more where a side is odd, and at
+    least 64 each way, since PyAV has no way to say a crop. Times in ``.mkv`` and ``.webm`` are whole milliseconds, as
+    those formats have them.
+
     Args:
         opened: a container with a base layer.
-        path: one of :data:`nervcodec.base.mux.SUFFIXES`; see :func:`nervcodec.base.mux.write` for what each holds.
+        path: its suffix chooses the format, one of ``SUFFIXES``.
         sound: what :func:`sound_of` gives, made to fit (:meth:`Sound.fitting`); None for silence.
 
     Raises:
         ContainerError: there is no base layer, or it is damaged.
-        VideoError: the format is none of these, or the place cannot be written.
+        VideoError: the format is none of these or does not hold the packets, or the place cannot be written.
     """
-    base, video = require_base(opened), opened.header.video
-    if base.kind == COPY:
-        return _write_copied(opened, base, path, sound)
-    times, last_s = None, None
-    if video.variable_frame_rate:
-        times = growing(opened.frame_times(), mux.TICKS_S).tolist()
-        last_s = video.duration_s - times[-1]
-    aspect = Fraction(*video.sample_aspect_ratio)
-    showing = mux.Showing(video.width, video.height, Fraction(*video.frame_rate), times, aspect, last_s)
-    streams = [opened.base_stream(segment).data for segment in opened.header.segments]
+    base, video, suffix = require_base(opened), opened.header.video, path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise VideoError(f"{path}: the base goes into {', '.join(SUFFIXES)} as it is; choose one of these")
     with named(opened.path):
-        return mux.write(path, streams, showing, sound)
+        if base.kind == COPY:
+            if base.skipped and suffix != ".mp4":
+                what = "frames come before the first that is shown, which .mp4 alone can say; choose that"
+                raise VideoError(f"{path}: {what}")
+            mux.write_copy(path, lambda: opened.pieces(BASE, (0, None)), base.skipped, sound)
+            return video.frame_count
+        units = [
+            unit
+            for segment in opened.header.segments
+            for unit in checked_units(
+                opened.base_stream(segment).data, base.planes, video.width, video.height, segment.frame_count
+            )
+        ]
+        rate, ticks, tick_s = None, [], Fraction(1, _TICKS_S)
+        if video.variable_frame_rate:
+            times_s = np.append(opened.frame_times(), video.duration_s)
+            ticks = growing(np.rint(times_s * _TICKS_S).astype(np.int64)).tolist()
+        else:
+            rate = Fraction(*video.frame_rate)
+            ticks, tick_s = list(range(len(units) + 1)), 1 / rate
+        whole, aspect = [obu.DELIMITER + unit for unit in units], Fraction(*video.sample_aspect_ratio)
+        mux.write_av1(path, whole, obu.key_frames(units), ticks, tick_s, aspect, rate, sound)
+    return video.frame_count
 
 
-def _write_copied(opened: Container, base: BaseFacts, path: Path, sound: Sound | None) -> int:
-    with named(opened.path):
-        mux.write_copied(path, lambda: opened.pieces(BASE, (0, None)), base.skipped, sound)
-    return opened.header.video.frame_count
-
-
-def growing(times_s: np.ndarray, ticks_s: int) -> np.ndarray:
-    """Times of which some may be equal, each at least a tick after the one before.
-
-    Args:
-        times_s: ``(n,)`` seconds that do not fall.
-        ticks_s: a second has so many.
-    """
-    earliest = np.arange(len(times_s)) / ticks_s
-    return np.maximum.accumulate(times_s - earliest) + earliest
+def growing(ticks: np.ndarray) -> np.ndarray:
+    """Times that do not fall, ``(n,)`` ticks, each at least one after the one before it."""
+    earliest = np.arange(len(ticks))
+    return np.maximum.accumulate(ticks - earliest) + earliest
