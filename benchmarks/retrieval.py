@@ -38,7 +38,7 @@ from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT, parse_split
 from nervcodec.video.reader import read_frames, read_segment
-from nervcodec.video.shots import find_cuts
+from nervcodec.video.shots import find_cuts, seen_small
 from nervcodec.video.source import scan
 
 FPS = 5.0
@@ -184,7 +184,7 @@ def main() -> None:
         *((f"product quantisation, {parts} parts", product(reference, parts)) for parts in (8, 16, 32)),
     ):
         table.append(agreement(label, fidelity.compare(predicted, reference, queries, info.times_s[rows]), size))
-    table += bounds(everything, queries, info.times_s, find_cuts(frames))
+    table += bounds(everything, queries, info.times_s, find_cuts(seen_small(frames)))
     original = {name: value for name, value in PRESETS["comparable"].items() if name not in ("epochs", "split")}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

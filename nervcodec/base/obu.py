@@ -24,25 +24,17 @@ class SequenceHeader(NamedTuple):
     """What a sequence header says.
 
     Attributes:
-        profile: 0 main, 1 high, 2 professional.
         is_reduced: one frame, with the short headers of a still picture.
         width, height: of the largest frame.
         depth: bits of a sample.
         chroma: ``420``, ``422``, ``444`` or ``400``.
-        colours: ColourPrimaries, TransferCharacteristics and MatrixCoefficients of ITU-T H.273; 2 where unsaid.
-        full_range: of the samples.
-        film_grain: frames may carry it.
     """
 
-    profile: int
     is_reduced: bool
     width: int
     height: int
     depth: int
     chroma: str
-    colours: tuple[int, int, int]
-    full_range: bool
-    film_grain: bool
 
 
 class Obu(NamedTuple):
@@ -238,9 +230,7 @@ def sequence_header(body: memoryview) -> SequenceHeader:
     if not reduced:
         _skip_tools(bits)
     bits.read(3)
-    depth, chroma, colours, full_range = _colours(bits, profile)
-    grain = bool(bits.read(1))
-    return SequenceHeader(profile, reduced, width, height, depth, chroma, colours, full_range, grain)
+    return SequenceHeader(reduced, width, height, *_samples(bits, profile))
 
 
 def _skip_operating_points(bits: Bits) -> None:
@@ -278,23 +268,19 @@ def _skip_tools(bits: Bits) -> None:
         bits.read(3)
 
 
-def _colours(bits: Bits, profile: int) -> tuple[int, str, tuple[int, int, int], bool]:
-    """color_config (5.5.2): depth, chroma, code points and range."""
+def _samples(bits: Bits, profile: int) -> tuple[int, str]:
+    """The beginning of color_config (5.5.2): depth and chroma."""
     depth = 10 if bits.read(1) else 8
     if profile == 2 and depth == 10 and bits.read(1):
         depth = 12
     grey = profile != 1 and bits.read(1)
     colours = (bits.read(8), bits.read(8), bits.read(8)) if bits.read(1) else (2, 2, 2)
-    if not grey and colours == _SRGB:
-        bits.read(1)
-        return depth, "444", colours, True
-    full_range = bool(bits.read(1))
     if grey:
-        return depth, "400", colours, full_range
+        return depth, "400"
+    if colours == _SRGB:
+        return depth, "444"
+    bits.read(1)
     chroma = ("420", "444", "422")[profile]
     if profile == 2 and depth == 12:
         chroma = ("420" if bits.read(1) else "422") if bits.read(1) else "444"
-    if chroma == "420":
-        bits.read(2)
-    bits.read(1)
-    return depth, chroma, colours, full_range
+    return depth, chroma

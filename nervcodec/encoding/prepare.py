@@ -24,7 +24,7 @@ from nervcodec.formats import bitstream
 from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
 from nervcodec.semantic.patches import embed_patches
-from nervcodec.video.shots import find_cuts, find_pace, persistence
+from nervcodec.video.shots import find_cuts, find_pace, persistence, seen_small
 
 _ROUNDED = 0.8  # the last part of a segment's fit in which weights are rounded, where it begins near its end
 
@@ -47,7 +47,7 @@ def prepare(
     """
     wanted, encoder, count = plan.wanted, plan.encoder, len(plan.lengths)
     fitted = fitted_frames(plan, first, len(pixels))
-    start, cuts = time.perf_counter(), find_cuts(pixels)
+    start, cuts = time.perf_counter(), find_cuts(seen_small(pixels))
     share = shared.share(index)
     plan.size_goal(len(pixels), 0, len(cuts), share)  # refuses a size that is too small before any work
     known = shared.everything.get(index) or embed_segment(plan, pixels, first, len(pixels), cuts, observer)

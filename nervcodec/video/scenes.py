@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nervcodec.video.shots import AROUND, cuts_of, seen_small
+from nervcodec.video.shots import AROUND, find_cuts, seen_small
 
 _LINES, _MOST = 48, 400  # of a small picture, about; scenes that are told apart
 _ALIKE = 0.15  # mean squared difference of two pictures over the variance within one, up to which they are one scene
@@ -83,7 +83,7 @@ class Scenes:
             Its cuts, as :func:`nervcodec.video.shots.find_cuts` gives them.
         """
         small = seen_small(frames)
-        cuts, first = cuts_of(small), self.pieces[-1].stop if self.pieces else 0
+        cuts, first = find_cuts(small), self.pieces[-1].stop if self.pieces else 0
         bounds, goes_on = [0, *cuts, len(small)], self._goes_on(small)
         thin = max(1, min(small.shape[1:3]) // _LINES)
         for start, stop in zip(bounds, bounds[1:], strict=False):
@@ -127,7 +127,7 @@ class Scenes:
         """Whether a segment begins in the shot that the last one ended in."""
         if self._tail is None:
             return False
-        return len(self._tail) not in cuts_of(np.concatenate([self._tail, small[: AROUND + 1]]))
+        return len(self._tail) not in find_cuts(np.concatenate([self._tail, small[: AROUND + 1]]))
 
     def _like(self, picture: np.ndarray) -> int:
         """The scene that a picture shows, a new one if need be."""

@@ -22,23 +22,14 @@ def seen_small(frames: np.ndarray) -> np.ndarray:
     return frames[:, ::STRIDE, ::STRIDE]
 
 
-def find_cuts(frames: np.ndarray) -> tuple[int, ...]:
-    """First frames of the shots after the first; see :func:`cuts_of`.
-
-    Args:
-        frames: ``(N, H, W, 3)`` uint8.
-    """
-    return cuts_of(seen_small(frames))
-
-
-def cuts_of(small: np.ndarray) -> tuple[int, ...]:
+def find_cuts(small: np.ndarray) -> tuple[int, ...]:
     """First frames of the shots after the first.
 
     A cut is a difference between neighbouring frames that is large, and large beside the differences around it:
     fast motion makes a run of large differences, a cut a single one.
 
     Args:
-        small: ``(N, h, w, C)`` of 8 bits, small pictures of all frames, in colour or not.
+        small: ``(N, h, w, C)`` of 8 bits, what :func:`seen_small` gives of all frames, in colour or not.
 
     Returns:
         Frame numbers from 1 to N - 1, ascending.
@@ -48,7 +39,7 @@ def cuts_of(small: np.ndarray) -> tuple[int, ...]:
 
 
 def cuts_in(change: np.ndarray) -> tuple[int, ...]:
-    """As :func:`cuts_of`, of ``(N - 1,)`` mean absolute differences of neighbouring frames, 0 to 255."""
+    """As :func:`find_cuts`, of ``(N - 1,)`` mean absolute differences of neighbouring frames, 0 to 255."""
     cuts = []
     for index, value in enumerate(change):
         around = np.r_[change[max(0, index - AROUND) : index], change[index + 1 : index + 1 + AROUND]]

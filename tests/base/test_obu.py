@@ -68,26 +68,11 @@ def test_the_sequence_header(stream):
     assert (sequence.width, sequence.height) == (width, height)
     assert sequence.depth == (10 if "10" in pixels else 8)
     assert sequence.chroma == pixels[3:6]
-    assert sequence.profile == (1 if sequence.chroma == "444" else 0)
-    assert not sequence.film_grain
 
 
 def test_hidden_frames_are_really_there():
     kinds = [[unit.kind for unit in obu.obus(unit)] for unit in obu.units(coded(*AOM, "-lag-in-frames", "12"))]
     assert max(map(len, kinds[1:])) > 1
-
-
-def test_colours_and_grain():
-    tags = ["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-color_range", "pc"]
-    filters = [
-        "-vf",
-        "format=yuv420p10le,setparams=range=pc:colorspace=bt2020nc:color_primaries=bt2020:color_trc=smpte2084",
-    ]
-    data = coded(*filters, *SVT, *tags, "-svtav1-params", "film-grain=8", pixels="yuv420p10le")
-    sequence = sequence_of(data)
-    assert sequence.colours == (9, 16, 9)
-    assert sequence.full_range
-    assert sequence.film_grain
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from nervcodec.video.options import SourceOptions
 from nervcodec.video.reader import read_frames
 from nervcodec.video.scenes import Scenes
-from nervcodec.video.shots import find_cuts
+from nervcodec.video.shots import find_cuts, seen_small
 from nervcodec.video.source import scan
 
 
@@ -30,7 +30,7 @@ def looked_at(frames, length):
 def test_a_scene_that_returns_is_the_same_scene():
     frames = np.concatenate([shot(1), shot(2), shot(1), shot(3)])
     scenes, cuts = looked_at(frames, 80)
-    assert cuts == [(20, 40, 60)] == [find_cuts(frames)]
+    assert cuts == [(20, 40, 60)] == [find_cuts(seen_small(frames))]
     assert [(p.first, p.stop, p.shot, p.scene) for p in scenes.pieces] == [
         (0, 20, 0, 0), (20, 40, 1, 1), (40, 60, 2, 0), (60, 80, 3, 2)
     ]  # fmt: skip
