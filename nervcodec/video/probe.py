@@ -19,19 +19,6 @@ _OF_DEFAULT = 5_000_000  # pixels that count for the stream marked as default, a
 
 
 @dataclass(frozen=True)
-class Stream:
-    """One video stream of a source.
-
-    Attributes:
-        codec: ffmpeg's name.
-        size: (width, height) as coded, before rotation.
-    """
-
-    codec: str
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class Input:
     """How a source is opened and which of its streams is read.
 
@@ -60,7 +47,7 @@ class Probed:
 
     Attributes:
         input: the stream that is taken.
-        streams: all video streams that are no attached stills.
+        streams: size, before rotation, and codec of all video streams that are no attached stills, for messages.
         time_base: of the stream.
         frame_rate: as the stream states it; None where it does not.
         is_guess: the rate is an assumption, since nothing in the file states one.
@@ -71,7 +58,7 @@ class Probed:
     """
 
     input: Input
-    streams: tuple[Stream, ...]
+    streams: tuple[str, ...]
     time_base: Fraction
     frame_rate: Fraction | None
     is_guess: bool = False
@@ -85,7 +72,7 @@ class Probed:
         """What somebody who encodes the source should know of the choice."""
         if len(self.streams) < 2:
             return ()
-        listed = ", ".join(f"{i}: {s.size[0]}x{s.size[1]} {s.codec}" for i, s in enumerate(self.streams))
+        listed = ", ".join(f"{number}: {stream}" for number, stream in enumerate(self.streams))
         return (f"has {len(self.streams)} video streams ({listed}); taking {self.input.number}",)
 
 
@@ -132,7 +119,7 @@ def probe(path: Path, stream: int | None = None, frame_rate: Fraction | None = N
             raise VideoError(f"{path}: has no video stream")
         if stream is not None and stream >= len(videos):
             raise VideoError(f"{path}: has no video stream {stream}; there are {len(videos)}, counted from 0")
-        streams = tuple(Stream(media.codec_name(s), (s.codec_context.width, s.codec_context.height)) for s in videos)
+        streams = tuple(f"{s.codec_context.width}x{s.codec_context.height} {media.codec_name(s)}" for s in videos)
         number = stream if stream is not None else _players_choice(videos)
         chosen = videos[number]
         takes_rate = bool(container.format.flags & media.HAS_NO_STAMPS) or "_pipe" in container.format.name
