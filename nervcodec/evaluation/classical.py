@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -211,7 +210,7 @@ def _encode(codec: ClassicalCodec, quality: int, original: Original, out: Path) 
         raw += ["-framerate", str(info.frame_rate), "-colorspace", str(int(first.colorspace))]
         raw += ["-color_range", str(int(first.color_range)), "-i", "pipe:0"]
         arguments = [*raw, *codec.arguments, f"-{codec.option}", str(quality), str(out)]
-        with ffmpeg.Process(arguments, write=True) as process:
+        with ffmpeg.Process(arguments) as process:
             with contextlib.suppress(BrokenPipeError):  # ffmpeg ended; its log says why
                 for frame in itertools.chain((first,), frames):
                     process.write(samples.of(frame).data)
@@ -222,23 +221,18 @@ def _encode(codec: ClassicalCodec, quality: int, original: Original, out: Path) 
         return sum(packet.size for packet in media.packets(container, media.videos(container)[0]))
 
 
-@cache
-def _has_vmaf() -> bool:
-    return b"libvmaf" in ffmpeg.run(["-filters"], "ffmpeg's filters cannot be listed")
-
-
 class Vmaf:
     """libvmaf, fed both videos through one pipe: each frame above its source."""
 
     def __init__(self, width: int, height: int):
         self.process: ffmpeg.Process | None = None
-        if not _has_vmaf():
+        if not ffmpeg.has_filter("libvmaf"):
             return
         halves = f"[0:v]split[a][b];[a]crop={width}:{height}:0:0,format=yuv420p[d]"
         halves += f";[b]crop={width}:{height}:0:{height},format=yuv420p[r];[d][r]libvmaf=n_threads=2"
         size = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{2 * height}", "-framerate", "25"]
         arguments = [*size, "-i", "pipe:0", "-filter_complex", halves, "-f", "null", "-"]
-        self.process = ffmpeg.Process(arguments, write=True, level="info")
+        self.process = ffmpeg.Process(arguments, level="info")
 
     def add(self, frame: np.ndarray, source: np.ndarray) -> None:
         """One frame and what it should be."""

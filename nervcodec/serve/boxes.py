@@ -12,8 +12,6 @@ from nervcodec.errors import VideoError
 
 Data = bytes | bytearray | memoryview | mmap.mmap
 _TFDT_64 = b"\x01\x00\x00\x00"
-_DURATION_FLAG = 0x8  # of a tfhd: default_sample_duration is there
-_BEFORE = {0x1: 8, 0x2: 4}  # what may stand before it
 
 
 class Box(NamedTuple):
@@ -41,14 +39,14 @@ def boxes(data: Data, begin: int = 0, end: int | None = None) -> Iterator[Box]:
     end = len(data) if end is None else end
     while begin < end:
         if begin + 8 > end:
-            raise VideoError("the fragments that ffmpeg made cannot be read")
+            raise VideoError("the fragments that FFmpeg made cannot be read")
         size, kind = struct.unpack_from(">I4s", data, begin)
         body = begin + 8
         if size == 1 and begin + 16 <= end:
             (size,) = struct.unpack_from(">Q", data, body)
             body += 8
         if size < body - begin or begin + size > end:
-            raise VideoError("the fragments that ffmpeg made cannot be read")
+            raise VideoError("the fragments that FFmpeg made cannot be read")
         yield Box(kind, begin, body, begin + size)
         begin += size
 
@@ -62,7 +60,7 @@ def inner(data: Data, outer: Box, *kinds: bytes) -> Box:
     for kind in kinds:
         found = next((box for box in boxes(data, outer.body, outer.end) if box.kind == kind), None)
         if found is None:
-            raise VideoError(f"the fragments that ffmpeg made have no {kind.decode()}")
+            raise VideoError(f"the fragments that FFmpeg made have no {kind.decode()}")
         outer = found
     return outer
 
@@ -82,23 +80,14 @@ def move(data: bytearray, moof: Box, ticks: int) -> None:
     """
     tfdt = inner(data, moof, b"traf", b"tfdt")
     if bytes(data[tfdt.body : tfdt.body + 4]) != _TFDT_64:
-        raise VideoError("the fragments that ffmpeg made have no room for their times")
+        raise VideoError("the fragments that FFmpeg made have no room for their times")
     struct.pack_into(">Q", data, tfdt.body + 4, ticks)
-
-
-def set_duration(data: bytearray, moof: Box, ticks: int) -> None:
-    """Have the only sample of a fragment last for another time."""
-    tfhd = inner(data, moof, b"traf", b"tfhd")
-    flags = int.from_bytes(data[tfhd.body + 1 : tfhd.body + 4], "big")
-    if flags & _DURATION_FLAG:
-        place = tfhd.body + 8 + sum(size for flag, size in _BEFORE.items() if flags & flag)
-        struct.pack_into(">I", data, place, ticks)
 
 
 def timescale(data: Data) -> int:
     """Ticks a second of the only track of a file."""
     moov = next((box for box in boxes(data) if box.kind == b"moov"), None)
     if moov is None:
-        raise VideoError("the fragments that ffmpeg made have no beginning")
+        raise VideoError("the fragments that FFmpeg made have no beginning")
     mdhd = inner(data, moov, b"trak", b"mdia", b"mdhd")
     return int(struct.unpack_from(">I", data, mdhd.body + (20 if data[mdhd.body] == 1 else 12))[0])

@@ -10,7 +10,6 @@ import subprocess
 import threading
 from functools import cache
 from types import TracebackType
-from typing import IO
 
 from nervcodec.errors import VideoError
 
@@ -70,13 +69,23 @@ def _checked(chosen: str | None) -> tuple[str, str]:
     return path, version
 
 
+@cache
+def has_filter(name: str) -> bool:
+    """Whether the binary has a filter.
+
+    Raises:
+        VideoError: there is no ffmpeg that can be run.
+    """
+    command = [executable(), "-hide_banner", "-filters"]
+    listed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
+    return f" {name} ".encode() in listed
+
+
 class Process:
-    """One run of ffmpeg. Leaving its ``with`` block ends it, whatever happened there.
+    """One run of ffmpeg, which reads what is written. Leaving its ``with`` block ends it, whatever happened there.
 
     Args:
         arguments: after quiet defaults; only errors are logged.
-        write: standard input is a pipe for :meth:`write`; else it is empty.
-        read: standard output is a pipe for :meth:`read`; else it is thrown away.
         level: of ffmpeg's log.
 
     Attributes:
@@ -86,36 +95,21 @@ class Process:
         VideoError: there is no ffmpeg that can be run.
     """
 
-    def __init__(
-        self,
-        arguments: list[str],
-        write: bool = False,
-        read: bool = False,
-        level: str = "error",
-    ):
+    def __init__(self, arguments: list[str], level: str = "error"):
         command = [executable(), "-hide_banner", "-nostdin", "-nostats", "-y", "-loglevel", level, *arguments]
-        piped = subprocess.PIPE
         self._process = subprocess.Popen(
             command,
-            stdin=piped if write else subprocess.DEVNULL,
-            stdout=piped if read else subprocess.DEVNULL,
-            stderr=piped,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in a terminal is for us alone, who then end it
             env={"SVT_LOG": "1", **os.environ},  # SVT-AV1 tells of all it does unless it is told not to
         )
+        assert self._process.stdin is not None
+        self._stdin = self._process.stdin
         self.log: list[str] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-
-    @property
-    def _stdin(self) -> IO[bytes]:
-        assert self._process.stdin is not None
-        return self._process.stdin
-
-    @property
-    def _stdout(self) -> IO[bytes]:
-        assert self._process.stdout is not None
-        return self._process.stdout
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
@@ -131,10 +125,6 @@ class Process:
             BrokenPipeError: ffmpeg ended.
         """
         self._stdin.write(data)
-
-    def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes of standard output; fewer only at its end."""
-        return self._stdout.read(size)
 
     def end_input(self) -> None:
         """No more is written."""
@@ -158,30 +148,10 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        if self._process.stdin is not None:
-            self.end_input()
+        self.end_input()
         self.wait()
         assert self._process.stderr is not None
         self._process.stderr.close()
-
-
-def run(arguments: list[str], what: str) -> bytes:
-    """Run ffmpeg to its end; returns its standard output.
-
-    Args:
-        arguments: as :class:`Process` takes them.
-        what: the beginning of the message where it fails.
-
-    Raises:
-        VideoError: it failed.
-    """
-    with Process(arguments, read=True) as process:
-        output = process.read(-1)
-        if process.wait():
-            raise VideoError(f"{what} ({process.complaint()})")
-    return output
 
 
 def complaint(lines: list[str]) -> str:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import cast
+from typing import BinaryIO, cast
 
 import av
 from av import AudioFrame, AudioStream, Packet
@@ -30,6 +30,7 @@ _LAYOUTS = {
 }
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".avi": "avi", ".webm": "webm"}  # FFmpeg's names
 _SAMPLES = {"aac": "fltp", "libmp3lame": "fltp", "libopus": "flt"}
+_FRAGMENTS = {"movflags": "+empty_moov+default_base_moof+frag_every_frame+skip_trailer"}
 _ALWAYS_AT_ZERO = ("avi",)  # formats whose streams begin together
 _LEAST_LEAD_S, _LATE_S = Fraction(1, 10), Fraction(1, 20)
 _GAP_S = 0.03  # that is filled with silence
@@ -48,6 +49,7 @@ class Sound:
         duration_s: how much of it; None for all that follows.
         encoder: ``copy`` for the packets as they are, else FFmpeg's encoder that they are encoded with again.
         is_whole: what is heard before the first frame belongs to it, too.
+        layouts: of channels that the encoder may be given, with | between; None for all that it takes.
     """
 
     data: bytes
@@ -55,12 +57,19 @@ class Sound:
     duration_s: float | None = None
     encoder: str = COPIED
     is_whole: bool = False
+    layouts: str | None = None
 
     @property
     def codec(self) -> str:
         """FFmpeg's name of what the packets are encoded with."""
         with self._open() as source:
             return media.codec_name(source.streams.audio[0])
+
+    @property
+    def profile(self) -> str | None:
+        """FFmpeg's name of the codec's profile, such as ``LC``; None where it has none."""
+        with self._open() as source:
+            return source.streams.audio[0].codec_context.profile
 
     @property
     def lead_s(self) -> float:
@@ -113,6 +122,32 @@ class Sound:
             return self._encoded(source, container, lead)
         stream = container.add_stream_from_template(source.streams.audio[0], opaque=True)
         return self._copied(source, stream, -lead - _delay_s(source) - _ROUNDED_S)
+
+    def write_fragments(self, file: BinaryIO, check: Callable[[], None]) -> list[int]:
+        """Write what is heard from the first frame on as a fragmented MP4, each packet a fragment.
+
+        Args:
+            file: to write.
+            check: called before each packet; may raise.
+
+        Returns:
+            When each packet begins, in samples from the first frame.
+
+        Raises:
+            VideoError: it cannot be read or encoded.
+        """
+        starts = []
+        try:
+            with av.open(file, "w", "mp4", container_options=_FRAGMENTS) as container:
+                for packet in replace(self, is_whole=False).add_to(container):
+                    check()
+                    starts.append(cast(int, packet.pts))
+                    container.mux(packet)
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError(f"the sound cannot be made playable ({error})") from None
+        if not starts:
+            raise VideoError("the sound cannot be made playable (there is none)")
+        return starts
 
     def _open(self) -> InputContainer:
         try:
@@ -197,7 +232,7 @@ class Sound:
         if last is None:
             rates = av.Codec(self.encoder, "w").audio_rates or [frame.sample_rate]
             rate = min(rates, key=lambda each: abs(each - frame.sample_rate))
-            layouts = _LAYOUTS[self.encoder]
+            layouts = self.layouts or _LAYOUTS[self.encoder]
         else:
             begins = (cast(int, last.pts) + last.samples) * Fraction(1, last.sample_rate)
             rate, layouts = last.sample_rate, last.layout.name

@@ -18,7 +18,6 @@ from nervcodec.metrics import psnr_db
 from nervcodec.serve import boxes
 from nervcodec.serve.desk import Leave
 from nervcodec.serve.fragments import video_fragment
-from nervcodec.serve.sound import _evened
 
 
 def run(*arguments) -> bytes:
@@ -162,18 +161,6 @@ def test_sound_is_in_time_with_the_first_frame(tmp_path, folder):
 def test_what_has_no_sound(site):
     assert site.ask("/media/grid.nerv/audio/0").status == 404
     assert site.ask("/media/aac.nerv/audio/1000").status == 404
-
-
-def test_times_of_packets_are_evened_and_gaps_stay():
-    rounded = np.round(np.arange(50) * 1024 / 48).astype(np.int64) * 48  # to milliseconds
-    starts, packet = _evened(rounded, 48000)
-    assert packet == 1024
-    np.testing.assert_array_equal(starts, np.arange(50) * 1024)
-    rounded[25:] += 48000
-    starts, _ = _evened(rounded, 48000)
-    assert set(np.diff(starts)[:24]) == set(np.diff(starts)[25:]) == {1024}
-    assert starts[25] - starts[24] == pytest.approx(49024, abs=48)
-    assert _evened(np.array([5]), 48000)[1] == 0
 
 
 def test_fragments_above_a_base_layer(layered_nerv, tmp_path):
