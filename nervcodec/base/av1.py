@@ -89,19 +89,16 @@ def encode(
     """
     read = itertools.count()
     source = (frame for frame, _ in zip(frames, read, strict=False))
+    encoder = _encoder(form, coded_size(width, height), rate, crf, preset, light)
     decoder, packets = _Decoder(form, width, height), []
     # A thread, so that Ctrl-C need not wait for SVT-AV1, which takes frames only as fast as it codes them.
-    with contextlib.closing(
-        read_ahead(_packets(source, form, width, height, rate, crf, preset, keys, light), 8)
-    ) as coded:
-        for packet in coded:
-            packets.append(packet)
+    with contextlib.closing(read_ahead(_packets(source, encoder, form, keys), 8)) as coded:
+        for packet in itertools.chain(coded, (None,)):
+            if packet is not None:
+                packets.append(packet)
             if reconstructed is not None:
                 for planes in decoder.decode(packet):
                     reconstructed(planes)
-    if reconstructed is not None:
-        for planes in decoder.decode(None):
-            reconstructed(planes)
     stream = obu.stripped(b"".join(packets))
     made, count = len(obu.units(stream)), next(read)
     if made != count:
@@ -110,46 +107,36 @@ def encode(
 
 
 def _packets(
-    frames: Iterable[Planes],
-    form: PlaneFormat,
-    width: int,
-    height: int,
-    rate: Fraction,
-    crf: float,
-    preset: int,
-    keys: Collection[int],
-    light: Light | None,
+    frames: Iterable[Planes], encoder: av.VideoCodecContext, form: PlaneFormat, keys: Collection[int]
 ) -> Generator[bytes, None, None]:
     """The temporal units that SVT-AV1 makes of frames."""
-    size = coded_size(width, height)
+    height, width, tick = encoder.height, encoder.width, encoder.time_base
+    count = 0
     try:
-        encoder = _encoder(form, size, rate, crf, preset, light)
-        count = 0
-        try:
-            for count, planes in enumerate(frames, 1):
-                frame = to_frame(planes.padded(form, size[1], size[0]), form)
-                frame.pts, frame.time_base = count - 1, 1 / rate
-                if count - 1 in keys:
-                    frame.pict_type = PictureType.I
-                yield from map(bytes, encoder.encode_lazy(frame))
-            if not count:
-                raise VideoError("no frame to encode")
-            yield from map(bytes, encoder.encode_lazy(None))
-        except BaseException:
-            # Closing SVT-AV1 would wait until it has coded all that it was given: up to 15 s.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(encoder))
-            raise
-        finally:
-            if isinstance(frames, Generator):
-                frames.close()
-    except (av.FFmpegError, av.codec.codec.UnknownCodecError) as error:
-        raise VideoError(f"SVT-AV1 refused ({error})") from None
+        for count, planes in enumerate(frames, 1):
+            frame = to_frame(planes.padded(form, height, width), form)
+            frame.pts, frame.time_base = count - 1, tick
+            if count - 1 in keys:
+                frame.pict_type = PictureType.I
+            yield from map(bytes, encoder.encode_lazy(frame))
+        if not count:
+            raise VideoError("no frame to encode")
+        yield from map(bytes, encoder.encode_lazy(None))
+    except BaseException as error:
+        # Closing SVT-AV1 would wait until it has coded all that it was given: up to 15 s.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(encoder))
+        if isinstance(error, av.FFmpegError):
+            raise VideoError(f"SVT-AV1 refused ({error})") from None
+        raise
 
 
 def _encoder(
     form: PlaneFormat, size: tuple[int, int], rate: Fraction, crf: float, preset: int, light: Light | None
 ) -> av.VideoCodecContext:
-    encoder = av.VideoCodecContext.create("libsvtav1", "w")
+    try:
+        encoder = av.VideoCodecContext.create("libsvtav1", "w")
+    except av.codec.codec.UnknownCodecError as error:
+        raise VideoError(f"SVT-AV1 refused ({error})") from None
     encoder.width, encoder.height = size
     encoder.pix_fmt = pixel_format(form)
     encoder.time_base, encoder.framerate = 1 / rate, rate

@@ -131,13 +131,12 @@ def _fit_in_order(
 ) -> tuple[list[EncodedSegment], float]:
     """Fit one segment after the other; returns those that are done, and the seconds that embeddings took."""
     done: list[EncodedSegment] = []
-    first, embed_s = 0, 0.0
+    embed_s = 0.0
     if checkpoint.finished:
         observer.worth_keeping()
     keeps = shared.fit is None or shared.fit.complete  # what was stopped is nothing to go on from
     while len(done) in checkpoint.finished:
         done.append(EncodedSegment.from_facts(checkpoint.finished[len(done)]))
-        first += done[-1].segment.frame_count
     source = SegmentReader(plan) if plan.planes is not None else segments(plan, len(done))
     for index in range(len(done), len(plan.lengths)):
         observer.begin_segment(index, len(plan.lengths))
@@ -145,13 +144,12 @@ def _fit_in_order(
             if not isinstance(source, SegmentReader):
                 next(source)
             done.append(EncodedSegment.from_facts(checkpoint.finished[index]))
-            first += plan.lengths[index]
             continue
         if isinstance(source, SegmentReader):
             hooks = Hooks([ProgressHook(observer, index, len(plan.lengths)), CheckpointHook(checkpoint)])
             segment = code_segment(plan, index, source, hooks, shared)
         else:
-            task, seconds = prepare(plan, next(source), first, index, observer, shared)
+            task, seconds = prepare(plan, next(source), plan.first_frame(index), index, observer, shared)
             embed_s += seconds
             observer.worth_keeping()
             progress = ProgressHook(observer, index, task.count, task.expected_bpp)
@@ -165,7 +163,6 @@ def _fit_in_order(
         if segment.complete and keeps and len(plan.lengths) > 1:  # it leaves memory, and need not be fitted again
             segment = EncodedSegment.from_facts(checkpoint.finish_segment(index, segment.to_facts()))
         done.append(segment)
-        first += plan.lengths[index]
         give_back_memory()
         observer.worth_keeping()
         if not segment.complete:

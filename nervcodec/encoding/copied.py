@@ -75,7 +75,7 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
             observer.stage("Comparing frames", count)
             shown = itertools.islice(frames, count)
             embedding = time.perf_counter()
-            known = embed_segment(plan, shown, sum(plan.lengths[:index]), count, plan.cuts(index), observer)
+            known = embed_segment(plan, shown, plan.first_frame(index), count, plan.cuts(index), observer)
             embed_s += time.perf_counter() - embedding
             if known is not None:
                 everything.append(known.halved)
@@ -99,7 +99,7 @@ def _with_head(
     plan: Plan, index: int, network: HeadOnlyConfig, known: Embedded | None, how: Basis | float
 ) -> EncodedSegment:
     """A segment whose network is a semantic head alone, in a basis or in so many bytes, or nothing at all."""
-    first = sum(plan.lengths[:index])
+    first = plan.first_frame(index)
     embedded = () if known is None else tuple(known.numbers.tolist())
     reference = None if known is None else known.reference.astype(np.float32)
     if isinstance(how, Basis):

@@ -106,7 +106,7 @@ class _Coder:
         assert plan.planes is not None
         self.plan, self.index, self.reader, self.hooks, self.shared = plan, index, reader, hooks, shared
         self.source_format, self.format = plan.planes, base_format(plan.planes, DEPTH)
-        self.first, frames = sum(plan.lengths[:index]), plan.lengths[index]
+        self.first, frames = plan.first_frame(index), plan.lengths[index]
         self.geometry, self.cuts = plan.geometry(frames), plan.cuts(index)
         self.fitted = fitted_frames(plan, self.first, frames)
         self.known = shared.everything.get(index)

@@ -28,7 +28,7 @@ def segments(plan: Plan, done: int) -> Generator[np.ndarray, None, None]:
         ``(n, H, W, 3)`` uint8 RGB.
     """
     with contextlib.closing(read_frames(plan.info, plan.wanted.source)) as frames:
-        _skip(frames, sum(plan.lengths[:done]))
+        _skip(frames, plan.first_frame(done))
         for count in plan.lengths[done:]:
             yield read_segment(frames, count)
 
@@ -64,7 +64,7 @@ class SegmentReader:
 
     def frames(self, index: int) -> Generator[Planes, None, None]:
         """The frames of a segment, by its number from 0."""
-        first, count = sum(self._plan.lengths[:index]), self._plan.lengths[index]
+        first, count = self._plan.first_frame(index), self._plan.lengths[index]
         if self._alone or first < self._next:
             yield from self._again(index, first, count)
             return
@@ -96,7 +96,7 @@ class SegmentReader:
 
 def part_of(plan: Plan, index: int) -> Plan | None:
     """A plan of a segment alone; None where seeking to it gives other frames than reading the whole video did."""
-    first, times = sum(plan.lengths[:index]), plan.info.times_s
+    first, times = plan.first_frame(index), plan.info.times_s
     stop = first + plan.lengths[index]
     if not first or stop - first < 2:
         return None

@@ -100,9 +100,13 @@ class Plan:
         """Of a segment."""
         return Geometry(frames, self.info.height, self.info.width, self.grid.rows, self.grid.columns)
 
+    def first_frame(self, index: int) -> int:
+        """The number of a segment's first frame."""
+        return sum(self.lengths[:index])
+
     def cuts(self, index: int) -> tuple[int, ...]:
         """First frames of a segment's shots after the first, counted from its own first frame."""
-        first = sum(self.lengths[:index])
+        first = self.first_frame(index)
         return cuts_in(self.info.changes[first : first + self.lengths[index] - 1])
 
     @property

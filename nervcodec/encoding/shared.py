@@ -118,7 +118,7 @@ def embed_base_segment(plan: Plan, index: int, reader: SegmentReader, observer: 
     Raises:
         ConfigError: no frame to fit, or a size that is too small.
     """
-    first, count, cuts = sum(plan.lengths[:index]), plan.lengths[index], plan.cuts(index)
+    first, count, cuts = plan.first_frame(index), plan.lengths[index], plan.cuts(index)
     plan.size_goal(count, 0, len(cuts))
     with contextlib.closing(reader.frames(index)) as frames:
         embedded = embed_segment(plan, frames, first, count, cuts, observer)

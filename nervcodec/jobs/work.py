@@ -181,7 +181,7 @@ def encode_segment(threads: int, plan: Plan, shared: Shared, index: int, own: Em
         known = shared if own is None else replace(shared, everything={index: own})
         if whole.planes is not None:
             return code_segment(whole, index, SegmentReader(whole, alone=True), Hook(), known), 0.0
-        task, seconds = prepare(whole, segment(whole, index), sum(whole.lengths[:index]), index, observer, known)
+        task, seconds = prepare(whole, segment(whole, index), whole.first_frame(index), index, observer, known)
         return fit_segment(task), seconds
 
     return _result(threads, work)
