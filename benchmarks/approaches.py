@@ -24,9 +24,9 @@ from machine import print_rows, save
 from peers import COMPARABLE, FULL_FRAME_NERV
 
 import nervcodec
-from nervcodec.fitting.units import units_of
 from nervcodec.ranges import parse_duration
 from nervcodec.split import FITTED, HELD_OUT, parse_split
+from nervcodec.training.units import units_of
 
 SPLIT = "6_6_10"
 

@@ -20,7 +20,7 @@ from machine import print_rows, save
 import nervcodec
 from nervcodec.evaluation import classical
 from nervcodec.evaluation.original import Original
-from nervcodec.video.source import SourceOptions, scan
+from nervcodec.media.source import SourceOptions, scan
 
 CASES = [
     # clip, options, seconds of fitting

@@ -25,8 +25,8 @@ from nervcodec.decoding.pixels import rendered_there
 from nervcodec.evaluation import classical
 from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
+from nervcodec.media.source import SourceOptions, scan
 from nervcodec.network.inputs import Inputs
-from nervcodec.video.source import SourceOptions, scan
 
 CROP = (640, 1280)  # of bunny
 FITS = (

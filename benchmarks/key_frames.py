@@ -25,10 +25,10 @@ from nervcodec.base import av1, obu
 from nervcodec.base.convert import base_format, to_base
 from nervcodec.colour import to_rgb8
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.video.options import SourceOptions
-from nervcodec.video.planes import plane_format, read_planes
-from nervcodec.video.shots import find_cuts, seen_small
-from nervcodec.video.source import scan
+from nervcodec.media.options import SourceOptions
+from nervcodec.media.planes import plane_format, read_planes
+from nervcodec.media.shots import find_cuts, seen_small
+from nervcodec.media.source import scan
 
 DEPTH, CRFS = 10, (35, 43, 50, 57)
 SVT_INTERVAL = 161  # frames, at 25 a second

@@ -40,7 +40,7 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.container import Container
 from nervcodec.formats.tables import MARK
 from nervcodec.formats.writer import Writer
-from nervcodec.library.ask import Library, choose
+from nervcodec.index.ask import Library, choose
 from nervcodec.search.ask import Answer, Asked, answer
 from nervcodec.search.collection import containers
 from nervcodec.search.index import EmbeddingIndex, open_indexes

@@ -27,9 +27,9 @@ from end_to_end import clip
 from machine import print_rows, save
 
 from nervcodec.formats.container import Container
+from nervcodec.media.reader import read_frames
+from nervcodec.media.source import SourceOptions, scan
 from nervcodec.semantic.encoder import resolve
-from nervcodec.video.reader import read_frames
-from nervcodec.video.source import SourceOptions, scan
 
 WIDTH, HEIGHT, RATE = 640, 272, 25
 _ENCODE = """

@@ -26,15 +26,15 @@ from machine import print_rows, save
 from nervcodec import options, sizing
 from nervcodec.device import choose, physical_memory
 from nervcodec.events import Observer, StepEvent
-from nervcodec.fitting.hooks import ProgressHook
-from nervcodec.fitting.loop import Loop
-from nervcodec.fitting.segment import SegmentData
-from nervcodec.fitting.state import FitState
+from nervcodec.media.reader import read_frames, read_segment
+from nervcodec.media.source import scan
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry
 from nervcodec.options import PRESETS
-from nervcodec.video.reader import read_frames, read_segment
-from nervcodec.video.source import scan
+from nervcodec.training.hooks import ProgressHook
+from nervcodec.training.loop import Loop
+from nervcodec.training.segment import SegmentData
+from nervcodec.training.state import FitState
 
 BATCHES = (1, 4)
 _SMALL = {"crop": (96, 128), "duration_s": 0.067}

@@ -32,8 +32,8 @@ from nervcodec import metrics
 from nervcodec.evaluation import classical, plots
 from nervcodec.evaluation.classical import CODECS, Point
 from nervcodec.evaluation.original import Original
+from nervcodec.media.source import SourceOptions, scan
 from nervcodec.ranges import parse_duration, parse_pair, parse_size
-from nervcodec.video.source import SourceOptions, scan
 
 QUALITIES = {
     "x264": (30, 34, 38, 42, 46),

@@ -29,6 +29,9 @@ from nervcodec.evaluation import fidelity
 from nervcodec.formats import bitstream
 from nervcodec.formats.bitstream import RoundedTensor, round_to_steps
 from nervcodec.formats.container import Container
+from nervcodec.media.reader import read_frames, read_segment
+from nervcodec.media.shots import find_cuts, seen_small
+from nervcodec.media.source import scan
 from nervcodec.network.parts import SEMANTIC_HEAD, weights_by_part
 from nervcodec.network.timeline import Timeline
 from nervcodec.options import PRESETS
@@ -37,9 +40,6 @@ from nervcodec.search.index import EmbeddingIndex
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT, parse_split
-from nervcodec.video.reader import read_frames, read_segment
-from nervcodec.video.shots import find_cuts, seen_small
-from nervcodec.video.source import scan
 
 FPS = 5.0
 _HALF, _BYTE = 2, 1

@@ -30,9 +30,9 @@ from peers import COMPARABLE, FULL_FRAME_NERV, HnervDecoder
 import nervcodec
 from nervcodec.device import choose
 from nervcodec.events import Observer, StepEvent
-from nervcodec.fitting.schedule import parse_schedule
-from nervcodec.video.reader import read_frames, read_segment
-from nervcodec.video.source import SourceOptions, scan
+from nervcodec.media.reader import read_frames, read_segment
+from nervcodec.media.source import SourceOptions, scan
+from nervcodec.training.schedule import parse_schedule
 
 OURS = (5, 10, 20, 30, 100, 480)
 BASES = (("--crf", "57"), ("--psnr", "35"), ("--size", "140KB"))

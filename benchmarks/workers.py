@@ -26,7 +26,7 @@ from machine import print_rows, save
 import nervcodec
 from nervcodec.formats.atomic import replacing
 from nervcodec.jobs.cluster import Cluster, Workers, started
-from nervcodec.video.ffmpeg import executable
+from nervcodec.media.ffmpeg import executable
 
 _SECONDS = 3
 _RESULT_BYTES, _SENT_BYTES = 60_000, 30_000  # of a segment's stream; of embeddings that go with a task

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from nervcodec.decoding import OpenVideo
     from nervcodec.events import Observer
-    from nervcodec.video.planes import Planes
-    from nervcodec.video.sound import Sound
+    from nervcodec.media.planes import Planes
+    from nervcodec.media.sound import Sound
 
 
 Frame = TypeVar("Frame")
@@ -178,7 +178,7 @@ def _numbers(video: OpenVideo, frames: str | None, patch: tuple[int, int] | None
 
 def _keeps_hdr(video: OpenVideo, target: Path, patch: tuple[int, int] | None, tone_map: bool) -> bool:
     """Whether a video is written in HDR; what cannot be is wrong usage."""
-    from nervcodec.video.writer import HDR_SUFFIXES, Y4M
+    from nervcodec.media.writer import HDR_SUFFIXES, Y4M
 
     suffix = target.suffix.lower()
     if video.hdr is None or tone_map or suffix == Y4M:
@@ -213,7 +213,7 @@ def _write_hdr(
     quiet: bool,
     progress: Observer,
 ) -> None:
-    from nervcodec.video import writer
+    from nervcodec.media import writer
 
     assert video.header.base is not None
     sound = _sound(video, target, audio, quiet, progress)
@@ -223,7 +223,7 @@ def _write_hdr(
 
 
 def _write_images(video: OpenVideo, folder: Path, numbers: range, pixels: Iterator[np.ndarray], force: bool) -> None:
-    from nervcodec.video.writer import write_pngs
+    from nervcodec.media.writer import write_pngs
 
     _check_images(folder, numbers, len(video), force)
     write_pngs(folder, zip(numbers, pixels, strict=True), _digits(len(video)))
@@ -240,7 +240,7 @@ def _write_video(
     quiet: bool,
     progress: Observer,
 ) -> None:
-    from nervcodec.video import writer
+    from nervcodec.media import writer
 
     sound = _sound(video, target, audio, quiet, progress)
     width, height = _size(video, patch, scale)
@@ -263,7 +263,7 @@ def _sound(video: OpenVideo, target: Path | None, audio: str, quiet: bool, progr
 
 def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
     """The sound as the video takes it; says so where it has to be coded anew."""
-    from nervcodec.video.sound import COPIED
+    from nervcodec.media.sound import COPIED
 
     fitting = sound.fitting(suffix)
     if sound.lead_s and not fitting.lead_s:
@@ -335,7 +335,7 @@ def _default_target(source: Path, images: bool) -> Path:
 
 
 def _is_folder(output: str, frames_asked: bool) -> bool:
-    from nervcodec.video.writer import VIDEO_SUFFIXES
+    from nervcodec.media.writer import VIDEO_SUFFIXES
 
     path = Path(output)
     if frames_asked and (path.suffix.lower() in VIDEO_SUFFIXES or output == "-"):

@@ -54,7 +54,7 @@ def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) ->
     from nervcodec.cli.render import print_json, print_pairs
     from nervcodec.display import decibels, human_bytes
     from nervcodec.jobs.inputs import require_source
-    from nervcodec.video.probe import require_file
+    from nervcodec.media.probe import require_file
 
     source = Path(wanted.sources[0])
     require_file(source)  # before seconds go by for torch

@@ -18,7 +18,7 @@ from nervcodec.cli.output import one_thread_for_numpy, remark
 from nervcodec.formats.names import counted
 
 if TYPE_CHECKING:
-    from nervcodec.library.update import Report
+    from nervcodec.index.update import Report
 
 _POLL_S, _SHARE = 2.0, 20  # seconds between two looks, and at least so many times what a look takes
 
@@ -38,7 +38,7 @@ def index(folder: str, watch: bool, force: bool, workers: int | None, as_json: b
     """
     one_thread_for_numpy()
     from nervcodec.errors import LibraryError
-    from nervcodec.library.update import Update, writing
+    from nervcodec.index.update import Update, writing
 
     place = Path(folder)
     with writing(place) as store:

@@ -67,7 +67,7 @@ def search(
         require_free(Path(sheet), force)
     if clips:
         require_folder(Path(clips))
-    from nervcodec.library.ask import choose
+    from nervcodec.index.ask import choose
     from nervcodec.search.ask import Asked
     from nervcodec.search.index import open_indexes
     from nervcodec.search.moments import find_moments

@@ -14,14 +14,14 @@ from nervcodec.base.options import NONE, BaseOptions
 from nervcodec.base.options import SECTION as BASE
 from nervcodec.device import DEVICE, PRECISION
 from nervcodec.errors import ConfigError, OptionsError
-from nervcodec.fitting.config import GOAL, FitConfig
 from nervcodec.formats.kinds import AV1, COPY
+from nervcodec.media.options import SECTION as SOURCE
+from nervcodec.media.options import SourceOptions
 from nervcodec.ranges import parse_duration, parse_pair, parse_size, parse_strides
 from nervcodec.semantic.names import AUTO, FORMS
 from nervcodec.settings import Setting, converted, owners, settings_of, settle
 from nervcodec.split import FrameSplit, parse_split
-from nervcodec.video.options import SECTION as SOURCE
-from nervcodec.video.options import SourceOptions
+from nervcodec.training.config import GOAL, FitConfig
 
 NETWORK, SEARCH, RUN = "Network", "Search", "Run"
 SECTIONS = (GOAL, BASE, SOURCE, NETWORK, "Fit", SEARCH, RUN)  # in the order they are shown in

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nervcodec.errors import ConfigError
-from nervcodec.fitting.config import FitConfig, SizeGoal
 from nervcodec.network.config import (
     Geometry,
     GridConfig,
@@ -18,6 +17,7 @@ from nervcodec.network.config import (
 )
 from nervcodec.network.shapes import parameter_count
 from nervcodec.options import NetworkOptions
+from nervcodec.training.config import FitConfig, SizeGoal
 
 # Parameters of a network by default: a share of the pixels it stands for plus what any decoder needs.
 PARAMETERS_PER_PIXEL = 0.028
@@ -83,7 +83,7 @@ class Outlook:
             between two fitted frames would be fitted to nothing.
         cuts: first frames of the shots after the first.
         pace: how much time passes for the grids from each frame to the next; empty: the same everywhere.
-        persistence: how much of the video stays, see :func:`nervcodec.video.shots.persistence`.
+        persistence: how much of the video stays, see :func:`nervcodec.media.shots.persistence`.
         passes: how many times the fit will see every frame, about.
         fewest: positions in time of a grid, at the least.
         lean: but of a grid for what lasts no more than one for each shot.

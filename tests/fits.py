@@ -7,16 +7,16 @@ import torch
 from nervcodec import metrics, sizing
 from nervcodec.device import Hardware
 from nervcodec.events import Observer
-from nervcodec.fitting.hooks import Hook, ProgressHook
-from nervcodec.fitting.loop import Loop
-from nervcodec.fitting.segment import SegmentData
-from nervcodec.fitting.state import FitState
+from nervcodec.media.options import SourceOptions
+from nervcodec.media.reader import read_frames
+from nervcodec.media.source import scan
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, SemanticConfig
 from nervcodec.network.inputs import Inputs
-from nervcodec.video.options import SourceOptions
-from nervcodec.video.reader import read_frames
-from nervcodec.video.source import scan
+from nervcodec.training.hooks import Hook, ProgressHook
+from nervcodec.training.loop import Loop
+from nervcodec.training.segment import SegmentData
+from nervcodec.training.state import FitState
 
 CPU = Hardware("cpu", "fp32")
 

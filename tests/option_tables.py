@@ -6,9 +6,9 @@
 
 from pathlib import Path
 
-from nervcodec.fitting.config import FUSIONS, PIXEL_LOSSES, FitConfig
 from nervcodec.options import GROUPS, SECTIONS
 from nervcodec.settings import Setting, listed, settings_of
+from nervcodec.training.config import FUSIONS, PIXEL_LOSSES, FitConfig
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "fitting.md"
 PLAIN = {

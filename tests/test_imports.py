@@ -28,7 +28,7 @@ def modules_after(code: str) -> set[str]:
         "import nervcodec.options",
         "import nervcodec.sizing",
         "import nervcodec.jobs.many",
-        "import nervcodec.search.moments, nervcodec.video.planes, nervcodec.video.reader",
+        "import nervcodec.search.moments, nervcodec.media.planes, nervcodec.media.reader",
     ],
 )
 def test_light_modules_stay_light(code):
@@ -49,7 +49,7 @@ def test_decoding_imports_neither_the_fit_nor_an_encoder(small_nerv):
     code = f"import nervcodec; video = nervcodec.open({str(small_nerv)!r}); video[0]; video.patch(1, 0, 0)"
     loaded = modules_after(code)
     assert "torch" in loaded
-    assert not [m for m in loaded if m.startswith(("nervcodec.fitting", "nervcodec.semantic", "open_clip"))]
+    assert not [m for m in loaded if m.startswith(("nervcodec.training", "nervcodec.semantic", "open_clip"))]
     assert "torch._dynamo" not in loaded  # a second of every start
 
 
@@ -73,7 +73,7 @@ def test_names_are_resolved_when_used():
 def test_a_search_of_codes_needs_no_torch(tmp_path):
     shutil.copy(GOLDEN / "version3_grid.nerv", tmp_path)
     code = (
-        "from pathlib import Path; from nervcodec.search.index import open_index; from nervcodec.library import ask\n"
+        "from pathlib import Path; from nervcodec.search.index import open_index; from nervcodec.index import ask\n"
         "from nervcodec.semantic.offline import OfflineEncoder; OfflineEncoder().embed_text(['a van'])\n"
         f"open_index(Path({str(tmp_path)!r}) / 'version3_grid.nerv')"
     )

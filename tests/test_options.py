@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from nervcodec.base.options import BaseOptions
 from nervcodec.cli.main import cli
 from nervcodec.errors import ConfigError
-from nervcodec.fitting.config import FitConfig
+from nervcodec.media.options import SourceOptions
 from nervcodec.options import DEBUG_RUN, GROUPS, OWNERS, PRESETS, SECTIONS, NetworkOptions, from_flat
 from nervcodec.settings import Setting, converted, listed, owners, settings_of
-from nervcodec.video.options import SourceOptions
+from nervcodec.training.config import FitConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "version3_pe.nerv"
 SAID = {name: said for group in GROUPS for name, said in settings_of(group).items()}

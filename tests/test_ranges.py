@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nervcodec.errors import ConfigError
+from nervcodec.media.segments import segment_lengths
 from nervcodec.ranges import parse_duration, parse_frames, parse_pair, parse_scale, parse_size
-from nervcodec.video.segments import segment_lengths
 
 TIMES = np.arange(250) / 25
 

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = {"nervcodec": ROOT / "nervcodec", "nervcodec.cli": ROOT / "cli", "nervcodec.formats": ROOT / "formats"}
 
-BELOW_VIDEO = [f"but:nervcodec.{room}" for room in ("video", "formats", "errors", "settings", "ranges", "threads")]
+BELOW_VIDEO = [f"but:nervcodec.{room}" for room in ("media", "formats", "errors", "settings", "ranges", "threads")]
 BELOW_BASE = [*BELOW_VIDEO, *(f"but:nervcodec.{room}" for room in ("base", "events", "recent"))]
 
 # By the beginning of a module's name: what it may not import, at the top of the file or inside a function. An import
@@ -24,23 +24,23 @@ MAY_NOT = {
     "nervcodec.colour": ["torch", "nervcodec.", "but:nervcodec.formats"],
     "nervcodec.settings": ["torch", "nervcodec.", "but:nervcodec.errors"],
     "nervcodec.ranges": ["torch", "nervcodec.", "but:nervcodec.errors"],
-    "nervcodec.video": ["torch", "nervcodec.", *BELOW_VIDEO],
+    "nervcodec.media": ["torch", "nervcodec.", *BELOW_VIDEO],
     "nervcodec.base": ["torch", "nervcodec.", *BELOW_BASE],
     "nervcodec.network": [
-        "nervcodec.video",
+        "nervcodec.media",
         "nervcodec.base",
-        "nervcodec.fitting",
+        "nervcodec.training",
         "nervcodec.semantic",
         "nervcodec.search",
         "nervcodec.jobs",
     ],
-    "nervcodec.semantic": ["nervcodec.video", "nervcodec.network", "nervcodec.fitting", "nervcodec.search"],
-    "nervcodec.decoding": ["nervcodec.fitting", "nervcodec.semantic", "nervcodec.search", "nervcodec.encoding"],
-    "nervcodec.fitting": ["nervcodec.video", "nervcodec.semantic", "nervcodec.search", "nervcodec.decoding"],
-    "nervcodec.search": ["nervcodec.fitting", "nervcodec.encoding", "nervcodec.evaluation", "nervcodec.api"],
-    "nervcodec.library": ["nervcodec.fitting", "nervcodec.encoding", "nervcodec.evaluation", "nervcodec.api"],
+    "nervcodec.semantic": ["nervcodec.media", "nervcodec.network", "nervcodec.training", "nervcodec.search"],
+    "nervcodec.decoding": ["nervcodec.training", "nervcodec.semantic", "nervcodec.search", "nervcodec.encoding"],
+    "nervcodec.training": ["nervcodec.media", "nervcodec.semantic", "nervcodec.search", "nervcodec.decoding"],
+    "nervcodec.search": ["nervcodec.training", "nervcodec.encoding", "nervcodec.evaluation", "nervcodec.api"],
+    "nervcodec.index": ["nervcodec.training", "nervcodec.encoding", "nervcodec.evaluation", "nervcodec.api"],
     "nervcodec.serve": [
-        "nervcodec.fitting",
+        "nervcodec.training",
         "nervcodec.encoding",
         "nervcodec.evaluation",
         "nervcodec.jobs",
@@ -48,20 +48,20 @@ MAY_NOT = {
     ],
     "nervcodec.encoding": ["nervcodec.search", "nervcodec.evaluation", "nervcodec.api", "nervcodec.jobs"],
     "nervcodec.evaluation": ["nervcodec.encoding", "nervcodec.api", "nervcodec.jobs"],
-    "nervcodec.jobs": ["nervcodec.search", "nervcodec.evaluation", "nervcodec.api", "nervcodec.library"],
+    "nervcodec.jobs": ["nervcodec.search", "nervcodec.evaluation", "nervcodec.api", "nervcodec.index"],
     "nervcodec.api": ["nervcodec.jobs"],
-    "nervcodec.": ["nervcodec.cli", "click", "rich", "nervcodec.library", "nervcodec.serve"],
+    "nervcodec.": ["nervcodec.cli", "click", "rich", "nervcodec.index", "nervcodec.serve"],
 }
 # Who may import what is not always there.
 ALONE = {
     "ray": "nervcodec.jobs.cluster",
-    "lancedb": "nervcodec.library",
+    "lancedb": "nervcodec.index",
     "starlette": "nervcodec.serve",
     "uvicorn": "nervcodec.serve",
 }
-USES_AV = {f"nervcodec.base.{name}" for name in ("av1", "copied", "packets")}  # beside nervcodec.video
+USES_AV = {f"nervcodec.base.{name}" for name in ("av1", "copied", "packets")}  # beside nervcodec.media
 EXEMPT = {"nervcodec.cli", "nervcodec.__main__"}  # from the last row
-ABOVE = {"nervcodec.serve": "nervcodec.library"}  # from that row too: an optional room that stands on another
+ABOVE = {"nervcodec.serve": "nervcodec.index"}  # from that row too: an optional room that stands on another
 
 
 def modules() -> dict[str, Path]:
@@ -120,7 +120,7 @@ def test_rooms_import_only_what_they_may(room):
 def test_media_libraries_are_used_where_media_is_read():
     users = {name for name, path in FILES.items() if any(begins(target, "av") for target in imports(path))}
     assert users
-    assert all(begins(name, "nervcodec.video") or name in USES_AV for name in users)
+    assert all(begins(name, "nervcodec.media") or name in USES_AV for name in users)
 
 
 @pytest.mark.parametrize("library", ALONE)

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from nervcodec.errors import VideoError
+from nervcodec.media import media
+from nervcodec.media.source import scan
 from nervcodec.threads import StalledError, read_ahead
-from nervcodec.video import media
-from nervcodec.video.source import scan
 
 
 def count_to(end, taken, closed):

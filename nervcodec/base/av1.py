@@ -19,10 +19,10 @@ from nervcodec.base.check import coded_size
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.formats.names import counted
+from nervcodec.media.light import Light, light_of
+from nervcodec.media.media import packet_of
+from nervcodec.media.planes import Planes, pixel_format, to_frame, to_planes
 from nervcodec.threads import read_ahead
-from nervcodec.video.light import Light, light_of
-from nervcodec.video.media import packet_of
-from nervcodec.video.planes import Planes, pixel_format, to_frame, to_planes
 
 _NO_MORE_KEYS = 100_000_000  # frames to the next key frame, unless one is forced: more than a segment has
 _LEAST_KEY_S, _MOST_KEY_S = 1, Fraction(13, 2)  # from one key frame to the next

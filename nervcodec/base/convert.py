@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.video.planes import Planes
+from nervcodec.media.planes import Planes
 
 _OF_RGB = PlaneFormat(matrix=1)  # what planes of G, B and R become: BT.709 of limited range
 

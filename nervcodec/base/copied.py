@@ -11,10 +11,10 @@ import av
 
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
+from nervcodec.media.filters import Filters, is_transposed
+from nervcodec.media.media import STALLS_S
+from nervcodec.media.planes import Planes, plane_filters, to_planes
 from nervcodec.threads import StalledError, read_ahead
-from nervcodec.video.filters import Filters, is_transposed
-from nervcodec.video.media import STALLS_S
-from nervcodec.video.planes import Planes, plane_filters, to_planes
 
 # FFmpeg would hide damage: `explode` makes an error of what it complains of. dav1d decodes one frame after the other:
 # where one call gives a frame and an error, PyAV drops the error.
@@ -51,7 +51,7 @@ def decode(
 
     Args:
         pieces: of the Matroska file, in order.
-        form: what its samples become, as :func:`nervcodec.video.planes.plane_format` says of the source.
+        form: what its samples become, as :func:`nervcodec.media.planes.plane_format` says of the source.
         width, height: of a frame, upright.
         frames: how many are decoded.
         skipped: how many come before them that are not given.

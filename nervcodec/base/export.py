@@ -14,8 +14,8 @@ from nervcodec.errors import ContainerError, VideoError, named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import BASE, BaseFacts
 from nervcodec.formats.kinds import COPY
-from nervcodec.video import mux
-from nervcodec.video.sound import Sound
+from nervcodec.media import mux
+from nervcodec.media.sound import Sound
 
 SUFFIXES = (".mp4", ".mkv", ".webm")
 _TICKS_S = 90_000  # a second, for frames with times of their own

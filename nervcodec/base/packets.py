@@ -21,10 +21,10 @@ from nervcodec.base import copied
 from nervcodec.errors import ContainerError, VideoError, explained
 from nervcodec.formats.header import BaseFacts, PlaneFormat
 from nervcodec.formats.kinds import COPY
-from nervcodec.video import matroska, media
-from nervcodec.video.filters import Filters, Samples, checksum
-from nervcodec.video.planes import Planes, plane_filters, to_planes
-from nervcodec.video.source import VideoInfo
+from nervcodec.media import matroska, media
+from nervcodec.media.filters import Filters, Samples, checksum
+from nervcodec.media.planes import Planes, plane_filters, to_planes
+from nervcodec.media.source import VideoInfo
 
 _REMEDY = "--base av1 codes it anew"
 # Live: of no stated length, so that what begins at a cluster is a whole file, too.

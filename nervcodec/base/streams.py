@@ -14,9 +14,9 @@ from nervcodec.errors import named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import BASE, BaseFacts
 from nervcodec.formats.kinds import AV1
+from nervcodec.media.light import Light, light_of
+from nervcodec.media.planes import Planes
 from nervcodec.recent import Recent
-from nervcodec.video.light import Light, light_of
-from nervcodec.video.planes import Planes
 
 _STREAMS = 8  # whose key frames are remembered
 

@@ -22,8 +22,8 @@ from nervcodec.formats.names import counted
 from nervcodec.indexing import position, positions
 
 if TYPE_CHECKING:
+    from nervcodec.media.sound import Sound
     from nervcodec.network.field import Field
-    from nervcodec.video.sound import Sound
 
 File = TypeVar("File", bound="OpenFile")
 
@@ -133,7 +133,7 @@ class OpenFile:
 
     def sound(self, start_s: float = 0.0, duration_s: float | None = None) -> Sound | None:
         """The source's audio packets, or those of a range; None where the container has none."""
-        from nervcodec.video.sound import Sound
+        from nervcodec.media.sound import Sound
 
         data, first_s = self._networks.contents().audio(), self.header.video.first_frame_s
         is_whole = not start_s and duration_s is None

@@ -21,7 +21,7 @@ from nervcodec.coordinates import Window
 from nervcodec.decoding.video import OpenVideo
 from nervcodec.errors import named
 from nervcodec.formats.container import Container
-from nervcodec.video.planes import Planes
+from nervcodec.media.planes import Planes
 
 _DECODERS = 3  # of a file that stand still at once
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from nervcodec.base.streams import streams_of
 from nervcodec.errors import named
 from nervcodec.formats.container import Container
-from nervcodec.video.planes import Planes
+from nervcodec.media.planes import Planes
 
 
 class Cursor(Protocol):

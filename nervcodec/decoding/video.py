@@ -18,10 +18,10 @@ from nervcodec.decoding.layer import BaseCursor, Cursor
 from nervcodec.decoding.needs import Needs, needs, require_scale
 from nervcodec.formats.header import HDR
 from nervcodec.indexing import position
-from nervcodec.video.planes import Planes
+from nervcodec.media.planes import Planes
 
 if TYPE_CHECKING:
-    from nervcodec.video.light import Light
+    from nervcodec.media.light import Light
 
 Frame = TypeVar("Frame")
 

@@ -26,12 +26,12 @@ from nervcodec.encoding.shared import Shared, shared_by_all
 from nervcodec.encoding.task import fit_segment
 from nervcodec.errors import ChangedError, CheckpointError, ConfigError
 from nervcodec.events import Observer
-from nervcodec.fitting.checkpoint import Checkpoint, identity
-from nervcodec.fitting.hooks import CheckpointHook, Hook, Hooks, ProgressHook
-from nervcodec.fitting.tensorboard import TensorBoardLog, require_tensorboard
 from nervcodec.formats.kinds import COPY
+from nervcodec.media.probe import require_file
 from nervcodec.outputs import beside, require_folder, require_free
-from nervcodec.video.probe import require_file
+from nervcodec.training.checkpoint import Checkpoint, identity
+from nervcodec.training.hooks import CheckpointHook, Hook, Hooks, ProgressHook
+from nervcodec.training.tensorboard import TensorBoardLog, require_tensorboard
 
 __all__ = ["EncodeReport", "EncodedSegment", "SegmentTask", "encode", "encode_plan", "fit_segment"]
 

@@ -36,8 +36,8 @@ from nervcodec.formats.header import (
 from nervcodec.formats.kinds import AV1
 from nervcodec.formats.names import counted, recorded
 from nervcodec.formats.writer import Writer
+from nervcodec.media.audio_packets import LEAD_S
 from nervcodec.split import FITTED, HELD_OUT
-from nervcodec.video.audio_packets import LEAD_S
 
 SHARED = "shared/"  # prefix of what all segments have in common
 POOR_DB = 30.0  # below which a network alone is told what a base layer would do

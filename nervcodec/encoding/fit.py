@@ -12,12 +12,12 @@ import torch
 from nervcodec.device import choose
 from nervcodec.encoding.joint import SharedNetwork
 from nervcodec.encoding.segment import SegmentTask
-from nervcodec.fitting.hooks import Hook
-from nervcodec.fitting.loop import FitResult, Judge, Loop
-from nervcodec.fitting.state import FitState
 from nervcodec.network.build import build
 from nervcodec.network.config import GridConfig
 from nervcodec.network.field import Field
+from nervcodec.training.hooks import Hook
+from nervcodec.training.loop import FitResult, Judge, Loop
+from nervcodec.training.state import FitState
 
 Fitted = TypeVar("Fitted")
 

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from nervcodec.encoding.head import Tensors
-from nervcodec.fitting.rate_control import SizeGoal, coded_to
 from nervcodec.formats import bitstream
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.network.build import to_arrays
@@ -24,6 +23,7 @@ from nervcodec.network.config import GridConfig
 from nervcodec.network.field import Field
 from nervcodec.network.grid_field import timeline_of
 from nervcodec.network.ownership import is_own
+from nervcodec.training.rate_control import SizeGoal, coded_to
 
 _LEAST_SHARE = 0.3  # of the bytes that a segment would have by its length
 _SMOOTH = 1e-3  # of a grid where no frame of the sample lies, over its agreement with those that do

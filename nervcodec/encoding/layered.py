@@ -27,11 +27,11 @@ from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import CodedBase, EncodedSegment
 from nervcodec.encoding.shared import NOTHING_SHARED, Shared
 from nervcodec.errors import ConfigError
-from nervcodec.fitting.hooks import Hook
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
+from nervcodec.media.planes import Planes
 from nervcodec.network.config import HeadOnlyConfig, network_to_json
-from nervcodec.video.planes import Planes
+from nervcodec.training.hooks import Hook
 
 DEPTH = 10  # bits of a coded sample: worth 5 % of the bytes of 8-bit footage (benchmarks/NOTES.md)
 _REACH = 0.955  # of what a size leaves the base layer, for a search to be content

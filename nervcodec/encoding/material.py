@@ -12,9 +12,9 @@ import numpy as np
 
 from nervcodec.encoding.plan import Plan
 from nervcodec.errors import VideoError
-from nervcodec.video.planes import Planes, read_planes
-from nervcodec.video.reader import read_frames, read_segment
-from nervcodec.video.source import scan
+from nervcodec.media.planes import Planes, read_planes
+from nervcodec.media.reader import read_frames, read_segment
+from nervcodec.media.source import scan
 
 
 def segments(plan: Plan, done: int) -> Generator[np.ndarray, None, None]:

@@ -14,17 +14,17 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
-from nervcodec.fitting.rate_control import SizeGoal
 from nervcodec.formats.header import HDR, PlaneFormat
 from nervcodec.formats.kinds import AV1, COPY
+from nervcodec.media.audio_packets import packets
+from nervcodec.media.planes import plane_format
+from nervcodec.media.segments import USUAL_SEGMENT, segment_lengths
+from nervcodec.media.shots import cuts_in
+from nervcodec.media.source import VideoInfo, scan
 from nervcodec.network.config import Geometry
 from nervcodec.options import EncodeOptions
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
-from nervcodec.video.audio_packets import packets
-from nervcodec.video.planes import plane_format
-from nervcodec.video.segments import USUAL_SEGMENT, segment_lengths
-from nervcodec.video.shots import cuts_in
-from nervcodec.video.source import VideoInfo, scan
+from nervcodec.training.rate_control import SizeGoal
 
 # What a file with a base layer takes beside its streams and heads, at most: once, for each segment, and for the
 # table of an array that it has once; then the least that is left for a segment to be worth a try.

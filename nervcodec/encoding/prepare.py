@@ -16,15 +16,15 @@ from nervcodec.encoding.shared import NOTHING_SHARED, Shared
 from nervcodec.encoding.times import segment_fit
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
-from nervcodec.fitting.config import FitConfig, SizeGoal
-from nervcodec.fitting.look import evenly
-from nervcodec.fitting.segment import SegmentData
-from nervcodec.fitting.tensorboard import HELD_OUT_EMBEDDED
 from nervcodec.formats import bitstream
+from nervcodec.media.shots import find_cuts, find_pace, persistence, seen_small
 from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
 from nervcodec.semantic.patches import embed_patches
-from nervcodec.video.shots import find_cuts, find_pace, persistence, seen_small
+from nervcodec.training.config import FitConfig, SizeGoal
+from nervcodec.training.look import evenly
+from nervcodec.training.segment import SegmentData
+from nervcodec.training.tensorboard import HELD_OUT_EMBEDDED
 
 _ROUNDED = 0.8  # the last part of a segment's fit in which weights are rounded, where it begins near its end
 

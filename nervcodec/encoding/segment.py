@@ -14,14 +14,14 @@ from nervcodec import metrics, sizing
 from nervcodec.device import Hardware
 from nervcodec.encoding.basis import Basis
 from nervcodec.encoding.joint import SharedNetwork
-from nervcodec.fitting.config import FitConfig, SizeGoal
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import Segment
 from nervcodec.formats.tables import read_tables
 from nervcodec.network.config import NetworkConfig
 from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
+from nervcodec.training.config import FitConfig, SizeGoal
+from nervcodec.training.segment import SegmentData
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import SegmentTask
 from nervcodec.encoding.times import shared_fit
 from nervcodec.events import Observer
-from nervcodec.fitting.checkpoint import Checkpoint
-from nervcodec.fitting.config import SizeGoal
-from nervcodec.fitting.hooks import Hook
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.formats import bitstream
-from nervcodec.video.scenes import Scenes
-from nervcodec.video.shots import find_pace, persistence
+from nervcodec.media.scenes import Scenes
+from nervcodec.media.shots import find_pace, persistence
+from nervcodec.training.checkpoint import Checkpoint
+from nervcodec.training.config import SizeGoal
+from nervcodec.training.hooks import Hook
+from nervcodec.training.segment import SegmentData
 
 # Grids of what lasts are shared where pictures of the scenes show so much of the frames, where scenes are fewer by this
 # than their parts in all segments, and up to so many positions, since any decoding of the file begins with them.

@@ -15,15 +15,15 @@ from nervcodec.device import Hardware
 from nervcodec.encoding.fit import fitted, where_it_fits
 from nervcodec.encoding.head import SegmentHead, Tensors, stored
 from nervcodec.encoding.segment import EncodedSegment, SegmentTask
-from nervcodec.fitting.hooks import Hook
-from nervcodec.fitting.loop import FitResult
-from nervcodec.fitting.rate_control import coded_to
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
 from nervcodec.network.build import from_arrays
 from nervcodec.network.config import NetworkConfig, network_to_json
 from nervcodec.network.field import Field
 from nervcodec.network.inputs import Inputs
+from nervcodec.training.hooks import Hook
+from nervcodec.training.loop import FitResult
+from nervcodec.training.rate_control import coded_to
 
 
 def fit_segment(

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from nervcodec import sizing
 from nervcodec.encoding.plan import Plan
-from nervcodec.fitting.config import DEFAULT_TIME_S, FURTHER_TIME_S, FitConfig
+from nervcodec.training.config import DEFAULT_TIME_S, FURTHER_TIME_S, FitConfig
 
 
 def shared_fit(plan: Plan) -> FitConfig:

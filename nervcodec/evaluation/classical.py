@@ -19,9 +19,9 @@ from nervcodec import metrics
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
-from nervcodec.video import ffmpeg, media
-from nervcodec.video.filters import Samples
-from nervcodec.video.reader import read_filtered
+from nervcodec.media import ffmpeg, media
+from nervcodec.media.filters import Samples
+from nervcodec.media.reader import read_filtered
 
 _CURVE_STEP = 4  # between the qualities of a curve around a size
 

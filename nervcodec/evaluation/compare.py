@@ -27,12 +27,12 @@ from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
 from nervcodec.formats.names import counted
+from nervcodec.media.source import SourceOptions, scan
+from nervcodec.media.writer import write_pngs
 from nervcodec.outputs import require_folder
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 from nervcodec.split import FITTED, HELD_OUT, FrameSplit
-from nervcodec.video.source import SourceOptions, scan
-from nervcodec.video.writer import write_pngs
 
 
 class FrameFigures(NamedTuple):

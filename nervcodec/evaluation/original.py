@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec.colour import to_rgb8
-from nervcodec.video.planes import plane_format, read_planes
-from nervcodec.video.reader import read_frames
-from nervcodec.video.source import SourceOptions, VideoInfo, scan
+from nervcodec.media.planes import plane_format, read_planes
+from nervcodec.media.reader import read_frames
+from nervcodec.media.source import SourceOptions, VideoInfo, scan
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.encoding.shared import NOTHING_SHARED, Shared
 from nervcodec.errors import CheckpointError
 from nervcodec.events import Observer
-from nervcodec.fitting.checkpoint import Checkpoint
 from nervcodec.formats.atomic import replacing
 from nervcodec.jobs import work
 from nervcodec.jobs.inputs import Job
 from nervcodec.jobs.standing import set_date
+from nervcodec.media.folder import modified
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import require_free
-from nervcodec.video.folder import modified
+from nervcodec.training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from nervcodec.encoding.plan import Plan

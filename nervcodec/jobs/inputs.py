@@ -11,9 +11,9 @@ from pathlib import Path
 
 from nervcodec.errors import ConfigError, VideoError, explained
 from nervcodec.formats.names import counted, is_system_folder
+from nervcodec.media.folder import images_in, numbered_images
+from nervcodec.media.probe import require_file
 from nervcodec.outputs import beside, require_folder
-from nervcodec.video.folder import images_in, numbered_images
-from nervcodec.video.probe import require_file
 
 # Endings that mean a video below a folder; a file that is named itself may have any.
 VIDEO_SUFFIXES = (

@@ -18,9 +18,9 @@ from nervcodec.jobs.failures import is_of_a_source, reason
 from nervcodec.jobs.inputs import Found, Job, find
 from nervcodec.jobs.report import DONE, SKIPPED, STOPPED, FileReport, failed
 from nervcodec.jobs.standing import is_done, set_date
+from nervcodec.media.folder import modified
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import require_folder, require_free
-from nervcodec.video.folder import modified
 
 if TYPE_CHECKING:
     from nervcodec.encoding import EncodeReport
@@ -149,7 +149,7 @@ def _equip(wanted: EncodeOptions, observer: Observer) -> Equipment:
     """What all encodes have in common; from here on torch is in memory."""
     observer.stage("Preparing")
     from nervcodec.encoding.plan import equip
-    from nervcodec.fitting.tensorboard import require_tensorboard
+    from nervcodec.training.tensorboard import require_tensorboard
 
     if wanted.log_dir is not None:
         require_folder(Path(wanted.log_dir))

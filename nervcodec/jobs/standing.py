@@ -11,7 +11,7 @@ from nervcodec.errors import ConfigError, ContainerError, OutdatedContainerError
 from nervcodec.formats.container import Container, is_container
 from nervcodec.formats.names import recorded
 from nervcodec.jobs.inputs import Job
-from nervcodec.video.folder import modified
+from nervcodec.media.folder import modified
 
 _FINEST_S = 0.01  # that times of files are told apart by
 

@@ -150,8 +150,8 @@ def share(threads: int, plan: Plan, known: dict[str, Any] | None) -> Result:
 
     def work(observer: Observer) -> object:
         from nervcodec.encoding.shared import shared_by_all
-        from nervcodec.fitting.checkpoint import Checkpoint
-        from nervcodec.fitting.hooks import ProgressHook
+        from nervcodec.training.checkpoint import Checkpoint
+        from nervcodec.training.hooks import ProgressHook
 
         whole = _received(plan)
         with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +175,7 @@ def encode_segment(threads: int, plan: Plan, shared: Shared, index: int, own: Em
         from nervcodec.encoding.material import SegmentReader, segment
         from nervcodec.encoding.prepare import prepare
         from nervcodec.encoding.task import fit_segment
-        from nervcodec.fitting.hooks import Hook
+        from nervcodec.training.hooks import Hook
 
         whole = _received(plan)
         known = shared if own is None else replace(shared, everything={index: own})

@@ -14,9 +14,9 @@ from nervcodec.decoding import OpenVideo
 from nervcodec.errors import ConfigError, explained
 from nervcodec.formats.atomic import writing
 from nervcodec.formats.names import shown, within
+from nervcodec.media.writer import write_video
 from nervcodec.outputs import require_free
 from nervcodec.search.moments import Moment
-from nervcodec.video.writer import write_video
 
 _OUTLINE = (255, 64, 64)
 _TILE, _MARGIN, _CAPTION = 320, 12, 34  # pixels

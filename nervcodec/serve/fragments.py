@@ -17,10 +17,10 @@ import numpy as np
 
 from nervcodec.decoding import OpenVideo
 from nervcodec.errors import ContainerError
+from nervcodec.media.writer import fragment
 from nervcodec.serve import boxes
 from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import MissingError
-from nervcodec.video.writer import fragment
 
 LENGTH_S = Fraction(1, 2)  # about, of a fragment: what is waited for before anything plays
 _TICKS_S = 90_000  # where frames do not come evenly

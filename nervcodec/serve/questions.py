@@ -13,7 +13,7 @@ import numpy as np
 
 from nervcodec.errors import NervError
 from nervcodec.formats.names import counted
-from nervcodec.library.ask import choose
+from nervcodec.index.ask import choose
 from nervcodec.recent import Recent
 from nervcodec.search.ask import Answer
 from nervcodec.search.index import EmbeddingIndex, open_indexes

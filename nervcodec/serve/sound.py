@@ -20,10 +20,10 @@ import numpy as np
 from nervcodec.decoding import OpenVideo
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import AUDIO
+from nervcodec.media.sound import Sound
 from nervcodec.serve import boxes
 from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import OPEN_FILES, SOUND_BYTES
-from nervcodec.video.sound import Sound
 
 TYPE = 'audio/mp4; codecs="mp4a.40.2"'
 _CODEC, _LOW_COMPLEXITY = "aac", "LC"  # the profile of AAC that every browser plays

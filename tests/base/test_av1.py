@@ -15,9 +15,9 @@ from nervcodec.base import av1, obu
 from nervcodec.base.convert import base_format, to_base
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.video.options import SourceOptions
-from nervcodec.video.planes import Planes, chroma_size, plane_format, read_planes
-from nervcodec.video.source import scan
+from nervcodec.media.options import SourceOptions
+from nervcodec.media.planes import Planes, chroma_size, plane_format, read_planes
+from nervcodec.media.source import scan
 
 RATE = Fraction(25)
 

@@ -7,7 +7,7 @@ import pytest
 from nervcodec.base.convert import base_format, to_base
 from nervcodec.colour import STEP, to_rgb
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.video.planes import Planes, chroma_size
+from nervcodec.media.planes import Planes, chroma_size
 
 
 def random(form, height=7, width=9, n=2):

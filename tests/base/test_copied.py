@@ -11,9 +11,9 @@ from streams import samples_of
 from nervcodec.base import copied, packets
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.video import mux
-from nervcodec.video.planes import plane_format, read_planes
-from nervcodec.video.source import scan
+from nervcodec.media import mux
+from nervcodec.media.planes import plane_format, read_planes
+from nervcodec.media.source import scan
 
 FORM = PlaneFormat()
 

@@ -13,11 +13,11 @@ from streams import decode_stream, samples_of
 
 from nervcodec.base import av1, obu
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.video import audio_packets, mux
-from nervcodec.video.options import SourceOptions
-from nervcodec.video.planes import Planes, plane_format, read_planes
-from nervcodec.video.sound import Sound
-from nervcodec.video.source import scan
+from nervcodec.media import audio_packets, mux
+from nervcodec.media.options import SourceOptions
+from nervcodec.media.planes import Planes, plane_format, read_planes
+from nervcodec.media.sound import Sound
+from nervcodec.media.source import scan
 
 FORM, RATE = PlaneFormat(), Fraction(25)
 

@@ -61,7 +61,7 @@ def test_ranges(layered_nerv, run, tmp_path):
 def test_a_scaled_patch_as_a_video(layered_nerv, run, tmp_path):
     result = run("decode", layered_nerv, "--patch", "1,2", "--scale", "2", "-o", "a.mp4", "-q")
     assert result.returncode == 0, result.stderr
-    info = nervcodec.video.source.scan(tmp_path / "a.mp4")
+    info = nervcodec.media.source.scan(tmp_path / "a.mp4")
     assert (info.width, info.height, info.frame_count) == (88, 144, 60)
 
 

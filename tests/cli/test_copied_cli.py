@@ -11,7 +11,7 @@ import pytest
 
 import nervcodec
 from nervcodec.formats.container import read_header
-from nervcodec.video.source import scan
+from nervcodec.media.source import scan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

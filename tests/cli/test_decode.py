@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import nervcodec
+from nervcodec.media.source import scan
 from nervcodec.search.moments import Moment
 from nervcodec.search.pictures import Opener, write_clips
-from nervcodec.video.source import scan
 
 NERV = Path(sys.executable).with_name("nervcodec")
 QUICK = {"epochs": 1, "encoder": "none", "scale": 0.5}

@@ -14,7 +14,7 @@ from PIL import Image
 
 import nervcodec
 from nervcodec.cli.main import cli
-from nervcodec.video.source import scan
+from nervcodec.media.source import scan
 
 
 @pytest.mark.slow

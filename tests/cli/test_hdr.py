@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 import nervcodec
+from nervcodec.media.light import Light, light_of
+from nervcodec.media.planes import to_planes
 from nervcodec.search.moments import Moment
 from nervcodec.search.pictures import best_frame
-from nervcodec.video.light import Light, light_of
-from nervcodec.video.planes import to_planes
 
 LIGHT = Light((0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329, 0.005, 1000.0), (1000, 400))
 STATED = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400"

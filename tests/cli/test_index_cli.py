@@ -42,7 +42,7 @@ def test_watching_keeps_it_current(forks, tmp_path):
     watching = forks.start(["index", str(tmp_path), "--watch"], tmp_path)
     files = tmp_path / ".nervcodec" / "files.lance"
     wait(lambda: files.is_dir())
-    from nervcodec.library.store import Store
+    from nervcodec.index.store import Store
 
     wait(lambda: [row.path for row in Store(tmp_path).files()] == ["a.nerv"])
     (tmp_path / "a.nerv").rename(tmp_path / "b.nerv")

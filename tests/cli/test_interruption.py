@@ -16,7 +16,7 @@ from PIL import Image
 
 import nervcodec
 from nervcodec.formats.container import Container
-from nervcodec.video.source import scan
+from nervcodec.media.source import scan
 
 
 @pytest.fixture

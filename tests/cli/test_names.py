@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import nervcodec
 from nervcodec.cli.output import one_line
 from nervcodec.errors import ConfigError, ContainerError
-from nervcodec.fitting.checkpoint import Checkpoint
 from nervcodec.formats import container
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.container import Container
@@ -24,6 +23,7 @@ from nervcodec.outputs import require_folder, require_free
 from nervcodec.search.collection import containers
 from nervcodec.search.moments import Moment
 from nervcodec.search.pictures import clip_name
+from nervcodec.training.checkpoint import Checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "version3_grid.nerv"
 TINY = ["--duration", "0.2s", "--epochs", "1", "--encoder", "none", "--scale", "0.25"]

@@ -10,7 +10,7 @@ from PIL import Image
 
 import nervcodec
 from nervcodec.errors import ContainerError
-from nervcodec.video.source import scan
+from nervcodec.media.source import scan
 
 WRONG = Path(__file__).parents[1] / "golden" / "version3_shared.nerv"  # 16 numbers in its embeddings
 

@@ -13,11 +13,11 @@ from nervcodec.errors import ConfigError, ContainerError, VideoError
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.container import Container
+from nervcodec.media.reader import read_frames
+from nervcodec.media.source import SourceOptions, scan
 from nervcodec.metrics import psnr_db
 from nervcodec.network.grid_field import GridField
 from nervcodec.network.inputs import Inputs
-from nervcodec.video.reader import read_frames
-from nervcodec.video.source import SourceOptions, scan
 
 OPTIONS = SourceOptions(start_s=4.0, duration_s=2.0, scale=0.5)
 

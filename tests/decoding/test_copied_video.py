@@ -15,8 +15,8 @@ from nervcodec.colour import to_rgb8
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import checksum
 from nervcodec.formats.header import StoredTensor
-from nervcodec.video.planes import plane_format, read_planes
-from nervcodec.video.source import scan
+from nervcodec.media.planes import plane_format, read_planes
+from nervcodec.media.source import scan
 
 
 @pytest.fixture(scope="module")

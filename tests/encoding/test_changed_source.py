@@ -11,7 +11,7 @@ import nervcodec
 from nervcodec.errors import VideoError
 from nervcodec.events import Observer
 from nervcodec.formats.container import read_header
-from nervcodec.video import source as scanning
+from nervcodec.media import source as scanning
 
 SETTINGS = {"encoder": "none", "segment": "25f", "duration_s": 5.0}
 BASES = {

@@ -15,9 +15,9 @@ from nervcodec.base import packets
 from nervcodec.colour import to_rgb8
 from nervcodec.errors import VideoError
 from nervcodec.formats.container import Container, read_header
-from nervcodec.video.options import SourceOptions
-from nervcodec.video.planes import plane_format, read_planes
-from nervcodec.video.source import scan
+from nervcodec.media.options import SourceOptions
+from nervcodec.media.planes import plane_format, read_planes
+from nervcodec.media.source import scan
 
 COPY = {"base": "copy", "encoder": "none"}
 SMALL = ["-t", "0.8", "-vf", "scale=128:72"]

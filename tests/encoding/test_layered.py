@@ -20,9 +20,9 @@ from nervcodec.encoding.plan import make_plan
 from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.events import Observer
-from nervcodec.fitting.hooks import Hook
 from nervcodec.formats.container import Container
 from nervcodec.split import FITTED, FrameSplit
+from nervcodec.training.hooks import Hook
 
 QUICK = {"base": "av1", "encoder": "none", "device": "cpu", "precision": "fp32"}
 
@@ -256,7 +256,7 @@ def test_what_a_checkpoint_keeps_of_a_segment(carphone):
 def test_segments_that_are_done_are_not_coded_again(carphone, tmp_path, monkeypatch):
     """Killed in the coding of the third of four segments."""
     for name in ("EVERY_S", "FIRST_S"):
-        monkeypatch.setattr(f"nervcodec.fitting.checkpoint.{name}", 0.0)
+        monkeypatch.setattr(f"nervcodec.training.checkpoint.{name}", 0.0)
     settings = {**CLIP, "segment": "8f"}
     whole = nervcodec.encode(carphone, tmp_path / "whole.nerv", **settings)
     out, encode, calls = tmp_path / "a.nerv", av1.encode, []

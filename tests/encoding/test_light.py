@@ -9,8 +9,8 @@ import pytest
 import nervcodec
 from nervcodec.base.export import write_base
 from nervcodec.formats.container import Container
-from nervcodec.video.light import Light
-from nervcodec.video.source import scan
+from nervcodec.media.light import Light
+from nervcodec.media.source import scan
 
 COLOURS = "colorprim=bt2020:transfer={}:colormatrix=bt2020nc:log-level=none"
 DISPLAY = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"

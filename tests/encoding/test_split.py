@@ -75,13 +75,13 @@ def test_the_fit_never_sees_a_held_out_frame(carphone):
     import torch
 
     from nervcodec.device import choose
-    from nervcodec.fitting.config import FitConfig
-    from nervcodec.fitting.loop import Loop
-    from nervcodec.fitting.segment import SegmentData
-    from nervcodec.fitting.state import FitState
     from nervcodec.network.build import build, to_arrays
     from nervcodec.network.config import Geometry
     from nervcodec.sizing import Outlook, grid_config
+    from nervcodec.training.config import FitConfig
+    from nervcodec.training.loop import Loop
+    from nervcodec.training.segment import SegmentData
+    from nervcodec.training.state import FitState
 
     geometry = Geometry(10, 32, 48, 1, 2)
     fitted = np.array(parse_split("6_6_10").roles(0, 10)) == FITTED

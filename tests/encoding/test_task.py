@@ -13,13 +13,13 @@ from nervcodec import sizing
 from nervcodec.device import Hardware
 from nervcodec.encoding import SegmentTask, fit_segment
 from nervcodec.encoding.segment import EncodedSegment
-from nervcodec.fitting.config import FitConfig
-from nervcodec.fitting.hooks import Hook
-from nervcodec.fitting.rate_control import SizeGoal
-from nervcodec.fitting.segment import SegmentData
 from nervcodec.formats import bitstream
 from nervcodec.formats.tables import EMBEDDED
 from nervcodec.network.config import Geometry, SemanticConfig
+from nervcodec.training.config import FitConfig
+from nervcodec.training.hooks import Hook
+from nervcodec.training.rate_control import SizeGoal
+from nervcodec.training.segment import SegmentData
 
 
 def task(index=1, epochs=6):

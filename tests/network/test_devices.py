@@ -12,15 +12,15 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nervcodec import sizing
-from nervcodec.fitting import losses, rounding
-from nervcodec.fitting.data import Reference
-from nervcodec.fitting.segment import SegmentData
-from nervcodec.fitting.units import units_of
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, PatchConfig, SemanticConfig
 from nervcodec.network.heads import semantic_head
 from nervcodec.network.inputs import Inputs
 from nervcodec.network.shapes import stands_alone
+from nervcodec.training import losses, rounding
+from nervcodec.training.data import Reference
+from nervcodec.training.segment import SegmentData
+from nervcodec.training.units import units_of
 
 GEOMETRY = Geometry(6, 48, 64, 2, 4)
 CODES = (0, 2, 4)

@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 from nervcodec import sizing
 from nervcodec.coordinates import PatchGrid, frame_coordinate
 from nervcodec.errors import ContainerError
-from nervcodec.fitting.rate_control import SizeGoal
-from nervcodec.fitting.segment import SegmentData
-from nervcodec.fitting.units import units_of
 from nervcodec.network.blocks import pixel_shuffle, pixel_unshuffle
 from nervcodec.network.build import build, from_arrays, to_arrays
 from nervcodec.network.config import (
@@ -31,6 +28,9 @@ from nervcodec.network.patch_field import positional_encoding
 from nervcodec.network.shapes import check_shapes, parameter_count
 from nervcodec.network.timeline import Timeline, entries_per_shot
 from nervcodec.options import NetworkOptions
+from nervcodec.training.rate_control import SizeGoal
+from nervcodec.training.segment import SegmentData
+from nervcodec.training.units import units_of
 
 SIZES = [(1, 1), (3, 5), (17, 31), (48, 64), (90, 161), (272, 640)]
 

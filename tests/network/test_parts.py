@@ -7,11 +7,11 @@ import pytest
 from test_network import grid_config, patch_config
 
 from nervcodec.errors import ContainerError
-from nervcodec.fitting import look
 from nervcodec.formats.container import Container, read_header
 from nervcodec.network.build import build
 from nervcodec.network.parts import PARTS, RGB_HEAD, SEMANTIC_HEAD, bytes_by_part, part_of, weights_by_part
 from nervcodec.network.shapes import SEMANTIC
+from nervcodec.training import look
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = ["version3_grid", "version3_pe", "version3_shared", "version3_plain"]

@@ -9,14 +9,14 @@ from safetensors import safe_open
 from nervcodec.coordinates import PatchGrid
 from nervcodec.errors import EncoderError
 from nervcodec.evaluation import fidelity
+from nervcodec.media.reader import read_frames
+from nervcodec.media.source import SourceOptions, scan
 from nervcodec.semantic import cache, encoder
 from nervcodec.semantic.classes import shipped_vectors
 from nervcodec.semantic.minilm import MiniLM
 from nervcodec.semantic.offline import OfflineEncoder
 from nervcodec.semantic.openclip import split_name
 from nervcodec.semantic.patches import embed_patches, sampled_frames
-from nervcodec.video.reader import read_frames
-from nervcodec.video.source import SourceOptions, scan
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def test_moments_are_those_of_the_command(asked, run):
 
 def test_an_index_of_the_folder_changes_nothing(asked):
     pytest.importorskip("lancedb")
-    from nervcodec.library.update import Update, writing
+    from nervcodec.index.update import Update, writing
 
     before = {query: moments(asked, f"add={quote(query)}") for query in QUERIES}
     with writing(asked.place) as store:

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: MIT
+"""Media files written with PyAV: a picture, and sound beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.video.stream import VideoStream
+
+from nervcodec.errors import ContainerError, VideoError
+from nervcodec.formats.atomic import writing
+from nervcodec.media import matroska
+from nervcodec.media.media import has_alpha, packet_of
+from nervcodec.media.sound import FORMATS, Sound
+
+_MATROSKA = (".mkv", ".webm")
+_MOST_REORDERED = 32  # packets of a stream, one after the other, by H.264 and HEVC
+
+Picture = tuple[VideoStream, Iterable[av.Packet]]
+
+
+def write(path: Path, picture: Callable[[OutputContainer], Picture], sound: Sound | None, remedy: str = "") -> None:
+    """Write a file beside its target and rename it.
+
+    Args:
+        path: its suffix is one of ``FORMATS``.
+        picture: adds a video stream to the file; returns it and its packets, in the order of decoding.
+        sound: to put beside it, see :meth:`Sound.fitting`.
+        remedy: end of the message where the file cannot be written.
+
+    Raises:
+        VideoError: the format does not hold a stream, or the place cannot be written.
+    """
+    suffix, options = path.suffix.lower(), {}
+    if suffix in (".mp4", ".mov"):
+        options["movflags"] = "+faststart"
+        if sound is not None and sound.lead_s:
+            options["avoid_negative_ts"] = "make_non_negative"  # else what comes before the first frame is hidden
+    elif suffix == ".mkv":
+        options["allow_raw_vfw"] = "1"
+        options["write_crc32"] = "0"  # the head is changed once more
+    elif suffix == ".avi":
+        options["avoid_negative_ts"] = "disabled"  # its packets have no times; a later picture would be one repeated
+    with writing(path, VideoError) as temporary:
+        try:
+            with _closing(av.open(f"file:{temporary}", "w", FORMATS[suffix], container_options=options)) as container:
+                shape = _write_all(container, picture, sound)
+            if suffix in _MATROSKA and shape[-1] != 1:
+                matroska.set_aspect(temporary, *shape, in_pixels=suffix == ".webm")
+        except av.FFmpegError as error:
+            raise VideoError(f"{path}: cannot be written ({error.strerror}){remedy}") from None
+        except _UnheldError as error:
+            raise VideoError(f"{path}: cannot be written ({error}){remedy}") from None
+
+
+class _UnheldError(Exception):
+    """A format does not hold a stream."""
+
+
+def _write_all(
+    container: OutputContainer, picture: Callable[[OutputContainer], Picture], sound: Sound | None
+) -> tuple[int, int, Fraction]:
+    """Mux all packets; returns width and height of a frame and the aspect of a pixel."""
+    try:
+        stream, packets = picture(container)
+        tracks = [packets] if sound is None else [packets, sound.add_to(container)]
+    except ValueError as error:
+        raise _UnheldError(str(error)) from None
+    codec = stream.codec_context
+    aspect = codec.sample_aspect_ratio or Fraction(1)
+    if aspect != 1 and container.format.name in ("matroska", "webm"):
+        stream.metadata.update(matroska.ROOM_FOR_ASPECT)
+    for packet in heapq.merge(*tracks, key=_decoded_s):
+        container.mux(packet)
+    return codec.width, codec.height, aspect
+
+
+def _decoded_s(packet: av.Packet) -> Fraction | int:
+    return cast(int, packet.dts) * packet.time_base
+
+
+@contextlib.contextmanager
+def _closing(container: OutputContainer) -> Iterator[OutputContainer]:
+    """Close a file; where it cannot be finished the first error counts."""
+    try:
+        yield container
+    except BaseException:
+        with contextlib.suppress(av.FFmpegError):
+            container.close()
+        raise
+    container.close()
+
+
+def write_av1(
+    path: Path,
+    units: Sequence[bytes],
+    keys: Iterable[int],
+    ticks: Sequence[int],
+    base: Fraction,
+    aspect: Fraction,
+    rate: Fraction | None,
+    sound: Sound | None,
+) -> None:
+    """Write an AV1 stream as it is.
+
+    Args:
+        path: the file.
+        units: temporal units, each with the one frame that is shown; the first begins with a sequence header.
+        keys: numbers of those that decoding may begin with.
+        ticks: when each frame shows, and when the last ends.
+        base: seconds of a tick.
+        aspect: width : height of a pixel.
+        rate: frames a second; None where they are not evenly spaced.
+        sound: to put beside it.
+
+    Raises:
+        VideoError: as :func:`write`.
+    """
+    keys = frozenset(keys)
+
+    def picture(container: OutputContainer) -> Picture:
+        with av.open(io.BytesIO(units[0]), format="obu") as stored:
+            stream = container.add_stream_from_template(stored.streams.video[0], opaque=True)
+        stream.codec_context.sample_aspect_ratio, stream.time_base = aspect, base
+        if rate is not None:
+            stream.codec_context.framerate = rate
+        return stream, packets(stream)
+
+    def packets(stream: VideoStream) -> Iterator[av.Packet]:
+        for number, unit in enumerate(units):
+            packet = packet_of(unit)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, base, number in keys
+            packet.pts = packet.dts = ticks[number]
+            packet.duration = ticks[number + 1] - ticks[number]
+            yield packet
+
+    write(path, picture, sound)
+
+
+def write_copy(path: Path, pieces: Callable[[], Iterable[bytes]], skipped: int, sound: Sound | None) -> None:
+    """Write the packets of the video stream of a Matroska file, at the times that they have there.
+
+    Args:
+        path: the file.
+        pieces: give the Matroska file, in order.
+        skipped: frames at its beginning that are not shown; ``.mp4`` alone can say so.
+        sound: to put beside it.
+
+    Raises:
+        ContainerError: it holds no more than the frames that are not shown.
+        VideoError: as :func:`write`.
+    """
+    suffix = path.suffix.lower()
+    remedy = f"; where {suffix} does not hold this codec, .mkv does" if suffix != ".mkv" else ""
+    begins = None
+    if skipped:
+        with _opened(pieces(), path, remedy) as (stored, file):
+            begins = _begins(stored, skipped)
+            file.require_all()
+        sound = None if sound is None else replace(sound, is_whole=False)  # what begins before is not shown
+    with _opened(pieces(), path, remedy) as (stored, file):
+        write(path, lambda container: _copy(container, stored, file, begins), sound, remedy)
+
+
+@contextlib.contextmanager
+def _opened(pieces: Iterable[bytes], path: Path, remedy: str) -> Iterator[tuple[InputContainer, _Pieces]]:
+    file = _Pieces(pieces)
+    try:
+        container = av.open(file, format="matroska")
+    except av.FFmpegError as error:
+        file.require_all()
+        raise VideoError(f"{path}: cannot be written (the copied stream: {error.strerror}){remedy}") from None
+    assert isinstance(container, InputContainer)
+    with container:
+        if not container.streams.video:
+            raise ContainerError("the copied stream is damaged: it holds no picture")
+        yield container, file
+
+
+def _begins(stored: InputContainer, skipped: int) -> int:
+    """When the first frame that is shown does."""
+    ticks = sorted(packet.pts for packet in stored.demux(video=0) if packet.pts is not None)
+    if len(ticks) <= skipped:
+        raise ContainerError(f"the copied stream is damaged: it holds {len(ticks)} frames")
+    return ticks[skipped]
+
+
+def _copy(container: OutputContainer, stored: InputContainer, file: _Pieces, begins: int | None) -> Picture:
+    template = stored.streams.video[0]
+    stream = container.add_stream_from_template(template, opaque=True)
+    if template.sample_aspect_ratio:
+        stream.codec_context.sample_aspect_ratio = template.sample_aspect_ratio
+    if template.average_rate:
+        stream.codec_context.framerate = template.average_rate
+    if has_alpha(template) and container.format.name in ("matroska", "webm"):
+        stream.metadata["alpha_mode"] = "1"
+    return stream, _shifted(stored.demux(template), file, stream, begins)
+
+
+def _shifted(
+    stored: Iterable[av.Packet], file: _Pieces, stream: VideoStream, begins: int | None
+) -> Iterator[av.Packet]:
+    """Packets whose first frame shows at 0, or that which shows at ``begins``.
+
+    The demuxer leaves out the first times of decoding where frames are reordered.
+    """
+    packets = (packet for packet in stored if packet.size)
+    head = list(itertools.islice(packets, _MOST_REORDERED))
+    shows = [packet.pts for packet in head if packet.pts is not None]
+    begins = min(shows, default=0) if begins is None else begins
+    known = next((number for number, packet in enumerate(head) if packet.dts is not None), len(head))
+    first = next((packet.dts for packet in head if packet.dts is not None), min(shows, default=0))
+    for number, packet in enumerate(head[:known]):
+        packet.dts = first - (known - number) * max(packet.duration or 0, 1)
+    for packet in itertools.chain(head, packets):
+        packet.stream = stream
+        packet.dts = cast(int, packet.dts) - begins
+        if packet.pts is not None:
+            packet.pts -= begins
+        yield packet
+    file.require_all()
+
+
+class _Pieces(io.RawIOBase):
+    """A file that is read once, from its beginning to its end, given in pieces.
+
+    FFmpeg would not hand on what goes wrong where they are made, Ctrl-C included, so that ends the file.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]):
+        super().__init__()
+        self._pieces, self._rest = iter(pieces), memoryview(b"")
+        self._failure: BaseException | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        try:
+            if not self._rest and self._failure is None:
+                self._rest = memoryview(next(self._pieces, b""))
+            data, self._rest = self._rest[:size], self._rest[size:]
+            return data.tobytes()
+        except BaseException as failure:
+            self._failure = failure
+            return b""
+
+    def require_all(self) -> None:
+        """Raise what went wrong."""
+        if self._failure is not None:
+            raise self._failure

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: MIT
+"""Sound: the packets of a source's audio stream, taken out as they are and put beside a video again."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import BinaryIO, cast
+
+import av
+from av import AudioFrame, AudioStream, Packet
+from av.container import InputContainer, OutputContainer
+from av.filter import Graph
+
+from nervcodec.errors import VideoError
+from nervcodec.media import media
+
+COPIED = "copy"
+# What a format gets where it cannot hold the packets as they are; Matroska holds all.
+_ENCODERS = {".mp4": "aac", ".mov": "aac", ".avi": "libmp3lame", ".webm": "libopus", ".mkv": "aac"}
+# That an encoder takes, from the most channels; what a stream says no layout of becomes the one of as many.
+_LAYOUTS = {
+    "aac": "7.1|5.1|5.1(side)|5.0|5.0(side)|quad|4.0|3.0|stereo|mono",
+    "libopus": "7.1|5.1|quad|stereo|mono",
+    "libmp3lame": "stereo|mono",
+}
+FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".avi": "avi", ".webm": "webm"}  # FFmpeg's names
+_SAMPLES = {"aac": "fltp", "libmp3lame": "fltp", "libopus": "flt"}
+_FRAGMENTS = {"movflags": "+empty_moov+default_base_moof+frag_every_frame+skip_trailer"}
+_ALWAYS_AT_ZERO = ("avi",)  # formats whose streams begin together
+_LEAST_LEAD_S, _LATE_S = Fraction(1, 10), Fraction(1, 20)
+_GAP_S = 0.03  # that is filled with silence
+_ROUNDED_S = Fraction(1, 1000)  # times in Matroska
+_TRIED = 50  # packets, to see whether a format holds them
+_SETTLING_S = 1  # of sound decoded before a range
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Audio packets to be put beside frames.
+
+    Attributes:
+        data: a Matroska file.
+        start_s: the time in it at which the first frame shows.
+        duration_s: how much of it; None for all that follows.
+        encoder: ``copy`` for the packets as they are, else FFmpeg's encoder that they are encoded with again.
+        is_whole: what is heard before the first frame belongs to it, too.
+        layouts: of channels that the encoder may be given, with | between; None for all that it takes.
+    """
+
+    data: bytes
+    start_s: float = 0.0
+    duration_s: float | None = None
+    encoder: str = COPIED
+    is_whole: bool = False
+    layouts: str | None = None
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of what the packets are encoded with."""
+        with self._open() as source:
+            return media.codec_name(source.streams.audio[0])
+
+    @property
+    def profile(self) -> str | None:
+        """FFmpeg's name of the codec's profile, such as ``LC``; None where it has none."""
+        with self._open() as source:
+            return source.streams.audio[0].codec_context.profile
+
+    @property
+    def lead_s(self) -> float:
+        """Seconds heard before the first frame, which is shown that much later in the file; 0 for less than 0.1."""
+        if not self.is_whole:
+            return 0.0
+        with self._open() as source:
+            begins = next((begins for _, begins in self._timed(source, None)), Fraction(0))
+            lead = -begins - _delay_s(source)
+        return float(lead) if lead >= _LEAST_LEAD_S else 0.0
+
+    def fitting(self, suffix: str) -> Sound:
+        """The same as it goes into a format: as it is where the format holds it, else encoded again.
+
+        What is heard before the first frame is cut where the format's streams begin together.
+
+        Args:
+            suffix: of the file, such as ``.mp4``.
+        """
+        form = FORMATS.get(suffix.lower())
+        if form is None:
+            return replace(self, encoder=COPIED)
+        encoder = COPIED if self._fits(form) else _ENCODERS[suffix.lower()]
+        return replace(self, encoder=encoder, is_whole=self.is_whole and form not in _ALWAYS_AT_ZERO)
+
+    def _fits(self, form: str) -> bool:
+        """Whether a format holds the packets as they are, where they begin."""
+        with self._open() as source:
+            begins = next((begins for _, begins in self._timed(source, Fraction(0))), Fraction(0))
+        if form in _ALWAYS_AT_ZERO and begins > _LATE_S:
+            return False
+        try:
+            with av.open(io.BytesIO(), "w", form) as trial:
+                for packet in itertools.islice(replace(self, encoder=COPIED).add_to(trial), _TRIED):
+                    trial.mux(packet)
+        except (av.FFmpegError, ValueError):
+            return False
+        return True
+
+    def add_to(self, container: OutputContainer) -> Iterator[Packet]:
+        """Add an audio stream to a file that is written; returns its packets, whose times count from the first frame.
+
+        Raises:
+            ValueError: the format does not hold it.
+            VideoError: it cannot be read, or not be encoded.
+        """
+        lead = Fraction(self.lead_s)
+        source = self._open()
+        if self.encoder != COPIED:
+            return self._encoded(source, container, lead)
+        stream = container.add_stream_from_template(source.streams.audio[0], opaque=True)
+        return self._copied(source, stream, -lead - _delay_s(source) - _ROUNDED_S)
+
+    def write_fragments(self, file: BinaryIO, check: Callable[[], None]) -> list[int]:
+        """Write what is heard from the first frame on as a fragmented MP4, each packet a fragment.
+
+        Args:
+            file: to write.
+            check: called before each packet; may raise.
+
+        Returns:
+            When each packet begins, in samples from the first frame.
+
+        Raises:
+            VideoError: it cannot be read or encoded.
+        """
+        starts = []
+        try:
+            with av.open(file, "w", "mp4", container_options=_FRAGMENTS) as container:
+                for packet in replace(self, is_whole=False).add_to(container):
+                    check()
+                    starts.append(cast(int, packet.pts))
+                    container.mux(packet)
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError(f"the sound cannot be made playable ({error})") from None
+        if not starts:
+            raise VideoError("the sound cannot be made playable (there is none)")
+        return starts
+
+    def _open(self) -> InputContainer:
+        try:
+            source = av.open(io.BytesIO(self.data), format="matroska")
+        except av.FFmpegError as error:
+            raise VideoError(f"the sound cannot be read ({error.strerror})") from None
+        assert isinstance(source, InputContainer)
+        if not source.streams.audio:
+            raise VideoError("the sound cannot be read (there is no audio stream)")
+        return source
+
+    def _timed(self, source: InputContainer, earliest: Fraction | None) -> Iterator[tuple[Packet, Fraction]]:
+        """The packets that begin in the range, and when they do, in seconds from the first frame.
+
+        Times in Matroska are whole milliseconds; packets of a fixed length follow each other exactly.
+
+        Args:
+            source: the Matroska file.
+            earliest: where the range begins; None for all that comes before the first frame, too.
+        """
+        stored, start = source.streams.audio[0], Fraction(round(self.start_s * 10**6), 10**6)
+        limit = None if self.duration_s is None else Fraction(self.duration_s)
+        length, expected = _length_s(stored), -_delay_s(source) - start
+        if earliest is not None and start + earliest > _SETTLING_S:
+            with contextlib.suppress(av.FFmpegError):  # read from where it stands
+                source.seek(int((start + earliest - _SETTLING_S) * 10**6))
+        for packet in source.demux(stored):
+            if not packet.size or packet.pts is None:
+                continue
+            begins = packet.pts * packet.time_base - start
+            if length and abs(begins - expected) <= 1.5 * _ROUNDED_S:
+                begins = expected
+            expected = begins + length
+            if limit is not None and begins >= limit:
+                return
+            if earliest is None or begins >= earliest:
+                yield packet, begins
+
+    def _copied(self, source: InputContainer, stream: AudioStream, earliest: Fraction) -> Iterator[Packet]:
+        stored = source.streams.audio[0]
+        base, length = Fraction(1, stored.codec_context.sample_rate or 90_000), _length_s(stored)
+        last: int | None = None
+        for packet, begins in self._timed(source, earliest):
+            lasts = (packet.duration or 0) * packet.time_base
+            if abs(lasts - length) <= _ROUNDED_S:
+                lasts = length
+            packet.stream, packet.time_base = stream, base
+            at = round(begins / base)
+            last = at if last is None else max(at, last + 1)  # as every format wants it
+            packet.pts = packet.dts = last
+            packet.duration = round(lasts / base)
+            yield packet
+
+    def _encoded(self, source: InputContainer, container: OutputContainer, lead: Fraction) -> Iterator[Packet]:
+        frames = self._converted(source, lead)
+        if (first := next(frames, None)) is None:
+            return iter(())
+        stream = container.add_stream(self.encoder, first.sample_rate)
+        assert isinstance(stream, av.AudioStream)
+        stream.codec_context.layout, stream.codec_context.format = first.layout, first.format
+        return (packet for frame in itertools.chain((first,), frames, (None,)) for packet in stream.encode(frame))
+
+    def _converted(self, source: InputContainer, lead: Fraction) -> Iterator[AudioFrame]:
+        """Decoded sound as the encoder takes it, from ``lead`` before the first frame on, with silence in its gaps."""
+        graph: Graph | None = None
+        kind, last = None, None
+        for frame in itertools.chain(self._decoded(source, -lead), (None,)):
+            found = None if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+            if graph is not None and found != kind:
+                for last in _filtered(graph, None):
+                    yield last
+            if frame is None:
+                return
+            if graph is None or found != kind:
+                graph, kind = self._graph(frame, last, lead), found
+            for last in _filtered(graph, frame):
+                yield last
+
+    def _graph(self, frame: AudioFrame, last: AudioFrame | None, lead: Fraction) -> Graph:
+        """Filters for frames of this kind, whose output goes on after a frame of the same samples, if there is one."""
+        begins: Fraction | int = -lead
+        if last is None:
+            rates = av.Codec(self.encoder, "w").audio_rates or [frame.sample_rate]
+            rate = min(rates, key=lambda each: abs(each - frame.sample_rate))
+            layouts = self.layouts or _LAYOUTS[self.encoder]
+        else:
+            begins = (cast(int, last.pts) + last.samples) * Fraction(1, last.sample_rate)
+            rate, layouts = last.sample_rate, last.layout.name
+        base = Fraction(1, frame.sample_rate)
+        nodes = [
+            ("abuffer", f"sample_rate={frame.sample_rate}:sample_fmt={frame.format.name}:time_base={base}"
+                        f":channel_layout={frame.layout.name}"),
+            ("aresample", f"async=1:min_hard_comp={_GAP_S}:first_pts={round(begins / base)}"),
+            ("aformat", f"sample_fmts={_SAMPLES[self.encoder]}:sample_rates={rate}:channel_layouts={layouts}"),
+            *([] if self.duration_s is None else [("atrim", f"end={self.duration_s:.6f}")]),
+            ("abuffersink", ""),
+        ]  # fmt: skip
+        graph = av.filter.Graph()
+        graph.link_nodes(*(graph.add(name, arguments or None) for name, arguments in nodes))
+        graph.configure()
+        return graph
+
+    def _decoded(self, source: InputContainer, begins: Fraction) -> Iterator[AudioFrame]:
+        """Frames of sound that end after ``begins``, their times counted from the first frame of the picture."""
+        stored, start = source.streams.audio[0], round(self.start_s * 10**6)
+        packets = (packet for packet, _ in self._timed(source, begins - _SETTLING_S))
+        for packet in itertools.chain(packets, (None,)):
+            try:
+                frames = stored.decode(packet)
+            except av.FFmpegError:  # what is damaged is left out
+                continue
+            for frame in frames:
+                at = cast(int, frame.pts) * cast(Fraction, frame.time_base) - Fraction(start, 10**6)
+                if at + Fraction(frame.samples, frame.sample_rate) > begins:
+                    frame.pts, frame.time_base = round(at * frame.sample_rate), Fraction(1, frame.sample_rate)
+                    yield frame
+
+
+def _filtered(graph: Graph, frame: AudioFrame | None) -> Iterator[AudioFrame]:
+    """The frames that a frame makes complete; None for those that are left."""
+    with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
+        graph.push(frame)
+        while True:
+            yield cast(AudioFrame, graph.pull())
+
+
+def _length_s(stored: AudioStream) -> Fraction:
+    """Seconds of a packet, where all are as long; else 0."""
+    codec = stored.codec_context
+    return Fraction(codec.frame_size, codec.sample_rate) if codec.frame_size and codec.sample_rate else Fraction(0)
+
+
+def _delay_s(source: InputContainer) -> Fraction:
+    """Seconds that the decoder drops at the beginning, since the encoder put them there."""
+    codec = source.streams.audio[0].codec_context
+    return Fraction(codec.delay, codec.sample_rate) if codec.sample_rate else Fraction(0)

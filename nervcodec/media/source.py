@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: MIT
+"""What was found in a source: the facts that a first pass establishes.
+
+``scan`` decodes the source once and keeps no pixel, only a checksum and the time of every frame. That is the one way to
+know the exact number of frames and the time of each: containers lie about both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nervcodec.errors import VideoError, explained
+from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
+from nervcodec.formats.names import counted
+from nervcodec.media import folder, timing
+from nervcodec.media.light import Light, light_of
+from nervcodec.media.options import SourceOptions
+from nervcodec.media.probe import Input, Probed, probe, require_file
+from nervcodec.media.shots import STRIDE
+from nervcodec.media.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from nervcodec.media.media import Damage
+    from nervcodec.media.timing import ClockPart, Timing
+
+_CUT_OFF_S = 1.0  # that are missing of what is stated
+_CONCEALED = 15  # frames after the last that was damaged, which the damage may have changed
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A scanned source.
+
+    Attributes:
+        input: how it is opened, and which stream is read.
+        snapshot: its files as they were before the scan.
+        width, height: of the frames that will be read, after rotation, crop and scale.
+        frame_rate: nominal for a constant rate, one over the median gap for a variable one.
+        times_s: ``(frame_count,)`` float64, when each frame is shown, the first at 0.
+        duration_s: seconds from the first frame to the end of the last.
+        sample_aspect_ratio: of the frames as read.
+        variable_frame_rate: True where frames are not evenly spaced, or the last is held.
+        source_size: (width, height) before crop and scale, after rotation.
+        source_duration_s: of the whole source as its container states it, where a part is read; None without that.
+        complaints: what is damaged, and which frames that is near, a sentence each.
+        notes: choices that were made for want of something said, a line each.
+        has_audio: there is an audio stream.
+        first_frame_s: when the first frame shows, in the time that other streams of the source share.
+        checksums: ``(frame_count,)`` uint32 of the frames as they are decoded, before any crop or scale.
+        changes: ``(frame_count - 1,)`` float32, mean absolute difference of luma between neighbouring frames, 0 to 255.
+        light: of a source in HDR, as its first frame states it; None where that states nothing.
+        transfer: TransferCharacteristics of H.273 of its first frame, 2 where nothing is said.
+        has_alpha: its first frame is transparent in places, or its container states a picture of transparency.
+        clock: parts of a transport stream's clock; empty for formats whose clock does not jump.
+    """
+
+    input: Input
+    snapshot: Snapshot
+    width: int
+    height: int
+    frame_rate: Fraction
+    times_s: np.ndarray
+    duration_s: float
+    sample_aspect_ratio: Fraction
+    variable_frame_rate: bool
+    source_size: tuple[int, int]
+    source_duration_s: float | None = None
+    complaints: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    has_audio: bool = False
+    first_frame_s: float = 0.0
+    checksums: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32), repr=False)
+    changes: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
+    light: Light | None = None
+    transfer: int = 2
+    has_alpha: bool = False
+    clock: tuple[ClockPart, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """File or folder."""
+        return self.input.path
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The files of a folder of frames, in order; empty for a video file."""
+        return self.input.images
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the source, or of all images of a folder."""
+        return sum(self.snapshot.sizes)
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames that will be read."""
+        return len(self.times_s)
+
+
+def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
+    """Decode a source once and say what is in it.
+
+    Args:
+        path: a video file, or a folder of numbered PNG or JPEG frames.
+        options: range, crop, scale, stream.
+
+    Raises:
+        VideoError: nothing there, not a video, no frame in the range asked for, or impossible crop or scale.
+    """
+    from nervcodec.media import media
+
+    path, options = Path(path), options or SourceOptions()
+    require_file(path)
+    images = _images(path, options) if path.is_dir() else ()
+    with explained(f"{path}: cannot be read", VideoError):
+        snapshot = Snapshot.of(path, images or [path])
+    with snapshot.watched():
+        found = _probed_folder(path, images, options) if images else probe(path, options.stream, options.frame_rate)
+        if options.start_s and found.input.seeks and media.jumps_before(found.input, options.start_s):
+            found = replace(found, input=replace(found.input, seeks=False))
+        frames = _list(found, options)
+        if options.start_s and found.input.seeks and not _is_there(frames, found, options):
+            # The index led nowhere, or past frames that belong to the range: read from the beginning.
+            found = replace(found, input=replace(found.input, seeks=False))
+            frames = _list(found, options)
+        if found.input.threads and (frames.damage.near or frames.damage.unknown):
+            found = replace(found, input=replace(found.input, threads=False))
+            frames = _list(found, options)
+        return _interpret(found, options, frames, snapshot)
+
+
+def _images(path: Path, options: SourceOptions) -> tuple[Path, ...]:
+    if options.stream is not None:
+        raise VideoError(f"{path}: is a folder of frames; --stream is for files of several video streams")
+    return folder.numbered_images(path, options.start_s, options.duration_s, options.frame_rate)
+
+
+def _probed_folder(path: Path, images: tuple[Path, ...], options: SourceOptions) -> Probed:
+    folder.require_one_size(images)
+    rate = options.frame_rate or folder.DEFAULT_RATE
+    return Probed(Input(path, images, frame_rate=rate), (), 1 / rate, rate)
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """The decoded frames of a range.
+
+    Attributes:
+        size: (width, height) of the first.
+        aspect: of a pixel, 1 where it is unknown.
+        stamps: ticks of the stream's time base at which they show.
+        last: ticks that the last is shown, as stated; 0 for not.
+        checksums: of the decoded frames, as they are in the source.
+        changes: of luma between neighbouring frames.
+        damage: what could not be decoded.
+        interlaced: how many of them are stored as two fields.
+        light, transfer: as the first states them.
+        has_alpha: the first is transparent in places.
+        clock: as of :class:`VideoInfo`.
+    """
+
+    size: tuple[int, int]
+    aspect: Fraction
+    stamps: np.ndarray
+    last: int
+    checksums: np.ndarray
+    changes: np.ndarray
+    damage: Damage
+    interlaced: int
+    light: Light | None
+    transfer: int
+    has_alpha: bool
+    clock: tuple[ClockPart, ...]
+
+
+def _list(found: Probed, options: SourceOptions) -> _Frames:
+    """Decode a range once."""
+    from nervcodec.media import filters, media
+
+    decoder = media.Decoder(found.input, options.start_s, options.duration_s)
+    upright, samples = filters.Filters(found.input.path), filters.Samples()
+    stamps: list[int] = []
+    checksums: list[int] = []
+    changes: list[float] = []
+    before = np.empty(0, np.int16)
+    size, aspect, last, interlaced, light, transfer, has_alpha = (0, 0), Fraction(1), 0, 0, None, 2, False
+    for frame, stamp in decoder.frames():
+        if not stamps:
+            transfer = int(frame.color_trc)  # filters change it
+        turned, last = upright.frame(frame), frame.duration
+        if not stamps:
+            size, light, has_alpha = (turned.width, turned.height), light_of(frame), filters.is_transparent(frame)
+            across, down = (max(1, side // STRIDE) for side in size)
+            smaller = filters.Filters(found.input.path, f"scale={across}:{down}:flags=neighbor,format=gray")
+            aspect = 1 / decoder.aspect if filters.is_transposed(frame) else decoder.aspect
+        stamps.append(stamp)
+        interlaced += frame.interlaced_frame
+        checksums.append(filters.checksum(samples.of(turned)))
+        small = samples.of(smaller.frame(frame)).astype(np.int16)
+        if len(stamps) > 1:
+            changes.append(np.abs(small - before).mean())
+        before = small
+    return _Frames(
+        size,
+        aspect,
+        np.array(stamps, np.int64),
+        last,
+        np.array(checksums, np.uint32),
+        np.array(changes, np.float32),
+        decoder.damage,
+        interlaced,
+        light,
+        transfer,
+        has_alpha,
+        tuple(decoder.clock),
+    )
+
+
+def _is_there(frames: _Frames, found: Probed, options: SourceOptions) -> bool:
+    """Whether a range begins where it should: with a frame at most one and a half of its gaps after the start."""
+    if not len(frames.stamps) or found.frame_rate is None:
+        return False
+    begins = float(frames.stamps[0] * found.time_base)
+    return -0.5 <= begins * float(found.frame_rate) <= 1.5
+
+
+def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot: Snapshot) -> VideoInfo:
+    path, images = found.input.path, found.input.images
+    count, damage = len(frames.stamps), frames.damage
+    if not count:
+        if options.start_s and not damage.reasons:
+            raise VideoError(f"{path}: no frame at or after {options.start_s:g} s")
+        raise VideoError(f"{path}: no frame could be read ({'; '.join(damage.reasons) or 'it holds no frame'})")
+    if count > MAX_FRAMES:
+        raise VideoError(f"{path}: has more than {MAX_FRAMES:,} frames; encode it in parts (--start, --duration)")
+    if images and count != len(images):
+        said = "; ".join(damage.reasons)
+        raise VideoError(f"{path}: only {count} of {counted(len(images), 'image')} could be read ({said})")
+    width, height = output_size(path, frames.size, options)
+    # Scaling by different factors across and down changes the shape of a pixel, as in ffmpeg's scale filter.
+    cropped = options.crop[::-1] if options.crop else frames.size
+    aspect = frames.aspect * Fraction(cropped[0], cropped[1]) / Fraction(width, height)
+    when = timing.read(frames.stamps, found.time_base, found.frame_rate)
+    trimmed = options.start_s > 0 or options.duration_s is not None
+    last_s = float(frames.last * found.time_base)
+    if when.is_variable and not images and not trimmed and not damage.is_cut_off:
+        last_s = max(last_s, _held_until(found) - float(when.times_s[-1]))
+    when = when.with_last(last_s, options.duration_s)
+    notes = [f"{path.name}: {note}" for note in found.notes]
+    if found.is_guess and count > 1:
+        notes.append(f"{path.name}: states no frame rate; {float(when.rate):g} frames a second are assumed (--fps)")
+    if frames.interlaced:
+        notes.append(
+            f"{path.name}: {frames.interlaced:,} of {counted(count, 'frame')} are interlaced; their two fields stay "
+            "woven as they are stored, so that moving edges show combs (deinterlace it before to avoid that)"
+        )
+    if len(frames.clock) > 1:
+        notes.append(f"{path.name}: its clock jumps ({len(frames.clock) - 1} x); times are made to go on there")
+    if when.is_made_up:
+        rate = f"{float(when.rate):g} frames a second"
+        notes.append(f"{path.name}: times of its frames step back; even ones are taken, {rate}")
+    return VideoInfo(
+        input=found.input,
+        snapshot=snapshot,
+        width=width,
+        height=height,
+        frame_rate=when.rate,
+        times_s=when.times_s,
+        duration_s=when.end_s,
+        sample_aspect_ratio=aspect.limit_denominator(10_000),
+        variable_frame_rate=when.is_variable,
+        source_size=frames.size,
+        source_duration_s=found.duration_s if trimmed else None,
+        complaints=tuple(_complaints(damage, when, 0.0 if trimmed else found.stream_s or 0.0)),
+        notes=tuple(notes),
+        has_audio=found.has_audio,
+        first_frame_s=float(int(frames.stamps[0]) * found.time_base),
+        checksums=frames.checksums,
+        changes=frames.changes,
+        light=frames.light,
+        transfer=frames.transfer,
+        has_alpha=frames.has_alpha or found.has_alpha,
+        clock=frames.clock,
+    )
+
+
+def _held_until(found: Probed) -> float:
+    """Seconds at which the stream ends, as stated: by itself, or by a container that holds nothing else; 0 for not."""
+    alone = len(found.streams) == 1 and not found.has_audio
+    return found.stream_s or (found.duration_s if alone else None) or 0.0
+
+
+def _complaints(damage: Damage, when: Timing, ends_s: float) -> list[str]:
+    """What to say of damage: where it is, and that a file breaks off.
+
+    Args:
+        damage: of its frames.
+        when: they show.
+        ends_s: when the last should end; 0 where nothing is stated.
+    """
+    said, times = [], when.times_s
+    end_s = float(times[-1] + 1 / when.rate)
+    is_short = ends_s > end_s + _CUT_OFF_S and bool(damage.near or not when.is_variable)  # else the last is held
+    if damage.is_cut_off or is_short:
+        said.append(f"it is a partial file, which breaks off after {end_s:.2f} s")
+    if damage.near:
+        first, last = (min(near, len(times) - 1) for near in (damage.near[0], damage.near[-1] + _CONCEALED))
+        where = f"near frame {first} ({times[first]:.2f} s)"
+        if last > first:
+            where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
+        missing = f", {counted(damage.lost, 'frame')} missing there" if damage.lost else ""
+        said.append(f"damaged {where}: concealed as well as ffmpeg can{missing}")
+    return said
+
+
+def output_size(path: Path, size: tuple[int, int], options: SourceOptions) -> tuple[int, int]:
+    """(width, height) after crop and scale.
+
+    Raises:
+        VideoError: the crop is larger than the frame, or the result has no pixel or too many.
+    """
+    width, height = size
+    if options.crop:
+        crop_height, crop_width = options.crop
+        if crop_height > height or crop_width > width or min(options.crop) < 1:
+            raise VideoError(f"{path}: cannot crop {crop_width}x{crop_height} from frames of {width}x{height}")
+        width, height = crop_width, crop_height
+    if isinstance(options.scale, tuple):
+        width, height = options.scale
+    elif options.scale is not None:
+        width, height = (max(1, round(side * options.scale)) for side in (width, height))
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_PIXELS):
+        raise VideoError(f"{path}: frames of {width}x{height} pixels are out of range")
+    return width, height
+
+
+def filters(info: VideoInfo, options: SourceOptions, scaling: str = "") -> str:
+    """The ffmpeg filter chain that brings every frame to ``info.width`` x ``info.height``.
+
+    Args:
+        info: of the source.
+        options: those it was scanned with.
+        scaling: further options of its last filter, ``scale``, with a colon before each.
+    """
+    chain = []
+    if options.crop:
+        height, width = options.crop
+        chain.append(f"scale={info.source_size[0]}:{info.source_size[1]}")  # a size change in mid-stream is undone
+        chain.append(f"crop={width}:{height}:exact=1")
+    chain.append(f"scale={info.width}:{info.height}{scaling}")
+    return ",".join(chain)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""How long, how fast and toward what a fit goes. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from nervcodec.ranges import parse_duration
+from nervcodec.settings import Setting, settle
+from nervcodec.training.schedule import parse_schedule
+
+# Weights of the parts of each fused loss; "ms-ssim" is a part only. As HNeRV numbers them (Chen et al. 2023,
+# arXiv:2304.02633).
+FUSIONS: dict[str, tuple[tuple[float, str], ...]] = {
+    "fusion1": ((0.3, "l2"), (0.7, "ssim")),
+    "fusion2": ((0.3, "l1"), (0.7, "ssim")),
+    "fusion3": ((0.5, "l2"), (0.5, "ssim")),
+    "fusion4": ((0.5, "l1"), (0.5, "ssim")),
+    "fusion5": ((0.7, "l2"), (0.3, "ssim")),
+    "fusion6": ((0.7, "l1"), (0.3, "ssim")),
+    "fusion7": ((0.7, "l2"), (0.3, "l1")),
+    "fusion8": ((0.5, "l2"), (0.5, "l1")),
+    "fusion9": ((0.9, "l1"), (0.1, "ssim")),
+    "fusion10": ((0.7, "l1"), (0.3, "ms-ssim")),
+    "fusion11": ((0.9, "l1"), (0.1, "ms-ssim")),
+    "fusion12": ((0.8, "l1"), (0.2, "ms-ssim")),
+}
+PIXEL_LOSSES = ("l1", "l2", "log-l2", "ssim", *FUSIONS)
+MUON, ADAM = "muon", "adam"
+MUON_LR, ADAM_LR = 0.02, 0.001
+DEFAULT_TIME_S, FURTHER_TIME_S = 180.0, 60.0  # of fitting up to ten seconds of video; further ten seconds
+GOAL, SECTION = "Goal", "Fit"
+
+
+@dataclass(frozen=True)
+class SizeGoal:
+    """What the stored weights of a segment should take.
+
+    Attributes:
+        limit_bytes: the most.
+        reach: come close to it, too: spend what there is.
+    """
+
+    limit_bytes: float
+    reach: bool = False
+
+    def less(self, size_bytes: float, least: float) -> SizeGoal:
+        """The same for what is stored beside so many bytes, of which there are some at the least."""
+        return replace(self, limit_bytes=max(self.limit_bytes - size_bytes, least))
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Settings of the fit of one segment. Where neither time nor epochs are given, a default time."""
+
+    time_s: float | None = Setting(
+        None, "Fit for so long (90s, 5m, 1h); the schedule is planned to end there.", GOAL,
+        unset=f"{DEFAULT_TIME_S / 60:g}m, {FURTHER_TIME_S / 60:g}m more for each further 10 s of video", above=0,
+        parse=parse_duration, flag="time", metavar="TIME",
+    ).field()  # fmt: skip
+    epochs: int | None = Setting(None, "Or fit for so many passes over the video.", GOAL, least=1, metavar="N").field()
+    psnr_db: float | None = Setting(
+        None, "Stop once the file would have this many dB over the fitted frames.", GOAL,
+        above=0, below=100, flag="psnr", metavar="DB",
+    ).field()  # fmt: skip
+    loss: str = Setting("log-l2", "Pixel loss.", SECTION, choices=PIXEL_LOSSES, metavar="NAME").field()
+    semantic_loss: str = Setting(
+        "centred", "Compare embeddings less the video's mean (centred), or raw ones, as the original method (cosine).",
+        SECTION, choices=("centred", "cosine"),
+    ).field()  # fmt: skip
+    semantic_weight: float = Setting(
+        0.55, "Weight of the semantic loss; 0 fits pixels only.", SECTION, least=0, metavar="X"
+    ).field()
+    pixel_warmup: float = Setting(
+        0.15, "Fit pixels only for this fraction of the fit, or for so many epochs where it is 1 or more.", SECTION,
+        least=0, metavar="X",
+    ).field()  # fmt: skip
+    optimizer: str | None = Setting(
+        None, "What fits: muon takes matrices and leaves all else to adam.", SECTION,
+        unset=f"{MUON} for grid, {ADAM} for pe", choices=(MUON, ADAM),
+    ).field()  # fmt: skip
+    lr: float | None = Setting(  # with Muon, grids get the same, all else 0.15 times it
+        None, "Learning rate.", SECTION, above=0, metavar="X",
+        unset=f"{MUON_LR:g} with {MUON}, lower for a fit of many steps; {ADAM_LR:g} with {ADAM}",
+    ).field()  # fmt: skip
+    lr_type: str = Setting(
+        "linear_0.03_1_0", "Schedule of the learning rate.", SECTION,
+        forms=("cosine_WARMUP_FROM_TO", "linear_WARMUP_FROM_TO", "step_INTERVAL_RATIO", "constant"),
+        check=parse_schedule, metavar="NAME",
+    ).field()  # fmt: skip
+    rounding_share: float = Setting(
+        0.65, "The last part of the fit, in which weights are rounded as they will be stored; 0 for none.", SECTION,
+        least=0, most=1, flag="",
+    ).field()  # fmt: skip
+    rate_weight: float = Setting(
+        0.1, "Price of a bit in that part of the fit that rounds: more makes the file smaller.", SECTION,
+        least=0, metavar="X",
+    ).field()  # fmt: skip
+    batch_size: int | None = Setting(
+        None, "Frames (grid) or patches (pe) in a batch.", SECTION, unset="as suits the size of a frame",
+        least=1, metavar="N",
+    ).field()  # fmt: skip
+    eval_every: int | None = Setting(
+        None, "Measure some frames every N epochs.", SECTION, unset="never", least=1, metavar="N"
+    ).field()
+    seed: int = Setting(0, "Of weights and batches.", SECTION, least=0, metavar="N").field()
+
+    def with_end(self, ten_seconds: int, further_s: float = FURTHER_TIME_S) -> FitConfig:
+        """The same with an end: the default time for the length of the video where none is set.
+
+        Args:
+            ten_seconds: how many stretches of ten seconds the video has.
+            further_s: seconds of fitting for each of them after the first.
+        """
+        if self.time_s is not None or self.epochs is not None:
+            return self
+        return replace(self, time_s=DEFAULT_TIME_S + further_s * (ten_seconds - 1))
+
+    def part(self, share: float) -> FitConfig:
+        """The same in a share of its time; passes are those over a segment, whatever its length."""
+        return self if self.time_s is None else replace(self, time_s=self.time_s * share)
+
+    def __post_init__(self) -> None:
+        settle(self)

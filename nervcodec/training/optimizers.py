@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""Which optimiser moves which parameters, and how fast: Muon for matrices, Adam for the rest, or Adam for all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from nervcodec.errors import ConfigError
+from nervcodec.network.blocks import Pointwise
+from nervcodec.network.field import Field
+from nervcodec.network.grids import FeatureGrid
+from nervcodec.training.config import ADAM, ADAM_LR, MUON, MUON_LR
+from nervcodec.training.muon import Muon
+
+_GRID_LR, _OTHER_LR, _STEP_LR = 1.0, 0.15, 1.0  # times Muon's
+_USUAL_STEPS, _LENGTH_POWER = 1500, 0.25  # of a fit that Muon's rate suits; how the rate falls with more
+
+
+class Optimizers:
+    """One or two optimisers that are told one rate.
+
+    Args:
+        field: whose parameters they move.
+        kind: ``muon``, ``adam``, or None for Muon where the network has matrices.
+        lr: learning rate; None for the usual one.
+        recorded: keep rates on the GPU, so that steps can be recorded as graphs.
+
+    Attributes:
+        version: goes up where what they keep between steps is no longer the same memory.
+
+    Raises:
+        ConfigError: Muon for a network without matrices.
+    """
+
+    def __init__(self, field: Field, kind: str | None, lr: float | None, recorded: bool = False):
+        roles = parameter_roles(field)
+        has_matrices = any(isinstance(module, Pointwise) for module in field.modules())
+        kind = kind or (MUON if has_matrices else ADAM)
+        self.kind, self._is_chosen, self._recorded, self.version = kind, lr is not None, recorded, 0
+        self._lr = lr or (ADAM_LR if kind == ADAM else MUON_LR)
+        if kind == ADAM:
+            everything = [p for role in roles.values() for p in role]
+            self._adam = torch.optim.Adam(everything, lr=self._lr, betas=(0.9, 0.999), fused=True)
+            self.all: list[torch.optim.Optimizer] = [self._adam]
+        else:
+            if not has_matrices:
+                raise ConfigError("this network has no matrices for Muon; use the optimizer adam")
+            groups = [
+                {"params": roles["grids"], "lr": _GRID_LR * self._lr},
+                {"params": roles["others"] + roles["semantic"], "lr": _OTHER_LR * self._lr},
+            ]
+            self._adam = torch.optim.Adam([g for g in groups if g["params"]], betas=(0.9, 0.99), fused=True)
+            self.all = [*([Muon(roles["matrices"], lr=self._lr)] if roles["matrices"] else []), self._adam]
+        # The first steps of a kind are taken kernel by kernel on purpose: no warning to the user.
+        self._adam._warned_capturable_if_run_uncaptured = True
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                group["base_lr"] = group["lr"]
+        self._place_rates()
+
+    def _place_rates(self) -> None:
+        """Let rates be what steps want: numbers, or scalars on the GPU."""
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                rate = float(group["lr"])
+                group["lr"] = torch.tensor(rate, device="cuda") if self._recorded else rate
+                if "capturable" in group:
+                    group["capturable"] = self._recorded
+        self.version += 1
+
+    def learn_steps(self, parameters: list[nn.Parameter]) -> None:
+        """Also move what rounding learns."""
+        lr = self._lr if self.kind == ADAM else _STEP_LR * self._lr
+        self._adam.add_param_group({"params": parameters, "lr": lr, "base_lr": lr})
+        self._place_rates()
+
+    def length_factor(self, steps: int, done: float) -> float:
+        """On Muon's learning rate where none was chosen: less for a fit of many steps, by its pace so far."""
+        if self._is_chosen or self.kind == ADAM or not steps or done <= 0:
+            return 1.0
+        return min(1.0, (_USUAL_STEPS * done / steps) ** _LENGTH_POWER)
+
+    def set_rate(self, factor: float) -> None:
+        """Bring all rates to a multiple of what they were at first."""
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                rate = group["base_lr"] * factor
+                if self._recorded:
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self.all:
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        for optimizer in self.all:
+            optimizer.step()
+
+    def forget(self) -> None:
+        """Forget momentum and variance."""
+        for optimizer in self.all:
+            optimizer.state.clear()
+        self.version += 1
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates by ``OPTIMIZER_NUMBER_GROUP``."""
+        return {
+            f"{type(optimizer).__name__.lower()}_{number}_{group}": float(settings["lr"])
+            for number, optimizer in enumerate(self.all)
+            for group, settings in enumerate(optimizer.param_groups)
+        }
+
+    def state(self) -> list[dict[str, Any]]:
+        """All that later steps depend on."""
+        return [optimizer.state_dict() for optimizer in self.all]
+
+    def restore(self, state: list[dict[str, Any]]) -> None:
+        """Go on from what :meth:`state` gave."""
+        for optimizer, own in zip(self.all, state, strict=True):
+            optimizer.load_state_dict(own)
+        self._place_rates()
+
+
+def parameter_roles(field: Field) -> dict[str, list[nn.Parameter]]:
+    """Trained parameters by how they are moved: ``matrices``, ``grids``, ``semantic``, ``others``."""
+    semantic = list(field.semantic.parameters()) if field.semantic is not None else []
+    grids = [m.values for m in field.modules() if isinstance(m, FeatureGrid) and m.values.requires_grad]
+    matrices = {id(module.weight) for module in field.modules() if isinstance(module, Pointwise)}
+    taken = {id(p) for p in [*semantic, *grids]}
+    rest = [p for name, p in field.named_parameters() if id(p) not in taken and name not in field.given]
+    return {
+        "matrices": [p for p in rest if id(p) in matrices],
+        "grids": grids,
+        "semantic": [p for p in semantic if p.requires_grad],
+        "others": [p for p in rest if id(p) not in matrices],
+    }

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""Files that break off are told from whole ones, in each format, and last as long as they were read."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nervcodec.media.source import scan
+
+X264, MPEG2 = ["-c:v", "libx264", "-pix_fmt", "yuv420p"], ["-c:v", "mpeg2video"]
+FILES = {
+    "a.mkv": X264,
+    "live.mkv": [*X264, "-live", "1"],
+    "a.webm": ["-c:v", "libvpx"],
+    "front.mp4": [*X264, "-movflags", "+faststart"],
+    "fragments.mp4": [*X264, "-movflags", "frag_keyframe+empty_moov", "-g", "10"],
+    "a.ts": X264,
+    "bluray.m2ts": [*X264, "-mpegts_m2ts_mode", "1"],
+    "a.flv": [*X264, "-ar", "44100"],
+    "a.avi": ["-c:v", "mpeg4", "-c:a", "mp3"],
+    "a.wmv": ["-c:v", "wmv2"],
+    "a.ogv": ["-c:v", "libtheora"],
+    "a.mpg": MPEG2,
+    "a.mxf": [*MPEG2, "-c:a", "pcm_s16le", "-ar", "48000"],
+    "a.ivf": ["-c:v", "libvpx", "-an"],
+}
+
+
+def made(ffmpeg, path: Path) -> Path:
+    source = ["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=2", "-f", "lavfi", "-i", "sine=d=2"]
+    ffmpeg(*source, *FILES[path.name], path)
+    return path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_breaks_off(name, tmp_path, ffmpeg):
+    path = made(ffmpeg, tmp_path / name)
+    info = scan(path)
+    assert (info.frame_count, info.complaints) == (50, ())
+    size = path.stat().st_size
+    for length in (size - 101, size * 8 // 10 + 1):
+        os.truncate(path, length)
+        info = scan(path)
+        assert info.complaints[0].startswith("it is a partial file, which breaks off after ")
+        assert info.duration_s <= info.times_s[-1] + 0.09
+
+
+HELD = ["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1,setpts='if(eq(N,24),10/TB,PTS)'", "-fps_mode", "vfr"]
+
+
+@pytest.mark.parametrize("options", [["a.mkv"], ["a.mp4"], ["-live", "1", "b.mkv"], ["a.webm"], ["a.flv"], ["a.ts"]])
+def test_frames_that_are_held_long_are_whole(options, tmp_path, ffmpeg):
+    codec = ["-c:v", "libvpx"] if options[-1] == "a.webm" else X264
+    ffmpeg(*HELD, *codec, *options[:-1], path := tmp_path / options[-1])
+    info = scan(path)
+    assert not info.complaints
+    assert info.times_s[-1] == pytest.approx(10, abs=0.1)
+
+
+def test_a_last_frame_is_not_held_to_an_end_that_was_never_reached(tmp_path, ffmpeg):
+    """97 frames of a file of varying rate that states ten seconds."""
+    source = "testsrc2=s=96x64:r=25:d=10,select='lt(mod(n,5),3)'"
+    ffmpeg("-f", "lavfi", "-i", source, "-fps_mode", "vfr", *X264, "-bf", "0", path := tmp_path / "a.mkv")
+    assert scan(path).duration_s == pytest.approx(10, abs=0.2)
+    os.truncate(path, int(path.stat().st_size * 0.65))
+    info = scan(path)
+    assert 90 < info.frame_count < 110
+    assert info.duration_s == pytest.approx(info.times_s[-1], abs=0.2)
+
+
+def test_bytes_that_are_not_understood_are_no_end(tmp_path, ffmpeg):
+    """What is appended to a file, or damaged within it, does not make it a partial one."""
+    for name in FILES.keys() - {"a.ivf"}:  # which has nothing that marks a frame
+        path = made(ffmpeg, tmp_path / name)
+        whole = path.read_bytes()
+        for more in (bytes(5000), b"and so on. " * 500):
+            path.write_bytes(whole + more)
+            assert not any("partial" in complaint for complaint in scan(path).complaints), name
