@@ -37,9 +37,8 @@ from machine import RESULTS, print_rows, save
 import nervcodec
 from nervcodec.evaluation.fidelity import shipped_queries as queries
 from nervcodec.formats import bitstream
-from nervcodec.formats.container import Container
-from nervcodec.formats.tables import MARK
-from nervcodec.formats.writer import Writer
+from nervcodec.formats.container import Container, Writer
+from nervcodec.formats.weights import MARK
 from nervcodec.index.ask import Library, choose
 from nervcodec.search.ask import Answer, Asked, answer
 from nervcodec.search.collection import containers

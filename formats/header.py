@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from nervcodec.formats.codes import TensorCode
-from nervcodec.formats.kinds import AV1, COPY, HEAD_ONLY, MAX_CRF
-
+AV1 = "av1"  # a stream of its own for each segment, which begins with a key frame
+COPY = "copy"  # the source's own packets, in one stream for the whole video
+HEAD_ONLY = "refiner"  # a segment without a network of pixels: earlier versions had one that refined the base layer
+MAX_CRF = 70  # the worst quality that SVT-AV1 knows
+STREAM = "stream"  # uint8, all weights of a network, entropy coded (:mod:`nervcodec.formats.bitstream`)
 FORMAT = "nerv"
 FORMAT_VERSION = 3
 
@@ -34,6 +36,21 @@ MAX_PATCHES = 4_096
 MAX_DIMENSION = 65_536
 MAX_TEXT = 1_024
 MAX_PACE = 99  # of the time that passes from frame to frame
+
+
+@dataclass(frozen=True)
+class TensorCode:
+    """How one stored array turns back into numbers.
+
+    Attributes:
+        codec: ``stream``.
+    """
+
+    codec: str
+
+    def __post_init__(self) -> None:
+        if self.codec != STREAM:
+            raise ValueError(f"unknown tensor codec {self.codec[:40]!r}; this file needs a newer nervcodec")
 
 
 def _check(ok: bool, message: str) -> None:

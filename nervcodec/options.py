@@ -14,7 +14,7 @@ from nervcodec.base.options import NONE, BaseOptions
 from nervcodec.base.options import SECTION as BASE
 from nervcodec.device import DEVICE, PRECISION
 from nervcodec.errors import ConfigError, OptionsError
-from nervcodec.formats.kinds import AV1, COPY
+from nervcodec.formats.header import AV1, COPY
 from nervcodec.media.options import SECTION as SOURCE
 from nervcodec.media.options import SourceOptions
 from nervcodec.ranges import parse_duration, parse_pair, parse_size, parse_strides

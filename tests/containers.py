@@ -10,10 +10,17 @@ import numpy as np
 from hypothesis import strategies as st
 
 from nervcodec.formats import bitstream, container
-from nervcodec.formats.codes import STREAM, TensorCode
-from nervcodec.formats.container import Container
-from nervcodec.formats.header import FitRecord, Header, Segment, SemanticFacts, StoredTensor, VideoFacts
-from nervcodec.formats.writer import Writer
+from nervcodec.formats.container import Container, Writer
+from nervcodec.formats.header import (
+    STREAM,
+    FitRecord,
+    Header,
+    Segment,
+    SemanticFacts,
+    StoredTensor,
+    TensorCode,
+    VideoFacts,
+)
 
 
 def damaged(data, stream: np.ndarray) -> np.ndarray:

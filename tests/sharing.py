@@ -15,9 +15,8 @@ import torch
 from nervcodec import sizing
 from nervcodec.formats import bitstream
 from nervcodec.formats.bitstream import RoundedTensor, round_to_steps
-from nervcodec.formats.codes import STREAM, TensorCode
-from nervcodec.formats.header import FitRecord, Header, Segment, SemanticFacts, VideoFacts
-from nervcodec.formats.writer import Writer
+from nervcodec.formats.container import Writer
+from nervcodec.formats.header import STREAM, FitRecord, Header, Segment, SemanticFacts, TensorCode, VideoFacts
 from nervcodec.network.build import build, to_arrays
 from nervcodec.network.config import Geometry, GridConfig, SemanticConfig, network_to_json, tables_of
 from nervcodec.network.ownership import is_own

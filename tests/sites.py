@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nervcodec.formats.container import Container
-from nervcodec.formats.writer import Writer
+from nervcodec.formats.container import Container, Writer
 
 GOLDEN = Path(__file__).parent / "golden"
 GRID, LAPPED, OTHER, MUTE = (GOLDEN / f"version3_{name}.nerv" for name in ("grid", "lapped", "pe", "plain"))

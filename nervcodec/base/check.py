@@ -6,8 +6,7 @@ from __future__ import annotations
 from nervcodec.base import obu
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import PlaneFormat
-from nervcodec.formats.kinds import AV1
+from nervcodec.formats.header import AV1, PlaneFormat
 from nervcodec.formats.names import counted
 
 _SMALLEST = 64  # a side that every SVT-AV1 takes; newer ones take less

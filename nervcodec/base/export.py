@@ -12,8 +12,7 @@ from nervcodec.base import obu
 from nervcodec.base.check import checked_units
 from nervcodec.errors import ContainerError, VideoError, named
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import BASE, BaseFacts
-from nervcodec.formats.kinds import COPY
+from nervcodec.formats.header import BASE, COPY, BaseFacts
 from nervcodec.media import mux
 from nervcodec.media.sound import Sound
 

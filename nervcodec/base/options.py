@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nervcodec.errors import OptionsError
-from nervcodec.formats.kinds import AV1, COPY, MAX_CRF
+from nervcodec.formats.header import AV1, COPY, MAX_CRF
 from nervcodec.settings import Setting, settle
 
 SECTION = "Base layer"

@@ -19,8 +19,7 @@ from av.video.stream import VideoStream
 
 from nervcodec.base import copied
 from nervcodec.errors import ContainerError, VideoError, explained
-from nervcodec.formats.header import BaseFacts, PlaneFormat
-from nervcodec.formats.kinds import COPY
+from nervcodec.formats.header import COPY, BaseFacts, PlaneFormat
 from nervcodec.media import matroska, media
 from nervcodec.media.filters import Filters, Samples, checksum
 from nervcodec.media.planes import Planes, plane_filters, to_planes

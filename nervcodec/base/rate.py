@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from nervcodec.formats.kinds import MAX_CRF
+from nervcodec.formats.header import MAX_CRF
 
 BEST, WORST, STEP = 1.0, float(MAX_CRF), 0.25  # of a crf that a search chooses
 USUAL_PRESET = 5  # of SVT-AV1, where no time is given

@@ -12,8 +12,7 @@ from nervcodec.base import obu
 from nervcodec.base.check import checked_units
 from nervcodec.errors import named
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import BASE, BaseFacts
-from nervcodec.formats.kinds import AV1
+from nervcodec.formats.header import AV1, BASE, BaseFacts
 from nervcodec.media.light import Light, light_of
 from nervcodec.media.planes import Planes
 from nervcodec.recent import Recent

@@ -26,7 +26,7 @@ from nervcodec.encoding.shared import Shared, shared_by_all
 from nervcodec.encoding.task import fit_segment
 from nervcodec.errors import ChangedError, CheckpointError, ConfigError
 from nervcodec.events import Observer
-from nervcodec.formats.kinds import COPY
+from nervcodec.formats.header import COPY
 from nervcodec.media.probe import require_file
 from nervcodec.outputs import beside, require_folder, require_free
 from nervcodec.training.checkpoint import Checkpoint, identity

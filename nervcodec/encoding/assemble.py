@@ -21,21 +21,22 @@ from nervcodec.encoding.segment import CodedBase, EncodedSegment
 from nervcodec.encoding.shared import NOTHING_SHARED, Shared
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
-from nervcodec.formats.codes import STREAM, TensorCode
+from nervcodec.formats.container import Writer
 from nervcodec.formats.header import (
     AUDIO,
+    AV1,
     BASE,
     FRAME_TIMES,
+    STREAM,
     WEIGHTS,
     BaseFacts,
     FitRecord,
     Header,
     SemanticFacts,
+    TensorCode,
     VideoFacts,
 )
-from nervcodec.formats.kinds import AV1
 from nervcodec.formats.names import counted, recorded
-from nervcodec.formats.writer import Writer
 from nervcodec.media.audio_packets import LEAD_S
 from nervcodec.split import FITTED, HELD_OUT
 

@@ -14,8 +14,7 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
-from nervcodec.formats.header import HDR, PlaneFormat
-from nervcodec.formats.kinds import AV1, COPY
+from nervcodec.formats.header import AV1, COPY, HDR, PlaneFormat
 from nervcodec.media.audio_packets import packets
 from nervcodec.media.planes import plane_format
 from nervcodec.media.segments import USUAL_SEGMENT, segment_lengths

@@ -16,7 +16,7 @@ from nervcodec.encoding.basis import Basis
 from nervcodec.encoding.joint import SharedNetwork
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import Segment
-from nervcodec.formats.tables import read_tables
+from nervcodec.formats.weights import read_tables
 from nervcodec.network.config import NetworkConfig
 from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count

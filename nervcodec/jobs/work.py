@@ -104,7 +104,7 @@ def begin(threads: int, source: Path, wanted: EncodeOptions) -> Result:
     def work(observer: Observer) -> object:
         from nervcodec.encoding import encode_plan
         from nervcodec.encoding.plan import make_plan
-        from nervcodec.formats.kinds import COPY
+        from nervcodec.formats.header import COPY
 
         if not source.exists():
             raise VideoError(f"{source}: a worker does not see it; all machines must find it under this name")

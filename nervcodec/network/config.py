@@ -13,9 +13,8 @@ from typing import Any
 from nervcodec.coordinates import PatchGrid
 from nervcodec.errors import ContainerError
 from nervcodec.formats.fields import Row, from_json, to_json
-from nervcodec.formats.header import MAX_DIMENSION, MAX_PACE, MAX_PATCHES, MAX_PIXELS, MAX_SEGMENT_FRAMES
-from nervcodec.formats.kinds import HEAD_ONLY
-from nervcodec.formats.tables import FrameTables
+from nervcodec.formats.header import HEAD_ONLY, MAX_DIMENSION, MAX_PACE, MAX_PATCHES, MAX_PIXELS, MAX_SEGMENT_FRAMES
+from nervcodec.formats.weights import FrameTables
 
 CELL = 16  # pixels across and down for one position of the coarsest stage
 STAGES = 3  # at 1/16, 1/8 and 1/4 of the frame's resolution

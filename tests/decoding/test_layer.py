@@ -21,9 +21,8 @@ from nervcodec.base.check import check_base
 from nervcodec.decoding.pool import Pool
 from nervcodec.errors import ConfigError, ContainerError, NervError
 from nervcodec.formats import bitstream
-from nervcodec.formats.codes import STREAM, TensorCode
 from nervcodec.formats.container import Container, checksum
-from nervcodec.formats.header import PlaneFormat, StoredTensor
+from nervcodec.formats.header import STREAM, PlaneFormat, StoredTensor, TensorCode
 
 COUNT, HALF = 60, 30
 

@@ -12,7 +12,7 @@ import nervcodec
 from nervcodec.errors import ContainerError
 from nervcodec.formats import bitstream
 from nervcodec.formats.container import Container
-from nervcodec.formats.tables import EMBEDDED, MARK
+from nervcodec.formats.weights import EMBEDDED, MARK
 from nervcodec.network.parts import bytes_by_part, shared_weights, weights_by_part
 
 

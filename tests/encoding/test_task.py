@@ -14,7 +14,7 @@ from nervcodec.device import Hardware
 from nervcodec.encoding import SegmentTask, fit_segment
 from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.formats import bitstream
-from nervcodec.formats.tables import EMBEDDED
+from nervcodec.formats.weights import EMBEDDED
 from nervcodec.network.config import Geometry, SemanticConfig
 from nervcodec.training.config import FitConfig
 from nervcodec.training.hooks import Hook

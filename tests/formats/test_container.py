@@ -15,10 +15,9 @@ from safetensors import safe_open
 
 from nervcodec.errors import ContainerError, OutdatedContainerError, TooNewError
 from nervcodec.formats import bitstream, container
-from nervcodec.formats.codes import STREAM, TensorCode
 from nervcodec.formats.container import Container
 from nervcodec.formats.fields import from_json, to_json
-from nervcodec.formats.header import Header, StoredTensor
+from nervcodec.formats.header import STREAM, Header, StoredTensor, TensorCode
 
 
 @pytest.fixture

@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 
 import nervcodec
 from nervcodec.errors import ContainerError
-from nervcodec.formats.container import Container, checksum
+from nervcodec.formats.container import Container, Writer, checksum
 from nervcodec.formats.header import AUDIO, StoredTensor
-from nervcodec.formats.writer import Writer
 from nervcodec.search.index import open_index
 from nervcodec.search.pictures import Opener
 

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from nervcodec.errors import ContainerError
 from nervcodec.formats import bitstream
 from nervcodec.formats.bitstream import LARGEST, RoundedTensor
-from nervcodec.formats.codes import STREAM, TensorCode
 from nervcodec.formats.container import Container, checksum
-from nervcodec.formats.header import MAX_PACE, StoredTensor
-from nervcodec.formats.tables import EMBEDDED, PACE, FrameTables, read_tables
+from nervcodec.formats.header import MAX_PACE, STREAM, StoredTensor, TensorCode
+from nervcodec.formats.weights import EMBEDDED, PACE, FrameTables, read_tables
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 WEIGHTS = {

@@ -19,7 +19,7 @@ from safetensors.numpy import save as safetensors_save
 
 from nervcodec.errors import ContainerError
 from nervcodec.formats.arrays import TYPES
-from nervcodec.formats.writer import Writer
+from nervcodec.formats.container import Writer
 
 try:
     import resource
@@ -130,7 +130,7 @@ from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from containers import make
-from nervcodec.formats.writer import Writer
+from nervcodec.formats.container import Writer
 
 def peak_kb():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["nervcodec"]):
     from nervcodec.errors import ContainerError
     from nervcodec.formats import bitstream, container
     from nervcodec.formats.container import Container
-    from nervcodec.formats.tables import read_tables
+    from nervcodec.formats.weights import read_tables
     from nervcodec.network.config import network_from_json
     from nervcodec.search.index import EmbeddingIndex, SegmentIndex
 

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from nervcodec.errors import EncoderError, LibraryError
-from nervcodec.formats.container import Container
+from nervcodec.formats.container import Container, Writer
 from nervcodec.formats.header import SemanticFacts
-from nervcodec.formats.writer import Writer
 from nervcodec.index import ask as library_ask
 from nervcodec.index import reading, store, tables
 from nervcodec.index.ask import Library, choose, covering

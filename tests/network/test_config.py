@@ -9,7 +9,7 @@ from test_network import patch_config
 
 from nervcodec import sizing
 from nervcodec.errors import ContainerError
-from nervcodec.formats.tables import FrameTables
+from nervcodec.formats.weights import FrameTables
 from nervcodec.network.build import build
 from nervcodec.network.config import (
     Geometry,
