@@ -24,8 +24,7 @@ from machine import print_rows, save
 from peers import COMPARABLE, FULL_FRAME_NERV
 
 import nervcodec
-from nervcodec.ranges import parse_duration
-from nervcodec.split import FITTED, HELD_OUT, parse_split
+from nervcodec.ranges import FITTED, HELD_OUT, parse_duration, parse_split
 from nervcodec.training.units import units_of
 
 SPLIT = "6_6_10"

@@ -35,11 +35,10 @@ from nervcodec.media.source import scan
 from nervcodec.network.parts import SEMANTIC_HEAD, weights_by_part
 from nervcodec.network.timeline import Timeline
 from nervcodec.options import PRESETS
-from nervcodec.ranges import parse_duration
+from nervcodec.ranges import FITTED, HELD_OUT, parse_duration, parse_split
 from nervcodec.search.index import EmbeddingIndex
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
-from nervcodec.split import FITTED, HELD_OUT, parse_split
 
 FPS = 5.0
 _HALF, _BYTE = 2, 1

@@ -15,7 +15,7 @@ import click
 from nervcodec.cli import options
 from nervcodec.cli.output import remark, say
 from nervcodec.errors import ConfigError
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -282,7 +282,7 @@ def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
 def _state_needs(video: OpenVideo, count: int, scale: float, progress: Observer) -> None:
     """Say what a large decode will take before it takes it; refuse what this machine cannot hold."""
     from nervcodec.device import physical_memory
-    from nervcodec.display import human_bytes
+    from nervcodec.formats.text import human_bytes
 
     needs = video.needs(count, scale)
     memory, pixels = human_bytes(needs.memory_bytes), human_bytes(needs.pixel_bytes)
@@ -324,7 +324,7 @@ def _size(video: OpenVideo, patch: tuple[int, int] | None, scale: float) -> tupl
 def _default_target(source: Path, images: bool) -> Path:
     """Beside the container, under its name, but never where the header says that its source was."""
     from nervcodec.formats.container import read_header
-    from nervcodec.formats.names import recorded, within
+    from nervcodec.formats.text import recorded, within
 
     ending = "_frames" if images else ".mp4"
     name = within(source.stem, ending)

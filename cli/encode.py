@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from nervcodec.cli import many, options
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 from nervcodec.options import GROUPS, SECTIONS
 
 
@@ -52,7 +52,7 @@ def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) ->
     from nervcodec.cli.output import INTERRUPTED
     from nervcodec.cli.progress import observer
     from nervcodec.cli.render import print_json, print_pairs
-    from nervcodec.display import decibels, human_bytes
+    from nervcodec.formats.text import decibels, human_bytes
     from nervcodec.jobs.inputs import require_source
     from nervcodec.media.probe import require_file
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nervcodec.cli import options
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 
 if TYPE_CHECKING:
     from nervcodec.evaluation.compare import EvalReport
@@ -142,7 +142,7 @@ def _write_page(out: str, file: str, source: str, report: EvalReport, device: st
 
 def _rows(report: EvalReport) -> list[tuple[str, str]]:
     """The report as names and figures, other codecs at the end."""
-    from nervcodec.display import human_bytes
+    from nervcodec.formats.text import human_bytes
 
     rows = report.rows()
     for curve in report.against:

@@ -15,7 +15,7 @@ import click
 from nervcodec.cli import options
 from nervcodec.cli.interrupts import handled
 from nervcodec.cli.output import one_thread_for_numpy, remark
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 
 if TYPE_CHECKING:
     from nervcodec.index.update import Report
@@ -90,7 +90,7 @@ class _Progress:
 
 def _show(report: Report, as_json: bool) -> None:
     from nervcodec.cli.render import print_json, print_pairs
-    from nervcodec.display import human_bytes
+    from nervcodec.formats.text import human_bytes
 
     for path, why in report.unreadable.items():
         remark(f"skipped: {path}: {why}")

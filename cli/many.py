@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 
 if TYPE_CHECKING:
     from nervcodec.encoding import EncodeReport
@@ -48,7 +48,7 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
     from nervcodec import options
     from nervcodec.cli.output import FAILED, INTERRUPTED, remark
     from nervcodec.cli.progress import observer
-    from nervcodec.formats.names import SUFFIX
+    from nervcodec.formats.text import SUFFIX
     from nervcodec.jobs import many
     from nervcodec.jobs import report as reported
     from nervcodec.jobs.cluster import Workers
@@ -119,7 +119,7 @@ def _is_folder(output: str) -> bool:
 def _show(reports: Sequence[FileReport], others: Sequence[Job], wanted: Wanted) -> None:
     """A file a line: source, status, container's size, PSNR, seconds, and why where it is not done."""
     from nervcodec.cli.render import print_json, print_table
-    from nervcodec.display import human_bytes
+    from nervcodec.formats.text import human_bytes
     from nervcodec.jobs.report import STATUSES
 
     counts = Counter(report.status for report in reports)

@@ -11,7 +11,7 @@ import sys
 from typing import Any, TextIO
 
 from nervcodec.errors import NervError
-from nervcodec.formats.names import escape, shortened, shown
+from nervcodec.formats.text import escape, shortened, shown
 
 # Exit statuses; the last is that of a tool whose reader went away, as a shell reports it.
 FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141

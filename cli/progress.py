@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nervcodec.cli.interrupts import handled
 from nervcodec.cli.output import one_line, remark
 from nervcodec.events import EvaluationEvent, FileEvent, Observer, StepEvent, WorkEvent
-from nervcodec.formats.names import counted, shortened
+from nervcodec.formats.text import counted, shortened
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from nervcodec.cli.output import can_write
-from nervcodec.formats.names import shortened, shown
+from nervcodec.formats.text import shortened, shown
 
 
 def print_json(value: object) -> None:

@@ -101,7 +101,7 @@ def search(
 
 def _found(paths: list[str]) -> dict[Path, os.stat_result]:
     """The containers to search; a path that is not there is wrong usage, mostly a query without quotation marks."""
-    from nervcodec.formats.names import shortened
+    from nervcodec.formats.text import shortened
     from nervcodec.search.collection import containers
 
     for path in paths:
@@ -114,7 +114,7 @@ def _found(paths: list[str]) -> dict[Path, os.stat_result]:
 def _show(query: Query, found: list[Moment]) -> None:
     """A moment a line: score, file, start - end, best frame, patch as row,column and as x,y,w,h."""
     from nervcodec.cli.render import print_table
-    from nervcodec.display import timecode
+    from nervcodec.formats.text import timecode
 
     best = max(m.score for m in found)
     bars = sys.stdout.isatty()
@@ -138,7 +138,7 @@ def _pictures(
     precision: str,
     force: bool,
 ) -> None:
-    from nervcodec.display import timecode
+    from nervcodec.formats.text import timecode
     from nervcodec.search import pictures
 
     captions = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from nervcodec.cli import options
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 
 
 @click.command(epilog="Example: nervcodec verify kitchen.nerv")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nervcodec.errors import NervError, explained
-from nervcodec.formats.names import within
+from nervcodec.formats.text import within
 
 _STEM_BYTES, _SUFFIX_BYTES = 60, 60  # of a temporary name, which has eight more characters in between
 

@@ -343,7 +343,7 @@ class Header:
         fit: what was measured at encode.
         tool: name and version of the writer.
         split: (fitted, train, total) of the repeating pattern by which frames were held out from the fit, as
-            ``nervcodec.split`` reads it; None where all were fitted.
+            ``nervcodec.ranges`` reads it; None where all were fitted.
         base: the base layer, or None.
         shared: prefix of the parameters that the networks of all segments share; None where each has all its own.
     """

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from nervcodec.errors import ConfigError, explained
-from nervcodec.formats.names import SUFFIX, within
+from nervcodec.formats.text import SUFFIX, within
 
 
 def beside(source: Path, whole: bool = False) -> Path:

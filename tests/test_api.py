@@ -11,11 +11,11 @@ import torch
 from torch.utils.data import DataLoader
 
 import nervcodec
+from nervcodec.coordinates import position, positions
 from nervcodec.device import choose
 from nervcodec.errors import ConfigError, ContainerError, NervError
-from nervcodec.indexing import position, positions
 from nervcodec.options import PRESETS, from_flat
-from nervcodec.split import FrameSplit
+from nervcodec.ranges import FrameSplit
 
 GOLDEN = Path(__file__).parent / "golden"
 COUNT = 15

@@ -18,7 +18,7 @@ from nervcodec.base import obu
 from nervcodec.base.check import coded_size
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 from nervcodec.media.light import Light, light_of
 from nervcodec.media.media import packet_of
 from nervcodec.media.planes import Planes, pixel_format, to_frame, to_planes

@@ -7,7 +7,7 @@ from nervcodec.base import obu
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AV1, PlaneFormat
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 
 _SMALLEST = 64  # a side that every SVT-AV1 takes; newer ones take less
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from nervcodec.coordinates import position
 from nervcodec.decoding.file import OpenFile
 from nervcodec.errors import ContainerError
 from nervcodec.formats.header import SemanticFacts
-from nervcodec.indexing import position
 from nervcodec.network.codes import EmbeddingParts
 
 

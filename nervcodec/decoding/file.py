@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nervcodec.coordinates import PatchGrid
+from nervcodec.coordinates import PatchGrid, position, positions
 from nervcodec.decoding.networks import Networks
 from nervcodec.decoding.pool import SHARED, Pool
 from nervcodec.device import Hardware, chosen_later
 from nervcodec.errors import NervError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import Header
-from nervcodec.formats.names import counted
-from nervcodec.indexing import position, positions
+from nervcodec.formats.text import counted
 
 if TYPE_CHECKING:
     from nervcodec.media.sound import Sound

@@ -12,12 +12,11 @@ import numpy as np
 
 from nervcodec import colour, tone_mapping
 from nervcodec.base.streams import streams_of
-from nervcodec.coordinates import Window
+from nervcodec.coordinates import Window, position
 from nervcodec.decoding.embedded import EmbeddedFile
 from nervcodec.decoding.layer import BaseCursor, Cursor
 from nervcodec.decoding.needs import Needs, needs, require_scale
 from nervcodec.formats.header import HDR
-from nervcodec.indexing import position
 from nervcodec.media.planes import Planes
 
 if TYPE_CHECKING:

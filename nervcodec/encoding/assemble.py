@@ -36,9 +36,9 @@ from nervcodec.formats.header import (
     TensorCode,
     VideoFacts,
 )
-from nervcodec.formats.names import counted, recorded
+from nervcodec.formats.text import counted, recorded
 from nervcodec.media.audio_packets import LEAD_S
-from nervcodec.split import FITTED, HELD_OUT
+from nervcodec.ranges import FITTED, HELD_OUT
 
 SHARED = "shared/"  # prefix of what all segments have in common
 POOR_DB = 30.0  # below which a network alone is told what a base layer would do

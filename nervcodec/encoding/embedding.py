@@ -13,8 +13,8 @@ from nervcodec.colour import to_rgb8
 from nervcodec.encoding.plan import Plan
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
+from nervcodec.ranges import FITTED
 from nervcodec.semantic.patches import embed_changes, sampled_frames
-from nervcodec.split import FITTED
 
 
 @dataclass(frozen=True)

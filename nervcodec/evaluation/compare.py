@@ -19,24 +19,23 @@ import numpy as np
 from nervcodec import metrics
 from nervcodec.coordinates import PatchGrid
 from nervcodec.decoding import OpenVideo
-from nervcodec.display import human_bytes
 from nervcodec.errors import VideoError
 from nervcodec.evaluation import fidelity
 from nervcodec.evaluation.classical import Point, Vmaf, curves_at, parse_codecs
 from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted, human_bytes
 from nervcodec.media.source import SourceOptions, scan
 from nervcodec.media.writer import write_pngs
 from nervcodec.outputs import require_folder
+from nervcodec.ranges import FITTED, HELD_OUT, FrameSplit
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
-from nervcodec.split import FITTED, HELD_OUT, FrameSplit
 
 
 class FrameFigures(NamedTuple):
-    """One frame against the original: its number, figures, and role in the fit (see ``nervcodec.split``).
+    """One frame against the original: its number, figures, and role in the fit (see ``nervcodec.ranges``).
 
     ``cosine`` is the mean over patches of predicted and reference embeddings; None where no reference was made.
     """

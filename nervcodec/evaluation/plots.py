@@ -12,7 +12,7 @@ import numpy as np
 
 from nervcodec.errors import ConfigError
 from nervcodec.formats.atomic import writing
-from nervcodec.formats.names import shown
+from nervcodec.formats.text import shown
 
 
 def require_plots() -> None:

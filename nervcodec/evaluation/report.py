@@ -18,15 +18,15 @@ from nervcodec.evaluation import fidelity
 from nervcodec.evaluation.compare import EvalReport, FrameFigures, open_original
 from nervcodec.evaluation.plots import psnr_over_frames, require_plots
 from nervcodec.formats.atomic import writing
-from nervcodec.formats.names import shown
+from nervcodec.formats.text import shown
 from nervcodec.metrics import AMPLIFIED, amplified_difference
+from nervcodec.ranges import HELD_OUT
 from nervcodec.search.ask import answer
 from nervcodec.search.index import EmbeddingIndex
 from nervcodec.search.moments import Moment, find_moments
 from nervcodec.search.pictures import best_frame
 from nervcodec.search.query import Query, Term
 from nervcodec.semantic.encoder import load
-from nervcodec.split import HELD_OUT
 
 _EXTREMES, _QUERIES = 3, 3
 _WIDTH = 420  # of a picture, in pixels

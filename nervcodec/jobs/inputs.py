@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nervcodec.errors import ConfigError, VideoError, explained
-from nervcodec.formats.names import counted, is_system_folder
+from nervcodec.formats.text import counted, is_system_folder
 from nervcodec.media.folder import images_in, numbered_images
 from nervcodec.media.probe import require_file
 from nervcodec.outputs import beside, require_folder

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from nervcodec.events import Observer, WorkEvent
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 from nervcodec.jobs.cluster import Cluster, WorkerLostError, unseen
 from nervcodec.jobs.course import Course, Step
 from nervcodec.jobs.failures import is_of_a_source, reason

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from nervcodec.base.check import check_whole
 from nervcodec.errors import ConfigError, ContainerError, OutdatedContainerError, TooNewError
 from nervcodec.formats.container import Container, is_container
-from nervcodec.formats.names import recorded
+from nervcodec.formats.text import recorded
 from nervcodec.jobs.inputs import Job
 from nervcodec.media.folder import modified
 

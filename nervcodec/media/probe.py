@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nervcodec.errors import VideoError
-from nervcodec.formats.names import SUFFIX
+from nervcodec.formats.text import SUFFIX
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream

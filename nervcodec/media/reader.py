@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nervcodec.errors import VideoError
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 from nervcodec.media.source import SourceOptions, VideoInfo, filters
 
 if TYPE_CHECKING:

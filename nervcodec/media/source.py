@@ -16,7 +16,7 @@ import numpy as np
 
 from nervcodec.errors import VideoError, explained
 from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 from nervcodec.media import folder, timing
 from nervcodec.media.light import Light, light_of
 from nervcodec.media.options import SourceOptions

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nervcodec.display import decibels, human_bytes, timecode
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import IDENTICAL_DB, BaseFacts, FitRecord, Header
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted, decibels, human_bytes, timecode
 from nervcodec.network.parts import SEMANTIC_HEAD, PartSize, bytes_by_part, shared_weights, weights_by_part
 
 

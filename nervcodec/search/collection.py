@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nervcodec.errors import ContainerError
-from nervcodec.formats.names import SUFFIX, is_system_folder
+from nervcodec.formats.text import SUFFIX, is_system_folder
 
 
 def containers(paths: Sequence[str]) -> dict[Path, os.stat_result]:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nervcodec.decoding import OpenVideo
 from nervcodec.errors import ConfigError, explained
 from nervcodec.formats.atomic import writing
-from nervcodec.formats.names import shown, within
+from nervcodec.formats.text import shown, within
 from nervcodec.media.writer import write_video
 from nervcodec.outputs import require_free
 from nervcodec.search.moments import Moment

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec.errors import ConfigError
-from nervcodec.formats.names import shortened
+from nervcodec.formats.text import shortened
 from nervcodec.search.image import read_image
 from nervcodec.semantic.encoder import SemanticEncoder
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nervcodec.errors import NervError
-from nervcodec.formats.names import counted
+from nervcodec.formats.text import counted
 from nervcodec.index.ask import choose
 from nervcodec.recent import Recent
 from nervcodec.search.ask import Answer

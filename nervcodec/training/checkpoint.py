@@ -13,7 +13,7 @@ from typing import Any
 from nervcodec import __version__
 from nervcodec.errors import CheckpointError
 from nervcodec.formats.header import FORMAT_VERSION
-from nervcodec.formats.names import within
+from nervcodec.formats.text import within
 from nervcodec.training.stored import UNUSABLE, Stored, read, read_if_whole, write
 
 SUFFIX = ".resume"

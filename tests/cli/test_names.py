@@ -18,7 +18,7 @@ from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.formats import container
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.container import Container
-from nervcodec.formats.names import NAME_BYTES, shortened, shown, within
+from nervcodec.formats.text import NAME_BYTES, shortened, shown, within
 from nervcodec.outputs import require_folder, require_free
 from nervcodec.search.collection import containers
 from nervcodec.search.moments import Moment

@@ -6,8 +6,8 @@ import pytest
 
 from nervcodec.cli.output import one_line
 from nervcodec.cli.progress import PlainObserver, RichObserver, describe
-from nervcodec.display import human_bytes, timecode
 from nervcodec.events import PASSES, SECONDS, FileEvent, StepEvent, WorkEvent
+from nervcodec.formats.text import human_bytes, timecode
 
 
 def event(fraction=0.25, psnr_db=30.0, semantic=None, total=40.0, unit=SECONDS):

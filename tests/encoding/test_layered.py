@@ -21,7 +21,7 @@ from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
-from nervcodec.split import FITTED, FrameSplit
+from nervcodec.ranges import FITTED, FrameSplit
 from nervcodec.training.hooks import Hook
 
 QUICK = {"base": "av1", "encoder": "none", "device": "cpu", "precision": "fp32"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import nervcodec
 from nervcodec.errors import ConfigError
 from nervcodec.formats.container import read_header
-from nervcodec.split import FITTED, HELD_OUT, UNUSED, FrameSplit, parse_split
+from nervcodec.ranges import FITTED, HELD_OUT, UNUSED, FrameSplit, parse_split
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""File names and other people's words: short enough for a file system, and safe to show on one line."""
+"""Text for people and for file names: names that fit a file system, escaped foreign text, sizes, times, qualities."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
+
+from nervcodec.formats.header import IDENTICAL_DB
 
 SUFFIX = ".nerv"  # of a container
 # Folders that a file system, a NAS, a recycle bin or an archive keeps its own files in, in lower case.
@@ -75,3 +77,25 @@ def shortened(text: str, length: int = 70) -> str:
         return line
     end = length // 3
     return f"{line[: length - end - 1]}…{line[len(line) - end :]}"
+
+
+def human_bytes(count: int) -> str:
+    """``509,868 bytes`` as ``510 KB``."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count} bytes"
+
+
+def timecode(seconds: float) -> str:
+    """``h:mm:ss.mmm``, without the hours where there are none."""
+    milliseconds = round(seconds * 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{minutes:02d}:{rest // 1000:02d}.{rest % 1000:03d}"
+    return f"{hours}:{tail}" if hours else tail
+
+
+def decibels(psnr_db: float) -> str:
+    """A quality, in words where nothing is lost."""
+    return "the same pixels as the source" if psnr_db >= IDENTICAL_DB else f"{psnr_db:.2f} dB PSNR"

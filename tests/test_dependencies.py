@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who may import whom, read from the source: a table of what each room may not import, and no circle of modules."""
+"""Dependencies between packages, read from the source: forbidden imports of each package, and no import cycles."""
 
 import ast
 from pathlib import Path
@@ -7,25 +7,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = {"nervcodec": ROOT / "nervcodec", "nervcodec.cli": ROOT / "cli", "nervcodec.formats": ROOT / "formats"}
+SOURCES = {"nervcodec": ROOT / "nervcodec", "nervcodec.cli": ROOT / "cli", "nervcodec.formats": ROOT / "formats"}
 
-BELOW_VIDEO = [f"but:nervcodec.{room}" for room in ("media", "formats", "errors", "settings", "ranges", "threads")]
-BELOW_BASE = [*BELOW_VIDEO, *(f"but:nervcodec.{room}" for room in ("base", "events", "recent"))]
+MEDIA_MAY = [f"but:nervcodec.{name}" for name in ("media", "formats", "errors", "settings", "ranges", "threads")]
+BASE_MAY = [*MEDIA_MAY, *(f"but:nervcodec.{name}" for name in ("base", "events", "recent"))]
 
-# By the beginning of a module's name: what it may not import, at the top of the file or inside a function. An import
-# for the type checker alone does not count, since it does not happen.
-MAY_NOT = {
+# Forbidden imports by package, at the top of a file or inside a function; "but:" marks exceptions. Imports under
+# TYPE_CHECKING do not run and do not count.
+FORBIDDEN = {
     "nervcodec.formats": ["torch", "nervcodec.", "but:nervcodec.formats", "but:nervcodec.errors"],
     "nervcodec.errors": ["nervcodec."],
     "nervcodec.events": ["nervcodec."],
     "nervcodec.recent": ["torch", "nervcodec."],
     "nervcodec.threads": ["torch", "nervcodec."],
-    "nervcodec.coordinates": ["torch", "nervcodec.", "but:nervcodec.indexing", "but:nervcodec.errors"],
+    "nervcodec.coordinates": ["torch", "nervcodec.", "but:nervcodec.coordinates", "but:nervcodec.errors"],
     "nervcodec.colour": ["torch", "nervcodec.", "but:nervcodec.formats"],
     "nervcodec.settings": ["torch", "nervcodec.", "but:nervcodec.errors"],
     "nervcodec.ranges": ["torch", "nervcodec.", "but:nervcodec.errors"],
-    "nervcodec.media": ["torch", "nervcodec.", *BELOW_VIDEO],
-    "nervcodec.base": ["torch", "nervcodec.", *BELOW_BASE],
+    "nervcodec.media": ["torch", "nervcodec.", *MEDIA_MAY],
+    "nervcodec.base": ["torch", "nervcodec.", *BASE_MAY],
     "nervcodec.network": [
         "nervcodec.media",
         "nervcodec.base",
@@ -52,22 +52,22 @@ MAY_NOT = {
     "nervcodec.api": ["nervcodec.jobs"],
     "nervcodec.": ["nervcodec.cli", "click", "rich", "nervcodec.index", "nervcodec.serve"],
 }
-# Who may import what is not always there.
-ALONE = {
+# The only importers of optional libraries.
+ONLY_IMPORTER = {
     "ray": "nervcodec.jobs.cluster",
     "lancedb": "nervcodec.index",
     "starlette": "nervcodec.serve",
     "uvicorn": "nervcodec.serve",
 }
-USES_AV = {f"nervcodec.base.{name}" for name in ("av1", "copied", "packets")}  # beside nervcodec.media
+USES_AV = {f"nervcodec.base.{name}" for name in ("av1", "copied", "packets")}  # besides nervcodec.media
 EXEMPT = {"nervcodec.cli", "nervcodec.__main__"}  # from the last row
-ABOVE = {"nervcodec.serve": "nervcodec.index"}  # from that row too: an optional room that stands on another
+BUILDS_ON = {"nervcodec.serve": "nervcodec.index"}  # an optional package that may import another
 
 
 def modules() -> dict[str, Path]:
-    """Files by the module they are."""
+    """Source files by module name."""
     found = {}
-    for package, folder in ROOMS.items():
+    for package, folder in SOURCES.items():
         for path in folder.rglob("*.py"):
             name = ".".join([package, *path.relative_to(folder).with_suffix("").parts])
             found[name.removesuffix(".__init__")] = path
@@ -78,7 +78,7 @@ FILES = modules()
 
 
 def imports(path: Path) -> set[str]:
-    """Modules and names that a file imports when it runs."""
+    """Modules and names that a file imports at run time."""
     tree = ast.parse(path.read_text())
     skipped = set()
     for node in ast.walk(tree):
@@ -96,55 +96,56 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def begins(name: str, with_: str) -> bool:
-    return name.startswith(with_) if with_.endswith(".") else name == with_ or name.startswith(f"{with_}.")
+def is_inside(name: str, package: str) -> bool:
+    """Whether a module is a package or inside it; a trailing dot leaves out the package itself."""
+    return name.startswith(package) if package.endswith(".") else name == package or name.startswith(f"{package}.")
 
 
-@pytest.mark.parametrize("room", MAY_NOT)
-def test_rooms_import_only_what_they_may(room):
-    refused = [rule for rule in MAY_NOT[room] if not rule.startswith("but:")]
-    allowed = [rule.removeprefix("but:") for rule in MAY_NOT[room] if rule.startswith("but:")]
-    members = [name for name in FILES if begins(name, room)]
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_packages_import_only_what_they_may(package):
+    refused = [rule for rule in FORBIDDEN[package] if not rule.startswith("but:")]
+    allowed = [rule.removeprefix("but:") for rule in FORBIDDEN[package] if rule.startswith("but:")]
+    members = [name for name in FILES if is_inside(name, package)]
     assert members
     for name in members:
-        if room == "nervcodec." and any(begins(name, exempt) for exempt in EXEMPT):
+        if package == "nervcodec." and any(is_inside(name, exempt) for exempt in EXEMPT):
             continue
-        stands_on = [below for above, below in ABOVE.items() if begins(name, above)]
+        builds_on = [other for user, other in BUILDS_ON.items() if is_inside(name, user)]
         for target in imports(FILES[name]):
-            if any(begins(target, below) for below in stands_on):
+            if any(is_inside(target, other) for other in builds_on):
                 continue
-            if any(begins(target, rule) and not begins(name, rule) for rule in refused):
-                assert any(begins(target, rule) for rule in allowed), f"{name} imports {target}"
+            if any(is_inside(target, rule) and not is_inside(name, rule) for rule in refused):
+                assert any(is_inside(target, rule) for rule in allowed), f"{name} imports {target}"
 
 
-def test_media_libraries_are_used_where_media_is_read():
-    users = {name for name, path in FILES.items() if any(begins(target, "av") for target in imports(path))}
+def test_pyav_is_imported_in_media_and_base_only():
+    users = {name for name, path in FILES.items() if any(is_inside(target, "av") for target in imports(path))}
     assert users
-    assert all(begins(name, "nervcodec.media") or name in USES_AV for name in users)
+    assert all(is_inside(name, "nervcodec.media") or name in USES_AV for name in users)
 
 
-@pytest.mark.parametrize("library", ALONE)
-def test_one_place_knows_a_library(library):
-    users = {name for name, path in FILES.items() if any(begins(target, library) for target in imports(path))}
+@pytest.mark.parametrize("library", ONLY_IMPORTER)
+def test_optional_libraries_have_one_importer(library):
+    users = {name for name, path in FILES.items() if any(is_inside(target, library) for target in imports(path))}
     assert users
-    assert all(begins(name, ALONE[library]) for name in users)
+    assert all(is_inside(name, ONLY_IMPORTER[library]) for name in users)
 
 
-def test_there_is_no_circle():
-    """Imports inside functions count: what runs later is a circle all the same."""
+def test_there_are_no_import_cycles():
+    """Imports inside functions count as well."""
     graph = {name: {t for t in imports(path) if t in FILES and t != name} for name, path in FILES.items()}
     for targets in graph.values():
         targets.discard("nervcodec")  # the package itself, which resolves its names lazily
-    done, doing = set(), []
+    done, active = set(), []
 
     def visit(name: str) -> None:
-        assert name not in doing, " -> ".join([*doing[doing.index(name) :], name])
+        assert name not in active, " -> ".join([*active[active.index(name) :], name])
         if name in done:
             return
-        doing.append(name)
+        active.append(name)
         for target in sorted(graph[name]):
             visit(target)
-        doing.pop()
+        active.pop()
         done.add(name)
 
     for name in sorted(graph):
