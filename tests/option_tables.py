@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tables of ``docs/fitting.md`` that are made of the options themselves.
+"""The tables of ``docs/training.md`` that are made of the options themselves.
 
 ``python tests/option_tables.py`` writes them into the document, between the comments that name them.
 """
@@ -10,7 +10,7 @@ from nervcodec.options import GROUPS, SECTIONS
 from nervcodec.settings import Setting, listed, settings_of
 from nervcodec.training.config import FUSIONS, PIXEL_LOSSES, FitConfig
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "fitting.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "training.md"
 PLAIN = {
     "l1": "mean absolute error",
     "l2": "mean squared error",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A fit as TensorBoard shows it (the extra ``tensorboard``). ``docs/fitting.md`` lists the tags."""
+"""A fit as TensorBoard shows it (the extra ``tensorboard``). ``docs/training.md`` lists the tags."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_counts_and_quality_are_those_of_the_fit(logged):
 
 @pytest.mark.slow
 def test_every_tag_is_documented(logged):
-    page = (Path(__file__).parents[2] / "docs" / "fitting.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     documented = re.findall(r"`([a-z_]+/[^`/ ]+)`", page)
     assert len(documented) > 30
     for wildcard, meaning in (("KIND", r"\\w+"), ("BLOCK", r"\\w+"), ("PART", r"\\w+"), ("N", r"\\d+")):
