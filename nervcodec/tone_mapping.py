@@ -1,22 +1,29 @@
 # SPDX-License-Identifier: MIT
 """From HDR to what a screen without it shows: PQ (SMPTE ST 2084) and HLG (ITU-R BT.2100) to BT.709. No torch.
 
-Light of 203 cd/m², which BT.2408 has white paper at, comes close to white. What is brighter, up to 1,000 cd/m², is
+Reference white of 203 cd/m² (ITU-R BT.2408) comes close to white. Brighter light, up to the peak of the source, is
 compressed by the curve of ITU-R BT.2390 (EETF), applied to the largest of R, G and B, so that hues stay.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervcodec.colour import STEP
+from nervcodec.colour import STEP, Window, to_rgb, to_rgb8
 from nervcodec.formats.header import HLG, PlaneFormat
 
+if TYPE_CHECKING:
+    from nervcodec.media.light import Light
+
+DEFAULT_PEAK = 1000.0  # cd/m² of a source that states no peak
+
 _WHITE = 255 * STEP
-# Light is counted in 10,000 cd/m²: the brightest that is told apart, and what is as bright as white on a screen.
-_PEAK, _PAPER = 0.1, 0.0203
+# Light is counted in units of 10,000 cd/m², the peak of PQ.
+_UNIT, _REFERENCE_WHITE, _HLG_PEAK = 10_000, 0.0203, 0.1
 _SYSTEM_GAMMA, _SCREEN_GAMMA = 1.2, 2.4  # of HLG at 1,000 cd/m² (BT.2100), of a screen (BT.1886)
 _BT2020_LUMA = np.array([0.2627, 0.678, 0.0593], np.float32)
 _BT709, _P3 = 1, 12  # ColourPrimaries of H.273; all others are taken for BT.2020
@@ -28,12 +35,40 @@ _AT_ONCE, _STEPS = 1 << 15, 1 << 14  # pixels; of a table over roots of light
 _M1, _M2, _C1, _C2, _C3 = 1305 / 8192, 2523 / 32, 107 / 128, 2413 / 128, 2392 / 128  # of ST 2084
 
 
-def to_sdr(rgb: np.ndarray, form: PlaneFormat) -> np.ndarray:
+def peak_of(light: Light | None) -> float:
+    """The brightest light of a source in cd/m²: its MaxCLL, else the peak of its mastering display, else 1,000.
+
+    Args:
+        light: what the source states; None for nothing.
+    """
+    if light is None:
+        return DEFAULT_PEAK
+    if light.content is not None:
+        return float(light.content[0])
+    return DEFAULT_PEAK if light.display is None else light.display[-1]
+
+
+def to_screen8(
+    planes: Sequence[np.ndarray], form: PlaneFormat, window: Window | None = None, peak: float = DEFAULT_PEAK
+) -> np.ndarray:
+    """Planes as a screen without HDR shows them: :func:`nervcodec.colour.to_rgb8`, tone-mapped if they are HDR.
+
+    Args:
+        planes, form, window: as :func:`nervcodec.colour.to_rgb8` takes them.
+        peak: what :func:`peak_of` gives.
+    """
+    if not form.is_hdr:
+        return to_rgb8(planes, form, window)
+    return to_sdr8(to_rgb(planes, form, window), form, peak)
+
+
+def to_sdr(rgb: np.ndarray, form: PlaneFormat, peak: float = DEFAULT_PEAK) -> np.ndarray:
     """HDR as BT.709.
 
     Args:
         rgb: ``(n, h, w, 3)`` int16 of :func:`nervcodec.colour.to_rgb`.
         form: of the planes that it was made from, in HDR.
+        peak: brightest light of PQ in cd/m², which becomes white; HLG always has 1,000.
 
     Returns:
         The same in BT.709: ``(n, h, w, 3)`` int16, 0 to 255 * 64.
@@ -41,21 +76,22 @@ def to_sdr(rgb: np.ndarray, form: PlaneFormat) -> np.ndarray:
     codes = rgb.reshape(-1, 3)
     out = np.empty_like(codes)
     matrix = None if form.primaries == _BT709 else _TO_BT709[_P3 if form.primaries == _P3 else 9]
+    gains = _gains(_HLG_PEAK if form.transfer == HLG else max(peak / _UNIT, 1.01 * _REFERENCE_WHITE))
     for first in range(0, len(codes), _AT_ONCE):
         some = np.ascontiguousarray(codes[first : first + _AT_ONCE].T)
         light = _light_of_codes(form.transfer)[some.clip(0, _WHITE)]
         if form.transfer == HLG:
-            light *= _PEAK * (_BT2020_LUMA @ light) ** (_SYSTEM_GAMMA - 1)
-        light *= _gains()[_place(np.sqrt(light.max(axis=0)))]
+            light *= _HLG_PEAK * (_BT2020_LUMA @ light) ** (_SYSTEM_GAMMA - 1)
+        light *= gains[_place(np.sqrt(light.max(axis=0)))]
         if matrix is not None:
             light = np.array(matrix, np.float32) @ light
         out[first : first + _AT_ONCE] = _codes_of_light()[_place(light.clip(0, 1))].T
     return out.reshape(rgb.shape)
 
 
-def to_sdr8(rgb: np.ndarray, form: PlaneFormat) -> np.ndarray:
+def to_sdr8(rgb: np.ndarray, form: PlaneFormat, peak: float = DEFAULT_PEAK) -> np.ndarray:
     """:func:`to_sdr`, rounded to 8 bits: ``(n, h, w, 3)`` uint8."""
-    return ((to_sdr(rgb, form) + STEP // 2) // STEP).astype(np.uint8)
+    return ((to_sdr(rgb, form, peak) + STEP // 2) // STEP).astype(np.uint8)
 
 
 def _place(light: np.ndarray) -> np.ndarray:
@@ -90,15 +126,15 @@ def _to_pq(light: np.ndarray) -> np.ndarray:
     return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
 
 
-@cache
-def _gains() -> np.ndarray:
-    """What light is multiplied by so that white is 1 (BT.2390, section 5.4), by the place of its root; float32."""
+@lru_cache(8)
+def _gains(peak: float) -> np.ndarray:
+    """What light is multiplied by so that ``peak`` is 1 (BT.2390, section 5.4), by the place of its root; float32."""
     light = (np.arange(_STEPS + 1) / _STEPS).clip(1e-3) ** 4
-    peak, paper = _to_pq(np.array([_PEAK, _PAPER]))
-    highest = paper / peak
+    top, white = _to_pq(np.array([peak, _REFERENCE_WHITE]))
+    highest = white / top
     knee = 1.5 * highest - 0.5
-    signal = np.minimum(_to_pq(light) / peak, 1)
+    signal = np.minimum(_to_pq(light) / top, 1)
     t = ((signal - knee) / (1 - knee)).clip(0)
     spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * highest
-    mapped = _from_pq(np.where(signal < knee, signal, spline) * peak)
-    return (mapped / (light * _PAPER)).astype(np.float32)
+    mapped = _from_pq(np.where(signal < knee, signal, spline) * top)
+    return (mapped / (light * _REFERENCE_WHITE)).astype(np.float32)

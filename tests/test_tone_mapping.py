@@ -6,7 +6,8 @@ import pytest
 
 from nervcodec.colour import STEP
 from nervcodec.formats.header import HLG, PQ, PlaneFormat
-from nervcodec.tone_mapping import to_sdr8
+from nervcodec.media.light import Light
+from nervcodec.tone_mapping import peak_of, to_sdr8
 
 CDM2 = np.array([0, 1, 5, 18, 40, 80, 100, 203, 300, 600, 1000, 4000])
 
@@ -17,10 +18,10 @@ def pq(light):
     return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
 
 
-def shown(signal, transfer=PQ, primaries=9):
+def shown(signal, transfer=PQ, primaries=9, peak=1000):
     """8-bit RGB of (n, 3) signals from 0 to 1."""
     rgb = np.rint(np.asarray(signal) * 255 * STEP).astype(np.int16).reshape(1, 1, -1, 3)
-    return to_sdr8(rgb, PlaneFormat(10, matrix=9, primaries=primaries, transfer=transfer))[0, 0].astype(int)
+    return to_sdr8(rgb, PlaneFormat(10, matrix=9, primaries=primaries, transfer=transfer), peak)[0, 0].astype(int)
 
 
 def test_greys_of_known_luminance():
@@ -34,6 +35,24 @@ def test_greys_of_known_luminance():
         assert of[light] == pytest.approx(255 * (light / 203) ** (1 / 2.4), abs=1.5)
     assert sorted(of.values()) == list(of.values())
     assert of[203] < of[300] < of[600] < of[1000] == of[4000] == 255
+
+
+@pytest.mark.parametrize("peak", [100, 203, 400, 1000, 4000, 10_000])
+def test_the_peak_of_a_source_is_white(peak):
+    light = np.array([0, 5, 40, 100, 203, 400, 1000, 4000, 10_000])
+    grey = shown(np.repeat(pq(light)[:, None], 3, axis=1), peak=peak)[:, 1]
+    assert sorted(grey) == grey.tolist()
+    assert grey[light >= max(peak, 203)].min() == 255
+    assert peak <= 203 or grey[light == 203].max() < 255
+    assert abs(grey[1] - 255 * (5 / 203) ** (1 / 2.4)) <= 1.5
+    assert peak > 203 or abs(grey[3] - 255 * (100 / 203) ** (1 / 2.4)) <= 2  # nothing to compress
+
+
+def test_peak_of_what_a_stream_states():
+    display = (*[0.3] * 8, 0.005, 4000.0)
+    assert peak_of(None) == 1000
+    assert peak_of(Light(display)) == 4000
+    assert peak_of(Light(display, (600, 200))) == peak_of(Light(None, (600, 200))) == 600
 
 
 def test_hlg_has_paper_at_three_quarters_of_its_signal():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 import numpy as np
@@ -110,6 +111,10 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
         """How bright the base layer, which must be there, is, as its first frame states it; None for not stated."""
         return streams_of(self._networks.contents()).light()
 
+    @cached_property
+    def _peak(self) -> float:
+        return tone_mapping.peak_of(self.light())
+
     def patch(self, frame: int, row: int, column: int) -> np.ndarray:
         """One patch ``(h, w, 3)`` uint8 RGB; the rest of the frame is not computed.
 
@@ -155,14 +160,16 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
             planes = cursor.frame(number)
             if scale == 1.0:
                 if tone_map:
-                    yield tone_mapping.to_sdr8(colour.to_rgb(planes, form, window), form)[0]
+                    yield tone_mapping.to_screen8(planes, form, window, self._peak)[0]
                 else:
                     yield colour.to_rgb8(planes, form, window)[0]
             else:
                 from nervcodec.decoding.pixels import scaled
 
                 rgb = colour.to_rgb(planes, form, window)
-                yield scaled(tone_mapping.to_sdr(rgb, form) if tone_map else rgb, scale, self.hardware.device)
+                yield scaled(
+                    tone_mapping.to_sdr(rgb, form, self._peak) if tone_map else rgb, scale, self.hardware.device
+                )
 
     def needs(self, count: int, scale: float = 1.0) -> Needs:
         """What decoding ``count`` frames takes, from the header alone."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from nervcodec.colour import to_rgb8
 from nervcodec.encoding.plan import Plan
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.ranges import FITTED
 from nervcodec.semantic.patches import embed_changes, sampled_frames
+from nervcodec.tone_mapping import peak_of, to_screen8
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,12 @@ def embed_segment(
     rate = float(plan.info.frame_rate) * fitted.mean()
     sampled = set(np.flatnonzero(fitted)[sampled_frames(fitted.sum(), rate, plan.wanted.semantic_fps)].tolist())
 
+    peak = peak_of(plan.info.light)
+
     def images() -> Iterator[tuple[int, np.ndarray]]:
         for number, frame in enumerate(frames):
             if number in sampled:
-                yield number, frame if plan.planes is None else to_rgb8(frame, plan.planes)[0]
+                yield number, frame if plan.planes is None else to_screen8(frame, plan.planes, peak=peak)[0]
             observer.advance()
 
     observer.stage("Embedding patches", count)

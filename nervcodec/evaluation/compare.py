@@ -308,6 +308,8 @@ def _compared(
             observer.advance()
         if vmaf is not None:
             score = vmaf.score()
+    if wanted and video.hdr is not None:  # embeddings are made from tone-mapped frames
+        kept = {n: frame for n, frame in enumerate(source_video.frames(tone_map=True)) if n in wanted}
     found, cosines = _fidelity(video, kept, judged, queries, observer) if wanted else ({}, {})
     rows = [r._replace(cosine=float(cosines[r.frame].mean())) if r.frame in cosines else r for r in rows]
     patches = [

@@ -11,6 +11,8 @@ from nervcodec.base.export import write_base
 from nervcodec.formats.container import Container
 from nervcodec.media.light import Light
 from nervcodec.media.source import scan
+from nervcodec.semantic.encoder import load
+from nervcodec.semantic.patches import embed_patches
 
 COLOURS = "colorprim=bt2020:transfer={}:colormatrix=bt2020nc:log-level=none"
 DISPLAY = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
@@ -61,3 +63,21 @@ def test_what_a_source_states_of_its_light_is_kept(name, tmp_path, ffmpeg):
             assert frame.color_trc == decoded(clip)[0].color_trc
             assert display == (light and pytest.approx(light.display, abs=1e-4))
             assert content == (light and light.content)
+
+
+def test_embeddings_are_made_from_tone_mapped_frames(bunny, tmp_path, ffmpeg):
+    clip = tmp_path / "bunny.mp4"
+    tags = COLOURS.format("smpte2084") + ":max-cll=600,100"
+    cut = ["-i", bunny, "-vf", "scale=320:160,fps=2", "-frames:v", "2", "-an"]
+    ffmpeg(*cut, "-pix_fmt", "yuv420p10le", "-c:v", "libx265", "-x265-params", tags, clip)
+    nervcodec.encode(clip, tmp_path / "a.nerv", base="copy", encoder="offline")
+    with nervcodec.open(tmp_path / "a.nerv") as video:
+        stored, encoder = video.embeddings([0, 1]), load("offline")
+        mapped, plain = (
+            float((embed_patches(video.frames([0, 1], tone_map=tone_map), video.grid, encoder) * stored).sum(-1).mean())
+            for tone_map in (True, False)
+        )
+    assert mapped > 0.97
+    assert plain < mapped - 0.05
+    report = nervcodec.evaluate(tmp_path / "a.nerv", clip)
+    assert report.fidelity["train"].semantic["cosine"] == pytest.approx(mapped, abs=0.02)
