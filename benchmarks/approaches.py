@@ -25,7 +25,7 @@ from peers import COMPARABLE, FULL_FRAME_NERV
 
 import nervcodec
 from nervcodec.ranges import FITTED, HELD_OUT, parse_duration, parse_split
-from nervcodec.training.units import units_of
+from nervcodec.training.datasets import units_of
 
 SPLIT = "6_6_10"
 

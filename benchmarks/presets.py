@@ -31,9 +31,9 @@ from nervcodec.media.source import scan
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry
 from nervcodec.options import PRESETS
+from nervcodec.training.datasets import SegmentData
 from nervcodec.training.hooks import ProgressHook
 from nervcodec.training.loop import Loop
-from nervcodec.training.segment import SegmentData
 from nervcodec.training.state import FitState
 
 BATCHES = (1, 4)

@@ -31,7 +31,7 @@ def one(options: dict) -> None:
     from end_to_end import clip
 
     import nervcodec
-    from nervcodec.training.units import units_of
+    from nervcodec.training.datasets import units_of
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "a.nerv"

@@ -32,7 +32,7 @@ from nervcodec.device import choose
 from nervcodec.events import Observer, StepEvent
 from nervcodec.media.reader import read_frames, read_segment
 from nervcodec.media.source import SourceOptions, scan
-from nervcodec.training.schedule import parse_schedule
+from nervcodec.training.config import parse_schedule
 
 OURS = (5, 10, 20, 30, 100, 480)
 BASES = (("--crf", "57"), ("--psnr", "35"), ("--size", "140KB"))

@@ -13,9 +13,9 @@ from nervcodec.media.source import scan
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, SemanticConfig
 from nervcodec.network.inputs import Inputs
+from nervcodec.training.datasets import SegmentData
 from nervcodec.training.hooks import Hook, ProgressHook
 from nervcodec.training.loop import Loop
-from nervcodec.training.segment import SegmentData
 from nervcodec.training.state import FitState
 
 CPU = Hardware("cpu", "fp32")

@@ -30,8 +30,7 @@ from nervcodec.formats.header import COPY
 from nervcodec.media.probe import require_file
 from nervcodec.outputs import beside, require_folder, require_free
 from nervcodec.training.checkpoint import Checkpoint, identity
-from nervcodec.training.hooks import CheckpointHook, Hook, Hooks, ProgressHook
-from nervcodec.training.tensorboard import TensorBoardLog, require_tensorboard
+from nervcodec.training.hooks import CheckpointHook, Hook, Hooks, ProgressHook, TensorBoardLog, require_tensorboard
 
 __all__ = ["EncodeReport", "EncodedSegment", "SegmentTask", "encode", "encode_plan", "fit_segment"]
 

@@ -20,7 +20,7 @@ from nervcodec.encoding.head import SEMANTIC_SHARE, SegmentHead, Tensors, room_b
 from nervcodec.encoding.plan import Plan
 from nervcodec.formats import bitstream
 from nervcodec.network.config import SemanticConfig
-from nervcodec.training.principal import CODES, Head, codes_in, principal_head
+from nervcodec.training.pca import CODES, Head, codes_in, principal_head
 
 _SAMPLED = 400  # frames that a basis is made from, at most
 _USUAL_BPP = 0.02  # of footage in AV1, where no size is asked for: what embeddings should not take too much of

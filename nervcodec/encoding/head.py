@@ -9,7 +9,7 @@ import numpy as np
 
 from nervcodec.formats import bitstream
 from nervcodec.network.config import NetworkConfig, SemanticConfig, tables_of
-from nervcodec.training.principal import principal_head
+from nervcodec.training.pca import principal_head
 
 SEMANTIC_SHARE = 0.08  # of a segment's bytes that embeddings may take where that leaves them good enough
 
@@ -40,7 +40,7 @@ def head_of(
         reference: ``(n, patches, D)`` float32; None or empty for no head.
         embedded: the frames that they are of.
         grid: rows and columns of patches.
-        limit_bytes: see :func:`nervcodec.training.principal.principal_head`.
+        limit_bytes: see :func:`nervcodec.training.pca.principal_head`.
     """
     if reference is None or not len(reference):
         return SegmentHead()

@@ -22,9 +22,9 @@ from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
 from nervcodec.semantic.patches import embed_patches
 from nervcodec.training.config import FitConfig, SizeGoal
-from nervcodec.training.look import evenly
-from nervcodec.training.segment import SegmentData
-from nervcodec.training.tensorboard import HELD_OUT_EMBEDDED
+from nervcodec.training.datasets import SegmentData
+from nervcodec.training.diagnostics import evenly
+from nervcodec.training.hooks import HELD_OUT_EMBEDDED
 
 _ROUNDED = 0.8  # the last part of a segment's fit in which weights are rounded, where it begins near its end
 

@@ -21,7 +21,7 @@ from nervcodec.network.config import NetworkConfig
 from nervcodec.network.ownership import own_parameter_count
 from nervcodec.network.shapes import parameter_count
 from nervcodec.training.config import FitConfig, SizeGoal
-from nervcodec.training.segment import SegmentData
+from nervcodec.training.datasets import SegmentData
 
 
 @dataclass(frozen=True)

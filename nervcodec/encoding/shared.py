@@ -27,8 +27,8 @@ from nervcodec.media.scenes import Scenes
 from nervcodec.media.shots import find_pace, persistence
 from nervcodec.training.checkpoint import Checkpoint
 from nervcodec.training.config import SizeGoal
+from nervcodec.training.datasets import SegmentData
 from nervcodec.training.hooks import Hook
-from nervcodec.training.segment import SegmentData
 
 # Grids of what lasts are shared where pictures of the scenes show so much of the frames, where scenes are fewer by this
 # than their parts in all segments, and up to so many positions, since any decoding of the file begins with them.

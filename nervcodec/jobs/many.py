@@ -149,7 +149,7 @@ def _equip(wanted: EncodeOptions, observer: Observer) -> Equipment:
     """What all encodes have in common; from here on torch is in memory."""
     observer.stage("Preparing")
     from nervcodec.encoding.plan import equip
-    from nervcodec.training.tensorboard import require_tensorboard
+    from nervcodec.training.hooks import require_tensorboard
 
     if wanted.log_dir is not None:
         require_folder(Path(wanted.log_dir))

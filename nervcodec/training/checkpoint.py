@@ -1,25 +1,97 @@
 # SPDX-License-Identifier: MIT
-"""The state of an encode on disk, so that one that was killed goes on where it was."""
+"""Checkpoints of an encode on disk, so that an interrupted encode can be resumed.
+
+Each file of a checkpoint is written by ``torch.save``, holds plain values and tensors, and is read memory-mapped.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from nervcodec import __version__
 from nervcodec.errors import CheckpointError
+from nervcodec.formats.atomic import replacing
 from nervcodec.formats.header import FORMAT_VERSION
 from nervcodec.formats.text import within
-from nervcodec.training.stored import UNUSABLE, Stored, read, read_if_whole, write
 
+UNUSABLE = "is damaged and cannot be resumed; run without --resume"
 SUFFIX = ".resume"
 _STATE, _SEGMENT, _SHARED = "fit", "segment_", "shared"  # names in the folder
 _NOTHING = "nothing to resume; run without --resume"
 EVERY_S, FIRST_S = 60.0, 10.0  # at most one checkpoint in so long, the first after less
+
+
+class DamagedError(CheckpointError):
+    """A file is damaged."""
+
+
+class Stored(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        number: that was given to it.
+        facts: plain values and tensors, which are not in memory.
+    """
+
+    number: int
+    facts: dict[str, Any]
+
+
+def write(place: Path, identity: str, stored: Stored) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError, RuntimeError: it cannot be written; torch reports a full disk as the latter.
+    """
+    with replacing(place) as temporary:
+        torch.save({"identity": identity, "number": stored.number, "facts": stored.facts}, temporary)
+
+
+def read(place: Path, identity: str, check: bool = False) -> Stored:
+    """Read a file.
+
+    Args:
+        place: where it is.
+        identity: that it must have.
+        check: look at all of it. Torch writes a checksum of each part, and reads none.
+
+    Raises:
+        DamagedError: it is.
+        CheckpointError: it is another encode's.
+    """
+    try:
+        if check:
+            with zipfile.ZipFile(place) as archive:
+                if archive.testzip() is not None:
+                    raise zipfile.BadZipFile
+        stored = torch.load(place, map_location="cpu", weights_only=True, mmap=True)
+        found, own = Stored(stored["number"], stored["facts"]), stored["identity"]
+    except Exception:  # a damaged file makes torch and its unpickler raise whatever there is
+        raise DamagedError(f"{place}: {UNUSABLE}") from None
+    if own != identity:
+        raise CheckpointError(f"{place.parent}: belongs to another source or other options; run without --resume")
+    return found
+
+
+def read_if_whole(place: Path, identity: str, damaged: list[Path]) -> Stored | None:
+    """All of a file; None where there is none, and where it is damaged, which is added to those that are.
+
+    Raises:
+        CheckpointError: it is another encode's.
+    """
+    try:
+        return read(place, identity, check=True) if place.exists() else None
+    except DamagedError:
+        damaged.append(place)
+        return None
 
 
 def identity(*parts: object) -> str:

@@ -12,10 +12,9 @@ import numpy as np
 
 from nervcodec.errors import ConfigError, DivergedError
 from nervcodec.network.field import Field
-from nervcodec.training.facts import StepFacts, psnr_db
 from nervcodec.training.hooks import Hook
-from nervcodec.training.safeguard import SLOWER, Safeguard
-from nervcodec.training.state import FitState
+from nervcodec.training.losses import StepFacts, psnr_db
+from nervcodec.training.state import SLOWER, FitState, Safeguard
 from nervcodec.training.step import Stepper
 
 MEASURE_EVERY_S = 0.25

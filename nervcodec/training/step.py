@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from nervcodec.training import losses
-from nervcodec.training.facts import Figures, StepFacts
-from nervcodec.training.graphs import StepGraphs
+from nervcodec.training.config import parse_schedule
+from nervcodec.training.cuda_graphs import StepGraphs
+from nervcodec.training.losses import Figures, StepFacts
 from nervcodec.training.rate_control import coded
-from nervcodec.training.schedule import parse_schedule
 from nervcodec.training.state import FitState
 
 _READ_EVERY = 4  # steps between readings of the rate

@@ -79,8 +79,8 @@ def test_the_fit_never_sees_a_held_out_frame(carphone):
     from nervcodec.network.config import Geometry
     from nervcodec.sizing import Outlook, grid_config
     from nervcodec.training.config import FitConfig
+    from nervcodec.training.datasets import SegmentData
     from nervcodec.training.loop import Loop
-    from nervcodec.training.segment import SegmentData
     from nervcodec.training.state import FitState
 
     geometry = Geometry(10, 32, 48, 1, 2)

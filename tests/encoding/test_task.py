@@ -17,9 +17,9 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.weights import EMBEDDED
 from nervcodec.network.config import Geometry, SemanticConfig
 from nervcodec.training.config import FitConfig
+from nervcodec.training.datasets import SegmentData
 from nervcodec.training.hooks import Hook
 from nervcodec.training.rate_control import SizeGoal
-from nervcodec.training.segment import SegmentData
 
 
 def task(index=1, epochs=6):

@@ -17,10 +17,8 @@ from nervcodec.network.config import Geometry, PatchConfig, SemanticConfig
 from nervcodec.network.heads import semantic_head
 from nervcodec.network.inputs import Inputs
 from nervcodec.network.shapes import stands_alone
-from nervcodec.training import losses, rounding
-from nervcodec.training.data import Reference
-from nervcodec.training.segment import SegmentData
-from nervcodec.training.units import units_of
+from nervcodec.training import losses, quantization
+from nervcodec.training.datasets import Reference, SegmentData, units_of
 
 GEOMETRY = Geometry(6, 48, 64, 2, 4)
 CODES = (0, 2, 4)
@@ -82,7 +80,7 @@ def test_the_forward_pass_and_both_losses(cuda, config):
 def test_rounding(cuda, config, monkeypatch):
     monkeypatch.setattr(rounding.torch, "Generator", lambda _device: FakeGenerator())
     field = on(cuda, config)
-    rounded = rounding.RoundedField(field, rounding.COARSE, 0)
+    rounded = quantization.RoundedField(field, quantization.COARSE, 0)
     assert all(p.device.type == "cuda" for p in rounded.parameters())
     monkeypatch.setattr(rounding.torch, "rand", lambda shape, generator, device: torch.zeros(shape, device=device))
     with torch.no_grad():
@@ -169,7 +167,10 @@ def test_a_step_that_is_recorded_brings_nothing_to_the_gpu(cuda, name, monkeypat
     monkeypatch.setattr(rounding.torch, "Generator", lambda _device: FakeGenerator())
     monkeypatch.setattr(rounding.torch, "rand", lambda shape, generator, device: torch.zeros(shape, device=device))
     field = on(cuda, NETWORKS[name])
-    units, rounded = units_of(field, SegmentData(FRAMES), cuda), rounding.RoundedField(field, rounding.COARSE, 0)
+    units, rounded = (
+        units_of(field, SegmentData(FRAMES), cuda),
+        quantization.RoundedField(field, quantization.COARSE, 0),
+    )
     assert units.recordable
     numbers, rows = torch.arange(3, device=cuda), torch.zeros(2, dtype=torch.long, device=cuda)
     reference = torch.zeros(3, 8, 12, device=cuda)

@@ -28,9 +28,8 @@ from nervcodec.network.patch_field import positional_encoding
 from nervcodec.network.shapes import check_shapes, parameter_count
 from nervcodec.network.timeline import Timeline, entries_per_shot
 from nervcodec.options import NetworkOptions
+from nervcodec.training.datasets import SegmentData, units_of
 from nervcodec.training.rate_control import SizeGoal
-from nervcodec.training.segment import SegmentData
-from nervcodec.training.units import units_of
 
 SIZES = [(1, 1), (3, 5), (17, 31), (48, 64), (90, 161), (272, 640)]
 

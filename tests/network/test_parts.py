@@ -11,7 +11,7 @@ from nervcodec.formats.container import Container, read_header
 from nervcodec.network.build import build
 from nervcodec.network.parts import PARTS, RGB_HEAD, SEMANTIC_HEAD, bytes_by_part, part_of, weights_by_part
 from nervcodec.network.shapes import SEMANTIC
-from nervcodec.training import look
+from nervcodec.training import diagnostics
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = ["version3_grid", "version3_pe", "version3_shared", "version3_plain"]
@@ -28,8 +28,8 @@ def test_every_parameter_has_a_part(make):
         assert {n for n, p in field.named_parameters() if id(p) in own} == {n for n, p in parts.items() if p == part}
     assert all(name.startswith(SEMANTIC) == (part == SEMANTIC_HEAD) for name, part in parts.items())
     learned = [p for p in field.parameters() if p.requires_grad]
-    assert sum(map(len, look.by_part(field).values())) == len(learned)
-    assert set(look.by_part(field)) == {part.lower().replace(" ", "_") for part in expected}
+    assert sum(map(len, diagnostics.by_part(field).values())) == len(learned)
+    assert set(diagnostics.by_part(field)) == {part.lower().replace(" ", "_") for part in expected}
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -13,13 +13,11 @@ from nervcodec.errors import ConfigError, DivergedError
 from nervcodec.events import Observer
 from nervcodec.network.inputs import Inputs
 from nervcodec.training import losses
-from nervcodec.training.config import FitConfig
+from nervcodec.training.config import FitConfig, parse_schedule
 from nervcodec.training.hooks import Hook, Hooks, ProgressHook
 from nervcodec.training.loop import Loop
-from nervcodec.training.muon import Muon, orthogonalize
-from nervcodec.training.optimizers import Optimizers
-from nervcodec.training.safeguard import Safeguard
-from nervcodec.training.schedule import parse_schedule
+from nervcodec.training.optimizers import Muon, Optimizers, orthogonalize
+from nervcodec.training.state import Safeguard
 from nervcodec.training.step import Stepper
 
 

@@ -6,9 +6,9 @@ import torch
 from fits import begun, random_embeddings
 
 from nervcodec.training.config import FitConfig
-from nervcodec.training.facts import Figures
-from nervcodec.training.graphs import StepGraphs
+from nervcodec.training.cuda_graphs import StepGraphs
 from nervcodec.training.loop import Loop
+from nervcodec.training.losses import Figures
 from nervcodec.training.step import Stepper
 
 

@@ -16,10 +16,10 @@ from nervcodec.device import Hardware
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, SemanticConfig
 from nervcodec.training.config import FitConfig
+from nervcodec.training.datasets import SegmentData
+from nervcodec.training.hooks import TensorBoardLog
 from nervcodec.training.loop import Loop
-from nervcodec.training.segment import SegmentData
 from nervcodec.training.state import FitState
-from nervcodec.training.tensorboard import TensorBoardLog
 
 
 def read(folder) -> EventAccumulator:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nervcodec.formats import bitstream
-from nervcodec.training.principal import ENOUGH, LEAST, MOST_DIRECTIONS, principal_head
+from nervcodec.training.pca import ENOUGH, LEAST, MOST_DIRECTIONS, principal_head
 
 GRID = (2, 4)
 

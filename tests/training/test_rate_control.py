@@ -14,10 +14,10 @@ from nervcodec.network.build import build, to_arrays
 from nervcodec.network.config import Geometry
 from nervcodec.network.inputs import Inputs
 from nervcodec.training.config import FitConfig
+from nervcodec.training.datasets import SegmentData
 from nervcodec.training.loop import Loop
+from nervcodec.training.quantization import RoundedField
 from nervcodec.training.rate_control import RateControl, SizeGoal, coded, coded_to
-from nervcodec.training.rounding import RoundedField
-from nervcodec.training.segment import SegmentData
 from nervcodec.training.state import FitState
 
 

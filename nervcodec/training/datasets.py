@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What one row of a training batch holds: a frame for ``grid``, a patch for ``pe``."""
+"""Training data of one segment: frames, patches and reference embeddings, and the order of batches."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,11 +16,35 @@ from nervcodec.network.field import Field
 from nervcodec.network.grid_field import GridField
 from nervcodec.network.inputs import Inputs
 from nervcodec.network.patch_field import PatchField
-from nervcodec.training.segment import SegmentData
 
 # A batch of about so many pixels: smaller frames come several at a time, since a step has a cost of its own.
 _BATCH_PIXELS = {"cpu": 800_000, "cuda": 3_200_000}
 _LARGEST_BATCH = {"cpu": 8, "cuda": 16}
+
+
+@dataclass(frozen=True)
+class SegmentData:
+    """Plain arrays of one segment.
+
+    Attributes:
+        frames: ``(N, H, W, 3)`` uint8 RGB.
+        embeddings: ``(n, patches, D)`` float32 unit vectors of some frames, or None.
+        embedded_frames: ``(n,)`` the numbers of those frames, ascending.
+        fitted: ``(N,)`` bool, the frames to fit, at least one; None for all.
+        held_out_embeddings, held_out_embedded: the same for some held-out frames, only to be looked at.
+    """
+
+    frames: np.ndarray
+    embeddings: np.ndarray | None = None
+    embedded_frames: np.ndarray | None = None
+    fitted: np.ndarray | None = None
+    held_out_embeddings: np.ndarray | None = None
+    held_out_embedded: np.ndarray | None = None
+
+    @property
+    def is_fitted(self) -> np.ndarray:
+        """``(N,)`` bool."""
+        return np.ones(len(self.frames), bool) if self.fitted is None else self.fitted
 
 
 class Units(ABC):
@@ -157,3 +184,87 @@ def units_of(field: Field, data: SegmentData, device: torch.device | str) -> Uni
         return SinglePatches(field, frames)
     assert isinstance(field, GridField)
     return WholeFrames(field, frames)
+
+
+class Reference:
+    """Reference embeddings, centred, and where those of a frame are.
+
+    Args:
+        data: with embeddings.
+        frame_count: frames of the segment.
+        is_raw: compare with the embeddings as they are, as the original method does; else less their mean.
+        device: of the network.
+
+    Attributes:
+        centred: ``(n, patches, D)`` float32.
+        mean: ``(D,)``, what was taken off.
+        frames: ``(n,)`` int64, whose they are.
+        variance: mean squared length, a scalar.
+        of_frame: each frame's own, not centred; held-out ones that may be looked at among them.
+    """
+
+    def __init__(self, data: SegmentData, frame_count: int, is_raw: bool, device: torch.device | str):
+        assert data.embeddings is not None
+        assert data.embedded_frames is not None
+        reference = torch.from_numpy(data.embeddings).to(device)
+        self.mean = torch.zeros_like(reference[0, 0]) if is_raw else reference.mean(dim=(0, 1))
+        self.centred = reference - self.mean
+        self.variance = self.centred.flatten(0, 1).square().sum(dim=1).mean().clamp(min=1e-6)
+        self.frames = torch.as_tensor(data.embedded_frames, dtype=torch.long)
+        self._rows = torch.full((frame_count,), -1, dtype=torch.long)
+        self._rows[self.frames] = torch.arange(len(reference))
+        self.of_frame: dict[int, Tensor] = dict(zip(data.embedded_frames.tolist(), reference, strict=True))
+        if data.held_out_embeddings is not None:
+            assert data.held_out_embedded is not None
+            extra = torch.from_numpy(data.held_out_embeddings).to(device)
+            self.of_frame.update(zip(data.held_out_embedded.tolist(), extra, strict=True))
+
+    def rows(self, frames: Tensor) -> Tensor:
+        """Rows of ``centred`` for frames ``(B,)``; -1 where a frame has none."""
+        return self._rows[frames]
+
+
+class Batches:
+    """Units in batches: every unit once an epoch, in a new order each time.
+
+    Args:
+        units: of the segment.
+        fitted: ``(N,)`` bool, the frames whose units are shown.
+        size: units in a batch; None for what suits them.
+        seed: of the order.
+
+    Attributes:
+        size: units in a batch.
+    """
+
+    def __init__(self, units: Units, fitted: np.ndarray, size: int | None, seed: int):
+        numbers = torch.arange(units.count)
+        self._units = numbers[torch.from_numpy(fitted)[units.frames(numbers)]]
+        self.size = min(size or units.usual_batch, len(self._units))
+        self._generator = torch.Generator().manual_seed(seed)
+        self._order, self._position = torch.empty(0, dtype=torch.long), 0
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self._units) // self.size)
+
+    def next(self) -> Tensor:
+        """The next batch, ``(B,)`` int64."""
+        if self._position >= len(self._order):
+            self._order = self._units[torch.randperm(len(self._units), generator=self._generator)]
+            self._position = 0
+        batch = self._order[self._position : self._position + self.size]
+        self._position += self.size
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """All that later batches depend on."""
+        kept = {"order": self._order, "position": self._position, "generator": self._generator.get_state()}
+        return {**kept, "size": self.size}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self._order, self._position = state["order"], state["position"]
+        self.size = state["size"]  # that of the device where the fit began: an end in epochs counts its batches
+        self._generator.set_state(state["generator"])

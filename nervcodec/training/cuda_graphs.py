@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-from nervcodec.training.facts import Figures
+from nervcodec.training.losses import Figures
 
 _AHEAD = 8  # steps that may be waiting for the GPU; with more, what a fit decides by the clock would come too late
 _WARM_UP = 3  # steps of a kind that are taken one kernel at a time, so that all that outlives a step is there
