@@ -26,7 +26,7 @@ from nervcodec.evaluation import classical
 from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
 from nervcodec.media.source import SourceOptions, scan
-from nervcodec.network.inputs import Inputs
+from nervcodec.network.field import Inputs
 
 CROP = (640, 1280)  # of bunny
 FITS = (

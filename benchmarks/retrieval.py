@@ -32,7 +32,7 @@ from nervcodec.formats.container import Container
 from nervcodec.media.reader import read_frames, read_segment
 from nervcodec.media.shots import find_cuts, seen_small
 from nervcodec.media.source import scan
-from nervcodec.network.parts import SEMANTIC_HEAD, weights_by_part
+from nervcodec.network.summary import SEMANTIC_HEAD, weights_by_part
 from nervcodec.network.timeline import Timeline
 from nervcodec.options import PRESETS
 from nervcodec.ranges import FITTED, HELD_OUT, parse_duration, parse_split

@@ -133,7 +133,7 @@ def _write_plot(out: str, source: str, report: EvalReport) -> None:
 def _write_page(out: str, file: str, source: str, report: EvalReport, device: str, precision: str) -> None:
     from nervcodec.evaluation.report import write_report
     from nervcodec.formats.container import Container
-    from nervcodec.network.parts import bytes_by_part, weights_by_part
+    from nervcodec.network.summary import bytes_by_part, weights_by_part
 
     with Container.at(Path(file)) as opened:
         parts = bytes_by_part(opened, weights_by_part(opened))

@@ -12,7 +12,7 @@ from nervcodec.media.reader import read_frames
 from nervcodec.media.source import scan
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, SemanticConfig
-from nervcodec.network.inputs import Inputs
+from nervcodec.network.field import Inputs
 from nervcodec.training.datasets import SegmentData
 from nervcodec.training.hooks import Hook, ProgressHook
 from nervcodec.training.loop import Loop

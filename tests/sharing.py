@@ -19,7 +19,7 @@ from nervcodec.formats.container import Writer
 from nervcodec.formats.header import STREAM, FitRecord, Header, Segment, SemanticFacts, TensorCode, VideoFacts
 from nervcodec.network.build import build, to_arrays
 from nervcodec.network.config import Geometry, GridConfig, SemanticConfig, network_to_json, tables_of
-from nervcodec.network.ownership import is_own
+from nervcodec.network.shapes import is_own
 
 FRAMES, EMBEDDED = (9, 6), ((0, 3, 7), (1, 4))
 SHARED = "shared/"

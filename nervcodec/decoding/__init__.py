@@ -10,6 +10,6 @@ built, and ``pixels`` and ``embeddings`` are imported, when one is used.
 from nervcodec.decoding.needs import Needs
 from nervcodec.decoding.pool import Pool
 from nervcodec.decoding.video import OpenVideo
-from nervcodec.network.codes import EmbeddingParts
+from nervcodec.network.stored import EmbeddingParts
 
 __all__ = ["EmbeddingParts", "Needs", "OpenVideo", "Pool"]

@@ -11,7 +11,7 @@ from nervcodec.coordinates import position
 from nervcodec.decoding.file import OpenFile
 from nervcodec.errors import ContainerError
 from nervcodec.formats.header import SemanticFacts
-from nervcodec.network.codes import EmbeddingParts
+from nervcodec.network.stored import EmbeddingParts
 
 
 class EmbeddedFile(OpenFile):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from nervcodec.decoding.networks import Networks
 from nervcodec.decoding.runs import runs
-from nervcodec.network.codes import EmbeddingParts
-from nervcodec.network.inputs import Inputs
+from nervcodec.network.field import Inputs
+from nervcodec.network.stored import EmbeddingParts
 
 BATCH = 32  # frames at once
 

@@ -16,8 +16,7 @@ from nervcodec.decoding.needs import batch_size
 from nervcodec.decoding.networks import Networks
 from nervcodec.decoding.runs import runs
 from nervcodec.device import Hardware
-from nervcodec.network.field import Field, as_shown
-from nervcodec.network.inputs import Inputs
+from nervcodec.network.field import Field, Inputs, as_shown
 
 
 def rendered_there(field: Field, inputs: Inputs, hardware: Hardware, scale: float = 1.0) -> Tensor:

@@ -21,8 +21,8 @@ from nervcodec.formats.fields import from_json, to_json
 from nervcodec.network.build import to_arrays
 from nervcodec.network.config import GridConfig
 from nervcodec.network.field import Field
-from nervcodec.network.grid_field import timeline_of
-from nervcodec.network.ownership import is_own
+from nervcodec.network.grid import timeline_of
+from nervcodec.network.shapes import is_own
 from nervcodec.training.rate_control import SizeGoal, coded_to
 
 _LEAST_SHARE = 0.3  # of the bytes that a segment would have by its length

@@ -18,8 +18,7 @@ from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.media.shots import find_cuts, find_pace, persistence, seen_small
-from nervcodec.network.ownership import own_parameter_count
-from nervcodec.network.shapes import parameter_count
+from nervcodec.network.shapes import own_parameter_count, parameter_count
 from nervcodec.semantic.patches import embed_patches
 from nervcodec.training.config import FitConfig, SizeGoal
 from nervcodec.training.datasets import SegmentData

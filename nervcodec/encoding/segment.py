@@ -18,8 +18,7 @@ from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import Segment
 from nervcodec.formats.weights import read_tables
 from nervcodec.network.config import NetworkConfig
-from nervcodec.network.ownership import own_parameter_count
-from nervcodec.network.shapes import parameter_count
+from nervcodec.network.shapes import own_parameter_count, parameter_count
 from nervcodec.training.config import FitConfig, SizeGoal
 from nervcodec.training.datasets import SegmentData
 

@@ -19,8 +19,7 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
 from nervcodec.network.build import from_arrays
 from nervcodec.network.config import NetworkConfig, network_to_json
-from nervcodec.network.field import Field
-from nervcodec.network.inputs import Inputs
+from nervcodec.network.field import Field, Inputs
 from nervcodec.training.hooks import Hook
 from nervcodec.training.loop import FitResult
 from nervcodec.training.rate_control import coded_to

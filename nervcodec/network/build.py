@@ -8,9 +8,9 @@ import torch
 
 from nervcodec.network.config import GridConfig, HeadOnlyConfig, NetworkConfig, PatchConfig
 from nervcodec.network.field import Field
-from nervcodec.network.grid_field import GridField
+from nervcodec.network.grid import GridField
 from nervcodec.network.heads import SemanticHead, semantic_head
-from nervcodec.network.patch_field import PatchField
+from nervcodec.network.original import PatchField
 from nervcodec.network.shapes import SEMANTIC, check_shapes
 
 

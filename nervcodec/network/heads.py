@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nervcodec.network.blocks import Pointwise, pixel_shuffle, pixel_unshuffle
 from nervcodec.network.config import GridConfig, HeadOnlyConfig, SemanticConfig
+from nervcodec.network.layers import Pointwise, pixel_shuffle, pixel_unshuffle
 from nervcodec.network.overlap import BLOCK, overlapped, parted
 from nervcodec.network.timeline import Timeline
 

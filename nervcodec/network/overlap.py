@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nervcodec.network.constants import Constants
+from nervcodec.network.layers import Constants
 
 BLOCK = 4  # pixels across and down
 REACH = BLOCK // 2  # pixels on either side of a border that it changes

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Which parameters a network has and of what shapes, from its configuration alone. Standard library only.
+"""Names and shapes of a network's parameters from its configuration alone, and which of them segments share. No torch.
 
 Names and shapes are those of ``build(config).named_parameters()``.
+
+Segments of a video can share what a ``grid`` network knows of *how* the video looks (its decoder, the basis of its
+embeddings, and static grids: a background in front of which things move). What it knows of *when and where* (feature
+grids, codes) is per segment. The original method's network keeps a whole segment in its decoder: nothing is shared.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from nervcodec.errors import ContainerError
 from nervcodec.network.config import STAGES, GridConfig, HeadOnlyConfig, NetworkConfig, PatchConfig, SemanticConfig
@@ -19,6 +24,7 @@ _RGB, _SHUFFLED = 3, 2  # channels of a pixel, and by how much a stage is finer 
 _PACKED = 4  # pixels across and down that one position of the finest stage becomes
 _KERNEL = (3, 3)
 _COORDINATES, _WAVES = 3, 2  # of a patch; sine and cosine
+_OWN = ("grids.", "semantic.codes", "semantic.grid")
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -101,3 +107,40 @@ def _layer(name: str, weight: tuple[int, ...], bias: bool = True) -> Shapes:
     """A matrix or kernel ``(outputs, ...)``, with a constant for each output or without."""
     shapes: Shapes = {f"{name}.weight": weight}
     return shapes | {f"{name}.bias": weight[:1]} if bias else shapes
+
+
+def is_own(config: NetworkConfig, name: str) -> bool:
+    """Whether a parameter belongs to one segment alone.
+
+    Args:
+        config: of the network.
+        name: of the parameter.
+    """
+    lasting = config.lasting if isinstance(config, GridConfig) else ()
+    if any(name.startswith(f"grids.{number}.") for number in lasting):
+        return False
+    return isinstance(config, PatchConfig) or name.startswith(_OWN)
+
+
+def own_parameter_count(config: NetworkConfig) -> int:
+    """Parameters of a network that belong to its segment alone, where the others are shared."""
+    return sum(math.prod(shape) for name, shape in parameter_shapes(config).items() if is_own(config, name))
+
+
+def check_owners(config: NetworkConfig, own: Iterable[str], shared: Iterable[str]) -> None:
+    """Where segments share parameters, what is one segment's own must not be among them, and nothing stands twice.
+
+    Args:
+        config: of the network.
+        own: names of the parameters stored for its segment.
+        shared: names of those stored for all.
+
+    Raises:
+        ContainerError: a parameter stands on the wrong side, or on both.
+    """
+    found = set(own)
+    for name in shared:
+        if is_own(config, name):
+            raise ContainerError(f"tensor {name[:80]!r} should be among the segment's own parameters")
+        if name in found:
+            raise ContainerError(f"tensor {name[:80]!r} stands among the shared parameters and a segment's own")

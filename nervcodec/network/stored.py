@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""The networks of a container as it holds them: configurations that fit its video, and weights by name. No torch."""
+"""Networks of a container as stored: checked configurations, weights by name, and embeddings from codes. No torch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
+from nervcodec.coordinates import at
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import Segment
 from nervcodec.formats.weights import StoredWeights
-from nervcodec.network.config import HeadOnlyConfig, NetworkConfig, completed, network_from_json
-from nervcodec.network.ownership import check_owners
-from nervcodec.network.shapes import check_shapes
+from nervcodec.network.config import HeadOnlyConfig, NetworkConfig, PatchConfig, completed, network_from_json
+from nervcodec.network.shapes import SEMANTIC, check_owners, check_shapes, stands_alone
 
 
 class StoredNetworks:
@@ -84,3 +87,42 @@ class StoredNetworks:
             return config
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
+
+
+class EmbeddingParts(NamedTuple):
+    """Embeddings of a segment: coefficients x basis + mean, interpolated in time and then brought to length 1.
+
+    Attributes:
+        coefficients: ``(e, rows * columns, r)`` float32 of the entries that were stored.
+        basis, mean: ``(r, D)`` and ``(D,)`` float32.
+        before, after: ``(n,)`` int64, the entries on both sides of each frame.
+        weight: ``(n,)`` float32, of the entry after it.
+    """
+
+    coefficients: np.ndarray
+    basis: np.ndarray
+    mean: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    weight: np.ndarray
+
+
+def all_have_codes(networks: StoredNetworks) -> bool:
+    """Whether :func:`code_parts` can be asked: no segment's embeddings depend on more than its head."""
+    return all(map(stands_alone, networks.configs))
+
+
+def code_parts(networks: StoredNetworks) -> Iterator[EmbeddingParts]:
+    """Embeddings of all frames, segment by segment, as :func:`nervcodec.decoding.embeddings.parts` gives them.
+
+    Raises:
+        ContainerError: a head is damaged or does not fit its network.
+    """
+    for index in range(len(networks.configs)):
+        config, arrays = networks.read(index, SEMANTIC)
+        assert not isinstance(config, PatchConfig)
+        assert config.semantic is not None
+        codes, gain, mean = (arrays[f"{SEMANTIC}{name}"] for name in ("codes", "gain", "mean"))
+        coefficients = codes.reshape(*codes.shape[:2], -1).swapaxes(1, 2) * gain
+        places = at(config.semantic.code_frames, config.geometry.frames, config.cuts)
+        yield EmbeddingParts(coefficients, arrays[f"{SEMANTIC}directions.weight"].T, mean, *places)

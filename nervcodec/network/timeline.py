@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nervcodec.network.constants import Constants
-from nervcodec.network.places import at
+from nervcodec.coordinates import at
+from nervcodec.network.layers import Constants
 
 
 def entries_per_shot(times: int, lengths: list[int], weights: list[int] | None = None) -> list[int]:

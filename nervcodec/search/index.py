@@ -26,8 +26,7 @@ from nervcodec.errors import ContainerError, EncoderError, NervError
 from nervcodec.formats import container
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import Header
-from nervcodec.network.codes import EmbeddingParts, all_have_codes, code_parts
-from nervcodec.network.stored import StoredNetworks
+from nervcodec.network.stored import EmbeddingParts, StoredNetworks, all_have_codes, code_parts
 from nervcodec.semantic import cache
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ _LEVELS = 127
 
 @dataclass(frozen=True)
 class SegmentIndex:
-    """Embeddings of one segment, as :class:`nervcodec.network.codes.EmbeddingParts` has them, in fewer bytes.
+    """Embeddings of one segment, as :class:`nervcodec.network.stored.EmbeddingParts` has them, in fewer bytes.
 
     Attributes:
         coefficients: ``(e, P, r)`` int8, in units of ``scale``.

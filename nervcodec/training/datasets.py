@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from nervcodec.network.config import CELL, Geometry
-from nervcodec.network.field import Field
-from nervcodec.network.grid_field import GridField
-from nervcodec.network.inputs import Inputs
-from nervcodec.network.patch_field import PatchField
+from nervcodec.network.field import Field, Inputs
+from nervcodec.network.grid import GridField
+from nervcodec.network.original import PatchField
 
 # A batch of about so many pixels: smaller frames come several at a time, since a step has a cost of its own.
 _BATCH_PIXELS = {"cpu": 800_000, "cuda": 3_200_000}

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nervcodec.network.parts import PARTS, part_of
+from nervcodec.network.summary import PARTS, part_of
 from nervcodec.training.losses import psnr_db
 from nervcodec.training.state import FitState
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from nervcodec.errors import ConfigError
-from nervcodec.network.blocks import Pointwise
 from nervcodec.network.field import Field
-from nervcodec.network.grids import FeatureGrid
+from nervcodec.network.grid import FeatureGrid
+from nervcodec.network.layers import Pointwise
 from nervcodec.training.config import ADAM, ADAM_LR, MUON, MUON_LR
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nervcodec.network.field import Field
-from nervcodec.network.grids import FeatureGrid
-from nervcodec.network.inputs import Inputs
+from nervcodec.network.field import Field, Inputs
+from nervcodec.network.grid import FeatureGrid
 
 COARSE = 0.4  # first step over standard deviation: about 3.4 bits a value, for steps that are then learned
 FINE = 0.02  # the same for weights that were fitted without rounding: about 8 bits

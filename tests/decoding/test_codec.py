@@ -16,8 +16,8 @@ from nervcodec.formats.container import Container
 from nervcodec.media.reader import read_frames
 from nervcodec.media.source import SourceOptions, scan
 from nervcodec.metrics import psnr_db
-from nervcodec.network.grid_field import GridField
-from nervcodec.network.inputs import Inputs
+from nervcodec.network.field import Inputs
+from nervcodec.network.grid import GridField
 
 OPTIONS = SourceOptions(start_s=4.0, duration_s=2.0, scale=0.5)
 
@@ -69,7 +69,7 @@ def test_a_patch_is_its_part_of_the_frame(video):
 
 
 def test_only_the_frames_asked_for_are_decoded(small_nerv, monkeypatch):
-    from nervcodec.network.grid_field import GridField
+    from nervcodec.network.grid import GridField
 
     rendered = []
     original = GridField.render

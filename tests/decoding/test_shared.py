@@ -13,7 +13,7 @@ from nervcodec.errors import ContainerError
 from nervcodec.formats import bitstream
 from nervcodec.formats.container import Container
 from nervcodec.formats.weights import EMBEDDED, MARK
-from nervcodec.network.parts import bytes_by_part, shared_weights, weights_by_part
+from nervcodec.network.summary import bytes_by_part, shared_weights, weights_by_part
 
 
 @pytest.fixture

@@ -21,9 +21,8 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.container import Container
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry
-from nervcodec.network.inputs import Inputs
-from nervcodec.network.ownership import is_own, own_parameter_count
-from nervcodec.network.shapes import parameter_count
+from nervcodec.network.field import Inputs
+from nervcodec.network.shapes import is_own, own_parameter_count, parameter_count
 from nervcodec.options import from_flat
 
 FRAMES = 24

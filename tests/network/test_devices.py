@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nervcodec import sizing
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, PatchConfig, SemanticConfig
+from nervcodec.network.field import Inputs
 from nervcodec.network.heads import semantic_head
-from nervcodec.network.inputs import Inputs
 from nervcodec.network.shapes import stands_alone
 from nervcodec.training import losses, quantization
 from nervcodec.training.datasets import Reference, SegmentData, units_of
@@ -78,11 +78,11 @@ def test_the_forward_pass_and_both_losses(cuda, config):
 
 
 def test_rounding(cuda, config, monkeypatch):
-    monkeypatch.setattr(rounding.torch, "Generator", lambda _device: FakeGenerator())
+    monkeypatch.setattr(quantization.torch, "Generator", lambda _device: FakeGenerator())
     field = on(cuda, config)
     rounded = quantization.RoundedField(field, quantization.COARSE, 0)
     assert all(p.device.type == "cuda" for p in rounded.parameters())
-    monkeypatch.setattr(rounding.torch, "rand", lambda shape, generator, device: torch.zeros(shape, device=device))
+    monkeypatch.setattr(quantization.torch, "rand", lambda shape, generator, device: torch.zeros(shape, device=device))
     with torch.no_grad():
         pixels, _ = rounded(REAL_INPUTS[config], True)
         assert pixels.device.type == rounded.bits_per_parameter().device.type == "cuda"
@@ -164,8 +164,8 @@ def test_a_crossing_is_found(cuda):
 
 @pytest.mark.parametrize("name", ["grid", "grid, pooled"])
 def test_a_step_that_is_recorded_brings_nothing_to_the_gpu(cuda, name, monkeypatch):
-    monkeypatch.setattr(rounding.torch, "Generator", lambda _device: FakeGenerator())
-    monkeypatch.setattr(rounding.torch, "rand", lambda shape, generator, device: torch.zeros(shape, device=device))
+    monkeypatch.setattr(quantization.torch, "Generator", lambda _device: FakeGenerator())
+    monkeypatch.setattr(quantization.torch, "rand", lambda shape, generator, device: torch.zeros(shape, device=device))
     field = on(cuda, NETWORKS[name])
     units, rounded = (
         units_of(field, SegmentData(FRAMES), cuda),

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from nervcodec import sizing
 from nervcodec.coordinates import PatchGrid, frame_coordinate
 from nervcodec.errors import ContainerError
-from nervcodec.network.blocks import pixel_shuffle, pixel_unshuffle
 from nervcodec.network.build import build, from_arrays, to_arrays
 from nervcodec.network.config import (
     Geometry,
@@ -21,11 +20,11 @@ from nervcodec.network.config import (
     network_from_json,
     network_to_json,
 )
-from nervcodec.network.inputs import Inputs
-from nervcodec.network.interpolation import pooling_matrix, resampling_matrix
-from nervcodec.network.ownership import is_own
-from nervcodec.network.patch_field import positional_encoding
-from nervcodec.network.shapes import check_shapes, parameter_count
+from nervcodec.network.field import Inputs
+from nervcodec.network.grid import pooling_matrix, resampling_matrix
+from nervcodec.network.layers import pixel_shuffle, pixel_unshuffle
+from nervcodec.network.original import positional_encoding
+from nervcodec.network.shapes import check_shapes, is_own, parameter_count
 from nervcodec.network.timeline import Timeline, entries_per_shot
 from nervcodec.options import NetworkOptions
 from nervcodec.training.datasets import SegmentData, units_of

@@ -9,8 +9,8 @@ from test_network import grid_config, patch_config
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container, read_header
 from nervcodec.network.build import build
-from nervcodec.network.parts import PARTS, RGB_HEAD, SEMANTIC_HEAD, bytes_by_part, part_of, weights_by_part
 from nervcodec.network.shapes import SEMANTIC
+from nervcodec.network.summary import PARTS, RGB_HEAD, SEMANTIC_HEAD, bytes_by_part, part_of, weights_by_part
 from nervcodec.training import diagnostics
 
 GOLDEN = Path(__file__).parents[1] / "golden"

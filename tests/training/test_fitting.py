@@ -11,7 +11,7 @@ from fits import begun, embeddings, fitted, moving_square, random_embeddings
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError, DivergedError
 from nervcodec.events import Observer
-from nervcodec.network.inputs import Inputs
+from nervcodec.network.field import Inputs
 from nervcodec.training import losses
 from nervcodec.training.config import FitConfig, parse_schedule
 from nervcodec.training.hooks import Hook, Hooks, ProgressHook

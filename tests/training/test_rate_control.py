@@ -12,7 +12,7 @@ from nervcodec.device import choose
 from nervcodec.formats import bitstream
 from nervcodec.network.build import build, to_arrays
 from nervcodec.network.config import Geometry
-from nervcodec.network.inputs import Inputs
+from nervcodec.network.field import Inputs
 from nervcodec.training.config import FitConfig
 from nervcodec.training.datasets import SegmentData
 from nervcodec.training.loop import Loop

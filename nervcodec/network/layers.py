@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Layers of both decoders. The ``grid`` network keeps channels last: tensors are ``(B, H, W, C)``."""
+"""Layers of both networks, and constant tensors made on first use.
+
+The ``grid`` network keeps channels last: tensors are ``(B, H, W, C)``.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -85,3 +89,22 @@ class NervBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, H, W)`` to ``(B, outputs, stride * H, stride * W)``."""
         return F.gelu(F.pixel_shuffle(self.convolution(x), self.stride))
+
+
+class Constants:
+    """Makes tensors at first use and keeps them for each device.
+
+    Args:
+        make: returns them on the CPU.
+    """
+
+    def __init__(self, make: Callable[[], tuple[Tensor, ...]]):
+        self._make = make
+        self._kept: dict[torch.device, tuple[Tensor, ...]] = {}
+
+    def on(self, device: torch.device) -> tuple[Tensor, ...]:
+        """The tensors on a device, alike whatever the context (autocast, inference mode) of the first use."""
+        if device not in self._kept:
+            with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
+                self._kept[device] = tuple(tensor.to(device) for tensor in self._make())
+        return self._kept[device]

@@ -17,11 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nervcodec.coordinates import patch_coordinates
-from nervcodec.network.blocks import NervBlock
 from nervcodec.network.config import PatchConfig
-from nervcodec.network.field import Field
+from nervcodec.network.field import Field, Inputs
 from nervcodec.network.heads import SemanticHead
-from nervcodec.network.inputs import Inputs
+from nervcodec.network.layers import NervBlock
 
 
 def positional_encoding(coordinates: Tensor, base: float, levels: int) -> Tensor:

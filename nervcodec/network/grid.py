@@ -9,23 +9,104 @@
                      mean over each patch -> semantic head
 
 The blocks of pixels that the last shuffle gives overlap (:mod:`nervcodec.network.overlap`).
+
+The grids are a learned positional encoding over time and space in place of a sinusoidal one, as in HiNeRV (Kwan et al.
+2023, arXiv:2306.09818) and instant-ngp (Mueller et al. 2022, arXiv:2201.05989), here dense and without a hash.
+Interpolation and averaging in space are small matrices, so that a window of the result needs a window of rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from nervcodec.network.blocks import Pointwise, ResidualBlock, pixel_shuffle
-from nervcodec.network.config import CELL, STAGES, GridConfig
-from nervcodec.network.constants import Constants
-from nervcodec.network.field import Field
-from nervcodec.network.grids import FeatureGrid
+from nervcodec.network.config import CELL, STAGES, GridConfig, GridShape
+from nervcodec.network.field import Cells, Field, Inputs
 from nervcodec.network.heads import PixelHead, semantic_head
-from nervcodec.network.inputs import Cells, Inputs
-from nervcodec.network.interpolation import pooling_matrix
+from nervcodec.network.layers import Constants, Pointwise, ResidualBlock, pixel_shuffle
 from nervcodec.network.overlap import REACH
 from nervcodec.network.timeline import Timeline
+
+INITIAL_STD = 0.05
+
+
+def resampling_matrix(n_out: int, n_in: int) -> Tensor:
+    """Weights of linear interpolation from ``n_in`` to ``n_out`` samples of the same interval, cell centres aligned.
+
+    Returns:
+        ``(n_out, n_in)`` float32; each row sums to 1.
+    """
+    position = ((torch.arange(n_out, dtype=torch.float64) + 0.5) * n_in / n_out - 0.5).clamp(0, n_in - 1)
+    lower = position.floor().long().clamp(max=max(n_in - 2, 0))
+    fraction = position - lower
+    matrix = torch.zeros(n_out, n_in, dtype=torch.float64)
+    rows = torch.arange(n_out)
+    matrix[rows, lower] += 1 - fraction
+    if n_in > 1:
+        matrix[rows, lower + 1] += fraction
+    return matrix.float()
+
+
+def pooling_matrix(bounds: list[tuple[int, int]], cell: int, n_cells: int) -> Tensor:
+    """Weights that average cells over pixel intervals, each cell counted by its overlap.
+
+    Args:
+        bounds: pixel intervals [start, stop).
+        cell: pixels in one cell.
+        n_cells: cells in all.
+
+    Returns:
+        ``(len(bounds), n_cells)`` float32; each row sums to 1.
+    """
+    matrix = torch.zeros(len(bounds), n_cells)
+    for row, (start, stop) in enumerate(bounds):
+        for index in range(start // cell, min(n_cells, -(-stop // cell))):
+            matrix[row, index] = min(stop, (index + 1) * cell) - max(start, index * cell)
+    return matrix / matrix.sum(dim=1, keepdim=True)
+
+
+class FeatureGrid(nn.Module):
+    """One grid, interpolated to the resolution of its stage.
+
+    Args:
+        shape: of the grid.
+        rows, columns: resolution of the stage it feeds.
+        timeline: places frames among the grid's entries.
+    """
+
+    def __init__(self, shape: GridShape, rows: int, columns: int, timeline: Timeline):
+        super().__init__()
+        self.timeline = timeline
+        self._read: Callable[[Tensor], Tensor] | None = None
+        size = (shape.times, shape.channels, shape.rows, shape.columns)
+        self.values = nn.Parameter(torch.randn(size).mul_(INITIAL_STD))
+        self._matrices = Constants(
+            lambda: (resampling_matrix(rows, shape.rows), resampling_matrix(columns, shape.columns).t().contiguous())
+        )
+        self.native = (rows, columns) == (shape.rows, shape.columns)
+
+    def round_with(self, read: Callable[[Tensor], Tensor]) -> None:
+        """Pass values through a function as they are read from here on."""
+        self._read = read
+
+    def forward(self, frames: Tensor, window: tuple[int, int, int, int]) -> Tensor:
+        """Features in a window of the stage.
+
+        Args:
+            frames: ``(B,)`` int64.
+            window: (top, bottom, left, right) in positions of the stage.
+
+        Returns:
+            ``(B, channels, bottom - top, right - left)`` float32.
+        """
+        top, bottom, left, right = window
+        features = self.timeline(self.values, frames, self._read)
+        if self.native:
+            return features[:, :, top:bottom, left:right]
+        down, across = self._matrices.on(features.device)
+        return down[top:bottom] @ features @ across[:, left:right]
 
 
 def timeline_of(config: GridConfig, number: int) -> Timeline:
