@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,13 +19,11 @@ from nervcodec.formats.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from fractions import Fraction
 
     import numpy as np
 
     from nervcodec.decoding import OpenVideo
     from nervcodec.events import Observer
-    from nervcodec.media.planes import Planes
     from nervcodec.media.sound import Sound
 
 
@@ -104,23 +102,27 @@ def decode(
         numbers = _numbers(video, frames, patch)
         if patch is None:  # a patch alone takes a fraction of what is counted for whole frames
             _state_needs(video, len(numbers), scale, progress)
-        shown = None if as_images else target
-        if shown is not None and _keeps_hdr(video, shown, patch, tone_map):
-            planes = _counted(video.planes(numbers), len(numbers), progress)
-            _write_hdr(video, shown, planes, scale, crf, audio, quiet, progress)
-        else:
+        in_hdr = not as_images and _keeps_hdr(video, target, patch, tone_map)
+        if not in_hdr:
             _state_tone_map(video, tone_map, progress)
-            chosen = (
-                video.frames(numbers, scale, tone_map=True)
-                if patch is None
-                else video.patches(numbers, *patch, scale, tone_map=True)
+        decoded: Iterator[Any]
+        if in_hdr:
+            decoded = video.planes(numbers)
+        elif patch is None:
+            decoded = video.frames(numbers, scale, tone_map=True)
+        else:
+            decoded = video.patches(numbers, *patch, scale, tone_map=True)
+        decoded = _counted(decoded, len(numbers), progress)
+        if as_images:
+            assert target is not None
+            _write_images(video, target, numbers, decoded, force)
+        else:
+            sound = _fitting(
+                video.sound() if audio == "copy" else None, ".y4m" if target is None else target.suffix, progress
             )
-            pixels = _counted(chosen, len(numbers), progress)
-            if as_images:
-                assert target is not None
-                _write_images(video, target, numbers, pixels, force)
-            else:
-                _write_video(video, target, pixels, patch, scale, crf, audio, quiet, progress)
+            if video.header.video.variable_frame_rate and not quiet:
+                progress.note(f"{video.path.name}: variable frame rate; frames are repeated to keep their times")
+            _write_video(video, target, decoded, in_hdr, _size(video, patch, scale), crf, sound)
     if target is not None and not quiet:
         say(
             f"{counted(len(numbers), 'PNG image')} in {target}"
@@ -131,7 +133,7 @@ def decode(
 
 def _write_base(file: str, output: str | None, audio: str, force: bool, quiet: bool) -> None:
     """The base layer without any network: no torch."""
-    from nervcodec.base.export import SUFFIXES, require_base, sound_of, write_base
+    from nervcodec.base.export import SUFFIXES, loses_alpha, require_base, sound_of, write_base
     from nervcodec.cli.progress import observer
     from nervcodec.formats.container import Container
     from nervcodec.outputs import require_free
@@ -147,9 +149,9 @@ def _write_base(file: str, output: str | None, audio: str, force: bool, quiet: b
         require_base(opened)
         target = _default_target(Path(file), False) if output is None else Path(output)
         require_free(target, force)
-        sound = sound_of(opened) if audio == "copy" else None
-        if sound is not None:
-            sound = _fitting(sound, target.suffix, progress)
+        if loses_alpha(opened, target.suffix):
+            progress.note(f"{target.suffix} holds no alpha plane beside VP8 and VP9: left out (-o NAME.mkv keeps it)")
+        sound = _fitting(sound_of(opened) if audio == "copy" else None, target.suffix, progress)
         count = write_base(opened, target, sound)
     if not quiet:
         say(f"{target}, {counted(count, 'frame')}")
@@ -176,11 +178,11 @@ def _numbers(video: OpenVideo, frames: str | None, patch: tuple[int, int] | None
         raise click.UsageError(str(error)) from None
 
 
-def _keeps_hdr(video: OpenVideo, target: Path, patch: tuple[int, int] | None, tone_map: bool) -> bool:
+def _keeps_hdr(video: OpenVideo, target: Path | None, patch: tuple[int, int] | None, tone_map: bool) -> bool:
     """Whether a video is written in HDR; what cannot be is wrong usage."""
     from nervcodec.media.writer import HDR_SUFFIXES, Y4M
 
-    suffix = target.suffix.lower()
+    suffix = Y4M if target is None else target.suffix.lower()
     if video.hdr is None or tone_map or suffix == Y4M:
         return False
     remedy = "--tone-map writes 8-bit BT.709"
@@ -203,25 +205,6 @@ def _state_tone_map(video: OpenVideo, tone_map: bool, progress: Observer) -> Non
         )
 
 
-def _write_hdr(
-    video: OpenVideo,
-    target: Path,
-    planes: Iterator[Planes],
-    scale: float,
-    crf: int,
-    audio: str,
-    quiet: bool,
-    progress: Observer,
-) -> None:
-    from nervcodec.media import writer
-
-    assert video.header.base is not None
-    sound = _sound(video, target, audio, quiet, progress)
-    form, (width, height) = video.header.base.planes, _size(video, None, scale)
-    shown, rate = video.at_constant_rate(planes), video.frame_rate
-    writer.write_hdr(target, shown, form, video.light(), width, height, rate, _aspect(video), crf, sound)
-
-
 def _write_images(video: OpenVideo, folder: Path, numbers: range, pixels: Iterator[np.ndarray], force: bool) -> None:
     from nervcodec.media.writer import write_pngs
 
@@ -232,39 +215,36 @@ def _write_images(video: OpenVideo, folder: Path, numbers: range, pixels: Iterat
 def _write_video(
     video: OpenVideo,
     target: Path | None,
-    pixels: Iterator[np.ndarray],
-    patch: tuple[int, int] | None,
-    scale: float,
+    frames: Iterator[Any],
+    in_hdr: bool,
+    size: tuple[int, int],
     crf: int,
-    audio: str,
-    quiet: bool,
-    progress: Observer,
+    sound: Sound | None,
 ) -> None:
+    """Frames as a video file, or as y4m on stdout where there is no target."""
+    from fractions import Fraction
+
     from nervcodec.media import writer
 
-    sound = _sound(video, target, audio, quiet, progress)
-    width, height = _size(video, patch, scale)
-    shown, rate = video.at_constant_rate(pixels), video.frame_rate
+    shown, base = video.at_constant_rate(frames), video.header.base
+    picture = *size, video.frame_rate, Fraction(*video.header.video.sample_aspect_ratio)
     if target is None:
-        writer.write_y4m(sys.stdout.buffer, shown, width, height, rate, _aspect(video))
+        writer.write_y4m(sys.stdout.buffer, shown, *picture)
+    elif in_hdr and base is not None:
+        writer.write_hdr(target, shown, base.planes, video.light(), *picture, crf, sound)
     else:
-        writer.write_video(target, shown, width, height, rate, _aspect(video), crf, sound)
+        writer.write_video(target, shown, *picture, crf, sound)
 
 
-def _sound(video: OpenVideo, target: Path | None, audio: str, quiet: bool, progress: Observer) -> Sound | None:
-    """The sound of a video that is written; says what becomes of it, and of a variable rate."""
-    sound = video.sound() if audio == "copy" and target is not None else None
-    if sound is not None and target is not None:
-        sound = _fitting(sound, target.suffix, progress)
-    if video.header.video.variable_frame_rate and not quiet:
-        progress.note(f"{video.path.name}: variable frame rate; frames are repeated to keep their times")
-    return sound
+def _fitting(sound: Sound | None, suffix: str, progress: Observer) -> Sound | None:
+    """The sound in a form that the format holds, with a note where it changes; None where the format holds none."""
+    from nervcodec.media.sound import COPIED, FORMATS
 
-
-def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
-    """The sound as the video takes it; says so where it has to be coded anew."""
-    from nervcodec.media.sound import COPIED
-
+    if sound is None:
+        return None
+    if suffix.lower() not in FORMATS:
+        progress.note(f"{suffix} holds no sound: left out (-o NAME.mkv keeps it; --audio none stops this note)")
+        return None
     fitting = sound.fitting(suffix)
     if sound.lead_s and not fitting.lead_s:
         progress.note(
@@ -273,9 +253,7 @@ def _fitting(sound: Sound, suffix: str, progress: Observer) -> Sound:
         )
     if fitting.encoder != COPIED:
         advice = "-o NAME.mkv keeps it as it is, --audio none leaves it out"
-        progress.note(
-            f"{suffix} does not hold sound in {sound.codec}; coding it anew with {fitting.encoder} ({advice})"
-        )
+        progress.note(f"{suffix} does not hold sound in {sound.codec}; it is encoded with {fitting.encoder} ({advice})")
     return fitting
 
 
@@ -305,12 +283,6 @@ def _counted(frames: Iterator[Frame], count: int, progress: Observer) -> Iterato
     for frame in frames:
         yield frame
         progress.advance()
-
-
-def _aspect(video: OpenVideo) -> Fraction:
-    from fractions import Fraction
-
-    return Fraction(*video.header.video.sample_aspect_ratio)
 
 
 def _size(video: OpenVideo, patch: tuple[int, int] | None, scale: float) -> tuple[int, int]:

@@ -252,10 +252,10 @@ def _refuse_without_effect(given: dict[str, object], network: NetworkOptions) ->
 # Settings without effect: of training beside a base layer, and of what a copied stream cannot follow.
 _TRAINING = (
     "epochs", "loss", "semantic_loss", "semantic_weight", "pixel_warmup", "optimizer", "lr", "lr_type",
-    "rounding_share", "rate_weight", "batch_size", "eval_every", "log_dir", "parameters",
+    "rounding_share", "rate_weight", "batch_size", "eval_every", "log_dir", "parameters", "seed", "split",
 )  # fmt: skip
 _RECODING = (
-    "start_s", "duration_s", "crop", "scale", "frame_rate", "time_s", "psnr_db", "split", "size_bytes", "bpp",
+    "start_s", "duration_s", "crop", "scale", "frame_rate", "time_s", "psnr_db", "size_bytes", "bpp",
 )  # fmt: skip
 _WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {NONE: (), AV1: _TRAINING, COPY: (*_TRAINING, *_RECODING)}
 
@@ -300,6 +300,8 @@ def from_flat(**values: object) -> EncodeOptions:
     shortcuts = Shortcuts(**_of(Shortcuts, given))
     merged = {**PRESETS[shortcuts.preset], **given, **(DEBUG_RUN if shortcuts.debug_run else {})}
     layer = BaseOptions(**_of(BaseOptions, merged))
+    if layer.base != NONE and "embed" not in given:
+        merged.pop("embed", None)  # of a preset
     _refuse_beside_base(merged, layer)
     for name in _WITHOUT_EFFECT[layer.base]:
         if name in given:

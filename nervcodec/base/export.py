@@ -14,6 +14,7 @@ from nervcodec.errors import ContainerError, VideoError, named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import BASE, COPY, BaseFacts
 from nervcodec.media import mux
+from nervcodec.media.media import has_alpha
 from nervcodec.media.sound import Sound
 
 SUFFIXES = (".mp4", ".mkv", ".webm")
@@ -39,6 +40,14 @@ def sound_of(opened: Container) -> Sound | None:
     """
     data = opened.audio()
     return None if data is None else Sound(data, opened.header.video.first_frame_s, is_whole=True)
+
+
+def loses_alpha(opened: Container, suffix: str) -> bool:
+    """Whether a format leaves out the alpha plane of a copied stream: MP4 holds none beside VP8 and VP9."""
+    if require_base(opened).kind != COPY or suffix.lower() != ".mp4":
+        return False
+    with named(opened.path), mux.opened_copy(opened.pieces(BASE, (0, None)), opened.path) as (stored, _):
+        return has_alpha(stored.streams.video[0])
 
 
 def write_base(opened: Container, path: Path, sound: Sound | None = None) -> int:

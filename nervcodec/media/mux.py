@@ -164,16 +164,22 @@ def write_copy(path: Path, pieces: Callable[[], Iterable[bytes]], skipped: int, 
     remedy = f"; where {suffix} does not hold this codec, .mkv does" if suffix != ".mkv" else ""
     begins = None
     if skipped:
-        with _opened(pieces(), path, remedy) as (stored, file):
+        with opened_copy(pieces(), path, remedy) as (stored, file):
             begins = _begins(stored, skipped)
             file.require_all()
         sound = None if sound is None else replace(sound, is_whole=False)  # what begins before is not shown
-    with _opened(pieces(), path, remedy) as (stored, file):
+    with opened_copy(pieces(), path, remedy) as (stored, file):
         write(path, lambda container: _copy(container, stored, file, begins), sound, remedy)
 
 
 @contextlib.contextmanager
-def _opened(pieces: Iterable[bytes], path: Path, remedy: str) -> Iterator[tuple[InputContainer, _Pieces]]:
+def opened_copy(pieces: Iterable[bytes], path: Path, remedy: str = "") -> Iterator[tuple[InputContainer, _Pieces]]:
+    """Open the Matroska file of a copied stream, and the object that reads its pieces.
+
+    Raises:
+        ContainerError: it holds no picture.
+        VideoError: it cannot be read; ``path`` and ``remedy`` begin and end the message.
+    """
     file = _Pieces(pieces)
     try:
         container = av.open(file, format="matroska")

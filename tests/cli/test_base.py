@@ -87,6 +87,9 @@ REFUSED = [
     (["--base", "av1", "--time", "9s", "--lr", "1"], "--lr has no effect with --base av1"),
     (["--base", "av1", "--log-dir", "logs"], "--log-dir has no effect with --base av1"),
     (["--base", "av1", "--epochs", "3"], "--epochs has no effect with --base av1"),
+    (["--base", "av1", "--seed", "3"], "--seed has no effect with --base av1"),
+    (["--base", "av1", "--split", "6_6_10"], "--split has no effect with --base av1"),
+    (["--base", "copy", "--seed", "3"], "--seed has no effect with --base copy"),
     (["--preset", "footage", "--epochs", "3"], "--epochs has no effect with --base av1"),
     (["--base", "copy", "--epochs", "3"], "--epochs has no effect with --base copy"),
     (["--base", "copy", "--batch-size", "3"], "--batch-size has no effect with --base copy"),
@@ -101,6 +104,14 @@ def test_settings_without_effect_are_refused(carphone, run, tmp_path, arguments,
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("preset", ["fast", "comparable", "hq"])
+def test_settings_of_a_preset_that_have_no_effect_are_left_out(preset, carphone, run, tmp_path):
+    command = ["encode", carphone, "-o", "a.nerv", "--preset", preset, "--base", "av1", "--crf", "60"]
+    result = run(*command, "--duration", "0.2s", "--encoder", "none")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "a.nerv").exists()
 
 
 # ------------------------------------------------------------------ what is not needed

@@ -57,7 +57,16 @@ def test_the_base_is_written_as_it_is_stored(suffix, layered, run, tmp_path):
     assert frames == stored(layered)
     assert info.has_audio
     assert info.frame_rate == 25
-    assert ("coding it anew with libopus" in result.stderr) == (suffix == ".webm")
+    assert ("encoded with libopus" in result.stderr) == (suffix == ".webm")
+
+
+def test_y4m_leaves_sound_out_with_a_note(layered, run, tmp_path):
+    for target in ("-", "a.y4m"):
+        result = run("decode", layered, "-o", target, binary=True)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr.count(b".y4m holds no sound: left out") == 1
+        assert b"sound" not in run("decode", layered, "-o", target, "--audio", "none", "--force", binary=True).stderr
+    assert scan(tmp_path / "a.y4m").frame_count == 13
 
 
 def test_the_usual_name_and_never_over_the_source(layered, run):

@@ -132,6 +132,9 @@ def test_transparency(ffmpeg, run, tmp_path):
         assert run("decode", "copy.nerv", "--base-only", "-o", name).returncode == 0
         assert packets(tmp_path / name) == packets(tmp_path / "a.webm")
         assert b"\x53\xc0\x81\x01" in (tmp_path / name).read_bytes()[:2000]  # AlphaMode of Matroska
+        assert "alpha" not in run("decode", "copy.nerv", "--base-only", "-o", name, "--force").stderr
+    result = run("decode", "copy.nerv", "--base-only", "-o", "out.mp4")
+    assert (result.returncode, result.stderr.count(".mp4 holds no alpha plane")) == (0, 1), result.stderr
     ffmpeg("-f", "lavfi", "-i", graph, "-c:v", "png", tmp_path / "a.mov")
     for source in ("a.webm", "a.mov"):
         result = run("encode", source, "-o", "av1.nerv", "--base", "av1", "--encoder", "none", "--force")

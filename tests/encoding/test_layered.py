@@ -21,7 +21,6 @@ from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
-from nervcodec.ranges import FITTED, FrameSplit
 from nervcodec.training.hooks import Hook
 
 QUICK = {"base": "av1", "encoder": "none", "device": "cpu", "precision": "fp32"}
@@ -98,14 +97,6 @@ def test_part_of_a_rotated_clip_with_sound_and_times_of_its_own(ffmpeg, tmp_path
         assert video.sound() is not None
         assert len(np.unique(np.diff(video.frame_times_s).round(3))) > 1
     assert qualities(out, clip).mean() == pytest.approx(report.psnr_db, abs=1e-3)
-
-
-def test_frames_that_were_held_out(carphone, tmp_path):
-    out = tmp_path / "a.nerv"
-    report = nervcodec.encode(carphone, out, duration_s=0.5, split="6_6_10", **QUICK)
-    assert report.held_out_psnr_db == pytest.approx(report.psnr_db, abs=3)
-    fitted = np.array(FrameSplit(6, 6, 10).roles(0, report.frames)) == FITTED
-    assert qualities(out, carphone)[fitted].mean() == pytest.approx(report.psnr_db, abs=1e-3)
 
 
 # ------------------------------------------------------------------ goals
