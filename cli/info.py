@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``nervcodec info``: everything a header says. Needs no torch."""
+"""``nervcodec info``: the header and sizes of a container. Needs no torch."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ def info(file: str, as_json: bool) -> None:
 
     path = Path(file)
     with Container.at(path) as opened:
-        found = Summary.of(opened)
-    parameters, shared = found.parameters, found.shared
+        summary = Summary.of(opened)
+    parameters, shared = summary.parameters, summary.shared
     if as_json:
-        facts = {
-            "bytes": found.size_bytes,
-            "bpp": found.rate_bpp,
+        figures = {
+            "bytes": summary.size_bytes,
+            "bpp": summary.rate_bpp,
             "parameters": parameters,
-            "bits_per_parameter": 8 * found.coded_bytes / parameters if parameters else None,
-            "bytes_by_part": found.bytes_by_part,
-            "parameters_by_part": {name: part.parameters for name, part in found.weights.items()},
+            "bits_per_parameter": 8 * summary.coded_bytes / parameters if parameters else None,
+            "bytes_by_part": summary.bytes_by_part,
+            "parameters_by_part": {name: part.parameters for name, part in summary.weights.items()},
         }
         if shared is not None:
-            facts |= {"shared_parameters": shared.parameters, "shared_bytes": shared.bytes}
-        print_json({**to_json(found.header), **facts})
+            figures |= {"shared_parameters": shared.parameters, "shared_bytes": shared.bytes}
+        print_json({**to_json(summary.header), **figures})
         return
-    rows = found.in_words()
-    for part, count in found.bytes_by_part.items():
-        own = found.weights.get(part)
-        detail = f", {own.parameters:,} parameters at {8 * own.bytes / own.parameters:.2f} bits" if own else ""
-        rows.append((f"bytes, {part}", f"{count:,} ({count / found.size_bytes:.1%}){detail}"))
+    rows = summary.in_words()
+    for part, count in summary.bytes_by_part.items():
+        weights = summary.weights.get(part)
+        per_parameter = f", {weights.parameters:,} parameters at {8 * weights.bytes / weights.parameters:.2f} bits"
+        rows.append(
+            (f"bytes, {part}", f"{count:,} ({count / summary.size_bytes:.1%}){per_parameter if weights else ''}")
+        )
     print_pairs(path.name, rows)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What Ctrl-C and SIGTERM do while something goes on that ends in order."""
+"""Handlers for SIGINT and SIGTERM during work that ends in good order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have both signals call a function, and afterwards what they did before."""
+    """Install a handler for both signals, and restore the previous ones afterwards."""
     previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command group, and how errors become one line and an exit status."""
+"""The command group; errors become one line on stderr and an exit status."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ from nervcodec.errors import NervError, OptionsError, is_out_of_memory
 
 
 class _Group(click.Group):
-    """Turns errors into one line on stderr and the promised exit status."""
+    """Turns errors into one line on stderr and an exit status."""
 
     def invoke(self, ctx: click.Context) -> object:
         ctx.ensure_object(dict)
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            raise _brief(error) from None
+            raise _shortened(error) from None
         except (click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
             remark("interrupted")
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
-            # The reader of our output went away, as `| head` does. Nothing is wrong, and nothing can be written.
+            # The reader of stdout ended, as `| head` does.
             discard(sys.stdout)
             ctx.exit(BROKEN_PIPE)
         except Exception as error:
@@ -67,13 +67,13 @@ class _Group(click.Group):
             ctx.exit(WRONG_USAGE if isinstance(error, OptionsError) else FAILED)
 
 
-def _brief(error: click.ClickException) -> click.ClickException:
-    """The same error with a message of one line, whatever words of the command line it holds."""
+def _shortened(error: click.ClickException) -> click.ClickException:
+    """The same error with a message of one line, also where it quotes long words of the command line."""
     message = error.format_message()
-    brief = one_line(message)
-    if brief == message:
+    line = one_line(message)
+    if line == message:
         return error
-    shorter = click.UsageError(brief, error.ctx) if isinstance(error, click.UsageError) else click.ClickException(brief)
+    shorter = click.UsageError(line, error.ctx) if isinstance(error, click.UsageError) else click.ClickException(line)
     shorter.exit_code = error.exit_code  # type: ignore[misc]  # click reads it from the error itself
     return shorter
 
@@ -104,7 +104,7 @@ def main() -> None:
     prepare()
     try:
         cli(prog_name="nervcodec")
-    except OutputError as error:  # of --help and --version, which come before any command
+    except OutputError as error:  # from --help and --version, which click runs before any command
         discard(sys.stdout)
         remark(str(error))
         sys.exit(FAILED)
@@ -112,8 +112,8 @@ def main() -> None:
         if end.code == INTERRUPTED:
             with contextlib.suppress(OutputError):
                 sys.stdout.flush()
-            os._exit(INTERRUPTED)  # at once: SVT-AV1 goes on coding what it was given, which slows down any other end
+            os._exit(INTERRUPTED)  # a normal exit would wait for SVT-AV1 to code the frames in its queue
         raise
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # all is done: there is nothing left to interrupt
+        for number in (signal.SIGINT, signal.SIGTERM):  # nothing is left to interrupt
             signal.signal(number, signal.SIG_IGN)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Options that several commands share, and options made of what settings say of themselves."""
+"""Options that several commands share, and click options generated from settings."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nervcodec.errors import ConfigError
 from nervcodec.settings import Setting, listed, settings_of
 
 F = TypeVar("F", bound=Callable[..., Any])
-_FEW = 3  # choices that are shown in place of a name for the value
+_SHORT_CHOICES = 3  # up to this many, help shows the choices in place of a metavar
 
 
 class Parsed(click.ParamType):
-    """A click type around a parser, whose errors become usage errors."""
+    """A click type made of a parser; its ``ConfigError`` becomes a usage error."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]):
         self.name, self._parse = name, parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse text; values that are parsed already pass."""
+        """Parse text; other values pass unchanged."""
         if not isinstance(value, str):
             return value
         try:
@@ -35,7 +35,7 @@ class Parsed(click.ParamType):
 
 
 class SettingOption(click.Option):
-    """An option with the heading it stands under in help."""
+    """An option with the section of the help it is listed in."""
 
     def __init__(self, declarations: list[str], section: str = "", **attributes: Any):
         super().__init__(declarations, **attributes)
@@ -43,10 +43,10 @@ class SettingOption(click.Option):
 
 
 class SectionedCommand(click.Command):
-    """A command whose help has its settings under headings, after all other options."""
+    """A command whose help lists settings by section, after all other options."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, those of each section together."""
+        """Write the options of each section."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
@@ -58,62 +58,64 @@ class SectionedCommand(click.Command):
 
 
 def settings(groups: Collection[type], sections: Collection[str]) -> Callable[[F], F]:
-    """An option for every setting of some dataclasses, by section; without a default, so that None is not given."""
-    said = [(kind, name, one) for kind in groups for name, one in settings_of(kind).items() if one.flag != ""]
-    ordered = [(kind, name, one) for section in sections for kind, name, one in said if one.section == section]
+    """An option for each setting of some dataclasses, by section. The default is None: the option was not used."""
+    entries = [(kind, name, setting) for kind in groups for name, setting in settings_of(kind).items()]
+    shown = [entry for entry in entries if entry[2].flag != ""]
+    ordered = [entry for section in sections for entry in shown if entry[2].section == section]
 
     def decorate(command: F) -> F:
-        for kind, name, one in reversed(ordered):
+        for kind, name, setting in reversed(ordered):
             hint = typing.get_type_hints(kind)[name]
-            command = click.option(*declarations(name, one), cls=SettingOption, section=one.section,
-                                   help=described(one), **_taking(one, hint))(command)  # fmt: skip
+            command = click.option(*declarations(name, setting), cls=SettingOption, section=setting.section,
+                                   help=help_text(setting), **_click_attributes(setting, hint))(command)  # fmt: skip
         return command
 
     return decorate
 
 
-def setting(name: str, said: Setting) -> Callable[[F], F]:
-    """One setting of choices as an option that has the setting's default, for a command that is no ``encode``."""
-    kind = click.Choice(said.choices, case_sensitive=False)
-    flags = declarations(name, said)
-    return click.option(*flags, type=kind, default=said.default, show_default=True, help=said.help)
+def choice(name: str, setting: Setting) -> Callable[[F], F]:
+    """A setting with choices as an option with its default, for commands other than ``encode``."""
+    kind = click.Choice(setting.choices, case_sensitive=False)
+    flags = declarations(name, setting)
+    return click.option(*flags, type=kind, default=setting.default, show_default=True, help=setting.help)
 
 
-def declarations(name: str, said: Setting) -> list[str]:
+def declarations(name: str, setting: Setting) -> list[str]:
     """``--flag`` and the name of its parameter."""
-    return [said.option(name), name]
+    return [setting.option(name), name]
 
 
-def described(said: Setting) -> str:
-    """Help with the network that a setting is for, its choices where they are not shown already, and its default."""
-    parts = [f"{said.network}: {said.help[0].lower()}{said.help[1:]}" if said.network else said.help]
-    if said.forms:
-        parts.append(f"Forms: {', '.join(said.forms)}.")
-    if len(said.choices) > _FEW:
-        parts.append(f"One of {listed(said.choices)}.")
-    if said.without:
-        parts.append(f"Default: {said.without}.")
+def help_text(setting: Setting) -> str:
+    """A setting's help with the kind of network it is for, its choices and its default."""
+    text = setting.help
+    parts = [f"{setting.network}: {text[0].lower()}{text[1:]}" if setting.network else text]
+    if setting.forms:
+        parts.append(f"Forms: {', '.join(setting.forms)}.")
+    if len(setting.choices) > _SHORT_CHOICES:
+        parts.append(f"One of {listed(setting.choices)}.")
+    if setting.without:
+        parts.append(f"Default: {setting.without}.")
     return " ".join(parts)
 
 
-def _taking(said: Setting, hint: Any) -> dict[str, Any]:
-    """How click reads a setting's value: attributes of an option."""
+def _click_attributes(setting: Setting, hint: Any) -> dict[str, Any]:
+    """Attributes of the click option that reads a setting's value."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     if hint is bool:
         return {"is_flag": True, "default": None}
-    if said.choices:
-        few = len(said.choices) <= _FEW
-        choice = click.Choice(said.choices, case_sensitive=False)
-        return {"type": choice, "metavar": None if few else said.metavar}
-    least = said.least if said.above is None else said.above
-    most = said.most if said.below is None else said.below
-    if said.parse is None and hint in (int, float):
+    if setting.choices:
+        kind = click.Choice(setting.choices, case_sensitive=False)
+        return {"type": kind, "metavar": None if len(setting.choices) <= _SHORT_CHOICES else setting.metavar}
+    least = setting.least if setting.above is None else setting.above
+    most = setting.most if setting.below is None else setting.below
+    if setting.parse is None and hint in (int, float):
         in_range: Any = click.IntRange if hint is int else click.FloatRange
-        bounded = in_range(least, most, said.above is not None, said.below is not None)
-        return {"type": bounded, "metavar": said.metavar}
-    read = said.parse or str
-    return {"type": Parsed(said.metavar, lambda text: said.settled("it", read(text))), "metavar": said.metavar}
+        bounded = in_range(least, most, setting.above is not None, setting.below is not None)
+        return {"type": bounded, "metavar": setting.metavar}
+    read = setting.parse or str
+    parsed = Parsed(setting.metavar, lambda text: setting.settled("it", read(text)))
+    return {"type": parsed, "metavar": setting.metavar}
 
 
 def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -131,7 +133,7 @@ def debug(command: F) -> F:
 
 def hardware(command: F) -> F:
     """``--device`` and ``--precision``."""
-    return setting("device", DEVICE)(setting("precision", PRECISION)(command))
+    return choice("device", DEVICE)(choice("precision", PRECISION)(command))
 
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress; warnings only.")
@@ -139,4 +141,4 @@ verbose = click.option("-v", "--verbose", is_flag=True, help="Also report parame
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 force = click.option("--force", is_flag=True, help="Overwrite an existing output.")
 EXISTING = click.Path(exists=True, dir_okay=False)
-SOURCE = click.Path(exists=True, allow_dash=True)  # what is no file is refused with the reason, by the library
+SOURCE = click.Path(exists=True, allow_dash=True)  # the library refuses everything but files and folders

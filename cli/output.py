@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The two streams: results on stdout, remarks on stderr, a line each whatever names they hold."""
+"""Standard output for results and standard error for messages; names are escaped so that each is one line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, TextIO
 from nervcodec.errors import NervError
 from nervcodec.formats.text import escape, shortened, shown
 
-# Exit statuses; the last is that of a tool whose reader went away, as a shell reports it.
+# Exit statuses; BROKEN_PIPE is how a shell reports a process that SIGPIPE ended.
 FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
-_LONGEST, _QUOTED = 500, 120  # characters of a remark, and of what it quotes from the command line
+_LONGEST, _QUOTED = 500, 120  # characters of a message, and of a quotation in it
 
 
 class OutputError(NervError):
@@ -33,14 +33,15 @@ def remark(text: str) -> None:
 
 
 def one_thread_for_numpy() -> None:
-    """Before numpy is imported, by commands that multiply small matrices: a second thread of OpenBLAS gains nothing and
-    waits busily, which took seconds where a machine had something else to do.
+    """Limit OpenBLAS to one thread; call it before numpy is imported.
+
+    For small matrices a second thread gains nothing, and its busy waiting cost seconds on a loaded machine.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def one_line(text: str) -> str:
-    """Escaped, and with its middle left out where it is far too long; words it quotes are cut sooner."""
+    """A message, escaped and shortened in the middle where it or a quotation in it is too long."""
     cut = re.sub(rf"'[^']{{{_QUOTED},}}'", lambda quoted: f"'{shortened(quoted[0][1:-1], _QUOTED)}'", text.strip())
     return shortened(cut, _LONGEST)
 
@@ -55,9 +56,9 @@ def can_write(text: str) -> bool:
 
 
 def prepare() -> None:
-    """Make stdout and stderr take every name, and say what is wrong with them in this program's words."""
+    """Make stdout and stderr accept every name, and turn errors of writing to them into :class:`OutputError`."""
     while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # a stream that was closed is opened again, or the next file that is opened would take its number
+        pass  # reopen closed streams: otherwise the next file that is opened would take their descriptor
     os.close(spare)
     codecs.register_error("escaped", _escaped)
     sys.stdout = _Results(**_like(sys.stdout, 1))
@@ -65,21 +66,21 @@ def prepare() -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Send what is still to be written nowhere: Python would try once more at its end, and complain."""
+    """Discard buffered output: Python would try to write it again at exit, and report an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """For characters that an encoding does not have; see ``codecs.register_error``."""
+    """Error handler for characters that an encoding lacks; see ``codecs.register_error``."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(escape, error.object[error.start : error.end])), error.end
 
 
 def _like(stream: Any, number: int) -> dict[str, Any]:
-    """Arguments for a stream over the same buffer; ``stream`` is None where it was closed at the start."""
+    """Arguments for a new stream over the same buffer; ``stream`` is None where it was closed at start-up."""
     if stream is None:
         return {"buffer": open(number, "wb", closefd=False), "encoding": "utf-8", "errors": "escaped"}
     kept = {name: getattr(stream, name) for name in ("encoding", "line_buffering", "write_through")}
@@ -108,7 +109,7 @@ class _Results(io.TextIOWrapper):
 
 
 class _Remarks(io.TextIOWrapper):
-    """Stderr. Work does not end because nobody can be told of its progress."""
+    """Stderr; errors of writing to it are ignored, so that work goes on."""
 
     def write(self, text: str) -> int:
         try:

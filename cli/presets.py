@@ -7,7 +7,7 @@ import click
 
 from nervcodec.cli import options
 
-# Of the video that parameters are counted for: the size of the NeRV papers' "bunny".
+# Parameters are counted for a video of the size of "bunny" in the NeRV papers.
 _FRAMES, _HEIGHT, _WIDTH, _PATCHES = 132, 640, 1280, (2, 4)
 
 
@@ -25,18 +25,18 @@ def presets(as_json: bool) -> None:
     from nervcodec.sizing import network_config
 
     geometry = Geometry(_FRAMES, _HEIGHT, _WIDTH, *_PATCHES)
-    facts = {}
+    entries = {}
     for name, values in PRESETS.items():
-        wanted = from_flat(preset=name)
-        alone = wanted.layer.base == NONE
-        count = parameter_count(network_config(wanted.network, geometry)) if alone else 0
-        facts[name] = {"parameters": count, **{key: _plain(value) for key, value in values.items()}}
+        options = from_flat(preset=name)
+        has_network = options.layer.base == NONE
+        count = parameter_count(network_config(options.network, geometry)) if has_network else 0
+        entries[name] = {"parameters": count, **{key: _plain(value) for key, value in values.items()}}
     if as_json:
-        print_json(facts)
+        print_json(entries)
         return
     remark(f"parameters: pixels only, for {_FRAMES} frames of {_WIDTH}x{_HEIGHT}")
     rows = []
-    for name, values in facts.items():
+    for name, values in entries.items():
         sets = ", ".join(f"{key} {value}" for key, value in values.items() if key != "parameters")
         rows.append((name, f"{values['parameters']:,}", sets or "this codec's own defaults"))
     print_table("Presets", ("preset", "parameters", "sets"), rows)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How results look: sizes, timecodes, tables."""
+"""Results as JSON or tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nervcodec.formats.text import shortened, shown
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout; in ASCII where a name in it cannot be printed as it is."""
+    """Print a JSON document; in ASCII where stdout cannot encode it or a terminal would obey it."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     if not can_write(text) or any(shown(line) != line for line in text.split("\n")):
         text = json.dumps(value, indent=2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``nervcodec verify``: is a container whole?"""
+"""``nervcodec verify``."""
 
 from __future__ import annotations
 
