@@ -41,8 +41,10 @@ def info(file: str, as_json: bool) -> None:
     rows = summary.in_words()
     for part, count in summary.bytes_by_part.items():
         weights = summary.weights.get(part)
-        per_parameter = f", {weights.parameters:,} parameters at {8 * weights.bytes / weights.parameters:.2f} bits"
-        rows.append(
-            (f"bytes, {part}", f"{count:,} ({count / summary.size_bytes:.1%}){per_parameter if weights else ''}")
+        detail = (
+            f", {weights.parameters:,} parameters at {8 * weights.bytes / weights.parameters:.2f} bits"
+            if weights
+            else ""
         )
+        rows.append((f"bytes, {part}", f"{count:,} ({count / summary.size_bytes:.1%}){detail}"))
     print_pairs(path.name, rows)
