@@ -17,21 +17,25 @@ from nervcodec.cli.output import one_thread_for_numpy, remark, say
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any that is free."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others can reach 0.0.0.0.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 lets other machines connect."
+)
+@click.option("--name", "names", metavar="HOST", multiple=True, help="Accept this host name too, as a proxy sends it.")
+@click.option("--root-path", metavar="/PREFIX", default="", help="The path below which a proxy serves the page.")
 @click.option("--open", "in_browser", is_flag=True, help="Open the page in the browser.")
 @options.debug
-def serve(place: str, port: int, host: str, in_browser: bool) -> None:
+def serve(place: str, port: int, host: str, names: tuple[str, ...], root_path: str, in_browser: bool) -> None:
     """Show .nerv files in a browser: watch, scrub and search them. Needs the extra "serve".
 
-    PLACE is a container, or a folder of which all containers are shown; by default the current one. Nobody but this
-    machine is answered unless --host says so.
+    PLACE is a container, or a folder of which all containers are shown; by default the current one. Only this machine
+    can connect unless --host says otherwise.
     """
     one_thread_for_numpy()
     from nervcodec.errors import ConfigError
 
     try:
         from nervcodec.serve.app import make_app
-        from nervcodec.serve.run import Server, address_of, listening, names_of
+        from nervcodec.serve.run import Server, addresses, host_names, listening
         from nervcodec.serve.works import Works
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -40,9 +44,11 @@ def serve(place: str, port: int, host: str, in_browser: bool) -> None:
         raise ConfigError(f'serve needs {package}; pip install "nervcodec[serve]"') from None
     with listening(host, port) as made:
         works = Works(Path(place))
-        server = Server(make_app(works, names_of(host), remark), works.stop)
-        address = address_of(made, host)
+        server = Server(make_app(works, host_names(host, names), remark, root_path), works.stop)
+        address, outer = addresses(made, host, root_path)
         say(f"{address} shows {place}; Ctrl-C ends it")
+        if outer is not None:
+            say(f"{outer} is its address for other machines")
         if in_browser:
             webbrowser.open(address)
         server.run(sockets=[made])

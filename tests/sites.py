@@ -2,10 +2,12 @@
 """Real servers for tests of the page, and containers to be served."""
 
 import contextlib
+import html
 import http.client
 import json
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +31,16 @@ class Reply:
     def json(self):
         return json.loads(self.body)
 
+    @property
+    def error(self) -> str:
+        """The sentence of an error: JSON below ``/api``, a line of text or a page elsewhere."""
+        kind, text = self.headers["content-type"], self.body.decode()
+        if kind == "application/json":
+            (text,) = [json.loads(text)["error"]]
+        elif kind.startswith("text/html"):
+            text = html.unescape(text.partition('<p class="error">')[2].partition("</p>")[0])
+        return text
+
 
 class Site:
     """A server to be asked."""
@@ -51,16 +63,16 @@ class Site:
 
 
 @contextlib.contextmanager
-def serving(place: Path, around=lambda app: app):
+def serving(place: Path, around=lambda app: app, root_path: str = "", names: Collection[str] = ()):
     """A server in a thread; ``around`` may put something around the application."""
     from nervcodec.serve.app import make_app
-    from nervcodec.serve.run import Server, listening, names_of
+    from nervcodec.serve.run import Server, host_names, listening
     from nervcodec.serve.works import Works
 
     notes: list[str] = []
     with listening("127.0.0.1", 0) as made:
         works = Works(place)
-        server = Server(around(make_app(works, names_of("127.0.0.1"), notes.append)), works.stop)
+        server = Server(around(make_app(works, host_names("127.0.0.1", names), notes.append, root_path)), works.stop)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
         thread.start()
         while not server.started:

@@ -209,7 +209,8 @@ def _stopped(fit: FitRecord, frames: int) -> str:
 
 
 def _base(base: BaseFacts) -> str:
-    facts = [base.kind, base.codec, f"{base.width}x{base.height}", f"{base.planes.depth} bit {base.planes.chroma}"]
+    facts = [] if base.kind == base.codec else [base.kind]
+    facts += [base.codec, f"{base.width}x{base.height}", f"{base.planes.depth} bit {base.planes.chroma}"]
     facts += [] if base.crf is None else [f"crf {base.crf:g}"]
     facts += [] if base.psnr_db in (None, IDENTICAL_DB) else [f"{base.psnr_db:.2f} dB"]
     return ", ".join(facts)

@@ -58,6 +58,6 @@ def _below(folder: str) -> list[tuple[str, os.stat_result]]:
                 with contextlib.suppress(OSError):  # a link to nothing, or gone meanwhile
                     if entry.is_dir(follow_symlinks=False):
                         waiting += [] if is_system_folder(entry.name) else [entry.path]
-                    elif entry.name.endswith(SUFFIX) and stat.S_ISREG((facts := entry.stat()).st_mode):
+                    elif entry.name.lower().endswith(SUFFIX) and stat.S_ISREG((facts := entry.stat()).st_mode):
                         found.append((entry.is_symlink(), entry.path.split(os.sep), entry.path, facts))
     return [entry[2:] for entry in sorted(found, key=lambda entry: entry[:2])]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A page to watch, scrub and search containers. An optional room: it takes the extra ``serve``.
+"""A page to watch, scrub and search containers; needs the extra ``serve``.
 
-A request: app (addresses) -> desk (threads, the same work once) -> pictures, fragments, questions, facts -> an answer.
+A request goes through app (checks, pages, errors), api or media (endpoints), and desk (threads, request coalescing).
 """

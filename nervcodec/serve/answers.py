@@ -17,7 +17,7 @@ from nervcodec.search.query import Query, Term, unit
 from nervcodec.semantic.encoder import SemanticEncoder, load
 from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import RefusedError
-from nervcodec.serve.shelf import Item, Shelf
+from nervcodec.serve.store import ContainerStore, FileEntry
 
 _ANSWERS, _INDEXES = 200, 32
 
@@ -80,15 +80,15 @@ class AskedOfEach:
     """Puts questions to encoders. Several threads may use it.
 
     Args:
-        shelf: the files.
+        store: the files.
     """
 
-    def __init__(self, shelf: Shelf):
-        self._shelf, self._encoding = shelf, threading.Lock()
+    def __init__(self, store: ContainerStore):
+        self._store, self._encoding = store, threading.Lock()
         self._encoders: dict[str, SemanticEncoder | EncoderError] = {}
         self._answers, self._indexes = Recent[Answer](_ANSWERS), Recent[EmbeddingIndex](_INDEXES)
 
-    def index(self, item: Item) -> EmbeddingIndex:
+    def index(self, item: FileEntry) -> EmbeddingIndex:
         """The embeddings of a file.
 
         Raises:
@@ -106,7 +106,7 @@ class AskedOfEach:
         """
         return Asking(lambda name: self.answer(question, name, cut_off), leave)
 
-    def of(self, question: Question, item: Item) -> tuple[EmbeddingIndex, Answer]:
+    def of(self, question: Question, item: FileEntry) -> tuple[EmbeddingIndex, Answer]:
         """The embeddings of a file, and what a question asks of them; see :meth:`index` and :meth:`answer`."""
         index = self.index(item)
         asked = self.answer(question, index.encoder, True)
@@ -122,11 +122,11 @@ class AskedOfEach:
             MissingError: there is no file of which a patch is to be taken.
             RefusedError: that has no such patch.
         """
-        item = None if question.like is None else self._shelf.item(question.like.path)
+        item = None if question.like is None else self._store.entry(question.like.path)
         key = question, item, encoder, cut_off
         return self._answers.get(key, lambda: self._put(question, item, encoder, cut_off))
 
-    def _put(self, question: Question, item: Item | None, name: str, cut_off: bool) -> Answer:
+    def _put(self, question: Question, item: FileEntry | None, name: str, cut_off: bool) -> Answer:
         like = question.like
         if like is None or item is None:
             with self._encoding:

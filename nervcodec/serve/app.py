@@ -1,38 +1,45 @@
 # SPDX-License-Identifier: MIT
-"""An ASGI application of addresses and their answers, whose errors are JSON."""
+"""The ASGI application: routes, pages, errors, and the checks that every request passes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import html
+import ipaddress
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nervcodec.errors import ConfigError, ContainerError, EncoderError, NervError
 from nervcodec.serve import limits
+from nervcodec.serve.api import Api
 from nervcodec.serve.desk import GoneError
-from nervcodec.serve.views import Facts, Media, Pages, View
+from nervcodec.serve.media import Media
 from nervcodec.serve.works import Works
 
-Note = Callable[[str], None]
-_POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; "
-    "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
+_STATIC = Path(__file__).with_name("static")
 _HEADERS = {
-    "Content-Security-Policy": _POLICY,
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; "
+        "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# What stands for an error of ours, the first that fits.
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+)(:\d*)?")
+_MEDIA = ("/frame/", "/media/", "/thumbnail/", "/static/")  # requested by scripts and elements of the page
+# HTTP status of each kind of error; the first match counts.
 _STATUS: tuple[tuple[type[NervError], int], ...] = (
     (limits.RefusedError, 400),
     (limits.MissingError, 404),
@@ -43,79 +50,167 @@ _STATUS: tuple[tuple[type[NervError], int], ...] = (
     (ContainerError, 409),
     (ConfigError, 400),
 )
+_TEXTS = {404: "there is no such page", 405: "only GET and HEAD are answered"}  # of errors that Starlette raises
 
 
-def _silent(_text: str) -> None:
-    """Nobody wants to know."""
+class _PathConvertor(Convertor[str]):
+    """The path of a container. Unlike Starlette's own convertor it accepts line breaks."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
 
 
-def _answering(answer: View, brief: Callable[[str], str], note: Note) -> View:
-    """An endpoint whose errors become JSON."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            if len(request.scope["query_string"]) > limits.MOST_QUERY:
-                raise limits.RefusedError(f"a question has at most {limits.MOST_QUERY:,} characters")
-            return await answer(request)
-        except NervError as error:
-            status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-            return _error(status, brief(str(error)))
-        except HTTPException:
-            raise
-        except Exception as error:  # whatever it is, the server goes on and says so in one line
-            note(f"{request.url.path}: internal error: {type(error).__name__}: {error}")
-            return _error(500, f"internal error: {type(error).__name__}")
-
-    return endpoint
+register_url_convertor("name", _PathConvertor())
 
 
-def _error(status: int, text: str) -> Response:
-    headers = {"Retry-After": "1"} if status == 503 else {}
-    return JSONResponse({"error": text}, status, headers)
+class _Pages:
+    """HTML pages and errors.
+
+    Args:
+        root_path: prefix of all addresses.
+    """
+
+    def __init__(self, root_path: str):
+        self._root_path = root_path
+
+    def page(self, name: str, status: int = 200, **texts: str) -> Response:
+        """A page whose addresses begin with the root path, with ``{{name}}`` replaced by texts."""
+        page = (_STATIC / name).read_text("utf-8").replace('="/', f'="{self._root_path}/')
+        for key, text in texts.items():
+            page = page.replace(f"{{{{{key}}}}}", html.escape(text))
+        return HTMLResponse(page, status)
+
+    def error(self, request: Request, status: int, text: str) -> Response:
+        """JSON below ``/api``, a page with the way home in a browser, otherwise one line of text."""
+        path = request.scope["path"].removeprefix(self._root_path)
+        response: Response
+        if path.startswith("/api/"):
+            response = JSONResponse({"error": text}, status)
+        elif path.startswith(_MEDIA) and "text/html" not in request.headers.get("accept", ""):
+            response = PlainTextResponse(text, status)
+        else:
+            title = "Not found" if status == 404 else "This page cannot be shown"
+            response = self.page("error.html", status, title=title, error=f"{text[:1].upper()}{text[1:]}.")
+        if status == 503:
+            response.headers["Retry-After"] = "1"
+        return response
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
-    """For what Starlette itself refuses: addresses and methods that there are not."""
-    assert isinstance(error, HTTPException)
-    said = {404: "there is no such page", 405: "only GET and HEAD are answered"}
-    return _error(error.status_code, said.get(error.status_code, error.detail))
+class _Gate:
+    """Middleware: checks the Host header, sets the root path, and adds the headers of every response.
 
+    Args:
+        app: the application.
+        pages: make the refusals.
+        hosts: host names that are accepted besides ``*.local`` and addresses in digits.
+        root_path: the prefix below which a proxy serves the application; a proxy may strip it or not.
+    """
 
-class _WithHeaders:
-    """Adds the headers that every answer has."""
-
-    def __init__(self, app: ASGIApp):
-        self._app = app
+    def __init__(self, app: ASGIApp, pages: _Pages, hosts: Collection[str], root_path: str):
+        self._app, self._pages, self._root_path = app, pages, root_path
+        self._hosts = {host.lower().rstrip(".") for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sent(message: Message) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        scope["root_path"] = self._root_path
+        if not f"{scope['path']}/".startswith(f"{self._root_path}/"):
+            scope["path"] = self._root_path + scope["path"]
+        elif scope["path"] == self._root_path:
+            scope["path"] += "/"
+
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("Cache-Control", "no-cache")
             await send(message)
 
-        await self._app(scope, receive, sent)
+        app = self._app
+        host = Headers(scope=scope).get("host", "")
+        if not self._is_allowed(host):
+            text = f'this server does not answer to the name "{host[:100]}"; start it with --name to allow a name'
+            app = self._pages.error(Request(scope), 400, text)
+        elif len(scope["query_string"]) > limits.MOST_QUERY:
+            text = f"a query string has at most {limits.MOST_QUERY:,} characters"
+            app = self._pages.error(Request(scope), 400, text)
+        await app(scope, receive, send_with_headers)
+
+    def _is_allowed(self, header: str) -> bool:
+        """Whether a Host header is an address in digits or an accepted name.
+
+        DNS rebinding, where a page of another site reaches this server under a name of that site, needs a name.
+        """
+        match = _HOST.fullmatch(header)
+        if match is None:
+            return False
+        name = match[1].lower().rstrip(".")
+        if name in self._hosts or name.endswith(".local"):
+            return True
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True
 
 
-def make_app(works: Works, hosts: Sequence[str], note: Note = _silent) -> Starlette:
+def make_app(
+    works: Works, hosts: Collection[str], note: Callable[[str], None] = lambda _text: None, root_path: str = ""
+) -> ASGIApp:
     """The application.
 
     Args:
-        works: what it is about.
-        hosts: names by which it may be asked, ``*`` for any; others are refused, so that no page of another site can
-            ask it through a name that it lets point here.
-        note: is told what went wrong that is nobody's fault, a line each.
+        works: files and threads.
+        hosts: names that the Host header may have; addresses in digits and ``*.local`` are always accepted.
+        note: gets one line for each internal error.
+        root_path: prefix of all addresses behind a proxy, such as ``/nervcodec``.
+
+    Raises:
+        ConfigError: the root path is malformed, or begins like an address of the application.
     """
-    views = Pages(works).views() | Media(works).views() | Facts(works).views()
-    middleware = [
-        Middleware(_WithHeaders),
-        Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
-    ]
-    return Starlette(
+    root_path = root_path.rstrip("/")
+    own = {"api", "watch", *(part.strip("/") for part in _MEDIA)}
+    if root_path and (not re.fullmatch(r"(/[\w.~-]+)+", root_path, re.ASCII) or root_path.split("/")[1] in own):
+        raise ConfigError(f"--root-path {root_path}: must be like /nervcodec, and none of /{', /'.join(sorted(own))}")
+
+    pages = _Pages(root_path)
+
+    async def library(_request: Request) -> Response:
+        if works.store.single is not None:
+            return RedirectResponse(f"{root_path}/watch/{quote(works.store.single)}", 307)
+        return pages.page("library.html")
+
+    async def watch(request: Request) -> Response:
+        works.item(request)
+        return pages.page("watch.html")
+
+    async def known_error(request: Request, error: Exception) -> Response:
+        status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+        return pages.error(request, status, works.store.redact(str(error)))
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return pages.error(request, error.status_code, _TEXTS.get(error.status_code, error.detail))
+
+    async def internal_error(request: Request, error: Exception) -> Response:
+        note(f"{request.url.path}: internal error: {type(error).__name__}: {error}")
+        return pages.error(request, 500, f"internal error: {type(error).__name__}")
+
+    app = Starlette(
         routes=[
-            Route(address, _answering(view, works.shelf.brief, note), methods=["GET"])
-            for address, view in views.items()
+            Route("/", library),
+            Route("/watch/{path:name}", watch),
+            Mount("/static", StaticFiles(directory=_STATIC)),
+            *Media(works).routes(),
+            *Api(works).routes(),
         ],
-        middleware=middleware,
-        exception_handlers={HTTPException: _refused},
+        exception_handlers={NervError: known_error, HTTPException: http_error, Exception: internal_error},
         lifespan=works.living,
     )
+    app.router.redirect_slashes = False
+    return _Gate(app, pages, hosts, root_path)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What a request may ask for: numbers and texts from strangers, read and refused before anything is done for them."""
+"""Limits of requests: parameters are parsed and checked before any work starts."""
 
 from __future__ import annotations
 
 import re
+
+from starlette.requests import Request
 
 from nervcodec.device import physical_memory
 from nervcodec.errors import NervError
@@ -15,67 +17,70 @@ MOST_TERMS = 8  # of a query
 MOST_LETTERS = 200  # of one term
 MOST_QUERY = 16_384  # characters after the question mark
 SMALLEST_WIDTH, LARGEST_WIDTH = 16, 4_096
-MOST_PIXELS = 1 << 26  # of a frame that is decoded here: twice 8K
-MOST_WAITING = 200  # pieces of work of one kind that wait for a thread
-ANSWERS_BYTES = 64 << 20  # of pictures and fragments kept for who asks next
-_FRAMES_BYTES = 256 << 20, 1 << 30  # of decoded frames kept of base layers, at the least and at the most
-_FRAMES_SHARE = 8  # of the machine's memory, a part of which that may be
-SOUND_BYTES = 1 << 30  # of a file's sound, beyond which it is not played
+MOST_PIXELS = 1 << 26  # of a decoded frame: twice 8K
+MOST_WAITING = 200  # queued jobs of one kind
+ANSWERS_BYTES = 64 << 20  # cached pictures and fragments
+_FRAMES_BYTES = 256 << 20, 1 << 30  # least and most cached frames of base layers
+_FRAMES_SHARE = 8  # of the machine's memory, the part that cached frames may take
+SOUND_BYTES = 1 << 30  # of a file's sound; longer sound is not played
 THUMBNAILS_BYTES = 128 << 20  # in the user's cache folder
 OPEN_FILES = 16
 
-_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 def frames_bytes() -> int:
-    """Bytes of decoded frames that are kept of streams in which a frame hangs on others."""
+    """Bytes of decoded frames to cache for base layers."""
     least, most = _FRAMES_BYTES
     return min(max(least, (physical_memory() or 0) // _FRAMES_SHARE), most)
 
 
 class RefusedError(NervError):
-    """A request that asks for what cannot be, or for too much."""
+    """The request is malformed or exceeds a limit."""
 
 
 class MissingError(NervError):
-    """There is no such file, frame or fragment."""
+    """No such file, frame or fragment."""
 
 
 class ReplacedError(NervError):
-    """The file is not the one any more that is asked about."""
+    """The file changed since the version that the request names."""
 
 
 class BusyError(NervError):
-    """Too many others wait for the same."""
+    """Too many queued jobs of this kind."""
 
 
-def whole(what: str, text: str, least: int, most: int) -> int:
-    """A whole number of a request.
-
-    Args:
-        what: it is, for the message.
-        text: digits.
-        least, most: what is taken.
+def single_param(request: Request, name: str, default: str) -> str:
+    """A query parameter that may occur once.
 
     Raises:
-        RefusedError: it is none, or out of range.
+        RefusedError: it occurs several times.
     """
-    if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
+    values = request.query_params.getlist(name)
+    if len(values) > 1:
+        raise RefusedError(f"{name} occurs {len(values)} times")
+    return values[0] if values else default
+
+
+def integer(what: str, text: str, least: int = 0, most: int = 999_999_999) -> int:
+    """An integer parameter.
+
+    Args:
+        what: its name in the message.
+        text: digits.
+        least, most: the allowed range.
+
+    Raises:
+        RefusedError: not an integer, or out of range.
+    """
+    if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
         raise RefusedError(f"{what} is a whole number from {least} to {most:,}, not {_quoted(text)}")
     return int(text)
 
 
-def number_of(what: str, text: str) -> int:
-    """The number of a frame or fragment in an address, of which there may be fewer.
-
-    Raises:
-        RefusedError: no whole number from 0 to 999,999,999.
-    """
-    return whole(what, text, 0, 999_999_999)
-
-
-def chosen(what: str, text: str, choices: tuple[str, ...]) -> str:
-    """One of some words.
+def choice(what: str, text: str, choices: tuple[str, ...]) -> str:
+    """One of several words.
 
     Raises:
         RefusedError: it is none of them.
@@ -85,8 +90,8 @@ def chosen(what: str, text: str, choices: tuple[str, ...]) -> str:
     return text
 
 
-def words(text: str) -> str:
-    """A text of a query.
+def query_text(text: str) -> str:
+    """One text of a query.
 
     Raises:
         RefusedError: it is empty or too long.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Questions to containers: moments that match, how well each time does, and where on a frame.
+"""Searches: moments that match a query, scores over time, and scores of the patches of a frame.
 
 Scores, moments and cut-off are those of the command ``search``.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nervcodec.errors import NervError
+from nervcodec.errors import ContainerError, NervError
 from nervcodec.formats.text import counted
 from nervcodec.index.ask import choose
 from nervcodec.recent import Recent
@@ -21,19 +21,19 @@ from nervcodec.search.moments import Moment, find_moments
 from nervcodec.serve.answers import AskedOfEach, Asking, Question
 from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import MOST_POINTS, MissingError
-from nervcodec.serve.shelf import Item, Shelf
+from nervcodec.serve.store import ContainerStore, FileEntry
 
-_FITS = 64  # that are kept
-_TESTED = 64  # points of a curve that are looked at to tell which scores match
+_FITS = 64  # cached curves
+_TESTED = 64  # points of a curve that are tested to find the threshold
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a file fits a question over time.
+    """Scores of a query over the time of a file.
 
     Attributes:
         times_s, scores: of its points.
-        threshold: what matches scores at least this.
+        threshold: the least score of a match.
     """
 
     times_s: list[float]
@@ -42,36 +42,39 @@ class Fit:
 
 
 class Questions:
-    """Answers questions about the containers of a shelf. Several threads may ask."""
+    """Searches the containers of a store. Thread-safe."""
 
-    def __init__(self, shelf: Shelf):
-        self._shelf, self._each = shelf, AskedOfEach(shelf)
+    def __init__(self, store: ContainerStore):
+        self._store, self._each = store, AskedOfEach(store)
         self._fits = Recent[Fit](_FITS)
 
-    def search(self, question: Question, inside: str | None, limit: int, leave: Leave) -> dict:
+    def search(self, question: Question, path: str | None, folder: str, limit: int, leave: Leave) -> dict:
         """The best moments.
 
         Args:
-            question: what is looked for.
-            inside: the path of the only container that is asked; None for all.
-            limit: at most so many.
-            leave: tells whether somebody still waits.
+            question: the query.
+            path: the only container to search; None for all below ``folder``.
+            folder: within the store, empty for all of it.
+            limit: the most moments.
+            leave: cancels the search when the client disconnects.
 
         Returns:
             ``moments``, ``empty`` and ``notes``, ready for JSON.
 
         Raises:
             MissingError: no such container.
-            GoneError: nobody waits.
-            EncoderError, ContainerError: not one can be searched here.
-            ConfigError: the parts of the question cancel each other out.
+            GoneError: the client disconnected.
+            EncoderError, ContainerError: no file can be searched here.
+            ConfigError: the parts of the query cancel each other out.
         """
-        items = self._shelf.items() if inside is None else [self._shelf.item(inside)]
+        items = self._store.entries(folder) if path is None else [self._store.entry(path)]
         places = {item.file: item for item in items}
         notes: list[str] = []
         ask = self._each.asking(question, True, leave)
         found, problems = self._moments(ask, items, limit, notes)
         if items and len(problems) == len(items):
+            if len(items) > 1 and all(isinstance(problem, ContainerError) for problem in problems):
+                raise ContainerError("none of these files is searchable: they have no embeddings, or damaged ones")
             raise problems[0]
         empty = None
         if not found:
@@ -81,28 +84,28 @@ class Questions:
                 where = f"{places[best.file].name} at {best.start_s:.1f} s"
                 empty += f"; what comes nearest is in {where}, with a score of {best.score:.2f}"
         notes += ask.unread
-        if problems:
-            several = len(problems) > 1
-            notes.append(
-                f"{counted(len(problems), 'file')} cannot be searched" if several else f"skipped: {problems[0]}"
-            )
-        notes = [self._shelf.brief(note) for note in notes]
+        unsearchable = sum(isinstance(problem, ContainerError) for problem in problems)
+        if unsearchable:
+            few = "is not searchable: it has" if unsearchable == 1 else "are not searchable: they have"
+            notes.append(f"{counted(unsearchable, 'file')} {few} no embeddings, or damaged ones")
+        notes += dict.fromkeys(str(problem) for problem in problems if not isinstance(problem, ContainerError))
+        notes = [self._store.redact(note) for note in notes]
         return {"moments": [self._shown(places[m.file], m) for m in found], "empty": empty, "notes": notes}
 
     def _moments(
-        self, ask: Asking, items: list[Item], limit: int, notes: list[str]
+        self, ask: Asking, items: list[FileEntry], limit: int, notes: list[str]
     ) -> tuple[list[Moment], list[NervError]]:
-        """The best moments, and what is wrong with files."""
+        """The best moments, and the errors of files that cannot be searched."""
         problems: list[NervError] = []
         files = {}
         for item in items:
             with contextlib.suppress(OSError):  # gone meanwhile
                 files[item.file] = item.file.stat()
-        folders = [str(self._shelf.folder)] if len(items) > 1 else []
+        folders = [str(self._store.folder)] if len(items) > 1 else []
         known = choose(files, folders, ask, limit, notes.append)
         return find_moments(open_indexes(files, ask, problems, known=known), ask, limit), problems
 
-    def _shown(self, item: Item, moment: Moment) -> dict:
+    def _shown(self, item: FileEntry, moment: Moment) -> dict:
         index = self._each.index(item)
         return {
             "path": item.path,
@@ -115,12 +118,12 @@ class Questions:
             "boxes": [_fractions(moment.box, index)],
         }
 
-    def fit(self, question: Question, item: Item) -> Fit:
-        """How well a file fits over time.
+    def fit(self, question: Question, item: FileEntry) -> Fit:
+        """Scores over the time of a file.
 
         Raises:
             ContainerError: it has no embeddings, or is damaged.
-            EncoderError: the encoder is not to be had here.
+            EncoderError: the encoder is not available here.
         """
 
         def made() -> Fit:
@@ -128,7 +131,7 @@ class Questions:
 
         return self._fits.get((question, item), made)
 
-    def patches(self, question: Question, item: Item, frame: int) -> dict:
+    def patches(self, question: Question, item: FileEntry, frame: int) -> dict:
         """Scores of the patches of a frame, ready for JSON; see :meth:`fit`.
 
         Raises:

@@ -1,31 +1,31 @@
 # SPDX-License-Identifier: MIT
-"""A server for the application: where it listens, by which names it is asked, and how it ends."""
+"""The HTTP server: its socket, its addresses and names, and its end."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from nervcodec.errors import ConfigError
 
-_GRACE_S = 1  # for answers under way when it is to end
+_GRACE_S = 1  # for responses in progress at the end
 _BACKLOG = 512
-_LOCAL = ("localhost", "127.0.0.1", "[::1]")
+_UNSPECIFIED = ("0.0.0.0", "::")  # listen at all addresses of this machine
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that takes connections.
+    """A listening socket.
 
     Args:
         host: a name or address of this machine.
         port: 0 for any that is free.
 
     Raises:
-        ConfigError: there is no such host here, or the port is taken.
+        ConfigError: this machine has no such address, or the port is taken.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -43,35 +43,44 @@ def listening(host: str, port: int) -> socket.socket:
     return made
 
 
-def address_of(made: socket.socket, host: str) -> str:
-    """Where a browser on this machine finds it."""
-    name = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host
-    return f"http://{f'[{name}]' if ':' in name else name}:{made.getsockname()[1]}/"
+def addresses(made: socket.socket, host: str, root_path: str = "") -> tuple[str, str | None]:
+    """Where a browser of this machine finds the page, and one of another machine (None where none can)."""
+    port, root = made.getsockname()[1], f"{root_path.rstrip('/')}/"
+    if host not in _UNSPECIFIED:
+        return _url(host, port, root), None
+    own = _url("127.0.0.1" if host == "0.0.0.0" else "::1", port, root)
+    outer = _outer_address(made.family)
+    return own, None if outer is None else _url(outer, port, root)
 
 
-def names_of(host: str) -> list[str]:
-    """By which names it may be asked: those of this machine, and none that another site could let point here."""
+def _url(host: str, port: int, root: str) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{root}"
+
+
+def _outer_address(family: int) -> str | None:
+    """The address of this machine in its network; a UDP socket is connected for that, no packet is sent."""
+    target = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"  # documentation addresses
     try:
-        place = ipaddress.ip_address(host)
-    except ValueError:
-        return [host, *_LOCAL]
-    own = f"[{host}]" if place.version == 6 else host
-    if not place.is_unspecified:
-        return [own, *_LOCAL]
-    names = {socket.gethostname(), socket.getfqdn()}
-    try:
-        found = {str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None)}
-    except OSError:
-        found = set()
-    return [*_LOCAL, *sorted(names), *sorted(f"[{a}]" if ":" in a else a for a in found)]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, 9))
+            address = str(probe.getsockname()[0])
+    except OSError:  # no network
+        return None
+    return None if ipaddress.ip_address(address).is_loopback else address
+
+
+def host_names(host: str, more: Collection[str] = ()) -> set[str]:
+    """Names that the Host header may have: those of this machine, ``--host``, and ``--name``."""
+    own = {socket.getfqdn()} if host in _UNSPECIFIED else {host}
+    return {"localhost", socket.gethostname(), *own, *more}
 
 
 class Server(uvicorn.Server):
-    """Answers until it is interrupted.
+    """Serves until it is interrupted.
 
     Args:
         app: the application.
-        stop: is called before anything else when it is to end.
+        stop: is called first when the server ends.
     """
 
     def __init__(self, app: ASGIApp, stop: Callable[[], None]):
@@ -92,6 +101,6 @@ class Server(uvicorn.Server):
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer no more."""
+        """Stop work in threads, then close all connections."""
         self._stop()
         await super().shutdown(sockets)

@@ -18,10 +18,9 @@ from starlette.responses import Response
 
 from nervcodec.device import give_back_memory, keep_memory, use_threads
 from nervcodec.errors import ContainerError, NervError
-from nervcodec.serve.asked import only
 from nervcodec.serve.desk import Desk, Leave
-from nervcodec.serve.limits import ReplacedError
-from nervcodec.serve.shelf import Item, Shelf
+from nervcodec.serve.limits import ReplacedError, single_param
+from nervcodec.serve.store import ContainerStore, FileEntry
 
 _IDLE_S = 60.0  # after which decoders that stand still are ended, and frames let go of
 _MOST_THREADS, _ARENAS = 4, 2  # an arena for every thread would keep twice the memory
@@ -42,7 +41,7 @@ class Works:
         place: a folder, or a container.
 
     Attributes:
-        shelf: the files.
+        store: the files.
         frames, fragments, facts, questions, thumbnails: desks, one for each kind of work; sound is among the facts.
 
     Raises:
@@ -51,7 +50,7 @@ class Works:
 
     def __init__(self, place: Path):
         keep_memory(_ARENAS)
-        self.shelf = Shelf(place)
+        self.store = ContainerStore(place)
         threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1))
         # Many frames are there already, and shall not wait for those that a decoder has to walk to.
         self.frames, self.fragments = Desk("frames", 2 * threads), Desk("fragments", threads)
@@ -76,7 +75,7 @@ class Works:
         """Let go of what nobody has used for a while."""
         while True:
             await asyncio.sleep(_IDLE_S / 2)
-            if await asyncio.to_thread(self.shelf.rest, _IDLE_S):
+            if await asyncio.to_thread(self.store.rest, _IDLE_S):
                 await asyncio.to_thread(give_back_memory)
 
     @property
@@ -93,20 +92,20 @@ class Works:
     def close(self) -> None:
         """End all work, and all decoders."""
         self.stop()
-        self.shelf.close()
+        self.store.close()
         for desk in self._desks:
             desk.wait()
         self._ahead.shutdown(wait=True)
 
-    def item(self, request: Request) -> Item:
+    def item(self, request: Request) -> FileEntry:
         """The file of an address.
 
         Raises:
             MissingError: there is none.
             ReplacedError: it is not of the version that the address names.
         """
-        item = self.shelf.item(request.path_params["path"])
-        if only(request, "version", item.version) != item.version:
+        item = self.store.entry(request.path_params["path"])
+        if single_param(request, "version", item.version) != item.version:
             raise ReplacedError(f"{item.name} is another file by now")
         return item
 
@@ -120,7 +119,7 @@ class Works:
         return await desk.ask(key, work, gone)
 
     async def of_item(
-        self, desk: Desk, request: Request, item: Item, what: tuple, work: Callable[[Leave], bytes], kind: str
+        self, desk: Desk, request: Request, item: FileEntry, what: tuple, work: Callable[[Leave], bytes], kind: str
     ) -> Response:
         """An answer that is the same as long as the file is.
 
@@ -141,18 +140,18 @@ class Works:
             try:
                 return work(leave)
             except ContainerError as error:
-                self.shelf.note_damage(item, error)
+                self.store.note_damage(item, error)
                 raise
 
         data = await self.work(desk, request, (item.path, item.version, *what), noted)
         return Response(data, media_type=kind, headers=headers)
 
-    def head_for(self, item: Item, number: int) -> None:
+    def head_for(self, item: FileEntry, number: int) -> None:
         """Somebody asks for a frame: what is decoded ahead elsewhere stops."""
         if self._going_place is not None and self._going_place != self._place_of(item, number):
             self._turn, self._going_place = self._turn + 1, None
 
-    def go_ahead(self, item: Item, number: int) -> None:
+    def go_ahead(self, item: FileEntry, number: int) -> None:
         """Decode what is around a frame in the base layer of a file, until somebody asks for one elsewhere."""
         place = self._place_of(item, number)
         if place is None or (place == self._going_place and not self._going.done()):
@@ -164,13 +163,13 @@ class Works:
             if self._turn == turn:
                 time.sleep(_BEFORE_S)
                 with contextlib.suppress(NervError):  # whoever asks for the frame itself is told
-                    self.shelf.open(item).ahead(number, lambda: self._turn == turn)
+                    self.store.open(item).ahead(number, lambda: self._turn == turn)
 
         with contextlib.suppress(RuntimeError):  # the server ends
             self._going = self._ahead.submit(decode)
 
-    def _place_of(self, item: Item, number: int) -> tuple[str, int] | None:
+    def _place_of(self, item: FileEntry, number: int) -> tuple[str, int] | None:
         """The run of a base layer that a frame is in, where the file is open."""
-        video = self.shelf.opened(item)
+        video = self.store.opened(item)
         run = None if video is None else video.run_of(number)
         return None if run is None else (item.version, run)

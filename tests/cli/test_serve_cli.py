@@ -19,7 +19,8 @@ pytest.importorskip("uvicorn")
 
 from nervcodec.cli import serve as command
 from nervcodec.errors import ConfigError
-from nervcodec.serve.run import address_of, listening, names_of
+from nervcodec.serve import run as run_module
+from nervcodec.serve.run import addresses, host_names, listening
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -104,17 +105,36 @@ def test_without_the_extra_it_says_which(monkeypatch, tmp_path, missing):
     assert str(result.exception) == f'serve needs {missing}; pip install "nervcodec[serve]"'
 
 
-def test_addresses_and_names():
+def test_addresses_and_names(monkeypatch):
     with listening("localhost", 0) as made:
-        assert address_of(made, "localhost") == f"http://localhost:{made.getsockname()[1]}/"
         port = made.getsockname()[1]
-        assert address_of(made, "0.0.0.0") == f"http://127.0.0.1:{port}/"
-        assert address_of(made, "::") == f"http://[::1]:{port}/"
-    local = {"localhost", "127.0.0.1", "[::1]"}
-    assert set(names_of("127.0.0.1")) == local
-    assert set(names_of("::1")) == local
-    assert set(names_of("video.example")) == local | {"video.example"}
-    assert set(names_of("0.0.0.0")) >= local | {socket.gethostname()}
-    assert "*" not in names_of("0.0.0.0")
+        assert addresses(made, "localhost") == (f"http://localhost:{port}/", None)
+        assert addresses(made, "127.0.0.1", "/a/") == (f"http://127.0.0.1:{port}/a/", None)
+    with listening("0.0.0.0", 0) as made:
+        port = made.getsockname()[1]
+        monkeypatch.setattr(run_module, "_outer_address", lambda family: "192.168.1.7")
+        assert addresses(made, "0.0.0.0") == (f"http://127.0.0.1:{port}/", f"http://192.168.1.7:{port}/")
+        monkeypatch.setattr(run_module, "_outer_address", lambda family: None)
+        assert addresses(made, "::") == (f"http://[::1]:{port}/", None)
+    assert host_names("127.0.0.1", ["proxy.example"]) >= {"localhost", socket.gethostname(), "proxy.example"}
+    assert "video.example" in host_names("video.example")
     with pytest.raises(ConfigError, match="no host here"):
         listening("no.such.host.invalid", 0)
+
+
+def test_other_machines_can_open_it_by_address(forks, tmp_path):
+    """The second line has an address of this machine that is reached from outside, where it has a network."""
+    port = free_port()
+    serving = forks.start(["serve", str(tmp_path), "--port", str(port), "--host", "0.0.0.0"], tmp_path)
+    ask(port, "/")
+    outer = run_module._outer_address(socket.AF_INET)
+    if outer is not None:
+        with urllib.request.urlopen(f"http://{outer}:{port}/", timeout=60) as answer:
+            assert answer.status == 200
+    serving.send_signal(signal.SIGINT)
+    serving.wait(30)
+    out, _ = serving.communicate()
+    expected = [f"http://127.0.0.1:{port}/ shows {tmp_path}; Ctrl-C ends it"]
+    assert out.splitlines() == expected + (
+        [f"http://{outer}:{port}/ is its address for other machines"] if outer else []
+    )

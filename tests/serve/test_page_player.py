@@ -295,13 +295,13 @@ def test_a_file_that_is_replaced_is_shown_anew_at_the_same_moment(view, shelf, t
 
 @pytest.mark.parametrize(
     ("address", "title", "status"),
-    [("old/cut%20short.nerv", "This file cannot be shown", 409), ("gone.nerv", "There is no such file", 404)],
+    [("old/cut%20short.nerv", "This file cannot be shown", 409), ("gone.nerv", "Not found", 404)],
 )
 def test_what_cannot_be_shown_is_said(view, address, title, status):
     view.go(f"/watch/{address}")
     view.until("document.querySelector('.unplayable h2') !== null")
     assert view.text(".unplayable h2") == title
-    assert ("damaged" if status == 409 else "there is no gone.nerv") in view.text("#main").lower()
+    assert ("damaged" if status == 409 else "there is no gone.nerv") in view.text("main").lower()
     assert all(str(status) in problem for problem in view.problems)
     view.problems.clear()
     view.page.click("text=To all files")

@@ -15,7 +15,7 @@ from sites import LAPPED, OTHER, serving
 from test_frame_pictures import pixels
 
 import nervcodec
-from nervcodec.serve import views
+from nervcodec.serve import media
 
 VIEWERS, EACH = 20, 12
 
@@ -71,7 +71,7 @@ def test_viewers_who_leave_are_not_worked_for(place, monkeypatch):
         leave.check()
         return b"made"
 
-    monkeypatch.setattr(views, "video_fragment", slow)
+    monkeypatch.setattr(media, "video_fragment", slow)
     with serving(place) as site:
         for number in range(30):
             leave(site, f"/media/lapped.nerv/video/{number}")
@@ -95,7 +95,7 @@ def test_what_is_around_a_frame_is_decoded_ahead(place, monkeypatch):
     with serving(place) as site, nervcodec.open(place / "footage.nerv") as video:
         site.right("/frame/footage.nerv/40")
         end = time.monotonic() + 30
-        while not (site.works.shelf._room.used_bytes >= 30 * 176 * 144 * 3):
+        while not (site.works.store._room.used_bytes >= 30 * 176 * 144 * 3):
             assert time.monotonic() < end
             time.sleep(0.05)
         monkeypatch.setattr("nervcodec.base.av1.decode", None)
@@ -110,10 +110,10 @@ def test_an_error_of_ours_is_one_line(place, monkeypatch):
     def wrong(*_given):
         raise ZeroDivisionError("by none")
 
-    monkeypatch.setattr(views.pictures, "picture", wrong)
+    monkeypatch.setattr(media.pictures, "picture", wrong)
     with serving(place) as site:
         reply = site.ask("/frame/lapped.nerv/0")
-        assert (reply.status, reply.json) == (500, {"error": "internal error: ZeroDivisionError"})
+        assert (reply.status, reply.error) == (500, "internal error: ZeroDivisionError")
         assert site.notes == ["/frame/lapped.nerv/0: internal error: ZeroDivisionError: by none"]
         assert site.ask("/api/files").status == 200
 

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 // What the page asks of its server.
 
+/** Where the pages begin: "/", or the prefix of a proxy. */
+export const root = new URL("..", import.meta.url).pathname;
+/** The path of the file that a page of this address shows. */
+export const watchedPath = () => location.pathname.slice(`${root}watch/`.length).split("/").map(decodeURIComponent).join("/");
+
 const REPLACED = 410; // a file, since it was described
 const versions = new Map(); // of the files that were, by their paths
 
@@ -26,11 +31,9 @@ export async function get(address, signal) {
   }
   if (answer.ok) return answer;
   let sentence = `The server answered ${answer.status}.`;
-  try {
-    sentence = (await answer.json()).error || sentence;
-  } catch (error) {
-    if (error.name === "AbortError") throw error; // anything else: no JSON, so the status has to do
-  }
+  const kind = answer.headers.get("Content-Type") ?? "";
+  if (kind.startsWith("application/json")) sentence = (await answer.json()).error;
+  else if (kind.startsWith("text/plain")) sentence = await answer.text();
   if (answer.status === REPLACED) dispatchEvent(new Event("replaced"));
   throw new Refusal(sentence, answer.status);
 }
@@ -46,24 +49,24 @@ const ofFile = (address, path, pairs) =>
   withQuery(address, versions.has(path) ? [...pairs, ["version", versions.get(path)]] : pairs);
 
 export const listFiles = (name, offset, limit, signal) =>
-  json(withQuery("/api/files", { name, offset, limit }), signal);
+  json(withQuery(`${root}api/files`, { name, offset, limit }), signal);
 export async function describeFile(path, signal) {
-  const file = await json(`/api/file/${encoded(path)}`, signal);
+  const file = await json(`${root}api/file/${encoded(path)}`, signal);
   versions.set(path, file.version);
   return file;
 }
-export const search = (pairs, limit, signal) => json(withQuery("/api/search", [...pairs, ["limit", limit]]), signal);
-export const fitOverTime = (path, pairs, signal) => json(ofFile(`/api/fit/${encoded(path)}`, path, pairs), signal);
+export const search = (pairs, limit, signal) => json(withQuery(`${root}api/search`, [...pairs, ["limit", limit]]), signal);
+export const fitOverTime = (path, pairs, signal) => json(ofFile(`${root}api/fit/${encoded(path)}`, path, pairs), signal);
 export const fitOfPatches = (path, frame, pairs, signal) =>
-  json(ofFile(`/api/patches/${encoded(path)}/${frame}`, path, pairs), signal);
+  json(ofFile(`${root}api/patches/${encoded(path)}/${frame}`, path, pairs), signal);
 
-export const thumbnailAddress = (path) => `/thumbnail/${encoded(path)}`;
+export const thumbnailAddress = (path) => `${root}thumbnail/${encoded(path)}`;
 export const frameAddress = (path, frame, options = {}) =>
-  ofFile(`/frame/${encoded(path)}/${frame}`, path, Object.entries(options));
-export const fragmentAddress = (path, kind, index) => ofFile(`/media/${encoded(path)}/${kind}/${index}`, path, []);
+  ofFile(`${root}frame/${encoded(path)}/${frame}`, path, Object.entries(options));
+export const fragmentAddress = (path, kind, index) => ofFile(`${root}media/${encoded(path)}/${kind}/${index}`, path, []);
 
 /** The page of a file at a moment, rounded up, so that its frame has begun by then; with a query if there is one. */
 export function watchAddress(path, seconds, pairs = []) {
   const moment = seconds === null ? [] : [["t", (Math.ceil(1000 * seconds - 1e-3) / 1000).toFixed(3)]];
-  return withQuery(`/watch/${encoded(path)}`, [...moment, ...pairs]);
+  return withQuery(`${root}watch/${encoded(path)}`, [...moment, ...pairs]);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // All containers below a folder, newest first, and a search over them.
 
-import { listFiles, thumbnailAddress, watchAddress } from "./api.js";
+import { listFiles, root, thumbnailAddress, watchAddress } from "./api.js";
 import { Last, el, rested } from "./dom.js";
 import { bytes, clockTime, count, day, decibels } from "./format.js";
 import { onKeys } from "./keys.js";
@@ -88,7 +88,7 @@ class Library {
     const name = page.filter.value.trim();
     const pairs = [...(name ? [["name", name]] : []), ...this.query.forAddress()];
     const text = new URLSearchParams(pairs).toString();
-    history.replaceState(null, "", text ? `/?${text}` : "/");
+    history.replaceState(null, "", text ? `${root}?${text}` : root);
   }
 }
 

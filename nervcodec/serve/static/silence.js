@@ -8,7 +8,7 @@ const LEAST_S = 0.03; // shorter gaps browsers step over
 
 let bytes = null; // a promise of silence.mp4
 
-const silence = () => (bytes ??= get("/static/silence.mp4").then((answer) => answer.arrayBuffer()));
+const silence = () => (bytes ??= get(new URL("silence.mp4", import.meta.url)).then((answer) => answer.arrayBuffer()));
 
 /** What ranges leave open between two times: pairs of seconds. */
 function gaps(ranges, from, to) {

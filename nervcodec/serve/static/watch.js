@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The page of one file: brings player, exact frames, search and inspection together.
 
-import { describeFile, fitOverTime, frameAddress, listFiles, watchAddress } from "./api.js";
+import { describeFile, fitOverTime, frameAddress, listFiles, root, watchAddress, watchedPath } from "./api.js";
 import { Clock } from "./clock.js";
 import { Controls } from "./controls.js";
 import { Last, el, paced } from "./dom.js";
@@ -23,7 +23,7 @@ const NOTE_MS = 4000;
 const UNSEARCHABLE = "This file was encoded without embeddings, so it cannot be searched.";
 
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
-const path = location.pathname.slice("/watch/".length).split("/").map(decodeURIComponent).join("/");
+const path = watchedPath();
 const asked = new URLSearchParams(location.search);
 
 class Watch {
@@ -276,7 +276,7 @@ function shape(file) {
 }
 
 function unplayable(title, sentence) {
-  const back = el("p", {}, el("a", { href: "/" }, "To all files"));
+  const back = el("p", {}, el("a", { href: root }, "To all files"));
   page.main.classList.add("ready", "plain");
   page.main.replaceChildren(el("section", { class: "unplayable" }, el("h2", {}, title), el("p", {}, sentence), back));
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The containers that are served: which there are, what their headers say, and which file a path of an address is."""
+"""The served containers: the list of files, their headers, and the open ones."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _LONGEST = 4_096  # bytes of a path
 
 
 @dataclass(frozen=True)
-class Item:
-    """A file as it is now; one that was changed is another.
+class FileEntry:
+    """A file at one state of its contents; after a change it is another entry.
 
     Attributes:
         path: within the folder, with slashes.
-        file: where it is.
+        file: on the disk.
         size: bytes.
-        modified_ns: when it was changed.
-        number: of its place on the disk.
+        modified_ns: modification time.
+        inode: number of the file.
     """
 
     path: str
     file: Path
     size: int
     modified_ns: int
-    number: int
+    inode: int
 
     @property
     def version(self) -> str:
-        """The same for the same contents, as far as the system says."""
-        return f"{self.size:x}-{self.modified_ns:x}-{self.number:x}"
+        """Changes whenever the file system reports other contents."""
+        return f"{self.size:x}-{self.modified_ns:x}-{self.inode:x}"
 
     @property
     def name(self) -> str:
@@ -53,20 +53,20 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a file says of itself.
+class FileStatus:
+    """The header of a file, and its damage.
 
     Attributes:
-        header: None where it is damaged.
-        damaged: what is wrong with it, or None.
+        header: None if it cannot be read.
+        damaged: the reason in words, or None.
     """
 
     header: Header | None
     damaged: str | None = None
 
 
-class Shelf:
-    """The containers below a folder, or a single one. Several threads may ask.
+class ContainerStore:
+    """The containers below a folder, or a single one. Thread-safe.
 
     Args:
         place: a folder or a container.
@@ -76,46 +76,48 @@ class Shelf:
 
     Attributes:
         folder: that holds them.
-        single: the path of the only one, or None.
-        name: of what is served.
+        single: the path of a single container, or None.
+        name: of the folder or container.
     """
 
     def __init__(self, place: Path):
-        if not place.is_dir() and place.suffix != SUFFIX:
+        if not place.is_dir() and place.suffix.lower() != SUFFIX:
             raise ConfigError(f"{place}: is neither a folder nor a {SUFFIX} file")
         self.single = None if place.is_dir() else place.name
         self.folder = place if self.single is None else place.parent
         self.name = self.single or place.resolve().name or str(place)
         self._root = os.path.realpath(self.folder)
         self._lock = threading.Lock()
-        self._said: dict[str, tuple[str, Said]] = {}
+        self._statuses: dict[str, tuple[str, FileStatus]] = {}
         self._room = Room(limits.frames_bytes())
         self._open: OrderedDict[str, tuple[str, KeptVideo]] = OrderedDict()
 
-    def items(self) -> list[Item]:
-        """All that there are, the newest first. A link that leads out of the folder is none."""
+    def entries(self, below: str = "") -> list[FileEntry]:
+        """All containers below a folder, the newest first, without links that lead out of the store."""
         if self.single is not None:
-            return [self.item(self.single)]
-        found = []
+            return [self.entry(self.single)]
+        entries = []
         for path, facts in containers_below(self.folder).items():
             file = self.folder / path
             if not os.path.islink(file) or self._within(file):
-                found.append(_item(path, file, facts))
+                entries.append(_entry(path, file, facts))
+        paths = {entry.path for entry in entries}
         with self._lock:
-            there = {item.path for item in found}
-            self._said = {path: said for path, said in self._said.items() if path in there}
-        return sorted(found, key=lambda item: (-item.modified_ns, item.path))
+            self._statuses = {path: status for path, status in self._statuses.items() if path in paths}
+        inside = f"{below}/" if below else ""
+        entries = [entry for entry in entries if entry.path.startswith(inside)]
+        return sorted(entries, key=lambda entry: (-entry.modified_ns, entry.path))
 
-    def item(self, path: str) -> Item:
-        """The file of a path in an address.
+    def entry(self, path: str) -> FileEntry:
+        """The file at a path of an address.
 
         Raises:
-            MissingError: there is none, or it is not to be served.
+            MissingError: there is none, or it is not served.
         """
         missing = MissingError(f"there is no {shown(path[:100])}")
         parts = path.split("/")
         odd = any(not part or part.startswith(".") or is_system_folder(part) for part in parts)
-        if odd or "\0" in path or os.sep != "/" and os.sep in path or not path.endswith(SUFFIX):
+        if odd or "\0" in path or os.sep != "/" and os.sep in path or not path.lower().endswith(SUFFIX):
             raise missing
         if len(os.fsencode(path)) > _LONGEST or self.single not in (None, path):
             raise missing
@@ -126,55 +128,57 @@ class Shelf:
             raise missing from None
         if not stat.S_ISREG(facts.st_mode) or not (self.single or self._within(file)):
             raise missing
-        return _item(path, file, facts)
+        return _entry(path, file, facts)
 
     def _within(self, file: Path) -> bool:
         return os.path.realpath(file).startswith(os.path.join(self._root, ""))
 
-    def said(self, item: Item) -> Said:
-        """What a file says of itself; it is read when it is first asked or was changed."""
+    def status(self, entry: FileEntry) -> FileStatus:
+        """The header of a file and its damage, read once per version."""
         with self._lock:
-            version, said = self._said.get(item.path, ("", None))
-        if said is None or version != item.version:
-            said = _read(item)
+            version, status = self._statuses.get(entry.path, ("", None))
+        if status is None or version != entry.version:
+            status = _read(entry)
             with self._lock:
-                self._said[item.path] = item.version, said
-        return said
+                self._statuses[entry.path] = entry.version, status
+        return status
 
-    def note_damage(self, item: Item, error: ContainerError) -> None:
-        """Remember what was found wrong with a file whose header is whole."""
-        header = self.said(item).header
+    def note_damage(self, entry: FileEntry, error: ContainerError) -> None:
+        """Remember damage that was found behind the header."""
+        header = self.status(entry).header
         with self._lock:
-            self._said[item.path] = item.version, Said(header, _reason(item, error))
+            self._statuses[entry.path] = entry.version, FileStatus(header, _reason(entry, error))
 
-    def open(self, item: Item) -> KeptVideo:
-        """The open container; the last few that were asked for stay open.
+    def open(self, entry: FileEntry) -> KeptVideo:
+        """The open container; the most recently used ones stay open.
 
         Raises:
             ContainerError: it is damaged, or its frames are too large to be decoded here.
         """
         with self._lock:
-            version, video = self._open.get(item.path, ("", None))
-            if video is None or version != item.version:
-                video = KeptVideo.at(item.file)
+            version, video = self._open.get(entry.path, ("", None))
+            if video is None or version != entry.version:
+                video = KeptVideo.at(entry.file)
                 facts = video.header.video
                 if facts.width * facts.height > limits.MOST_PIXELS:
-                    raise ContainerError(f"{item.file}: frames of {facts.width} x {facts.height} are too large to show")
+                    raise ContainerError(
+                        f"{entry.file}: frames of {facts.width} x {facts.height} are too large to show"
+                    )
                 video.keep(self._room)
-                self._open[item.path] = item.version, video
-            self._open.move_to_end(item.path)
+                self._open[entry.path] = entry.version, video
+            self._open.move_to_end(entry.path)
             while len(self._open) > limits.OPEN_FILES:
-                self._open.popitem(last=False)  # closes itself when nobody uses it any more
+                self._open.popitem(last=False)  # closes itself after its last use
         return video
 
-    def opened(self, item: Item) -> KeptVideo | None:
-        """The container where it is open already."""
+    def opened(self, entry: FileEntry) -> KeptVideo | None:
+        """The container if it is open already."""
         with self._lock:
-            version, video = self._open.get(item.path, ("", None))
-            return video if version == item.version else None
+            version, video = self._open.get(entry.path, ("", None))
+            return video if version == entry.version else None
 
-    def brief(self, text: str) -> str:
-        """A message without the place of the folder, which is nobody's business."""
+    def redact(self, text: str) -> str:
+        """A message without the path of the served folder."""
         return text.replace(os.path.join(str(self.folder), ""), "")
 
     def rest(self, idle_s: float) -> bool:
@@ -188,26 +192,26 @@ class Shelf:
         return self._room.used_bytes < before
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         with self._lock:
             while self._open:
                 self._open.popitem()[1][1].close()
 
-    def facts(self, item: Item) -> dict:
-        """What the list of files says of one."""
-        said = self.said(item)
+    def facts(self, entry: FileEntry) -> dict:
+        """What the list shows of one file."""
+        status = self.status(entry)
         facts: dict = {
-            "path": item.path,
-            "name": item.name,
-            "size_bytes": item.size,
-            "modified": item.modified_ns / 1e9,
+            "path": entry.path,
+            "name": entry.name,
+            "size_bytes": entry.size,
+            "modified": entry.modified_ns / 1e9,
             **dict.fromkeys(_KEYS),
             "has_sound": False,
             "searchable": False,
-            "damaged": said.damaged,
+            "damaged": status.damaged,
         }
-        if said.header is not None:
-            facts |= _facts(said.header)
+        if status.header is not None:
+            facts |= _facts(status.header)
         return facts
 
 
@@ -229,8 +233,8 @@ def _facts(header: Header) -> dict:
     return dict(zip(_KEYS, values, strict=True)) | more
 
 
-def _item(path: str, file: Path, facts: os.stat_result) -> Item:
-    return Item(path if _is_text(path) else shown(path), file, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+def _entry(path: str, file: Path, facts: os.stat_result) -> FileEntry:
+    return FileEntry(path if _is_text(path) else shown(path), file, facts.st_size, facts.st_mtime_ns, facts.st_ino)
 
 
 def _is_text(path: str) -> bool:
@@ -241,15 +245,15 @@ def _is_text(path: str) -> bool:
     return True
 
 
-def _read(item: Item) -> Said:
-    if not _is_text(str(item.file)):
-        return Said(None, "its name is no text in UTF-8; rename it")
+def _read(entry: FileEntry) -> FileStatus:
+    if not _is_text(str(entry.file)):
+        return FileStatus(None, "its name is not valid UTF-8; rename it")
     try:
-        with Container.at(item.file) as opened:
-            return Said(opened.header)
+        with Container.at(entry.file) as opened:
+            return FileStatus(opened.header)
     except NervError as error:
-        return Said(None, _reason(item, error))
+        return FileStatus(None, _reason(entry, error))
 
 
-def _reason(item: Item, error: NervError) -> str:
-    return str(error).removeprefix(f"{item.file}: ")
+def _reason(entry: FileEntry, error: NervError) -> str:
+    return str(error).removeprefix(f"{entry.file}: ")
