@@ -21,7 +21,7 @@ from end_to_end import clip
 from machine import print_rows, save
 
 import nervcodec
-from nervcodec.decoding.pixels import rendered_there
+from nervcodec.decoding.rendering import render_tensor
 from nervcodec.evaluation import classical
 from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
@@ -120,7 +120,7 @@ def decoding(path: Path) -> list[dict]:
 
     def render(start: int) -> torch.Tensor:
         frames = (torch.arange(batch) + start) % len(video)
-        return rendered_there(video.network(0), Inputs(frames), video.hardware)
+        return render_tensor(video.network(0), Inputs(frames), video.hardware)
 
     render(0)
     torch.cuda.synchronize()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from nervcodec.decoding import OpenVideo
+    from nervcodec.decoding import NervVideo
     from nervcodec.events import Observer
     from nervcodec.media.sound import Sound
 
@@ -90,7 +90,7 @@ def decode(
         _write_base(file, output, audio, force, quiet)
         return
     from nervcodec.cli.progress import observer
-    from nervcodec.decoding import OpenVideo
+    from nervcodec.decoding import NervVideo
     from nervcodec.outputs import require_free
 
     target, as_images = _target(file, output, frames is not None)
@@ -98,7 +98,7 @@ def decode(
         require_free(target, force)
     with observer(quiet) as progress, contextlib.ExitStack() as opened:
         progress.stage("Opening")
-        video = opened.enter_context(OpenVideo.at(file, device, precision))
+        video = opened.enter_context(NervVideo.at(file, device, precision))
         numbers = _numbers(video, frames, patch)
         if patch is None:  # a patch alone takes a fraction of what is counted for whole frames
             _state_needs(video, len(numbers), scale, progress)
@@ -166,7 +166,7 @@ def _target(file: str, output: str | None, frames_asked: bool) -> tuple[Path | N
     return Path(output), _is_folder(output, frames_asked)
 
 
-def _numbers(video: OpenVideo, frames: str | None, patch: tuple[int, int] | None) -> range:
+def _numbers(video: NervVideo, frames: str | None, patch: tuple[int, int] | None) -> range:
     """The frames asked for; a range or patch that makes no sense is wrong usage."""
     from nervcodec.ranges import parse_frames
 
@@ -178,7 +178,7 @@ def _numbers(video: OpenVideo, frames: str | None, patch: tuple[int, int] | None
         raise click.UsageError(str(error)) from None
 
 
-def _keeps_hdr(video: OpenVideo, target: Path | None, patch: tuple[int, int] | None, tone_map: bool) -> bool:
+def _keeps_hdr(video: NervVideo, target: Path | None, patch: tuple[int, int] | None, tone_map: bool) -> bool:
     """Whether a video is written in HDR; what cannot be is wrong usage."""
     from nervcodec.media.writer import HDR_SUFFIXES, Y4M
 
@@ -195,7 +195,7 @@ def _keeps_hdr(video: OpenVideo, target: Path | None, patch: tuple[int, int] | N
     return True
 
 
-def _state_tone_map(video: OpenVideo, tone_map: bool, progress: Observer) -> None:
+def _state_tone_map(video: NervVideo, tone_map: bool, progress: Observer) -> None:
     """Say that HDR is tone-mapped where that was not asked for, or that nothing is where it was."""
     if video.hdr is not None and not tone_map:
         progress.note(f"{video.path.name}: is HDR ({video.hdr}); it is tone-mapped to 8-bit BT.709")
@@ -205,7 +205,7 @@ def _state_tone_map(video: OpenVideo, tone_map: bool, progress: Observer) -> Non
         )
 
 
-def _write_images(video: OpenVideo, folder: Path, numbers: range, pixels: Iterator[np.ndarray], force: bool) -> None:
+def _write_images(video: NervVideo, folder: Path, numbers: range, pixels: Iterator[np.ndarray], force: bool) -> None:
     from nervcodec.media.writer import write_pngs
 
     _check_images(folder, numbers, len(video), force)
@@ -213,7 +213,7 @@ def _write_images(video: OpenVideo, folder: Path, numbers: range, pixels: Iterat
 
 
 def _write_video(
-    video: OpenVideo,
+    video: NervVideo,
     target: Path | None,
     frames: Iterator[Any],
     in_hdr: bool,
@@ -257,7 +257,7 @@ def _fitting(sound: Sound | None, suffix: str, progress: Observer) -> Sound | No
     return fitting
 
 
-def _state_needs(video: OpenVideo, count: int, scale: float, progress: Observer) -> None:
+def _state_needs(video: NervVideo, count: int, scale: float, progress: Observer) -> None:
     """Say what a large decode will take before it takes it; refuse what this machine cannot hold."""
     from nervcodec.device import physical_memory
     from nervcodec.formats.text import human_bytes
@@ -285,7 +285,7 @@ def _counted(frames: Iterator[Frame], count: int, progress: Observer) -> Iterato
         progress.advance()
 
 
-def _size(video: OpenVideo, patch: tuple[int, int] | None, scale: float) -> tuple[int, int]:
+def _size(video: NervVideo, patch: tuple[int, int] | None, scale: float) -> tuple[int, int]:
     """(width, height) of the frames written."""
     width, height = video.header.video.width, video.header.video.height
     if patch is not None:

@@ -13,6 +13,7 @@ Nothing heavy is imported here: names are resolved on first use, so that reading
 from __future__ import annotations
 
 import importlib
+import operator
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -20,20 +21,21 @@ __version__ = "0.1.0"
 _LAZY = {
     "encode": ("nervcodec.encoding", "encode"),
     "encode_many": ("nervcodec.jobs.many", "encode_many"),
-    "open": ("nervcodec.api", "open_video"),
-    "NervVideo": ("nervcodec.api", "NervVideo"),
+    "open": ("nervcodec.decoding", "NervVideo.at"),
+    "NervVideo": ("nervcodec.decoding", "NervVideo"),
     "evaluate": ("nervcodec.evaluation.compare", "evaluate"),
     "NervError": ("nervcodec.errors", "NervError"),
 }
 __all__ = ["NervError", "NervVideo", "__version__", "encode", "encode_many", "evaluate", "open"]
 
 if TYPE_CHECKING:
-    from nervcodec.api import NervVideo
-    from nervcodec.api import open_video as open
+    from nervcodec.decoding import NervVideo
     from nervcodec.encoding import encode
     from nervcodec.errors import NervError
     from nervcodec.evaluation.compare import evaluate
     from nervcodec.jobs.many import encode_many
+
+    open = NervVideo.at
 
 
 def __getattr__(name: str) -> Any:
@@ -41,4 +43,4 @@ def __getattr__(name: str) -> Any:
         module, attribute = _LAZY[name]
     except KeyError:
         raise AttributeError(f"module 'nervcodec' has no attribute {name!r}") from None
-    return getattr(importlib.import_module(module), attribute)
+    return operator.attrgetter(attribute)(importlib.import_module(module))

@@ -115,7 +115,7 @@ def choose(device: str = "auto", precision: str = "auto", arenas: int | None = N
     return Hardware(device, precision)
 
 
-def chosen_later(device: str = "auto", precision: str = "auto") -> Callable[[], Hardware]:
+def choose_later(device: str = "auto", precision: str = "auto") -> Callable[[], Hardware]:
     """What :func:`choose` returns, once it is asked for: importing torch takes seconds, and not all that is decoded
     needs it. Memory is kept from now on.
 

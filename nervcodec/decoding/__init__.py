@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""A ``.nerv`` file as a sequence of frames and of embeddings. Never imports the fit or an encoder.
+"""Decoding of ``.nerv`` files: container -> networks -> frames and embeddings. Does not import training or encoders.
 
-container -> pool (networks of many files) -> pixels, embeddings -> the open video.
-
-``import nervcodec.decoding`` needs no torch, nor do the frames of a base layer that no network changes. A network is
-built, and ``pixels`` and ``embeddings`` are imported, when one is used.
+``import nervcodec.decoding`` imports no torch, and frames of a base layer need none. ``rendering`` imports torch when a
+network is first used; ``NervVideo.search`` imports search and a text encoder.
 """
 
-from nervcodec.decoding.needs import Needs
-from nervcodec.decoding.pool import Pool
-from nervcodec.decoding.video import OpenVideo
-from nervcodec.network.stored import EmbeddingParts
+from nervcodec.decoding.video import NervVideo
 
-__all__ = ["EmbeddingParts", "Needs", "OpenVideo", "Pool"]
+__all__ = ["NervVideo"]

@@ -18,7 +18,7 @@ import numpy as np
 
 from nervcodec.base.streams import Run, streams_of
 from nervcodec.coordinates import Window
-from nervcodec.decoding.video import OpenVideo
+from nervcodec.decoding.video import NervVideo
 from nervcodec.errors import named
 from nervcodec.formats.container import Container
 from nervcodec.media.planes import Planes
@@ -145,7 +145,7 @@ class _Standing:
 
 
 class KeptLayer:
-    """The base layer of a file, as :class:`nervcodec.decoding.layer.BaseCursor` gives it. Several threads may ask.
+    """The base layer of a file, as :class:`BaseReader` reads it. Several threads may ask.
 
     Args:
         opened: a container with a base layer.
@@ -226,7 +226,7 @@ class KeptLayer:
         return planes if reached else None
 
 
-class KeptVideo(OpenVideo):
+class KeptVideo(NervVideo):
     """An open video for who asks for frames in any order, again and again; it keeps those of a base layer."""
 
     _layer: KeptLayer | None = None
@@ -245,7 +245,7 @@ class KeptVideo(OpenVideo):
     ) -> Iterator[np.ndarray]:
         if self._layer is None:
             return super()._from_base(numbers, windows, scale, tone_map)
-        return self._converted(self._layer, numbers, windows, scale, tone_map)
+        return self._converted(self._layer.frame, numbers, windows, scale, tone_map)
 
     def run_of(self, frame: int) -> int | None:
         """The frame from which on a decoder has to begin for this one; None where there is none, or no base layer."""

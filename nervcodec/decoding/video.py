@@ -1,46 +1,174 @@
 # SPDX-License-Identifier: MIT
-"""The open video: a sequence of frames, decoded when asked for."""
+"""The open video: a ``.nerv`` file as a sequence of frames and of embeddings, each decoded on access."""
 
 from __future__ import annotations
 
 import bisect
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar, cast, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import numpy as np
 
 from nervcodec import colour, tone_mapping
 from nervcodec.base.streams import streams_of
-from nervcodec.coordinates import Window, position
-from nervcodec.decoding.embedded import EmbeddedFile
-from nervcodec.decoding.layer import BaseCursor, Cursor
-from nervcodec.decoding.needs import Needs, needs, require_scale
-from nervcodec.formats.header import HDR
+from nervcodec.coordinates import PatchGrid, Window, position, positions
+from nervcodec.decoding.base_reader import BaseReader
+from nervcodec.decoding.networks import SHARED_CACHE, NetworkCache, Networks, batch_size
+from nervcodec.device import Hardware, choose_later
+from nervcodec.errors import ConfigError, NervError
+from nervcodec.formats.container import Container
+from nervcodec.formats.header import HDR, SemanticFacts
+from nervcodec.formats.text import counted
 from nervcodec.media.planes import Planes
+from nervcodec.network.stored import EmbeddingParts, require_embeddings
 
 if TYPE_CHECKING:
     from nervcodec.media.light import Light
+    from nervcodec.media.sound import Sound
+    from nervcodec.network.field import Field
+    from nervcodec.search.moments import Moment
+    from nervcodec.semantic.encoder import SemanticEncoder
 
 Frame = TypeVar("Frame")
+Video = TypeVar("Video", bound="NervVideo")
+
+LARGEST_SCALE = 16
+_BYTES_PER_PIXEL = 64  # peak memory of rendering, features included
+_BYTES_AT_REST = 400 << 20  # Python and torch
 
 
-class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
-    """Frames of a container.
+@dataclass(frozen=True)
+class ResourceEstimate:
+    """Resources that decoding takes.
 
-    >>> video = OpenVideo.at("kitchen.nerv")   # doctest: +SKIP
-    >>> len(video), video[0].shape             # doctest: +SKIP
-    (250, (272, 640, 3))
-
-    Frames are named by whole numbers, negative ones from the end; several by a list, an array, or an array of as many
-    booleans as there are frames.
+    Attributes:
+        memory_bytes: approximate peak.
+        pixel_bytes: of all frames as uint8 RGB.
     """
+
+    memory_bytes: int
+    pixel_bytes: int
+
+
+class NervVideo(Sequence[np.ndarray]):
+    """An open ``.nerv`` file. Thread-safe and picklable: unpickling opens the file again.
+
+    >>> video = nervcodec.open("kitchen.nerv")   # doctest: +SKIP
+    >>> len(video), video[0].shape               # doctest: +SKIP
+    (250, (272, 640, 3))
+    >>> video.search("sink")[0].start_s          # doctest: +SKIP
+
+    A frame is indexed by an integer, negative ones from the end; several by a list, an array of integers, or a boolean
+    mask with an entry for each frame.
+
+    Args:
+        opened: a container.
+        hardware: returns device and precision; called when a network is first used.
+        cache: holds its networks; by default the one that all open files share.
+
+    Attributes:
+        path, header: the file and its header.
+
+    Raises:
+        ContainerError: its networks do not fit its video. Every method that decodes raises it too, where the data it
+            needs is damaged or does not fit.
+    """
+
+    def __init__(self, opened: Container, hardware: Callable[[], Hardware], cache: NetworkCache = SHARED_CACHE):
+        self.path, self.header = opened.path, opened.header
+        self._absolute = os.path.abspath(opened.path)
+        self._networks = Networks(opened, hardware, cache)
+        self._starts = [s.first_frame for s in self.header.segments]
+        self._times = opened.frame_times()
+
+    @classmethod
+    def at(
+        cls: type[Video],
+        path: str | os.PathLike[str],
+        device: str = "auto",
+        precision: str = "auto",
+        cache: NetworkCache = SHARED_CACHE,
+    ) -> Video:
+        """Open a container.
+
+        Args:
+            path: a ``.nerv`` file.
+            device: ``auto``, ``cuda`` or ``cpu``.
+            precision: ``auto``, ``fp32`` or ``bf16``.
+            cache: holds its networks; by default the one that all open files share.
+
+        Raises:
+            ContainerError: no such file, not a container, or its header is damaged. The rest is read on access.
+            ConfigError: the device does not exist.
+        """
+        opened = Container.at(Path(path))
+        try:
+            return cls(opened, choose_later(device, precision), cache)
+        except NervError:
+            opened.close()
+            raise
+
+    def close(self) -> None:
+        """Release the file and the weights; the header stays."""
+        self._networks.close()
+
+    def __enter__(self: Video) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._networks.contents()
+        return type(self).at, (self._absolute, self.hardware.device, self.hardware.precision)
+
+    def __repr__(self) -> str:
+        video = self.header.video
+        frames = f"{counted(video.frame_count, 'frame')} of {video.width}x{video.height}, {video.fps:.6g} a second"
+        semantic = f"embeddings by {self.header.semantic.encoder}" if self.header.semantic else "no embeddings"
+        state = "closed" if self._networks.closed else f"{frames}, {semantic}"
+        return f"<{type(self).__name__} {str(self.path)!r}: {state}>"
+
+    # ------------------------------------------------------------------ properties
+
+    @property
+    def hardware(self) -> Hardware:
+        """Device and precision of its networks; ``auto`` is resolved on first access."""
+        return self._networks.hardware
+
+    @property
+    def grid(self) -> PatchGrid:
+        """The patch grid with its pixel boxes."""
+        return PatchGrid(self.header.video.height, self.header.video.width, *self.header.patch_grid)
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames a second."""
+        return Fraction(*self.header.video.frame_rate)
+
+    @property
+    def frame_times_s(self) -> np.ndarray:
+        """``(frames,)`` float64, presentation time of each frame."""
+        return self._times
+
+    @property
+    def hdr(self) -> str | None:
+        """``PQ`` or ``HLG`` where the base layer is in HDR; None where it is not or there is none."""
+        base = self.header.base
+        return None if base is None else HDR.get(base.planes.transfer)
+
+    # ------------------------------------------------------------------ frames
 
     def __len__(self) -> int:
         return self.header.video.frame_count
 
-    @overload  # type: ignore[override]  # of a sequence of arrays, a part is an array
+    @overload  # type: ignore[override]  # a slice of this sequence is an array
     def __getitem__(self, index: int) -> np.ndarray: ...
     @overload
     def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> np.ndarray: ...
@@ -49,7 +177,7 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
 
         Raises:
             IndexError: no such frame.
-            TypeError: no whole numbers.
+            TypeError: not integers.
         """
         if isinstance(index, slice):
             index = range(len(self))[index]
@@ -63,7 +191,7 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
         return self.frames()
 
     def frame_at(self, seconds: float) -> np.ndarray:
-        """The frame on show at a time, ``(H, W, 3)`` uint8 RGB.
+        """The frame shown at a time, ``(H, W, 3)`` uint8 RGB.
 
         Raises:
             IndexError: before the start or after the end.
@@ -80,40 +208,18 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
         Args:
             numbers: frame numbers in any order; None for all.
             scale: factor on width and height, above 0 and at most 16.
-            tone_map: give BT.709 where :attr:`hdr` is not None. Without it, as everywhere else, RGB of HDR is that of
-                its source: its PQ or HLG values in 8 bits.
+            tone_map: convert to BT.709 where :attr:`hdr` is not None. Without it, as everywhere else, RGB of HDR is
+                that of its source: its PQ or HLG values in 8 bits.
 
         Yields:
             ``(H, W, 3)`` uint8 RGB.
 
         Raises:
             IndexError: no such frame.
-            TypeError: no whole numbers.
+            TypeError: not integers.
             ConfigError: the scale is out of range.
         """
-        return self._rendered(self._chosen(numbers), (), scale, tone_map)
-
-    def planes(self, numbers: Iterable[int] | None = None) -> Iterator[Planes]:
-        """Frames of the base layer, which must be there, as its samples: arrays of length 1, see :meth:`frames`."""
-        chosen = self._chosen(numbers)
-        with contextlib.closing(BaseCursor(self._networks.contents())) as cursor:
-            for number in chosen:
-                self._networks.check(bisect.bisect_right(self._starts, number) - 1)
-                yield cursor.frame(number)
-
-    @property
-    def hdr(self) -> str | None:
-        """``PQ`` or ``HLG`` where the base layer is in HDR; None where it is not or there is none."""
-        base = self.header.base
-        return None if base is None else HDR.get(base.planes.transfer)
-
-    def light(self) -> Light | None:
-        """How bright the base layer, which must be there, is, as its first frame states it; None for not stated."""
-        return streams_of(self._networks.contents()).light()
-
-    @cached_property
-    def _peak(self) -> float:
-        return tone_mapping.peak_of(self.light())
+        return self._rendered(self._checked(numbers), (), scale, tone_map)
 
     def patch(self, frame: int, row: int, column: int) -> np.ndarray:
         """One patch ``(h, w, 3)`` uint8 RGB; the rest of the frame is not computed.
@@ -128,69 +234,223 @@ class OpenVideo(EmbeddedFile, Sequence[np.ndarray]):
     ) -> Iterator[np.ndarray]:
         """The same patch of several frames, see :meth:`patch` and :meth:`frames`."""
         window = self.grid.window(*self.grid.place(row, column))
-        return self._rendered(self._chosen(numbers), (window,), scale, tone_map)
-
-    def _rendered(
-        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, tone_map: bool
-    ) -> Iterator[np.ndarray]:
-        """Frames, or a window of them, one after the other."""
-        require_scale(scale)
-        if self.header.base is not None:
-            return self._from_base(numbers, windows, scale, tone_map and self.hdr is not None)
-        from nervcodec.decoding.pixels import frames
-
-        return frames(self._networks, numbers, self._starts, windows, scale)
-
-    def _from_base(
-        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, tone_map: bool
-    ) -> Iterator[np.ndarray]:
-        """Frames of a base layer, whose decoder runs as long as frames are taken from it."""
-        with contextlib.closing(BaseCursor(self._networks.contents())) as cursor:
-            yield from self._converted(cursor, numbers, windows, scale, tone_map)
-
-    def _converted(
-        self, cursor: Cursor, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, tone_map: bool
-    ) -> Iterator[np.ndarray]:
-        """The same from a cursor."""
-        assert self.header.base is not None
-        form = self.header.base.planes
-        window = next((colour.Window(w.y, w.x, w.height, w.width) for w in windows), None)
-        for number in numbers:
-            self._networks.check(bisect.bisect_right(self._starts, number) - 1)
-            planes = cursor.frame(number)
-            if scale == 1.0:
-                if tone_map:
-                    yield tone_mapping.to_screen8(planes, form, window, self._peak)[0]
-                else:
-                    yield colour.to_rgb8(planes, form, window)[0]
-            else:
-                from nervcodec.decoding.pixels import scaled
-
-                rgb = colour.to_rgb(planes, form, window)
-                yield scaled(
-                    tone_mapping.to_sdr(rgb, form, self._peak) if tone_map else rgb, scale, self.hardware.device
-                )
-
-    def needs(self, count: int, scale: float = 1.0) -> Needs:
-        """What decoding ``count`` frames takes, from the header alone."""
-        return needs(self.header, count, scale, self._networks.kept_bytes)
+        return self._rendered(self._checked(numbers), (window,), scale, tone_map)
 
     def at_constant_rate(self, frames: Iterable[Frame], numbers: range | None = None) -> Iterator[Frame]:
         """Repeat or drop frames of a variable rate so that they keep their times at :attr:`frame_rate`.
 
         Args:
-            frames: in order, as :meth:`frames` or :meth:`planes` gives them.
-            numbers: which those are, one after the other; None for all.
+            frames: in order, as :meth:`frames` or :meth:`planes` yields them.
+            numbers: their consecutive frame numbers; None for all.
         """
         if not self.header.video.variable_frame_rate:
             yield from frames
             return
         numbers = range(len(self)) if numbers is None else numbers
         ends_s, rate = [*self._times[1:], self.header.video.duration_s], float(self.frame_rate)
-        shown = 0
+        count = 0
         for number, frame in zip(numbers, frames, strict=True):
             end_s = ends_s[number] - self._times[numbers[0]]
-            # At least one, however short they are shown.
-            while shown / rate < end_s - 0.5 / rate or (not shown and number == numbers[-1]):
+            # At least one frame, however short its duration.
+            while count / rate < end_s - 0.5 / rate or (not count and number == numbers[-1]):
                 yield frame
-                shown += 1
+                count += 1
+
+    def needs(self, count: int, scale: float = 1.0) -> ResourceEstimate:
+        """Resources that decoding ``count`` frames takes, from the header alone."""
+        video = self.header.video
+        pixels = video.width * video.height
+        output = max(1, round(video.width * scale)) * max(1, round(video.height * scale))
+        frames = batch_size(self.header, "cuda") * _BYTES_PER_PIXEL * (pixels + (output if scale != 1 else 0))
+        return ResourceEstimate(_BYTES_AT_REST + self._networks.cached_bytes + frames, 3 * output * count)
+
+    def network(self, segment: int) -> Field:
+        """The network of a segment with its stored weights, on the hardware's device.
+
+        Raises:
+            IndexError: no such segment.
+            ContainerError: it is damaged, or the file was closed.
+        """
+        return self._networks.field(position(segment, len(self.header.segments), "segment"))
+
+    def _checked(self, numbers: Iterable[int] | None) -> Sequence[int]:
+        """Valid frame numbers from 0; None stands for all."""
+        self._networks.contents()
+        count = self.header.video.frame_count
+        return range(count) if numbers is None else positions(numbers, count)
+
+    def _rendered(
+        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, tone_map: bool
+    ) -> Iterator[np.ndarray]:
+        """Frames, or one window of each, one after the other."""
+        if not 0 < scale <= LARGEST_SCALE:
+            raise ConfigError(f"a scale of {scale:g} is out of range (above 0, at most {LARGEST_SCALE})")
+        if self.header.base is not None:
+            return self._from_base(numbers, windows, scale, tone_map and self.hdr is not None)
+        from nervcodec.decoding.rendering import render_frames
+
+        return render_frames(self._networks, numbers, self._starts, windows, scale)
+
+    # ------------------------------------------------------------------ base layer and sound
+
+    def planes(self, numbers: Iterable[int] | None = None) -> Iterator[Planes]:
+        """Samples of frames of the base layer, which must exist: arrays of length 1, see :meth:`frames`."""
+        checked = self._checked(numbers)
+        with contextlib.closing(BaseReader(self._networks.contents())) as reader:
+            for number in checked:
+                self._check_segment_of(number)
+                yield reader.frame(number)
+
+    def light(self) -> Light | None:
+        """Light levels of the base layer, which must exist, as its first frame states them; None where it does not."""
+        return streams_of(self._networks.contents()).light()
+
+    @cached_property
+    def _peak(self) -> float:
+        return tone_mapping.peak_of(self.light())
+
+    def _from_base(
+        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, tone_map: bool
+    ) -> Iterator[np.ndarray]:
+        """Frames of a base layer, whose decoder runs until the iterator is closed."""
+        with contextlib.closing(BaseReader(self._networks.contents())) as reader:
+            yield from self._converted(reader.frame, numbers, windows, scale, tone_map)
+
+    def _converted(
+        self,
+        read: Callable[[int], Planes],
+        numbers: Sequence[int],
+        windows: tuple[Window, ...],
+        scale: float,
+        tone_map: bool,
+    ) -> Iterator[np.ndarray]:
+        """RGB of frames of a base layer, which a function reads by number."""
+        assert self.header.base is not None
+        form = self.header.base.planes
+        window = next((colour.Window(w.y, w.x, w.height, w.width) for w in windows), None)
+        for number in numbers:
+            self._check_segment_of(number)
+            planes = read(number)
+            if scale == 1.0:
+                if tone_map:
+                    yield tone_mapping.to_screen8(planes, form, window, self._peak)[0]
+                else:
+                    yield colour.to_rgb8(planes, form, window)[0]
+            else:
+                from nervcodec.decoding.rendering import resize_frame
+
+                rgb = colour.to_rgb(planes, form, window)
+                yield resize_frame(
+                    tone_mapping.to_sdr(rgb, form, self._peak) if tone_map else rgb, scale, self.hardware.device
+                )
+
+    def _check_segment_of(self, number: int) -> None:
+        self._networks.check(bisect.bisect_right(self._starts, number) - 1)
+
+    def sound(self, start_s: float = 0.0, duration_s: float | None = None) -> Sound | None:
+        """The source's audio packets, or those of a range; None where the container has none."""
+        from nervcodec.media.sound import Sound
+
+        data, first_s = self._networks.contents().audio(), self.header.video.first_frame_s
+        is_whole = not start_s and duration_s is None
+        return None if data is None else Sound(data, first_s + start_s, duration_s, is_whole=is_whole)
+
+    def write_base(self, path: str | os.PathLike[str], audio: bool = True, force: bool = False) -> int:
+        """Write the base layer as a video that plays anywhere, without re-encoding; returns the number of frames.
+
+        Args:
+            path: ends in ``.mp4``, ``.mkv`` or ``.webm``.
+            audio: include the container's audio, re-encoded where the format does not hold its codec.
+            force: overwrite an existing file.
+
+        Raises:
+            ContainerError: the container has no base layer, or it is damaged.
+            ConfigError: the file exists, or its folder does not.
+            VideoError: another extension, or the file cannot be written.
+        """
+        from nervcodec.base.export import require_base, write_base
+        from nervcodec.outputs import require_free
+
+        target, opened = Path(path), self._networks.contents()
+        require_base(opened)
+        require_free(target, force)
+        sound = self.sound() if audio else None
+        return write_base(opened, target, sound.fitting(target.suffix) if sound else None)
+
+    # ------------------------------------------------------------------ embeddings and search
+
+    def require_embeddings(self) -> SemanticFacts:
+        """Encoder and size of the embeddings.
+
+        Raises:
+            ContainerError: the container has none.
+        """
+        return require_embeddings(self.path, self.header)
+
+    def embedded_frames(self, segment: int) -> tuple[int, ...]:
+        """Frames of a segment, counted from its first, whose embeddings were fitted."""
+        checked = self.header.segments[position(segment, len(self.header.segments), "segment")]
+        return self._networks.contents().embedded_frames(checked)
+
+    def embeddings(self, numbers: Iterable[int] | None = None) -> np.ndarray:
+        """Patch embeddings, without decoding a pixel.
+
+        Args:
+            numbers: frame numbers in any order; None for all.
+
+        Returns:
+            ``(n, rows * columns, D)`` float32 unit vectors.
+
+        Raises:
+            ContainerError: the container has none.
+        """
+        dimension = self.require_embeddings().dimension
+        empty = np.empty((0, self.grid.rows * self.grid.columns, dimension), np.float32)
+        checked = self._checked(numbers)
+        from nervcodec.decoding.rendering import compute_embeddings
+
+        return np.concatenate([empty, *compute_embeddings(self._networks, checked, self._starts)])
+
+    def embedding_parts(self) -> Iterator[EmbeddingParts]:
+        """Coefficients, basis and mean of all embeddings, segment by segment.
+
+        Raises:
+            ContainerError: the container has none.
+        """
+        self.require_embeddings()
+        from nervcodec.decoding.rendering import embedding_parts
+
+        return embedding_parts(self._networks)
+
+    def search(
+        self, query: str, k: int = 10, encoder: SemanticEncoder | None = None, cut_off: bool = True
+    ) -> list[Moment]:
+        """Moments that match a text, best first; an empty list where nothing matches.
+
+        Args:
+            query: what to look for.
+            k: the largest number of results.
+            encoder: the one the container was made with, already loaded; None loads it.
+            cut_off: leave out moments that do not show it (see ``nervcodec.search.ask``).
+
+        Raises:
+            ContainerError: the container has no embeddings, or not of this encoder.
+            EncoderError: its encoder cannot be loaded here.
+            ConfigError: the query is not a text or empty, or ``k`` is not an integer of at least 1.
+        """
+        from nervcodec.search.ask import answer
+        from nervcodec.search.index import EmbeddingIndex, require_length
+        from nervcodec.search.moments import find_moments
+        from nervcodec.search.query import Query, Term
+        from nervcodec.semantic.encoder import load
+        from nervcodec.settings import typed
+
+        if not typed("query", str, query).strip():
+            raise ConfigError("the query is empty")
+        if typed("k", int, k) < 1:
+            raise ConfigError("k must be 1 or more")
+        encoder = encoder or load(self.require_embeddings().encoder)
+        asked = answer(Query((Term(query),)), encoder, cut_off)
+        index = EmbeddingIndex.of(self)
+        require_length(index, asked.vector)
+        return find_moments([index], lambda _: asked, int(k))

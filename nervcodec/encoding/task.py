@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from nervcodec import metrics
-from nervcodec.decoding.pixels import rendered
+from nervcodec.decoding.rendering import render
 from nervcodec.device import Hardware
 from nervcodec.encoding.fit import fitted, where_it_fits
 from nervcodec.encoding.head import SegmentHead, Tensors, stored
@@ -103,6 +103,6 @@ def measure(
     field = from_arrays(network, weights).to(hardware.device)
     result = np.empty(len(pixels))
     for index, (number, source) in enumerate(zip(numbers, pixels, strict=True)):
-        (image,) = rendered(field, Inputs(torch.tensor([number])), hardware)
+        (image,) = render(field, Inputs(torch.tensor([number])), hardware)
         result[index] = metrics.psnr_db(image, source)
     return result

@@ -18,7 +18,7 @@ import numpy as np
 
 from nervcodec import metrics
 from nervcodec.coordinates import PatchGrid
-from nervcodec.decoding import OpenVideo
+from nervcodec.decoding import NervVideo
 from nervcodec.errors import VideoError
 from nervcodec.evaluation import fidelity
 from nervcodec.evaluation.classical import Point, Vmaf, curves_at, parse_codecs
@@ -195,7 +195,7 @@ def _rounded(values: dict[str, float] | None) -> dict[str, float] | None:
     return None if values is None else {name: round(value, 6) for name, value in values.items()}
 
 
-def open_original(video: OpenVideo, original: Path) -> Original:
+def open_original(video: NervVideo, original: Path) -> Original:
     """Scan the original with the crop, range and scale the container was made with.
 
     Raises:
@@ -256,12 +256,12 @@ def evaluate(
     images = None if dump_images is None else Path(dump_images)
     if images is not None:
         require_folder(images)
-    with OpenVideo.at(Path(path), device, precision) as video:
+    with NervVideo.at(Path(path), device, precision) as video:
         return _compared(video, Path(original), observer or Observer(), images, retrieval, codecs, texts, per_patch)
 
 
 def _compared(
-    video: OpenVideo,
+    video: NervVideo,
     original: Path,
     observer: Observer,
     images: Path | None,
@@ -335,7 +335,7 @@ def _compared(
     )
 
 
-def _base_bytes(video: OpenVideo) -> int:
+def _base_bytes(video: NervVideo) -> int:
     with Container.at(video.path) as opened:
         return sum(opened.nbytes(name) for name in opened.header.base_arrays())
 
@@ -356,7 +356,7 @@ def _of_patches(number: int, decoded: np.ndarray, source: np.ndarray, grid: Patc
     return rows
 
 
-def _judged_frames(video: OpenVideo, roles: list[str]) -> dict[str, list[np.ndarray]]:
+def _judged_frames(video: NervVideo, roles: list[str]) -> dict[str, list[np.ndarray]]:
     """Frames whose embeddings are judged, by role, and among them by segment.
 
     Fitted ones are those whose embeddings were fitted; held-out ones as many a second.
@@ -374,7 +374,7 @@ def _judged_frames(video: OpenVideo, roles: list[str]) -> dict[str, list[np.ndar
 
 
 def _fidelity(
-    video: OpenVideo,
+    video: NervVideo,
     kept: dict[int, np.ndarray],
     judged: dict[str, list[np.ndarray]],
     queries: Sequence[str],

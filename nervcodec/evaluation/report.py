@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nervcodec.decoding import OpenVideo
+from nervcodec.decoding import NervVideo
 from nervcodec.errors import ConfigError, EncoderError
 from nervcodec.evaluation import fidelity
 from nervcodec.evaluation.compare import EvalReport, FrameFigures, open_original
@@ -60,7 +60,7 @@ def write_report(
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"data_uri": _data_uri, "picture": _picture}
     text = resources.files("nervcodec.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    with OpenVideo.at(path, device, precision) as video:
+    with NervVideo.at(path, device, precision) as video:
         page = environment.from_string(text).render(
             title=shown(f"{video.path.name} against {Path(original).name}"),
             header=video.header,
@@ -76,7 +76,7 @@ def write_report(
 
 
 def _extremes(
-    video: OpenVideo, original: Path, frames: Sequence[FrameFigures]
+    video: NervVideo, original: Path, frames: Sequence[FrameFigures]
 ) -> dict[str, list[tuple[FrameFigures, list[Image.Image]]]]:
     """The worst and the best frames under their headings, each with source, decoded frame and amplified difference."""
     ascending = sorted(frames, key=lambda frame: frame.psnr_db)
@@ -93,7 +93,7 @@ def _extremes(
     return {heading: [(f, pictures[f.frame]) for f in chosen] for heading, chosen in headings.items()}
 
 
-def _best_moments(video: OpenVideo) -> list[tuple[str, Moment]]:
+def _best_moments(video: NervVideo) -> list[tuple[str, Moment]]:
     """The shipped queries that match best; none where there are no embeddings or their encoder cannot be loaded."""
     if video.header.semantic is None:
         return []

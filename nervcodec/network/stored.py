@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +12,21 @@ import numpy as np
 from nervcodec.coordinates import at
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import Segment
+from nervcodec.formats.header import Header, Segment, SemanticFacts
 from nervcodec.formats.weights import StoredWeights
 from nervcodec.network.config import HeadOnlyConfig, NetworkConfig, PatchConfig, completed, network_from_json
 from nervcodec.network.shapes import SEMANTIC, check_owners, check_shapes, stands_alone
+
+
+def require_embeddings(path: Path, header: Header) -> SemanticFacts:
+    """Encoder and size of a container's embeddings.
+
+    Raises:
+        ContainerError: it has none.
+    """
+    if header.semantic is None:
+        raise ContainerError(f"{path}: has no embeddings (it was encoded with --encoder none)")
+    return header.semantic
 
 
 class StoredNetworks:
@@ -113,7 +125,7 @@ def all_have_codes(networks: StoredNetworks) -> bool:
 
 
 def code_parts(networks: StoredNetworks) -> Iterator[EmbeddingParts]:
-    """Embeddings of all frames, segment by segment, as :func:`nervcodec.decoding.embeddings.parts` gives them.
+    """Embeddings of all frames, segment by segment, as :func:`nervcodec.decoding.rendering.parts` gives them.
 
     Raises:
         ContainerError: a head is damaged or does not fit its network.

@@ -22,15 +22,16 @@ from safetensors.numpy import load as safetensors_load
 from safetensors.numpy import save as safetensors_save
 
 from nervcodec.coordinates import PatchGrid
+from nervcodec.device import choose_later
 from nervcodec.errors import ContainerError, EncoderError, NervError
 from nervcodec.formats import container
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import Header
-from nervcodec.network.stored import EmbeddingParts, StoredNetworks, all_have_codes, code_parts
+from nervcodec.network.stored import EmbeddingParts, StoredNetworks, all_have_codes, code_parts, require_embeddings
 from nervcodec.semantic import cache
 
 if TYPE_CHECKING:
-    from nervcodec.decoding import OpenVideo
+    from nervcodec.decoding import NervVideo
     from nervcodec.search.ask import Answer
 
 _KIND, _FORM = "index", "embedding index 2"
@@ -155,7 +156,7 @@ class EmbeddingIndex:
     segments: tuple[SegmentIndex, ...]
 
     @classmethod
-    def of(cls, video: OpenVideo) -> EmbeddingIndex:
+    def of(cls, video: NervVideo) -> EmbeddingIndex:
         """Compute the embeddings of every frame of an open container; no pixel is decoded.
 
         Raises:
@@ -173,14 +174,16 @@ class EmbeddingIndex:
             ContainerError: no such file, damaged, not a container, or one without embeddings.
         """
         with Container.at(path) as opened:
+            require_embeddings(path, opened.header)
+            times = opened.frame_times() if opened.header.video.variable_frame_rate else None
             networks = StoredNetworks(opened)
-            if opened.header.semantic is not None and all_have_codes(networks):
-                times = opened.frame_times() if opened.header.video.variable_frame_rate else None
+            if all_have_codes(networks):
                 return cls._of_file(path, opened.header, times, code_parts(networks))
-        from nervcodec.decoding import OpenVideo
+            from nervcodec.decoding.networks import Networks
+            from nervcodec.decoding.rendering import embedding_parts
 
-        with OpenVideo.at(path, device, precision) as video:
-            return cls.of(video)
+            parts = embedding_parts(Networks(opened, choose_later(device, precision)))
+            return cls._of_file(path, opened.header, times, parts)
 
     @classmethod
     def _of_file(

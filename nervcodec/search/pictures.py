@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from nervcodec.decoding import OpenVideo
+from nervcodec.decoding import NervVideo
 from nervcodec.errors import ConfigError, explained
 from nervcodec.formats.atomic import writing
 from nervcodec.formats.text import shown, within
@@ -26,7 +26,7 @@ _STEM_BYTES = 80  # of a container's name in those of its clips
 _INK, _PAPER, _FAINT = (24, 24, 24), (255, 255, 255), (110, 110, 110)
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-Open = Callable[[Path], OpenVideo]  # gives the video of a container
+Open = Callable[[Path], NervVideo]  # gives the video of a container
 
 
 class Opener:
@@ -38,15 +38,15 @@ class Opener:
 
     def __init__(self, device: str = "auto", precision: str = "auto"):
         self._device, self._precision = device, precision
-        self._open: dict[Path, OpenVideo] = {}
+        self._open: dict[Path, NervVideo] = {}
 
-    def __call__(self, path: Path) -> OpenVideo:
+    def __call__(self, path: Path) -> NervVideo:
         """The video of a container.
 
         Raises:
             ContainerError: it cannot be opened.
         """
-        video = self._open.pop(path, None) or OpenVideo.at(path, self._device, self._precision)
+        video = self._open.pop(path, None) or NervVideo.at(path, self._device, self._precision)
         self._open[path] = video  # the latest is the last
         if len(self._open) > _KEPT_OPEN:
             self._open.pop(next(iter(self._open))).close()
@@ -60,7 +60,7 @@ class Opener:
             self._open.popitem()[1].close()
 
 
-def best_frame(video: OpenVideo, moment: Moment, width: int) -> Image.Image:
+def best_frame(video: NervVideo, moment: Moment, width: int) -> Image.Image:
     """The moment's best frame, decoded, scaled to ``width`` pixels, its patch outlined."""
     image = Image.fromarray(next(video.frames([moment.frame], tone_map=True)))
     scale = width / image.width

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from nervcodec.decoding import OpenVideo
+from nervcodec.decoding import NervVideo
 from nervcodec.errors import ContainerError
 from nervcodec.media.writer import fragment
 from nervcodec.serve import boxes
@@ -50,7 +50,7 @@ class Plan:
     level: int
 
 
-def plan(video: OpenVideo) -> Plan:
+def plan(video: NervVideo) -> Plan:
     """How a video is cut."""
     facts, rate = video.header.video, video.frame_rate
     if facts.variable_frame_rate:
@@ -74,7 +74,7 @@ def _coded_size(width: int, height: int) -> tuple[int, int]:
     return tuple(max(2, 2 * math.ceil(side * scale / 2)) for side in (width, height))  # type: ignore[return-value]
 
 
-def video_fragment(video: OpenVideo, number: int, leave: Leave) -> bytes:
+def video_fragment(video: NervVideo, number: int, leave: Leave) -> bytes:
     """One fragment of the picture.
 
     Args:
@@ -101,7 +101,7 @@ def video_fragment(video: OpenVideo, number: int, leave: Leave) -> bytes:
     return _placed(bytearray(data), made, number)
 
 
-def _shown(video: OpenVideo, made: Plan, number: int) -> tuple[range, list[int]]:
+def _shown(video: NervVideo, made: Plan, number: int) -> tuple[range, list[int]]:
     """The frames on show during a fragment, and when each begins, from the fragment's beginning, and the last ends."""
     facts, begin = video.header.video, number * made.length
     if not facts.variable_frame_rate:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nervcodec.decoding import OpenVideo
+from nervcodec.decoding import NervVideo
 from nervcodec.decoding.kept import KeptVideo, Room
 from nervcodec.formats.container import fingerprint
 from nervcodec.semantic import cache
@@ -23,7 +23,7 @@ _THUMBNAIL_WIDTH, _TALLEST = 320, 640
 _KIND = "thumbnails"
 
 
-def frame(video: OpenVideo, number: int) -> np.ndarray:
+def frame(video: NervVideo, number: int) -> np.ndarray:
     """One frame, ``(H, W, 3)`` uint8 RGB, HDR tone-mapped, and nothing else decoded but what it hangs on.
 
     Raises:

@@ -17,7 +17,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from nervcodec.decoding import OpenVideo
+from nervcodec.decoding import NervVideo
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import AUDIO
 from nervcodec.media.sound import Sound
@@ -74,7 +74,7 @@ class Sounds:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, SoundPieces] = OrderedDict()
 
-    def of(self, version: str, video: OpenVideo, leave: Leave) -> SoundPieces | None:
+    def of(self, version: str, video: NervVideo, leave: Leave) -> SoundPieces | None:
         """That of a file; None where it has none.
 
         Raises:
@@ -94,7 +94,7 @@ class Sounds:
             return self._kept[version]
 
 
-def _taken(video: OpenVideo) -> Sound | None:
+def _taken(video: NervVideo) -> Sound | None:
     if AUDIO not in video.header.tensors:
         return None
     sound = video.sound()

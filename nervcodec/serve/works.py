@@ -31,7 +31,7 @@ _LONGEST_TAGS = 1_000  # characters of If-None-Match that are looked at
 def _warm() -> None:
     """Import what takes seconds before anybody waits for it. Many frames at once, each by few threads, take least."""
     use_threads(max(1, (os.cpu_count() or 1) // 4))
-    import nervcodec.decoding.pixels  # noqa: F401
+    import nervcodec.decoding.rendering  # noqa: F401
 
 
 class Works:

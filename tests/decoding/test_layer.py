@@ -18,7 +18,7 @@ from layers import Counted, qualities, rewritten, stream_of
 import nervcodec
 from nervcodec.base import av1, obu
 from nervcodec.base.check import check_base
-from nervcodec.decoding.pool import Pool
+from nervcodec.decoding.networks import NetworkCache
 from nervcodec.errors import ConfigError, ContainerError, NervError
 from nervcodec.formats import bitstream
 from nervcodec.formats.container import Container, checksum
@@ -117,7 +117,7 @@ def test_an_open_video_is_pickled(video):
 
 @pytest.mark.parametrize("limit_bytes", [0, 1 << 30])
 def test_eight_threads_on_one_file(layered_nerv, limit_bytes):
-    with nervcodec.open(layered_nerv, "cpu", "fp32", pool=Pool(limit_bytes)) as video:
+    with nervcodec.open(layered_nerv, "cpu", "fp32", cache=NetworkCache(limit_bytes)) as video:
         whole = video[:]
 
         def use(seed):

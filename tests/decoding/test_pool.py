@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import nervcodec
-from nervcodec.decoding.pool import Pool
+from nervcodec.decoding.networks import NetworkCache
 from nervcodec.errors import ContainerError
 
 THREADS = 8
@@ -23,7 +23,7 @@ def network(values: int) -> nn.Module:
 
 
 def test_what_was_used_longest_ago_goes_first():
-    kept, made = Pool(1000), []
+    kept, made = NetworkCache(1000), []
 
     def ask(name: str) -> nn.Module:
         return kept.get("file", name, lambda: made.append(name) or network(100))
@@ -39,7 +39,7 @@ def test_what_was_used_longest_ago_goes_first():
 
 
 def test_one_that_is_too_large_is_kept_alone():
-    kept = Pool(1000)
+    kept = NetworkCache(1000)
     kept.get("file", "small", lambda: network(10))
     large = kept.get("file", "large", lambda: network(10_000))
     assert kept.used_bytes == 40_000
@@ -49,7 +49,7 @@ def test_one_that_is_too_large_is_kept_alone():
 
 
 def test_what_cannot_be_made_is_not_kept():
-    kept = Pool(1000)
+    kept = NetworkCache(1000)
 
     def fail() -> nn.Module:
         raise ContainerError("damaged")
@@ -61,7 +61,7 @@ def test_what_cannot_be_made_is_not_kept():
 
 
 def test_it_is_made_once_for_all_who_wait():
-    kept, made, together = Pool(1 << 20), [], threading.Barrier(THREADS)
+    kept, made, together = NetworkCache(1 << 20), [], threading.Barrier(THREADS)
 
     def ask(_number: int) -> nn.Module:
         together.wait()
@@ -74,7 +74,7 @@ def test_it_is_made_once_for_all_who_wait():
 
 
 def test_a_file_that_is_dropped_while_its_network_is_made_leaves_nothing():
-    kept = Pool(1000)
+    kept = NetworkCache(1000)
 
     def slowly() -> nn.Module:
         kept.drop("file")
@@ -85,8 +85,8 @@ def test_a_file_that_is_dropped_while_its_network_is_made_leaves_nothing():
 
 
 def test_files_share_one_pool_and_leave_it(small_nerv):
-    mine = Pool()
-    one, other = (nervcodec.open(small_nerv, device="cpu", pool=mine) for _ in range(2))
+    mine = NetworkCache()
+    one, other = (nervcodec.open(small_nerv, device="cpu", cache=mine) for _ in range(2))
     assert one[0].shape == other[0].shape
     both = mine.used_bytes
     one.close()
@@ -104,7 +104,7 @@ def test_eight_threads_on_one_file(small_nerv, limit_bytes):
     numbers = sorted(random.Random(5).sample(range(len(alone)), 12))
     frames = {number: alone[number] for number in numbers}
     patches = {number: alone.patch(number, 1, 2) for number in numbers}
-    video = nervcodec.open(small_nerv, device="cpu", precision="fp32", pool=Pool(limit_bytes))
+    video = nervcodec.open(small_nerv, device="cpu", precision="fp32", cache=NetworkCache(limit_bytes))
 
     def use(seed: int) -> int:
         mine = random.Random(seed)

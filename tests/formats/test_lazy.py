@@ -71,7 +71,7 @@ OPENING = """
 import re, sys, time
 from pathlib import Path
 import numpy as np
-import nervcodec.api, nervcodec.formats.container
+import nervcodec.decoding, nervcodec.formats.container
 
 def read_bytes():
     return int(re.search(r"rchar: (\\d+)", Path("/proc/self/io").read_text())[1])

@@ -34,7 +34,7 @@ from fractions import Fraction
 import numpy as np
 
 from nervcodec.coordinates import PatchGrid
-from nervcodec.decoding import EmbeddingParts
+from nervcodec.network.stored import EmbeddingParts
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SEEDS = [GOLDEN / f"{name}.nerv" for name in ("version3_plain", "version3_grid", "version3_pe", "version3_shared")]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import nervcodec
 from nervcodec.coordinates import PatchGrid
-from nervcodec.decoding import EmbeddingParts
 from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.formats import container
+from nervcodec.network.stored import EmbeddingParts
 from nervcodec.search.ask import Answer
 from nervcodec.search.index import EmbeddingIndex, SegmentIndex, open_index
 from nervcodec.search.moments import find_moments
@@ -109,7 +109,7 @@ def test_the_cache_is_found_by_content(small_nerv, tmp_path, monkeypatch):
     moved = tmp_path / "moved.nerv"
     shutil.copy2(small_nerv, moved)
     with monkeypatch.context() as patch:
-        patch.setattr("nervcodec.decoding.OpenVideo.at", None)  # a hit needs no network
+        patch.setattr("nervcodec.search.index.StoredNetworks", None)  # a hit needs no network
         again = open_index(moved)
     assert again.path == moved
     query = np.ones(384, np.float32)

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Frames of a base layer by their numbers.
-
-A stream is read from the last place before a frame where decoding can begin. Consecutive frames are decoded once.
-"""
+"""Sequential reader of a base layer: seeks to the last random access point and decodes consecutive frames once."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Protocol
 
 from nervcodec.base.streams import streams_of
 from nervcodec.errors import named
@@ -15,17 +11,8 @@ from nervcodec.formats.container import Container
 from nervcodec.media.planes import Planes
 
 
-class Cursor(Protocol):
-    """What gives the frames of a base layer."""
-
-    def frame(self, number: int) -> Planes:
-        """See :meth:`BaseCursor.frame`."""
-
-
-class BaseCursor:
-    """Goes through the base layer of a container.
-
-    It holds a running decoder between calls; :meth:`close` ends it. One thread may use it at a time.
+class BaseReader:
+    """Reads frames of a container's base layer by number. It keeps a running decoder between calls; not thread-safe.
 
     Args:
         opened: a container with a base layer.
@@ -33,18 +20,18 @@ class BaseCursor:
 
     def __init__(self, opened: Container):
         self._opened, self._streams = opened, streams_of(opened)
-        self._end, self._next = 0, 0  # of the run under way; number of the frame that comes next
+        self._end, self._next = 0, 0  # of the current run; number of the next frame
         self._frames: Generator[Planes, None, None] | None = None
-        self._last: Planes | None = None  # the frame before that one
+        self._last: Planes | None = None  # the frame before the next one
 
     def frame(self, number: int) -> Planes:
-        """One frame, arrays of length 1.
+        """Planes of one frame, arrays of length 1.
 
         Args:
-            number: of the frame in the file.
+            number: in the file.
 
         Raises:
-            ContainerError: the stream is damaged, or not what the header says.
+            ContainerError: the stream is damaged, or does not match the header.
         """
         run = self._streams.run(number)
         first = self._next if self._last is None else self._next - 1
@@ -60,7 +47,7 @@ class BaseCursor:
         return self._last
 
     def close(self) -> None:
-        """End the decoder."""
+        """Stop the decoder."""
         if self._frames is not None:
             self._frames.close()
         self._frames, self._end, self._next, self._last = None, 0, 0, None
