@@ -34,6 +34,9 @@ _MAKES_STAMPS = 0x1  # of libavformat's context
 JUMP_S, STEP_BACK_S = 10.0, 0.1  # between neighbouring packets, that is no gap but another clock
 STALLS_S = 30.0  # without a frame after which a source is given up
 _CORRUPT_FOR_OTHER_REASONS = {"mpegts", "ogg"}  # demuxers whose packets may be marked within a whole file
+_GAP, _GAP_FOLLOWS = 1.5, 4  # durations; packets between one that is marked as corrupt and the gap that shows a loss
+_A_FRAME_EACH = {"hevc", "av1"}  # codecs of which every packet gives a frame
+_MOST_REORDERED = 16  # packets that a decoder of these takes before it gives the frame of the first
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _REORDERED_S = Fraction(3, 23)  # by which an index of decoding times may lead past a frame
 
@@ -44,7 +47,7 @@ class Damage:
 
     Attributes:
         near: number of frames given before each packet that could not be decoded or was concealed.
-        lost: packets that gave no frame.
+        lost: frames that are missing: of packets that gave none, and of packets that are not in the file.
         reasons: errors of FFmpeg, each once.
         is_cut_off: the file ends before its structure says.
         unknown: packets that gave no frame without an error.
@@ -213,33 +216,49 @@ class Decoder:
         stamps = _Stamps(stream, bool(container.format.flags & HAS_NO_STAMPS))
         clock = _clock_of(container, stream)
         self.clock = [] if clock is None else clock.parts
-        sent = received = 0
+        sent = received = errors = 0
+        gives_each = codec_name(stream) in _A_FRAME_EACH and not self._source.threads
         for packet in self._packets(container, stream, clock):
             sent += packet is not None
+            if gives_each and sent - received - errors > _MOST_REORDERED:
+                gives_each = False
+                self.damage.near.append(self._given)
             try:
                 frames = stream.decode(packet)
             except av.FFmpegError as error:
                 self._note(error)
+                errors += 1
                 continue
             for frame in frames:
                 received += 1
                 yield frame, stamps.of(frame)
-        self.damage.unknown = max(0, sent - received - self.damage.lost)
+        self.damage.unknown = max(0, sent - received - errors)
+        if self.damage.near and codec_name(stream) in _A_FRAME_EACH:
+            self.damage.lost += self.damage.unknown
 
     def _packets(
         self, container: InputContainer, stream: VideoStream, clock: _Clock | None
     ) -> Iterator[av.Packet | None]:
         """The packets of a stream, then None: a file that breaks off is read as far as it goes."""
-        is_partial = False  # whether the last packet is
+        is_partial, end = False, None  # whether the last packet is, and the byte after it
+        since_corrupt, previous = _GAP_FOLLOWS + 1, None
         try:
             for packet in packets(container, stream, clock):
                 is_partial = packet.is_corrupt
+                end = None if packet.pos is None else packet.pos + packet.size
+                since_corrupt = 0 if is_partial else since_corrupt + 1
+                if previous is not None and packet.dts is not None and since_corrupt <= _GAP_FOLLOWS:
+                    gap = (packet.dts - (previous.dts or 0)) / (previous.duration or math.inf)
+                    if gap > _GAP:
+                        self.damage.near.append(self._given)
+                        self.damage.lost += round(gap) - 1
+                previous = None if packet.dts is None else packet
                 yield packet
         except av.FFmpegError:
             self.damage.is_cut_off = True
             self.damage.near.append(self._given)
         self.damage.is_cut_off |= is_partial and container.format.name not in _CORRUPT_FOR_OTHER_REASONS
-        self.damage.is_cut_off |= truncation.is_cut_off(self._source.path, container.format.name)
+        self.damage.is_cut_off |= truncation.is_cut_off(self._source.path, container.format.name, end)
         yield None
 
     def _note(self, error: av.FFmpegError) -> None:

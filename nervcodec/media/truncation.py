@@ -7,6 +7,8 @@ is not understood on the way, such as damage, is taken for no end.
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,22 +21,26 @@ _EBML_WITHIN = {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xAF, 0xBF, 0xEC, 0x5854}  # what 
 _ASF_OBJECTS = {bytes.fromhex(g) for g in ["3026b275", "3626b275", "90080033", "d329e2d6", "f803b1fe", "d03fb73c"]}
 _FLV_TAGS = {8, 9, 18}
 _TS_PACKETS, _TS_SYNC, _TS_LOOK = (188, 192, 204), 0x47, 8
+_GIF_IMAGE, _GIF_EXTENSION, _GIF_TRAILER = 0x2C, 0x21, 0x3B
 _OGG_PAGE, _OGG_LONGEST = b"OggS", 27 + 255 + 255 * 255
 
 Step = Callable[[bytes], int | None]
 
 
-def is_cut_off(path: Path, form: str) -> bool:
-    """Whether a file ends within a part whose length it states.
+def is_cut_off(path: Path, form: str, end: int | None = None) -> bool:
+    """Whether a file ends within a part whose length it states, or before the part that ends a file of its format.
 
     Args:
         path: the file.
         form: FFmpeg's names of its format, with commas between; False for one that is not known here.
+        end: of the last packet, in bytes from the beginning of the file; None where that is not known.
 
     Raises:
         OSError: the file cannot be read.
     """
     size = os.path.getsize(path)
+    if end is not None and form in _BY_LAST_PACKET:
+        return _BY_LAST_PACKET[form](size - end)
     with open(path, "rb") as file:
         for name in form.split(","):
             if name in _STEPS:
@@ -145,6 +151,39 @@ def _ogg(file: BinaryIO, size: int) -> bool:
     return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
+def _nut(file: BinaryIO, size: int) -> bool:
+    """Whether the index at the end of a NUT file is missing."""
+    file.seek(max(0, size - 12))
+    length = int.from_bytes(file.read(8), "big")
+    file.seek(max(0, size - length))
+    return file.read(2) != b"NX"
+
+
+def _gif(file: BinaryIO, size: int) -> bool:
+    """Whether the trailer of a GIF file is missing behind its images and extensions."""
+    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def colours(flags: int) -> int:
+        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+    with data, contextlib.suppress(IndexError):
+        at = 13 + colours(data[10])
+        while (kind := data[at]) != _GIF_TRAILER:
+            if kind not in (_GIF_IMAGE, _GIF_EXTENSION):
+                return False
+            at += 11 + colours(data[at + 9]) if kind == _GIF_IMAGE else 2
+            while length := data[at]:
+                at += 1 + length
+            at += 1
+        return False
+    return True
+
+
+# By the bytes behind the last packet: frames of Y4M and DV are all as long.
+_BY_LAST_PACKET: dict[str, Callable[[int], bool]] = {
+    "yuv4mpegpipe": lambda rest: rest > 0,
+    "dv": lambda rest: rest < 0,
+}
 _STEPS: dict[str, tuple[Step, int]] = {
     "mov": (_mp4, 0),
     "matroska": (_ebml, 0),
@@ -154,4 +193,4 @@ _STEPS: dict[str, tuple[Step, int]] = {
     "mpeg": (_mpegps, 0),
     "mxf": (_mxf, 0),
 }
-_OTHERS: dict[str, Callable[[BinaryIO, int], bool]] = {"mpegts": _mpegts, "ogg": _ogg}
+_OTHERS: dict[str, Callable[[BinaryIO, int], bool]] = {"mpegts": _mpegts, "ogg": _ogg, "gif": _gif, "nut": _nut}

@@ -18,6 +18,7 @@ from nervcodec.formats.container import Container, read_header
 from nervcodec.media.options import SourceOptions
 from nervcodec.media.planes import plane_format, read_planes
 from nervcodec.media.source import scan
+from nervcodec.tone_mapping import to_screen8
 
 COPY = {"base": "copy", "encoder": "none"}
 SMALL = ["-t", "0.8", "-vf", "scale=128:72"]
@@ -180,7 +181,7 @@ def test_only_frames_that_are_embedded_become_rgb(bikes, tmp_path, ffmpeg, tiny_
 
     source, seen = tmp_path / "a.mp4", []
     ffmpeg("-i", bikes, *SMALL, "-c:v", "libx264", source)
-    monkeypatch.setattr(module, "to_rgb8", lambda *a: seen.append(1) or to_rgb8(*a))
+    monkeypatch.setattr(module, "to_screen8", lambda *a, **more: seen.append(1) or to_screen8(*a, **more))
     nervcodec.encode(source, **{**COPY, "encoder": tiny_clip, "semantic_fps": 5})
     assert len(seen) == 4
     nervcodec.encode(source, force=True, **COPY)

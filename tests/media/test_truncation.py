@@ -2,6 +2,8 @@
 """Files that break off are told from whole ones, in each format, and last as long as they were read."""
 
 import os
+import random
+import re
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,13 @@ FILES = {
     "a.mpg": MPEG2,
     "a.mxf": [*MPEG2, "-c:a", "pcm_s16le", "-ar", "48000"],
     "a.ivf": ["-c:v", "libvpx", "-an"],
+    "a.gif": ["-an"],
+    "a.y4m": ["-an", "-pix_fmt", "yuv420p"],
+    "a.nut": [*X264, "-bf", "0"],
+    "a.dv": ["-s", "720x576", "-c:v", "dvvideo", "-pix_fmt", "yuv420p", "-ar", "48000", "-ac", "2"],
 }
+# Nothing marks a frame in them, or what is appended is taken for one.
+NOT_MARKED = {"a.ivf", "a.y4m", "a.dv", "a.nut"}
 
 
 def made(ffmpeg, path: Path) -> Path:
@@ -71,9 +79,54 @@ def test_a_last_frame_is_not_held_to_an_end_that_was_never_reached(tmp_path, ffm
 
 def test_bytes_that_are_not_understood_are_no_end(tmp_path, ffmpeg):
     """What is appended to a file, or damaged within it, does not make it a partial one."""
-    for name in FILES.keys() - {"a.ivf"}:  # which has nothing that marks a frame
+    for name in FILES.keys() - NOT_MARKED:
         path = made(ffmpeg, tmp_path / name)
         whole = path.read_bytes()
         for more in (bytes(5000), b"and so on. " * 500):
             path.write_bytes(whole + more)
             assert not any("partial" in complaint for complaint in scan(path).complaints), name
+
+
+def overwritten(path: Path, number: int = 3000) -> None:
+    data = bytearray(path.read_bytes())
+    begin = len(data) // 2
+    data[begin : begin + number] = random.Random(1).randbytes(number)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "codec", [X264, MPEG2, ["-c:v", "libx265", "-x265-params", "log-level=none"]], ids=lambda c: c[1]
+)
+def test_frames_that_a_damaged_transport_stream_lacks(codec, tmp_path, ffmpeg):
+    source = ["-f", "lavfi", "-i", "testsrc2=s=176x144:r=25:d=4", "-pix_fmt", "yuv420p"]
+    ffmpeg(*source, *codec, path := tmp_path / "a.ts")
+    assert (scan(path).frame_count, scan(path).complaints) == (100, ())
+    overwritten(path)
+    info = scan(path)
+    (complaint,) = info.complaints
+    missing = re.search(r"damaged near frames \d+ to \d+ .* (\d+) frames? missing there", complaint)
+    assert missing is not None, complaint
+    assert info.frame_count + int(missing[1]) == 100
+
+
+def test_frames_that_a_decoder_does_not_give(tmp_path, ffmpeg):
+    """HEVC whose references are lost."""
+    source = ["-f", "lavfi", "-i", "testsrc2=s=176x144:r=25:d=4", "-pix_fmt", "yuv420p"]
+    for name in ("a.h265", "a.mp4"):
+        path = tmp_path / name
+        ffmpeg(*source, "-c:v", "libx265", "-x265-params", "log-level=none", "-movflags", "+faststart", path)
+        assert scan(path).complaints == ()
+        overwritten(path)
+        assert " frames missing there" in scan(path).complaints[-1]
+
+
+def test_joined_transport_streams_are_not_damaged(tmp_path, ffmpeg):
+    """The counters of packets step where recordings are joined, with or without a jump of the clock."""
+    parts = []
+    for number, offset in enumerate((100, 102, 5000)):
+        source = ["-f", "lavfi", "-i", "testsrc2=s=176x144:r=25:d=2", "-pix_fmt", "yuv420p", "-bf", "0"]
+        ffmpeg(*source, *X264, "-output_ts_offset", offset, part := tmp_path / f"{number}.ts")
+        parts.append(part.read_bytes()[188 * number :])  # so that the counters do not fit by chance
+    (tmp_path / "a.ts").write_bytes(b"".join(parts))
+    info = scan(tmp_path / "a.ts")
+    assert not any("missing" in complaint for complaint in info.complaints)
