@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Real clips, a small container made from one, and a cache of their own for all tests."""
+"""Real clips, containers made from them, and a cache directory for all tests."""
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,17 +16,11 @@ from forks import SCRIPT, Forks
 from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+GOLDEN = Path(__file__).parent / "golden"
 
 # A shared machine may stall for a moment; that is no reason to fail.
 settings.register_profile("nervcodec", deadline=None)
 settings.load_profile("nervcodec")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever uses the container that a fit of most of a minute makes is slow."""
-    for item in items:
-        if "small_nerv" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,47 +67,21 @@ def _common(factory: pytest.TempPathFactory, name: str) -> Path:
     return folder
 
 
-def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A file that whichever worker needs it first makes for all of them."""
-    folder = _common(factory, "made_once")
-    out, making = folder / name, folder / f"{os.getpid()}_{name}"
-    with open(folder / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not out.exists():
-            make(making)
-            making.rename(out)
-    return out
+def _copied(factory: pytest.TempPathFactory, name: str) -> Path:
+    """A copy of a golden file in a folder of its own: tests may put files beside it."""
+    return Path(shutil.copy(GOLDEN / name, factory.mktemp("containers")))
 
 
 @pytest.fixture(scope="session")
-def small_nerv(bikes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of bikes.mp4 at half size with offline embeddings, fitted in some seconds, in two segments."""
-    return _made_once(tmp_path_factory, "street.nerv", lambda out: _fit_small(bikes, out))
-
-
-def _fit_small(bikes: Path, out: Path) -> None:
-    import nervcodec
-
-    nervcodec.encode(
-        bikes,
-        out,
-        start_s=4.0,
-        duration_s=2.0,
-        scale=0.5,
-        epochs=50,
-        segment="1s",
-        encoder="offline",
-        semantic_fps=5.0,
-    )
+def small_nerv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of bikes.mp4 at half size with offline embeddings, in two segments."""
+    return _copied(tmp_path_factory, "version3_street.nerv")
 
 
 @pytest.fixture(scope="session")
-def layered_nerv(carphone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def layered_nerv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of carphone in two segments of 30 frames, an AV1 base and nothing else."""
-    import nervcodec
-
-    settings = {"base": "av1", "crf": 40, "duration_s": 2.0, "segment": "30f", "encoder": "none"}
-    return _made_once(tmp_path_factory, "layered.nerv", lambda out: nervcodec.encode(carphone, out, **settings))
+    return _copied(tmp_path_factory, "version3_av1.nerv")
 
 
 TINY_CLIP = {

@@ -44,6 +44,13 @@ nervcodec.encode(
     CLIP, HERE / f"{VERSION}_sample.nerv", epochs=300, parameters=24_000, segment="8f", encoder="offline",
     **{**COMMON, "duration_s": 0.8},
 )  # fmt: skip
+nervcodec.encode(  # the fixture small_nerv
+    CLIP.with_name("bikes.mp4"), HERE / f"{VERSION}_street.nerv", start_s=4.0, duration_s=2.0, scale=0.5, epochs=50,
+    segment="1s", encoder="offline", precision="fp32", device="cpu",
+)  # fmt: skip
+nervcodec.encode(  # the fixture layered_nerv
+    CLIP, HERE / f"{VERSION}_av1.nerv", base="av1", crf=40, duration_s=2.0, segment="30f", encoder="none"
+)
 for name in ("lapped", "pe", "shared", "scenes", "plain"):
     video = nervcodec.open(HERE / f"{VERSION}_{name}.nerv", device="cpu", precision="fp32")
     Image.fromarray(np.concatenate([video[0], video[14]], axis=1)).save(HERE / f"{VERSION}_{name}.png")
