@@ -20,61 +20,57 @@ from nervcodec.formats.text import counted
 if TYPE_CHECKING:
     from nervcodec.index.update import Report
 
-_POLL_S, _SHARE = 2.0, 20  # seconds between two looks, and at least so many times what a look takes
+_POLL_S, _POLL_RATIO = 2.0, 20  # seconds between updates, and at least this multiple of what an update takes
 
 
 @click.command(epilog="Example: nervcodec index videos/; from then on: nervcodec search sink videos/")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.option("--watch", is_flag=True, help="Keep the index up to date until Ctrl-C.")
-@click.option("--force", is_flag=True, help="Forget the index that is there and make it anew.")
-@click.option("--workers", type=click.IntRange(1), help="Processes that read files; default: one a processor.")
+@click.option("--force", is_flag=True, help="Rebuild the index from the start.")
+@click.option("--workers", type=click.IntRange(1), help="Processes that read files; default: one per processor.")
 @options.as_json
 @options.debug
 def index(folder: str, watch: bool, force: bool, workers: int | None, as_json: bool) -> None:
-    """Make or bring up to date the index of all .nerv files below FOLDER; search uses it by itself.
+    """Create or update the index of all .nerv files below FOLDER; search uses it by itself.
 
-    It lies in FOLDER/.nervcodec and takes about 100 KB for ten seconds of video. It is safe to delete, and writing it
-    is safe to interrupt. Files that cannot be read are named and left out. Needs the extra "library".
+    It is stored in FOLDER/.nervcodec and takes about 100 KB for ten seconds of video. Deleting it and interrupting an
+    update are safe. Files that cannot be read are named and left out.
     """
     one_thread_for_numpy()
-    from nervcodec.errors import LibraryError
-    from nervcodec.index.update import Update, writing
+    from nervcodec.errors import FolderIndexError
+    from nervcodec.index.store import has_lancedb_tables
+    from nervcodec.index.update import open_writable, update
 
-    place = Path(folder)
-    with writing(place) as store:
-        if force:
-            store.clear()
+    with open_writable(Path(folder), force) as store:
+        if has_lancedb_tables(store.folder):
+            remark(f"{folder}: its index is of an earlier nervcodec and is rebuilt")
         progress = _Progress()
-        report = Update(place, store, workers, progress).run()
+        report = update(store, workers, progress)
         _show(report, as_json)
         if report.files and len(report.unreadable) == report.files:
-            raise LibraryError(f"{folder}: none of its {report.files:,} files can be indexed")
+            raise FolderIndexError(f"{folder}: none of its {report.files:,} files can be indexed")
         if not watch:
             return
-        # What runs in other languages' threads may lose a KeyboardInterrupt that is raised in the midst of it. So what
-        # is under way comes to its end, which takes seconds, unless it is asked twice.
-        asked = threading.Event()
+        # The first Ctrl-C ends --watch after the update in progress, which takes seconds; the second one, at once.
+        interrupted = threading.Event()
 
-        def ask(_number: int, _frame: FrameType | None) -> None:
-            if asked.is_set():
+        def interrupt(_number: int, _frame: FrameType | None) -> None:
+            if interrupted.is_set():
                 raise KeyboardInterrupt
-            asked.set()
+            interrupted.set()
 
-        with handled(ask):
-            while not asked.wait(max(_POLL_S, _SHARE * report.seconds if report.idle else 0.0)):
+        with handled(interrupt):
+            while not interrupted.wait(max(_POLL_S, _POLL_RATIO * report.seconds if report.idle else 0.0)):
                 before = report.unreadable
-                report = Update(place, store, workers, progress).run()
+                report = update(store, workers, progress)
                 if not report.idle:
-                    _show(replace(report, unreadable=_new(report.unreadable, before)), as_json)
+                    new = {path: why for path, why in report.unreadable.items() if before.get(path) != why}
+                    _show(replace(report, unreadable=new), as_json)
     raise KeyboardInterrupt
 
 
-def _new(now: dict[str, str], before: dict[str, str]) -> dict[str, str]:
-    return {path: why for path, why in now.items() if before.get(path) != why}
-
-
 class _Progress:
-    """A line on stderr now and then, where there is much to read."""
+    """A line on stderr every ten seconds."""
 
     _EVERY_S = 10.0
 

@@ -14,7 +14,6 @@ from nervcodec.cli import options
 from nervcodec.cli.output import can_write, one_thread_for_numpy, remark
 
 if TYPE_CHECKING:
-    from nervcodec.errors import NervError
     from nervcodec.search.moments import Moment
     from nervcodec.search.query import Query
 
@@ -67,19 +66,14 @@ def search(
         require_free(Path(sheet), force)
     if clips:
         require_folder(Path(clips))
-    from nervcodec.index.ask import choose
+    from nervcodec.index.lookup import search_files
     from nervcodec.search.ask import Asked
-    from nervcodec.search.index import open_indexes
-    from nervcodec.search.moments import find_moments
 
-    problems: list[NervError] = []
-    cut_off = min_score is None and not per_patch  # leave out what is not really there
+    cut_off = min_score is None and not per_patch  # leave out what does not match
     ask = Asked(query, device, cut_off)
     folders = [path for path in rest or ["."] if os.path.isdir(path)]
-    known = choose(files, folders, ask, k, remark)
-    indexes = open_indexes(files, ask, problems, device, precision, known)
-    least = _EVERYTHING if min_score is None else min_score
-    found = find_moments(indexes, ask, k, least, per_patch)
+    lowest = _EVERYTHING if min_score is None else min_score
+    found, problems = search_files(files, folders, ask, k, lowest, per_patch, remark, device, precision)
     if len(problems) == len(files):
         raise problems[0]
     for problem in dict.fromkeys(map(str, problems)):

@@ -47,8 +47,8 @@ class EncoderError(NervError):
     """A semantic encoder (OpenCLIP, offline) cannot be loaded, or is not the one a container needs."""
 
 
-class LibraryError(NervError):
-    """The index of a folder cannot be read or written, or LanceDB is not installed."""
+class FolderIndexError(NervError):
+    """The index of a folder cannot be read or written."""
 
 
 class DivergedError(NervError):

@@ -59,10 +59,10 @@ FORBIDDEN = {
     "nervcodec.jobs": ["nervcodec.search", "nervcodec.evaluation", "nervcodec.index"],
     "nervcodec.": ["nervcodec.cli", "click", "rich", "nervcodec.index", "nervcodec.serve"],
 }
-# The only importers of optional libraries.
+# The only importers of a library.
 ONLY_IMPORTER = {
     "ray": "nervcodec.jobs.cluster",
-    "lancedb": "nervcodec.index",
+    "sqlite3": "nervcodec.index",
     "starlette": "nervcodec.serve",
     "uvicorn": "nervcodec.serve",
 }

@@ -1,247 +1,313 @@
 # SPDX-License-Identifier: MIT
-"""The tables of an index, in ``FOLDER/.nervcodec/``, by LanceDB.
+"""The SQLite database of a folder's index: ``FOLDER/.nervcodec/index.sqlite3``.
 
-``files``        one row a path (bytes, since a name need be no text): size, time of change, checksum, number of its
-                 content, or why it cannot be read
-``contents``     one row a content: its number, checksum, encoder, and its embeddings as ``EmbeddingIndex.to_bytes``
-``segments_...`` one row a segment: its number and its content's, basis and mean; such a table and
-``codes_...``    one row a stored code and patch, with its segment's number, for each encoder and width
+``files``       one row per path (bytes, since a name need not be valid text): size, modification time and content, or
+                the reason why the file cannot be searched
+``contents``    one row per distinct content, whatever the number of its copies: checksum and kind of its embeddings
+``segments``    basis and 8-bit codes of each segment; a query reads all of them
+``embeddings``  ``VideoEmbeddings.to_bytes`` of each content, compressed; a query reads those of the best candidates
 
-A content is written in the order segments, codes, contents, files, and what no row of ``files`` names does not exist:
-whoever is killed in between leaves rows that nobody reads and that the next writer removes. They are taken away in the
-opposite order. Numbers are never given twice; a content has that of its first segment. So a reader, who takes
-``files`` first, needs no lock.
+Each change is one transaction, so a process that is killed at any moment leaves the state before or after it: SQLite
+undoes an unfinished one from its rollback journal when the database is next opened. Readers hold one read transaction
+for a query and see one state. The journal mode is DELETE: WAL needs shared memory, which network folders and folders
+without write permission do not provide.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervcodec.errors import LibraryError
-from nervcodec.formats.container import digest
-from nervcodec.index.pack import PackedSegment
-from nervcodec.index.rows import code_rows, segment_rows
-from nervcodec.index.tables import Tables, among, readable
+from nervcodec.errors import FolderIndexError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-PLACE = ".nervcodec"
-NOTHING = -1  # in place of a content's number, of a file that cannot be searched
-_FORM = "2"  # of the tables; an index of another form is made anew
-_BATCH_ROWS, _BATCH_SEGMENTS = 131_072, 512  # read at once
+FOLDER, _DATABASE, _LANCEDB_TABLE = ".nervcodec", "index.sqlite3", "files.lance"
+_VERSION = 3  # of the schema, as user_version; 1 and 2 were LanceDB tables
+_PAGE_BYTES, _CACHE_KB = 16_384, 8_192
+_READ_TIMEOUT_S, _WRITE_TIMEOUT_S = 30.0, 300.0  # wait for the lock of another process
+_MAX_FREE = 0.5  # of the pages: a database with more unused ones is rewritten
 _COMPRESSION = 1
+_SCHEMA = """
+CREATE TABLE contents (
+    number INTEGER PRIMARY KEY, checksum TEXT NOT NULL UNIQUE,
+    encoder TEXT NOT NULL, dimension INTEGER NOT NULL, width INTEGER NOT NULL);
+CREATE TABLE segments (
+    content INTEGER NOT NULL REFERENCES contents ON DELETE CASCADE, basis BLOB NOT NULL, codes BLOB NOT NULL);
+CREATE INDEX segments_by_content ON segments (content);
+CREATE TABLE embeddings (
+    content INTEGER PRIMARY KEY REFERENCES contents ON DELETE CASCADE, data BLOB NOT NULL);
+CREATE TABLE files (
+    path BLOB PRIMARY KEY, size INTEGER NOT NULL, modified_ns INTEGER NOT NULL,
+    content INTEGER REFERENCES contents, problem TEXT NOT NULL);
+CREATE INDEX files_by_content ON files (content);
+"""
 
 
 @dataclass(frozen=True)
 class FileRow:
-    """What the index says of a file.
+    """One file of the index.
 
     Attributes:
         path: relative to the folder, with slashes.
         size, modified_ns: of the file when it was read.
-        checksum: of the content, empty where there is none.
-        number: of the content, or :data:`NOTHING`.
+        checksum: of its content; None if it cannot be searched.
         problem: why it cannot be searched, without the path, or empty.
+        content: number of its content; None if it cannot be searched, or is not stored yet.
     """
 
     path: str
     size: int
     modified_ns: int
-    checksum: str
-    number: int
-    problem: str
-
-
-@dataclass(frozen=True)
-class Content:
-    """A content that is to be added.
-
-    Attributes:
-        checksum, encoder: of the container.
-        dimension, width: numbers in an embedding and in a code.
-        embeddings: ``EmbeddingIndex.to_bytes``, compressed.
-        segments: in order.
-    """
-
-    checksum: str
-    encoder: str
-    dimension: int
-    width: int
-    embeddings: bytes
-    segments: tuple[PackedSegment, ...]
-
-    @property
-    def kind(self) -> Kind:
-        """Which tables its codes stand in."""
-        return Kind(self.encoder, self.dimension, self.width)
+    checksum: str | None
+    problem: str = ""
+    content: int | None = None
 
 
 @dataclass(frozen=True, order=True)
 class Kind:
-    """What codes of one table have in common."""
+    """What the codes that one query vector is compared with have in common.
+
+    Attributes:
+        encoder: name of the reference encoder.
+        dimension: numbers in an embedding, ``D``.
+        width: numbers in a code, ``W``.
+    """
 
     encoder: str
     dimension: int
     width: int
 
     @property
-    def name(self) -> str:
-        """Of its tables, after what they hold."""
-        return f"{digest(self.encoder.encode())}_{self.dimension}_{self.width}"
+    def basis_type(self) -> np.dtype:
+        """The basis of a segment, in which ``patches`` codes make a frame; see :func:`nervcodec.index.update.pack`."""
+        fields = [("patches", "<i4"), ("mean", "<f4", self.dimension), ("steps", "<f4", self.width)]
+        return np.dtype([*fields, ("directions", "i1", (self.width, self.dimension))])
+
+    @property
+    def code_type(self) -> np.dtype:
+        """The code of one patch."""
+        fields = [("length", "<f4"), ("middle_weight", "<f4"), ("middle_length", "<f4")]
+        return np.dtype([*fields, ("values", "i1", self.width)])
 
 
-def compressed(embeddings: bytes) -> bytes:
-    """As contents hold them."""
+@dataclass(frozen=True)
+class Content:
+    """The embeddings of a container, ready to be stored.
+
+    Attributes:
+        checksum: of the container.
+        kind: of its codes.
+        embeddings: from :func:`compress`.
+        segments: basis and codes of each segment, bytes of the types that ``kind`` gives.
+    """
+
+    checksum: str
+    kind: Kind
+    embeddings: bytes
+    segments: tuple[tuple[bytes, bytes], ...]
+
+
+def compress(embeddings: bytes) -> bytes:
+    """``VideoEmbeddings.to_bytes`` as :class:`Content` holds it."""
     return zlib.compress(embeddings, _COMPRESSION)
 
 
-def exists(folder: Path) -> bool:
-    """Whether a folder has an index of its own; lancedb is not imported."""
-    return (folder / PLACE / "files.lance").is_dir()
+def has_index(folder: Path) -> bool:
+    """Whether a folder has an index of its own, be it one of an earlier nervcodec."""
+    return any((folder / FOLDER / name).exists() for name in (_DATABASE, _LANCEDB_TABLE))
+
+
+def has_lancedb_tables(folder: Path) -> bool:
+    """Whether a folder has tables of an earlier nervcodec, which kept its index in LanceDB."""
+    return (folder / FOLDER / _LANCEDB_TABLE).exists()
+
+
+@contextlib.contextmanager
+def explain_errors(folder: Path) -> Iterator[None]:
+    """Turn any error that a database raises which cannot be read or written into a FolderIndexError."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # locked, disk full, no permission: nothing is wrong with the database
+        raise FolderIndexError(f"{folder}: its index cannot be used ({error})") from None
+    except (sqlite3.Error, OSError, ValueError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FolderIndexError(
+            f"{folder}: its index cannot be read ({reason}); nervcodec index --force {folder} rebuilds it"
+        ) from None
 
 
 class Store:
-    """The tables.
+    """An open database. A reader holds a read transaction until :meth:`close`.
 
     Args:
-        folder: whose ``.nervcodec`` holds them; it is there.
+        folder: the indexed folder.
+        writable: create the database if there is none, replace one of another schema.
 
     Raises:
-        LibraryError: lancedb is not installed, or the tables cannot be read.
+        FolderIndexError: the database is of another schema, or cannot be opened.
     """
 
-    def __init__(self, folder: Path):
-        self.folder, self._tables = folder, Tables(folder / PLACE)
-        self._next = 0  # no number from here on was given by whoever wrote the table of files
+    def __init__(self, folder: Path, writable: bool = False):
+        self.folder, self._path = folder, folder / FOLDER / _DATABASE
+        with explain_errors(folder):
+            self._database = self._open_writable() if writable else self._open_readable()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the read transaction."""
+        self._database.close()
 
     # ------------------------------------------------------------------ reading
 
-    def files(self) -> list[FileRow]:
-        """The rows of ``files``, none where the index is new or of another form."""
-        rows = self._tables.whole("files")
-        if rows is None or self._said(rows, "form") != _FORM:
-            return []
-        self._next = int(self._said(rows, "next"))
-        paths = map(os.fsdecode, rows["path"].to_pylist())
-        columns = [rows[name].to_pylist() for name in ("size", "modified_ns", "checksum", "number", "problem")]
-        return [FileRow(*values) for values in zip(paths, *columns, strict=True)]
+    def files(self) -> dict[str, FileRow]:
+        """All files by their paths."""
+        rows = self._database.execute(
+            "SELECT path, size, modified_ns, checksum, problem, content "
+            "FROM files LEFT JOIN contents ON content = number"
+        )
+        return {row.path: row for row in (FileRow(os.fsdecode(path), *values) for path, *values in rows)}
 
-    def contents(self) -> dict[int, Kind]:
+    def kinds(self) -> dict[int, Kind]:
         """The kind of every content by its number."""
-        numbers: list[int] = []
-        kinds: list[Kind] = []
-        for batch in self._tables.rows("contents", ["number", "encoder", "dimension", "width"]):
-            number, *parts = (batch[name].to_pylist() for name in ("number", "encoder", "dimension", "width"))
-            numbers += number
-            kinds += [Kind(*part) for part in zip(*parts, strict=True)]
-        return dict(zip(numbers, kinds, strict=True))
+        rows = self._database.execute("SELECT number, encoder, dimension, width FROM contents")
+        kinds: dict[tuple, Kind] = {}
+        return {number: kinds.setdefault(tuple(values), Kind(*values)) for number, *values in rows}
 
-    def embeddings(self, numbers: Sequence[int]) -> dict[int, bytes]:
-        """``EmbeddingIndex.to_bytes`` of some contents by their numbers; what is gone meanwhile is missing."""
-        found = {}
-        if len(numbers):
-            for batch in self._tables.rows("contents", ["number", "embeddings"], among(numbers)):
-                for number, blob in zip(batch["number"].to_pylist(), batch["embeddings"], strict=True):
-                    found[number] = zlib.decompress(blob.as_buffer())
-        return found
+    def segments(self, kind: Kind) -> Iterator[tuple[int, bytes, bytes]]:
+        """Number of the content, basis and codes of every segment of one kind."""
+        yield from self._database.execute(
+            "SELECT content, basis, codes FROM segments JOIN contents ON content = number "
+            "WHERE encoder = ? AND dimension = ? AND width = ?",
+            (kind.encoder, kind.dimension, kind.width),
+        )
 
-    def segments(self, kind: Kind) -> Iterator[pa.RecordBatch]:
-        """Rows of a table of segments, in the order they were written."""
-        columns = ["number", "segment", "patches", "steps", "mean", "directions"]
-        return self._tables.rows(f"segments_{kind.name}", columns, at_once=_BATCH_SEGMENTS)
+    def embeddings(self, content: int) -> bytes:
+        """``VideoEmbeddings.to_bytes`` of a content."""
+        row = self._database.execute("SELECT data FROM embeddings WHERE content = ?", (content,)).fetchone()
+        if row is None:
+            raise ValueError("embeddings are missing")
+        return zlib.decompress(row[0])
 
-    def codes(self, kind: Kind) -> Iterator[pa.RecordBatch]:
-        """Rows of a table of codes, in the order they were written."""
-        columns = ["segment", "length", "middle_weight", "middle_length", "code"]
-        return self._tables.rows(f"codes_{kind.name}", columns, at_once=_BATCH_ROWS)
-
-    def row_count(self) -> int:
-        """Codes in all tables."""
-        return sum(self._tables.count(name) for name in self._tables.names() if name.startswith("codes_"))
+    def code_count(self) -> int:
+        """Codes in the index."""
+        rows = self._database.execute("SELECT content, length(codes) FROM segments")
+        sizes = {number: kind.code_type.itemsize for number, kind in self.kinds().items()}
+        return sum(length // sizes[content] for content, length in rows)
 
     # ------------------------------------------------------------------ writing
 
-    def next_number(self) -> int:
-        """One that was never given to a content that left a trace."""
-        names = (name for name in self._tables.names() if name.startswith("segments_"))
-        traces = [self._tables.column(name, "segment") for name in names]
-        return max([self._next, *(1 + int(trace.max()) for trace in traces if len(trace))])
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All changes of the block are stored at its end, or none of them."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
 
-    def add(self, contents: Sequence[Content]) -> list[int]:
-        """Write contents and return their numbers; they exist once :meth:`replace_files` names them."""
-        import pyarrow as arrow
+    def add(self, contents: Iterable[Content], files: Iterable[FileRow]) -> None:
+        """Store contents that are not there yet, and files, whose contents are given by their checksums."""
+        for content in contents:
+            kind = content.kind
+            cursor = self._database.execute(
+                "INSERT OR IGNORE INTO contents (checksum, encoder, dimension, width) VALUES (?, ?, ?, ?)",
+                (content.checksum, kind.encoder, kind.dimension, kind.width),
+            )
+            if cursor.rowcount:
+                number = cursor.lastrowid
+                self._database.execute("INSERT INTO embeddings VALUES (?, ?)", (number, content.embeddings))
+                rows = ((number, basis, codes) for basis, codes in content.segments)
+                self._database.executemany("INSERT INTO segments VALUES (?, ?, ?)", rows)
+        self._database.executemany(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, (SELECT number FROM contents WHERE checksum = ?), ?)",
+            ((os.fsencode(f.path), f.size, f.modified_ns, f.checksum, f.problem) for f in files),
+        )
 
-        ends = self.next_number() + np.cumsum([0, *(len(content.segments) for content in contents)])
-        numbered = list(zip(ends.tolist(), contents, strict=False))
-        for kind in sorted({content.kind for content in contents}):
-            own = [(n, *entry) for n, c in numbered if c.kind == kind for entry in enumerate(c.segments)]
-            self._tables.append(f"segments_{kind.name}", segment_rows(own))
-            self._tables.append(f"codes_{kind.name}", code_rows(own))
-        rows = {
-            "number": arrow.array([number for number, _ in numbered], arrow.int32()),
-            "checksum": arrow.array([content.checksum for content in contents], arrow.string()),
-            "encoder": arrow.array([content.encoder for content in contents], arrow.string()),
-            "dimension": arrow.array([content.dimension for content in contents], arrow.int32()),
-            "width": arrow.array([content.width for content in contents], arrow.int32()),
-            "embeddings": arrow.array([content.embeddings for content in contents], arrow.large_binary()),
-        }
-        self._tables.append("contents", arrow.table(rows))
-        return [number for number, _ in numbered]
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files; their contents stay until :meth:`remove_unused`."""
+        self._database.executemany("DELETE FROM files WHERE path = ?", ((os.fsencode(path),) for path in paths))
 
-    def replace_files(self, files: Iterable[FileRow]) -> None:
-        """Make the table of files this one, in one step."""
-        import pyarrow as arrow
+    def remove_unused(self) -> None:
+        """Remove contents that no file has."""
+        self._database.execute(
+            "DELETE FROM contents WHERE number NOT IN (SELECT content FROM files WHERE content IS NOT NULL)"
+        )
 
-        rows = list(files)
-        types = {"path": arrow.binary(), "size": arrow.int64(), "modified_ns": arrow.int64(),
-                 "checksum": arrow.string(), "number": arrow.int32(), "problem": arrow.string()}  # fmt: skip
-        self._next = self.next_number()
-        schema = arrow.schema(types, metadata={"form": _FORM, "next": str(self._next)})
-        values = {name: [getattr(row, name) for row in rows] for name in types}
-        values["path"] = list(map(os.fsencode, values["path"]))
-        columns = [arrow.array(values[name], kind) for name, kind in types.items()]
-        self._tables.replace("files", arrow.Table.from_arrays(columns, schema=schema))
-
-    def sweep(self, files: Iterable[FileRow]) -> None:
-        """Take away contents that no file has."""
-        named = np.array(sorted({row.number for row in files} - {NOTHING}), np.int32)
-        places = self._numbers()
-        for name in sorted(places, key=lambda name: (not name.startswith("contents"), name)):
-            gone = np.setdiff1d(places[name], named)
-            if not len(gone):
-                continue
-            if name.startswith("segments_"):
-                own = np.isin(self._tables.column(name, "number"), gone)
-                segments = self._tables.column(name, "segment")[own]
-                self._tables.delete(name.replace("segments_", "codes_"), among(segments, "segment"))
-            self._tables.delete(name, among(gone))
-
-    def tidy(self, at_least: int) -> None:
-        """See :meth:`Tables.tidy`."""
-        self._tables.tidy(at_least)
+    def compact(self) -> None:
+        """Rewrite the database if more than half of it is unused."""
+        free, pages = (
+            self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count")
+        )
+        if free > _MAX_FREE * pages:
+            self._database.execute("VACUUM")
 
     def clear(self) -> None:
-        """Forget everything but which numbers were given; where that cannot be read, nobody else can read it."""
-        with contextlib.suppress(LibraryError), readable(self.folder):
-            if self.files():
-                self._next = self.next_number()
-        for name in sorted(self._tables.names(), key=lambda name: name != "files"):
-            self._tables.drop(name)
+        """Remove all files and contents."""
+        with self.transaction():
+            for table in ("files", "segments", "embeddings", "contents"):
+                self._database.execute(f"DELETE FROM {table}")
+
+    # ------------------------------------------------------------------ opening
+
+    def _open_readable(self) -> sqlite3.Connection:
+        if not self._path.exists():
+            raise FolderIndexError(self._outdated())
+        # A process that may write also undoes what a killed writer left unfinished.
+        mode = "rw" if os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK) else "ro"
+        database = self._connect(mode, _READ_TIMEOUT_S)
+        database.execute("PRAGMA query_only = ON")
+        database.execute("BEGIN")
+        if self._version(database) != _VERSION:
+            database.close()
+            raise FolderIndexError(self._outdated())
+        return database
+
+    def _open_writable(self) -> sqlite3.Connection:
+        database = self._connect("rwc", _WRITE_TIMEOUT_S)
+        if self._version(database) not in (0, _VERSION):
+            database.close()
+            self.delete(self.folder)
+            database = self._connect("rwc", _WRITE_TIMEOUT_S)
+        database.execute("PRAGMA foreign_keys = ON")
+        if self._version(database) == 0:
+            database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            # The version is part of the transaction: a reader sees the whole schema or none.
+            database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        return database
+
+    def _connect(self, mode: str, timeout_s: float) -> sqlite3.Connection:
+        address = f"{self._path.absolute().as_uri()}?mode={mode}"
+        database = sqlite3.connect(address, timeout_s, isolation_level=None, check_same_thread=False, uri=True)
+        database.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
+        return database
 
     @staticmethod
-    def _said(rows: pa.Table, what: str) -> str:
-        return (rows.schema.metadata or {}).get(what.encode(), b"").decode()
+    def _version(database: sqlite3.Connection) -> int:
+        return database.execute("PRAGMA user_version").fetchone()[0]
 
-    def _numbers(self) -> dict[str, np.ndarray]:
-        """Numbers of contents by the tables that tell: of codes, those of their segments do."""
-        names = [name for name in self._tables.names() if name.startswith(("segments_", "contents"))]
-        return {name: np.unique(self._tables.column(name, "number")) for name in names}
+    def _outdated(self) -> str:
+        return f"{self.folder}: its index is of another version of nervcodec; nervcodec index {self.folder} rebuilds it"
+
+    @staticmethod
+    def delete(folder: Path) -> None:
+        """Delete the database, which may be damaged; nobody else may be writing it."""
+        for suffix in ("", "-journal"):  # in this order: a journal without its database is ignored
+            (folder / FOLDER / f"{_DATABASE}{suffix}").unlink(missing_ok=True)
+
+
+def size_bytes(folder: Path) -> int:
+    """Bytes of the index's files."""
+    return sum(file.stat().st_size for file in (folder / FOLDER).rglob("*") if file.is_file())

@@ -7,11 +7,14 @@ import stat
 import struct
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from nervcodec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _MOST = 4096  # pixels on the longer side; encoders look at a few hundred
 _FULL_SCALES = (1, 255, 65_535)  # white, in pictures of floating-point numbers
@@ -23,6 +26,8 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         ConfigError: no image, damaged, cut short, no regular file, or of more pixels than Pillow takes for harmless.
     """
+    from PIL import Image, ImageOps
+
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ConfigError(f"{path}: is no image but a folder, pipe or device; copy what it holds to a file")
@@ -41,6 +46,8 @@ def read_image(path: Path) -> np.ndarray:
 
 def _opaque(image: Image.Image) -> Image.Image:
     """As RGB."""
+    from PIL import Image
+
     if image.mode[0] in "IF":
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
     if image.has_transparency_data:

@@ -307,14 +307,16 @@ def open_index(path: Path, device: str = "auto", precision: str = "auto") -> Emb
 
 
 def require_length(index: EmbeddingIndex, vector: np.ndarray) -> None:
-    """Raise ContainerError if the embeddings have not as many numbers as a query's ``(D,)`` vector.
+    """Raise :func:`dimension_error` unless embeddings and a query's ``(D,)`` vector have the same dimension."""
+    dimension = index.segments[0].basis.shape[1]
+    if dimension != len(vector):
+        raise dimension_error(index.path, index.encoder, dimension, vector)
 
-    A container may name an encoder that it was not made with.
-    """
-    own = index.segments[0].basis.shape[1]
-    if own != len(vector):
-        theirs = f"those of the {index.encoder} encoder {len(vector)}"
-        raise ContainerError(f"{index.path}: its embeddings have {own} numbers, {theirs}")
+
+def dimension_error(path: Path, encoder: str, dimension: int, vector: np.ndarray) -> ContainerError:
+    """The error of a container whose embeddings are not of the dimension of the encoder that its header names."""
+    theirs = f"those of the {encoder} encoder {len(vector)}"
+    return ContainerError(f"{path}: its embeddings have {dimension} numbers, {theirs}")
 
 
 def open_indexes(

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nervcodec.errors import ContainerError, NervError
+from nervcodec.errors import ContainerError
 from nervcodec.formats.text import counted
-from nervcodec.index.ask import choose
+from nervcodec.index.lookup import SearchResult, search_files
 from nervcodec.recent import Recent
 from nervcodec.search.ask import Answer
-from nervcodec.search.index import EmbeddingIndex, open_indexes
-from nervcodec.search.moments import Moment, find_moments
+from nervcodec.search.index import EmbeddingIndex
+from nervcodec.search.moments import Moment
 from nervcodec.serve.answers import AskedOfEach, Asking, Question
 from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import MOST_POINTS, MissingError
@@ -92,18 +92,14 @@ class Questions:
         notes = [self._store.redact(note) for note in notes]
         return {"moments": [self._shown(places[m.file], m) for m in found], "empty": empty, "notes": notes}
 
-    def _moments(
-        self, ask: Asking, items: list[FileEntry], limit: int, notes: list[str]
-    ) -> tuple[list[Moment], list[NervError]]:
+    def _moments(self, ask: Asking, items: list[FileEntry], limit: int, notes: list[str]) -> SearchResult:
         """The best moments, and the errors of files that cannot be searched."""
-        problems: list[NervError] = []
         files = {}
         for item in items:
             with contextlib.suppress(OSError):  # gone meanwhile
                 files[item.file] = item.file.stat()
         folders = [str(self._store.folder)] if len(items) > 1 else []
-        known = choose(files, folders, ask, limit, notes.append)
-        return find_moments(open_indexes(files, ask, problems, known=known), ask, limit), problems
+        return search_files(files, folders, ask, limit, note=notes.append)
 
     def _shown(self, item: FileEntry, moment: Moment) -> dict:
         index = self._each.index(item)

@@ -7,9 +7,9 @@ import signal
 import time
 from pathlib import Path
 
-import pytest
+from nervcodec.errors import FolderIndexError
+from nervcodec.index.store import Store
 
-pytest.importorskip("lancedb")
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
@@ -40,18 +40,30 @@ def test_what_cannot_be_indexed(run, tmp_path):
 def test_watching_keeps_it_current(forks, tmp_path):
     shutil.copy(GOLDEN / "version3_grid.nerv", tmp_path / "a.nerv")
     watching = forks.start(["index", str(tmp_path), "--watch"], tmp_path)
-    files = tmp_path / ".nervcodec" / "files.lance"
-    wait(lambda: files.is_dir())
-    from nervcodec.index.store import Store
-
-    wait(lambda: [row.path for row in Store(tmp_path).files()] == ["a.nerv"])
+    wait(lambda: indexed(tmp_path) == ["a.nerv"])
     (tmp_path / "a.nerv").rename(tmp_path / "b.nerv")
-    wait(lambda: [row.path for row in Store(tmp_path).files()] == ["b.nerv"])
+    wait(lambda: indexed(tmp_path) == ["b.nerv"])
     watching.send_signal(signal.SIGINT)
     watching.wait(60)
     out, err = watching.communicate()
     assert watching.returncode == 130, err
     assert "moved\t1" in out
+
+
+def indexed(folder):
+    try:
+        with Store(folder) as opened:
+            return list(opened.files())
+    except FolderIndexError:  # it does not exist yet
+        return None
+
+
+def test_an_index_of_an_earlier_version_is_rebuilt_with_a_note(run, tmp_path):
+    shutil.copy(GOLDEN / "version3_grid.nerv", tmp_path)
+    (tmp_path / ".nervcodec" / "files.lance").mkdir(parents=True)
+    first, second = run("index", tmp_path), run("index", tmp_path)
+    assert "its index is of an earlier nervcodec and is rebuilt" in first.stderr
+    assert (first.returncode, second.returncode, second.stderr) == (0, 0, "")
 
 
 def wait(until, seconds=60):

@@ -68,12 +68,11 @@ def test_moments_are_those_of_the_command(asked, run):
 
 
 def test_an_index_of_the_folder_changes_nothing(asked):
-    pytest.importorskip("lancedb")
-    from nervcodec.index.update import Update, writing
+    from nervcodec.index.update import open_writable, update
 
     before = {query: moments(asked, f"add={quote(query)}") for query in QUERIES}
-    with writing(asked.place) as store:
-        Update(asked.place, store, workers=1).run()
+    with open_writable(asked.place) as store:
+        update(store, workers=1)
     try:
         with serving(asked.place) as site:
             for query, wanted in before.items():
