@@ -249,9 +249,14 @@ def _read_below(folder: Path, name: str) -> Content | str:
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent process, and end with it, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    parent.join()
+    os._exit(1)
 
 
 def pack(segment: SegmentIndex, kind: Kind) -> tuple[bytes, bytes]:
