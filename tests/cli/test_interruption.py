@@ -122,6 +122,50 @@ def test_a_disk_that_is_full(command, start, small_nerv, carphone, tmp_path, mon
     assert left == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize("base", ["av1", "copy"])
+def test_a_base_layer_on_a_disk_that_is_full(base, suffix, start, carphone, tmp_path):
+    nervcodec.encode(carphone, tmp_path / "a.nerv", base=base, encoder="none", **({"crf": 60} if base == "av1" else {}))
+    process = start("decode", "a.nerv", "--base-only", "-o", f"out{suffix}", largest_file=2_000)
+    _, err = process.communicate(120)
+    if base == "copy" and suffix == ".webm":  # which does not hold H.264
+        assert "does not hold this codec" in err
+    else:
+        assert (process.returncode, "No space left" in err or "File too large" in err) == (1, True), err
+    assert len([line for line in err.splitlines() if "cannot be written" in line]) == 1
+    assert "Traceback" not in err
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.nerv"]
+
+
+INTERRUPTED = """
+import os, signal, sys
+from nervcodec.cli.main import main
+from nervcodec.formats.container import Container
+
+def interrupted(self, *parts, whole=Container.pieces):
+    for piece in whole(self, *parts):
+        os.kill(os.getpid(), signal.SIGINT)
+        yield piece
+
+Container.pieces = interrupted
+sys.argv = ["nervcodec", "decode", "a.nerv", "--base-only", "-o", sys.argv[1]]
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_ctrl_c_while_a_base_layer_is_written(name, bikes, tmp_path):
+    """In the middle of FFmpeg's reading, which hands on no exception."""
+    nervcodec.encode(bikes, tmp_path / "a.nerv", base="copy", encoder="none")
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, name], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 130, result.stderr
+    assert "Traceback" not in result.stderr
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.nerv"]
+
+
 @pytest.mark.slow
 def test_twenty_at_once(start, small_nerv, tmp_path, monkeypatch):
     monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "cache"))

@@ -2,6 +2,7 @@
 """Picture and sound stay together: flashes and beeps are as far apart in what is decoded as in the source."""
 
 import io
+from pathlib import Path
 
 import av
 import numpy as np
@@ -11,6 +12,7 @@ from nervcodec.errors import VideoError
 from nervcodec.media.audio_packets import LEAD_S, packets
 from nervcodec.media.source import SourceOptions, scan
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 FLASHES = "color=black:s=160x120:r=25:d=4,drawbox=c=white:t=fill:enable='between(n,25,26)+between(n,60,61)'"
 BEEPS = "aevalsrc='0.8*sin(2*PI*1000*t)*(between(t,1,1.08)+between(t,2.4,2.48))':s=48000:d=4"
 COPY = ["-map", "0:v", "-map", "1:a", "-c:v", "copy"]
@@ -85,13 +87,18 @@ def played(run, source, *options):
     """Flashes and beeps of all that can be made of a source, and what was said of it."""
     encoded = run("encode", source, "-o", "a.nerv", "--base", "av1", "--crf", 50, "--encoder", "none", *options)
     assert encoded.returncode == 0, encoded.stderr
+    return decoded(run, "a.nerv"), encoded.stderr
+
+
+def decoded(run, container):
+    """Flashes and beeps of all that can be made of a container."""
     found = []
     for name, more in (("d.mp4", []), ("d.mkv", []), ("b.mp4", ["--base-only"]), ("b.mkv", ["--base-only"])):
-        decoded = run("decode", "a.nerv", "-o", name, "--force", *more)
-        assert decoded.returncode == 0, decoded.stderr
+        result = run("decode", container, "-o", name, "--force", *more)
+        assert result.returncode == 0, result.stderr
         path = decoded_path(run, name)
         found.append((flashes(path), beeps(path)))
-    return found, encoded.stderr
+    return found
 
 
 def decoded_path(run, name):
@@ -117,6 +124,11 @@ def in_time(found, wanted_flashes, wanted_beeps):
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_sound_that_begins_later_than_the_picture(suffix, make, run):
     in_time(played(run, late(make, suffix))[0], [1.0, 2.4], [2.4])
+
+
+def test_late_sound_of_a_container_that_an_older_version_wrote(run):
+    """Encoded at ab77085, from what :func:`late` makes: its times of sound count from the first frame."""
+    in_time(decoded(run, GOLDEN / "version3_late_sound.nerv"), [1.0, 2.4], [2.4])
 
 
 @pytest.mark.parametrize(("name", "codec"), [("vlate.ts", "ac3"), ("vlate.mkv", "aac")])
