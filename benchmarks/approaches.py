@@ -25,7 +25,7 @@ from peers import COMPARABLE, FULL_FRAME_NERV
 
 import nervcodec
 from nervcodec.ranges import FITTED, HELD_OUT, parse_duration, parse_split
-from nervcodec.training.datasets import units_of
+from nervcodec.training.datasets import training_set
 
 SPLIT = "6_6_10"
 
@@ -74,9 +74,9 @@ def units_and_batch(path: Path, options: dict[str, object]) -> tuple[int, int]:
     video = nervcodec.open(path)
     field = video.network(0)
     roles = parse_split(SPLIT).roles(0, len(video))
-    shown = units_of(field)
+    shown = training_set(field)
     units = sum(roles[frame] == FITTED for frame in shown.frames(torch.arange(shown.count)).tolist())
-    return units, int(options.get("batch_size") or shown.usual_batch)  # type: ignore[call-overload]
+    return units, int(options.get("batch_size") or shown.default_batch_size)  # type: ignore[call-overload]
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ from nervcodec.network.config import Geometry
 from nervcodec.options import PRESETS
 from nervcodec.training.datasets import SegmentData
 from nervcodec.training.hooks import ProgressHook
-from nervcodec.training.loop import Loop
+from nervcodec.training.loop import TrainingLoop
 from nervcodec.training.state import FitState
 
 BATCHES = (1, 4)
@@ -70,7 +70,7 @@ def one(preset: str, batch: int, device: str, full: bool) -> dict:
     geometry = Geometry(info.frame_count, info.height, info.width, *wanted.patches)
     field = build(sizing.network_config(wanted.network, geometry))
     timer = Timer()
-    Loop(FitState(field, SegmentData(frames), wanted.fit, hardware), ProgressHook(timer)).run()
+    TrainingLoop(FitState(field, SegmentData(frames), wanted.fit, hardware), ProgressHook(timer)).run()
     step_s = (timer.times[-1] - timer.times[_WARM]) / (len(timer.times) - 1 - _WARM)
     batches = -(-_FRAMES * (1 if preset == "default" else 8) // batch)
     if device == "cuda":

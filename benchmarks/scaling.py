@@ -31,13 +31,13 @@ def one(options: dict) -> None:
     from end_to_end import clip
 
     import nervcodec
-    from nervcodec.training.datasets import units_of
+    from nervcodec.training.datasets import training_set
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "a.nerv"
         report = nervcodec.encode(clip("bigbuckbunny.mp4"), out, encoder="none", audio="none", **options)
         video = nervcodec.open(out)
-    batch = units_of(video.network(0)).usual_batch
+    batch = training_set(video.network(0)).default_batch_size
     row = {
         "frames": report.frames,
         "pixels": f"{video.header.video.width}x{video.header.video.height}",

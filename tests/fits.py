@@ -15,7 +15,7 @@ from nervcodec.network.config import Geometry, SemanticConfig
 from nervcodec.network.field import Inputs
 from nervcodec.training.datasets import SegmentData
 from nervcodec.training.hooks import Hook, ProgressHook
-from nervcodec.training.loop import Loop
+from nervcodec.training.loop import TrainingLoop
 from nervcodec.training.state import FitState
 
 CPU = Hardware("cpu", "fp32")
@@ -23,14 +23,14 @@ CPU = Hardware("cpu", "fp32")
 
 def too_small_a_gpu(monkeypatch):
     """Fits in bf16 run out of a GPU's memory from here on; the list takes what is noted."""
-    run, said = Loop.run, []
+    run, said = TrainingLoop.run, []
 
     def too_small(self):
         if self.state.hardware.precision == "bf16":
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return run(self)
 
-    monkeypatch.setattr(Loop, "run", too_small)
+    monkeypatch.setattr(TrainingLoop, "run", too_small)
     monkeypatch.setattr(Hook, "note", lambda _self, text: said.append(text))
     return said
 
@@ -63,7 +63,7 @@ def begun(config, video=None, embeddings=None, semantic=False, goal=None):
 def fitted(config, observer=None, measure_every_s=0.25, **more):
     """(state, result) of a fit at its end."""
     state = begun(config, **more)
-    return state, Loop(state, ProgressHook(observer or Observer()), measure_every_s=measure_every_s).run()
+    return state, TrainingLoop(state, ProgressHook(observer or Observer()), measure_every_s=measure_every_s).run()
 
 
 def random_embeddings(n=4, patches=8, dimension=12):

@@ -19,7 +19,7 @@ from nervcodec.formats.container import Writer
 from nervcodec.formats.header import STREAM, FitRecord, Header, Segment, SemanticFacts, TensorCode, VideoFacts
 from nervcodec.network.build import build, to_arrays
 from nervcodec.network.config import Geometry, GridConfig, SemanticConfig, network_to_json, tables_of
-from nervcodec.network.shapes import is_own
+from nervcodec.network.shapes import is_per_segment
 
 FRAMES, EMBEDDED = (9, 6), ((0, 3, 7), (1, 4))
 SHARED = "shared/"
@@ -36,7 +36,7 @@ class Part:
 
     def of(self, own: bool) -> Tensors:
         """Those of the segment alone, or those that are shared."""
-        return {name: t for name, t in self.parameters.items() if is_own(self.config, name) == own}
+        return {name: t for name, t in self.parameters.items() if is_per_segment(self.config, name) == own}
 
 
 def parts() -> list[Part]:

@@ -99,7 +99,7 @@ def encode_plan(plan: Plan, target: Path, observer: Observer, goes_on: bool = Fa
             except CheckpointError:
                 if not goes_on:
                     raise
-            checkpoint = checkpoint.anew()
+            checkpoint = checkpoint.restarted()
         return _carry_out(plan, checkpoint, target, observer, goes_on)
     except ChangedError:
         checkpoint.remove()
@@ -118,7 +118,7 @@ def _carry_out(plan: Plan, checkpoint: Checkpoint, target: Path, observer: Obser
         plan = plan.on_cpu()
     done, embed_s = _fit_in_order(plan, shared, checkpoint, observer)
     if len(checkpoint.finished) == len(done):
-        checkpoint.forget_fit()
+        checkpoint.delete_fit()
     report = assemble(plan, target, done, before_s + embed_s, observer, shared=shared)
     if report.complete or not goes_on:
         checkpoint.remove()

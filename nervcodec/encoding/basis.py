@@ -20,7 +20,7 @@ from nervcodec.encoding.head import SEMANTIC_SHARE, SegmentHead, Tensors, room_b
 from nervcodec.encoding.plan import Plan
 from nervcodec.formats import bitstream
 from nervcodec.network.config import SemanticConfig
-from nervcodec.training.pca import CODES, Head, codes_in, principal_head
+from nervcodec.training.pca import CODES, Head, principal_head, project
 
 _SAMPLED = 400  # frames that a basis is made from, at most
 _USUAL_BPP = 0.02  # of footage in AV1, where no size is asked for: what embeddings should not take too much of
@@ -83,7 +83,7 @@ class Basis:
         """
         if reference is None or not len(reference):
             return SegmentHead()
-        tensors: Tensors = {CODES: codes_in(self.head, reference.astype(np.float32), self.grid)}
+        tensors: Tensors = {CODES: project(self.head, reference.astype(np.float32), self.grid)}
         semantic = SemanticConfig(reference.shape[2], rank=self.head.rank, code_frames=embedded)
         return SegmentHead(semantic, tensors, bitstream.encode(tensors).size)
 

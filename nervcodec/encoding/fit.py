@@ -16,7 +16,7 @@ from nervcodec.network.build import build
 from nervcodec.network.config import GridConfig
 from nervcodec.network.field import Field
 from nervcodec.training.hooks import Hook
-from nervcodec.training.loop import FitResult, Judge, Loop
+from nervcodec.training.loop import Evaluator, FitResult, TrainingLoop
 from nervcodec.training.state import FitState
 
 Fitted = TypeVar("Fitted")
@@ -39,7 +39,7 @@ def where_it_fits(fit: Callable[[SegmentTask], Fitted], task: SegmentTask, hooks
 
 
 def fitted(
-    task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None, judge: Judge | None = None
+    task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None, judge: Evaluator | None = None
 ) -> tuple[Field, FitResult]:
     """The task's network, from random weights or where a fit was left.
 
@@ -56,14 +56,14 @@ def fitted(
         _begin_from(field, task.shared, task.first_frame)
     state = FitState(field, task.data, task.fit, task.hardware, task.goal)
     if resumed is not None:
-        state.restore(resumed)
-    return field, Loop(state, hooks, judge).run()
+        state.load_state_dict(resumed)
+    return field, TrainingLoop(state, hooks, judge).run()
 
 
 @torch.no_grad()
 def _begin_from(field: Field, shared: SharedNetwork, first: int) -> None:
     """Give a field what is shared, and let the rest begin where the sample came to."""
     assert isinstance(field.config, GridConfig)
-    field.give({name: torch.from_numpy(values) for name, values in shared.weights().items()})
+    field.freeze({name: torch.from_numpy(values) for name, values in shared.weights().items()})
     for name, values in shared.beginning(field.config, first).items():
         field.get_parameter(name).copy_(torch.from_numpy(values))

@@ -22,8 +22,8 @@ from nervcodec.network.build import to_arrays
 from nervcodec.network.config import GridConfig
 from nervcodec.network.field import Field
 from nervcodec.network.grid import timeline_of
-from nervcodec.network.shapes import is_own
-from nervcodec.training.rate_control import SizeGoal, coded_to
+from nervcodec.network.shapes import is_per_segment
+from nervcodec.training.rate_control import SizeGoal, encode_to_size
 
 _LEAST_SHARE = 0.3  # of the bytes that a segment would have by its length
 _SMOOTH = 1e-3  # of a grid where no frame of the sample lies, over its agreement with those that do
@@ -69,9 +69,9 @@ class SharedNetwork:
             values = field.get_parameter(f"grids.{number}.values").data
             unseen = [scene for scene in range(len(values)) if scene not in seen]
             values[unseen] = values[seen].mean(dim=0)
-        stored = bitstream.read(coded_to(field, steps, goal))
-        shared = {name: tensor for name, tensor in stored.items() if not is_own(config, name)}
-        own = {name: values for name, values in to_arrays(field).items() if is_own(config, name)}
+        stored = bitstream.read(encode_to_size(field, steps, goal))
+        shared = {name: tensor for name, tensor in stored.items() if not is_per_segment(config, name)}
+        own = {name: values for name, values in to_arrays(field).items() if is_per_segment(config, name)}
         return cls(config, numbers, shared, own, {name: steps[name] for name in own})
 
     def weights(self) -> dict[str, np.ndarray]:

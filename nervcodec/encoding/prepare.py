@@ -18,11 +18,11 @@ from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.media.shots import find_cuts, find_pace, persistence, seen_small
-from nervcodec.network.shapes import own_parameter_count, parameter_count
+from nervcodec.network.shapes import parameter_count, per_segment_parameter_count
 from nervcodec.semantic.patches import embed_patches
 from nervcodec.training.config import FitConfig, SizeGoal
 from nervcodec.training.datasets import SegmentData
-from nervcodec.training.diagnostics import evenly
+from nervcodec.training.diagnostics import evenly_spaced
 from nervcodec.training.hooks import HELD_OUT_EMBEDDED
 
 _ROUNDED = 0.8  # the last part of a segment's fit in which weights are rounded, where it begins near its end
@@ -96,7 +96,7 @@ def _with_shared(
     fit = replace(fit, rounding_share=fit.rounding_share and max(fit.rounding_share, _ROUNDED))
     if goal is not None and shared.basis is not None and data.embedded_frames is not None:
         codes = shared.basis.segment(tuple(data.embedded_frames.tolist()), data.embeddings).size_bytes
-        goal = goal.less(codes, sizing.OWN_MINIMUM_BYTES)
+        goal = goal.minus(codes, sizing.OWN_MINIMUM_BYTES)
     budget = sizing.own_budget(wanted.network, geometry, goal, shared.network.config)
     scenes: tuple[int, ...] = ()
     scene_count = 0
@@ -106,7 +106,7 @@ def _with_shared(
     fitted, pace = int(data.is_fitted.sum()), find_pace(data.frames)
     outlook = sizing.Outlook(fitted, cuts, pace, fewest=1, scenes=scenes, scene_count=scene_count)
     config = sizing.own_config(shared.network.config, geometry, budget, outlook)
-    _require_few(own_parameter_count(config), goal)
+    _require_few(per_segment_parameter_count(config), goal)
     return SegmentTask(
         index,
         len(plan.lengths),
@@ -132,4 +132,4 @@ def _held_out_to_show(plan: Plan, fitted: np.ndarray) -> np.ndarray:
     """Held-out frames whose similarity the log shows, by number."""
     if plan.wanted.log_dir is None or plan.encoder is None or fitted.all():
         return np.empty(0, np.int64)
-    return np.array(evenly(np.flatnonzero(~fitted), HELD_OUT_EMBEDDED), np.int64)
+    return np.array(evenly_spaced(np.flatnonzero(~fitted), HELD_OUT_EMBEDDED), np.int64)

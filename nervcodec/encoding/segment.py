@@ -18,7 +18,7 @@ from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import Segment
 from nervcodec.formats.weights import read_tables
 from nervcodec.network.config import NetworkConfig
-from nervcodec.network.shapes import own_parameter_count, parameter_count
+from nervcodec.network.shapes import parameter_count, per_segment_parameter_count
 from nervcodec.training.config import FitConfig, SizeGoal
 from nervcodec.training.datasets import SegmentData
 
@@ -85,7 +85,7 @@ class SegmentTask:
     @property
     def expected_bpp(self) -> float:
         """Bits per pixel that the weights will take, about."""
-        count = parameter_count if self.shared is None else own_parameter_count
+        count = parameter_count if self.shared is None else per_segment_parameter_count
         expected_bytes = count(self.network) * sizing.BITS_PER_PARAMETER / 8
         return metrics.rate_bpp(expected_bytes, *self.data.frames.shape[:3])
 

@@ -215,7 +215,7 @@ def _beside(goal: SizeGoal | None, seen: Survey, basis: Basis | None) -> SizeGoa
         return goal
     everything = seen.everything.values()
     codes = sum(basis.segment(tuple(each.numbers.tolist()), each.reference).size_bytes for each in everything)
-    return goal.less(codes + basis.size_bytes, sizing.MINIMUM_BYTES)
+    return goal.minus(codes + basis.size_bytes, sizing.MINIMUM_BYTES)
 
 
 def _pays(plan: Plan, scenes: Scenes) -> bool:
@@ -262,5 +262,5 @@ def _fitted_to(plan: Plan, seen: Survey, goal: SizeGoal | None, hooks: Hook, res
     hooks.worth_keeping()
     hooks.stage("Fitting what segments share")
     (field, result), done = where_it_fits(lambda one: fitted(one, hooks, resumed), task, hooks)
-    network = SharedNetwork.of(field, result.rounding, seen.numbers, None if result.complete else goal)
+    network = SharedNetwork.of(field, result.quantization_steps, seen.numbers, None if result.complete else goal)
     return Fit(network, result.elapsed_s, result.steps, result.complete, done is not task)

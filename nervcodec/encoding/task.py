@@ -22,7 +22,7 @@ from nervcodec.network.config import NetworkConfig, network_to_json
 from nervcodec.network.field import Field, Inputs
 from nervcodec.training.hooks import Hook
 from nervcodec.training.loop import FitResult
-from nervcodec.training.rate_control import coded_to
+from nervcodec.training.rate_control import encode_to_size
 
 
 def fit_segment(
@@ -33,7 +33,7 @@ def fit_segment(
     Args:
         task: the segment.
         hooks: told of what happens; may ask to stop.
-        resumed: the state of a fit of the same task to go on from, see :meth:`FitState.to_dict`.
+        resumed: the state of a fit of the same task to go on from, see :meth:`FitState.state_dict`.
 
     Returns:
         None where it was stopped before its first step and is not the first.
@@ -48,7 +48,7 @@ def fit_segment(
     (field, result), done = where_it_fits(lambda one: _fitted(one, hooks, resumed), task, hooks)
     if task.index and not result.steps:
         return None
-    own = bitstream.read(coded_to(field, result.rounding, task.goal))
+    own = bitstream.read(encode_to_size(field, result.quantization_steps, task.goal))
     pixels = task.data.frames
     config = task.network if head.semantic is None else replace(task.network, semantic=head.semantic)
     tensors = {**head.tensors, **own}
@@ -70,7 +70,7 @@ def _fitted(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None) -> t
     pixels, numbers = task.data.frames, np.flatnonzero(task.data.is_fitted)
 
     def judge(field: Field, steps: dict[str, np.ndarray]) -> float:
-        weights = _weights(task, bitstream.read(coded_to(field, steps, task.goal)))
+        weights = _weights(task, bitstream.read(encode_to_size(field, steps, task.goal)))
         return float(measure(task.network, weights, pixels[numbers], numbers, task.hardware).mean())
 
     return fitted(task, hooks, resumed, judge)

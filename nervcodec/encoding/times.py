@@ -16,7 +16,7 @@ def shared_fit(plan: Plan) -> FitConfig:
     whole = _fit_of_all(plan)
     if whole.epochs is not None:
         whole = replace(whole, epochs=max(1, round(sizing.SHARED_FIT * whole.epochs)))
-    return whole.part(_shared_part(whole))
+    return whole.scaled(_shared_part(whole))
 
 
 def segment_fit(plan: Plan, frames: int) -> FitConfig:
@@ -25,13 +25,13 @@ def segment_fit(plan: Plan, frames: int) -> FitConfig:
     own = 1 - _shared_part(whole) if plan.shares_network else 1.0
     if plan.shares_network and whole.epochs is not None:
         whole = replace(whole, epochs=max(1, whole.epochs - round(sizing.SHARED_FIT * whole.epochs)))
-    return whole.part(own * frames / plan.info.frame_count)
+    return whole.scaled(own * frames / plan.info.frame_count)
 
 
 def _fit_of_all(plan: Plan) -> FitConfig:
     """The fit of a whole video. Segments of a ``pe`` network share nothing, so that further ones take as long."""
     is_grid = plan.wanted.network.embed == "grid"
-    return plan.wanted.fit.with_end(plan.ten_seconds, FURTHER_TIME_S if is_grid else DEFAULT_TIME_S)
+    return plan.wanted.fit.with_default_time(plan.ten_seconds, FURTHER_TIME_S if is_grid else DEFAULT_TIME_S)
 
 
 def _shared_part(whole: FitConfig) -> float:

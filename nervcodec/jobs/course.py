@@ -177,5 +177,5 @@ def _checkpoint(plan: Plan, target: Path, observer: Observer) -> Checkpoint:
         try:
             checkpoint.load(plan.shares_network)
         except CheckpointError:
-            return checkpoint.anew()
+            return checkpoint.restarted()
     return checkpoint

@@ -30,7 +30,8 @@ def to_arrays(field: Field) -> dict[str, np.ndarray]:
 
     The semantic head comes first, so that search decodes no more than that.
     """
-    arrays = {name: p.detach().float().cpu().numpy() for name, p in field.named_parameters() if name not in field.given}
+    live = {name: p for name, p in field.named_parameters() if name not in field.frozen}
+    arrays = {name: p.detach().float().cpu().numpy() for name, p in live.items()}
     return dict(sorted(arrays.items(), key=lambda item: not item[0].startswith(SEMANTIC)))
 
 

@@ -66,25 +66,25 @@ class Field(nn.Module, ABC):
     Attributes:
         geometry: of the segment.
         semantic: the second head, or None.
-        given: names of the parameters that are as they are: no fit changes them, and they are stored elsewhere.
+        frozen: names of frozen parameters, which are stored in the shared stream.
     """
 
     geometry: Geometry
     semantic: SemanticHead | None
-    given: frozenset[str] = frozenset()
+    frozen: frozenset[str] = frozenset()
 
-    def give(self, weights: Mapping[str, Tensor]) -> None:
-        """Take parameters that no fit is to change.
+    def freeze(self, weights: Mapping[str, Tensor]) -> None:
+        """Set parameters and freeze them.
 
         Args:
-            weights: by name, of the shapes that they have.
+            weights: by parameter name.
         """
         for name, values in weights.items():
             parameter = self.get_parameter(name)
             with torch.no_grad():
                 parameter.copy_(values)
             parameter.requires_grad_(False)
-        self.given = self.given | weights.keys()
+        self.frozen = self.frozen | weights.keys()
 
     @property
     def device(self) -> torch.device:

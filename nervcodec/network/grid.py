@@ -87,8 +87,8 @@ class FeatureGrid(nn.Module):
         )
         self.native = (rows, columns) == (shape.rows, shape.columns)
 
-    def round_with(self, read: Callable[[Tensor], Tensor]) -> None:
-        """Pass values through a function as they are read from here on."""
+    def quantize_with(self, read: Callable[[Tensor], Tensor]) -> None:
+        """Apply a function to all values that are read from here on."""
         self._read = read
 
     def forward(self, frames: Tensor, window: tuple[int, int, int, int]) -> Tensor:

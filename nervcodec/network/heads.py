@@ -114,7 +114,7 @@ class SemanticHead(nn.Module):
         return self.directions(self.coefficients(pooled, frames))
 
     @torch.no_grad()
-    def start_from(self, centred: Tensor, frames: Tensor) -> None:
+    def initialize(self, centred: Tensor, frames: Tensor) -> None:
         """Begin at the principal directions of reference embeddings, with their coefficients as codes.
 
         Args:

@@ -109,7 +109,7 @@ def _layer(name: str, weight: tuple[int, ...], bias: bool = True) -> Shapes:
     return shapes | {f"{name}.bias": weight[:1]} if bias else shapes
 
 
-def is_own(config: NetworkConfig, name: str) -> bool:
+def is_per_segment(config: NetworkConfig, name: str) -> bool:
     """Whether a parameter belongs to one segment alone.
 
     Args:
@@ -122,9 +122,9 @@ def is_own(config: NetworkConfig, name: str) -> bool:
     return isinstance(config, PatchConfig) or name.startswith(_OWN)
 
 
-def own_parameter_count(config: NetworkConfig) -> int:
+def per_segment_parameter_count(config: NetworkConfig) -> int:
     """Parameters of a network that belong to its segment alone, where the others are shared."""
-    return sum(math.prod(shape) for name, shape in parameter_shapes(config).items() if is_own(config, name))
+    return sum(math.prod(shape) for name, shape in parameter_shapes(config).items() if is_per_segment(config, name))
 
 
 def check_owners(config: NetworkConfig, own: Iterable[str], shared: Iterable[str]) -> None:
@@ -140,7 +140,7 @@ def check_owners(config: NetworkConfig, own: Iterable[str], shared: Iterable[str
     """
     found = set(own)
     for name in shared:
-        if is_own(config, name):
+        if is_per_segment(config, name):
             raise ContainerError(f"tensor {name[:80]!r} should be among the segment's own parameters")
         if name in found:
             raise ContainerError(f"tensor {name[:80]!r} stands among the shared parameters and a segment's own")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Overfitting a network to one segment: losses, schedules, optimisers and the loop."""
+"""Fits a network to one segment: datasets, losses, optimizers, quantization, rate control and the loop."""

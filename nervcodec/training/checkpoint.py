@@ -22,101 +22,89 @@ from nervcodec.formats.atomic import replacing
 from nervcodec.formats.header import FORMAT_VERSION
 from nervcodec.formats.text import within
 
-UNUSABLE = "is damaged and cannot be resumed; run without --resume"
 SUFFIX = ".resume"
-_STATE, _SEGMENT, _SHARED = "fit", "segment_", "shared"  # names in the folder
+EVERY_S, FIRST_S = 60.0, 10.0  # shortest time between two checkpoints, and until the first
+_VERSION = 2  # of what is stored; goes up whenever an earlier checkpoint cannot be continued
+_FIT, _SEGMENT, _SHARED = "fit", "segment_", "shared"  # file names in the folder
 _NOTHING = "nothing to resume; run without --resume"
-EVERY_S, FIRST_S = 60.0, 10.0  # at most one checkpoint in so long, the first after less
+_UNUSABLE = "is damaged and cannot be resumed; run without --resume"
 
 
 class DamagedError(CheckpointError):
-    """A file is damaged."""
+    """A file of a checkpoint is damaged."""
 
 
-class Stored(NamedTuple):
-    """What a file holds.
+class StoredState(NamedTuple):
+    """Contents of one file.
 
     Attributes:
-        number: that was given to it.
-        facts: plain values and tensors, which are not in memory.
+        number: of the segment, or of the fits finished before this state.
+        data: plain values and tensors, memory-mapped.
     """
 
     number: int
-    facts: dict[str, Any]
+    data: dict[str, Any]
 
 
-def write(place: Path, identity: str, stored: Stored) -> None:
-    """Write a file whole or not at all.
+def identity(*parts: object) -> str:
+    """Digest of what a resumed encode must have in common with the interrupted one, from the ``repr`` of its parts."""
+    text = repr((__version__, FORMAT_VERSION, _VERSION, *parts))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def write_state(path: Path, identity: str, state: StoredState) -> None:
+    """Write a file atomically.
 
     Raises:
         OSError, RuntimeError: it cannot be written; torch reports a full disk as the latter.
     """
-    with replacing(place) as temporary:
-        torch.save({"identity": identity, "number": stored.number, "facts": stored.facts}, temporary)
+    with replacing(path) as temporary:
+        torch.save({"identity": identity, "number": state.number, "facts": state.data}, temporary)
 
 
-def read(place: Path, identity: str, check: bool = False) -> Stored:
+def read_state(path: Path, identity: str, verify: bool = False) -> StoredState:
     """Read a file.
 
     Args:
-        place: where it is.
-        identity: that it must have.
-        check: look at all of it. Torch writes a checksum of each part, and reads none.
+        path: of the file.
+        identity: expected.
+        verify: compare the checksums that torch writes, but does not read.
 
     Raises:
-        DamagedError: it is.
-        CheckpointError: it is another encode's.
+        DamagedError: it is damaged.
+        CheckpointError: it belongs to another encode.
     """
     try:
-        if check:
-            with zipfile.ZipFile(place) as archive:
+        if verify:
+            with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
                     raise zipfile.BadZipFile
-        stored = torch.load(place, map_location="cpu", weights_only=True, mmap=True)
-        found, own = Stored(stored["number"], stored["facts"]), stored["identity"]
-    except Exception:  # a damaged file makes torch and its unpickler raise whatever there is
-        raise DamagedError(f"{place}: {UNUSABLE}") from None
-    if own != identity:
-        raise CheckpointError(f"{place.parent}: belongs to another source or other options; run without --resume")
-    return found
-
-
-def read_if_whole(place: Path, identity: str, damaged: list[Path]) -> Stored | None:
-    """All of a file; None where there is none, and where it is damaged, which is added to those that are.
-
-    Raises:
-        CheckpointError: it is another encode's.
-    """
-    try:
-        return read(place, identity, check=True) if place.exists() else None
-    except DamagedError:
-        damaged.append(place)
-        return None
-
-
-def identity(*parts: object) -> str:
-    """What an encode must have in common with the one that is resumed, as a digest of the parts' ``repr``."""
-    return hashlib.blake2b(repr((__version__, FORMAT_VERSION, *parts)).encode(), digest_size=16).hexdigest()
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state, stored_identity = StoredState(stored["number"], stored["facts"]), stored["identity"]
+    except Exception:  # torch and its unpickler raise many kinds of errors for a damaged file
+        raise DamagedError(f"{path}: {_UNUSABLE}") from None
+    if stored_identity != identity:
+        raise CheckpointError(f"{path.parent}: belongs to another source or other options; run without --resume")
+    return state
 
 
 class Checkpoint:
-    """An encode under way, in a folder beside its output: each finished segment, and the state of the fit of the next.
+    """Checkpoint of an encode in a folder beside its output: finished segments, and the state of the current fit.
 
-    Files are written whole or not at all: a segment's when it is finished, the state after ten seconds, then once a
+    Files are written atomically: a segment's when it is finished, the state of the fit after ten seconds, then once a
     minute at most.
 
     Args:
-        target: the output; the folder has its name, shortened where need be, with ``.resume`` added.
-        identity: see :func:`identity`; a stored one must be the same.
-        warn: told, once, that checkpoints cannot be written; the encode goes on without.
+        target: the output; the folder has its name, shortened if necessary, with ``.resume`` appended.
+        identity: see :func:`identity`; a stored one must be equal.
+        warn: told once if checkpoints cannot be written; the encode continues without.
         clock: seconds.
 
     Attributes:
-        finished: what is known of each finished segment by its number, plain values and tensors; those read from the
-            folder are not in memory.
-        shared: what is known of what segments share, plain values and tensors; None before that is finished, or where
-            they share nothing.
-        trainer: state of the fit that comes next to go on from, or None.
+        finished: stored form of each finished segment by its number, plain values and tensors; those read from the
+            folder are memory-mapped.
+        shared: stored form of the parameters that segments share; None before they are finished, or if there are none.
+        trainer: state of the current fit to continue, or None.
     """
 
     def __init__(
@@ -132,105 +120,112 @@ class Checkpoint:
         self.shared: dict[str, Any] | None = None
         self.trainer: dict[str, Any] | None = None
         self._warn, self._clock, self._last = warn, clock, clock() - EVERY_S + FIRST_S
-        self._warned = self._begun = False
-        self._useless = False  # what segments share could not be written: without it they are worth nothing
+        self._warned = self._created = False
+        self._shared_failed = False  # shared parameters could not be written: segments are useless without them
 
     def load(self, shares_network: bool = False) -> None:
-        """Take over what is stored and whole; it warns of what is damaged.
+        """Read the valid files of the folder; warns of damaged ones.
 
         Args:
-            shares_network: finished segments are worth nothing without what they share.
+            shares_network: finished segments are useless without the shared parameters.
 
         Raises:
-            CheckpointError: there is nothing, all of it is damaged, or it belongs to another source or other options.
+            CheckpointError: there is none, all files are damaged, or it belongs to another source or other options.
         """
         if not os.path.lexists(self.path):
             raise CheckpointError(f"{self.path}: {_NOTHING}")
-        names = [place.name.removeprefix(_SEGMENT) for place in self.path.glob(f"{_SEGMENT}*")]
-        numbers = sorted(int(name) for name in names if name.isdecimal())
         damaged: list[Path] = []
-        found = {number: read_if_whole(self._place(number), self.identity, damaged) for number in numbers}
-        shared, state = (read_if_whole(self.path / name, self.identity, damaged) for name in (_SHARED, _STATE))
-        self.finished = {number: each.facts for number, each in found.items() if each is not None}
-        if not self.finished and shared is None and state is None:
-            raise CheckpointError(f"{damaged[0]}: {UNUSABLE}" if damaged else f"{self.path}: {_NOTHING}")
-        if shares_network and self.finished and shared is None:
-            raise CheckpointError(f"{self.path}: {UNUSABLE}")
-        for place in damaged:
-            self._warn(f"{place}: is damaged; what it held is fitted again")
-        self.shared = None if shared is None else shared.facts
-        # A state that is older than what was finished last is of a fit that is over; where something is damaged, how
-        # much is finished does not tell.
-        goes_on = not damaged and state is not None and state.number == self._fits
-        self.trainer = state.facts if state is not None and goes_on else None
-        self._begun = True
 
-    def anew(self) -> Checkpoint:
-        """An empty one, since what is stored cannot be gone on from; it is told so."""
-        self._warn(f"{self.path}: is damaged, or of another source or other options; the encode begins anew")
+        def read_if_valid(path: Path) -> StoredState | None:
+            try:
+                return read_state(path, self.identity, verify=True) if path.exists() else None
+            except DamagedError:
+                damaged.append(path)
+                return None
+
+        names = [path.name.removeprefix(_SEGMENT) for path in self.path.glob(f"{_SEGMENT}*")]
+        numbers = sorted(int(name) for name in names if name.isdecimal())
+        segments = {number: read_if_valid(self._segment_path(number)) for number in numbers}
+        shared, fit = read_if_valid(self.path / _SHARED), read_if_valid(self.path / _FIT)
+        self.finished = {number: state.data for number, state in segments.items() if state is not None}
+        if not self.finished and shared is None and fit is None:
+            raise CheckpointError(f"{damaged[0]}: {_UNUSABLE}" if damaged else f"{self.path}: {_NOTHING}")
+        if shares_network and self.finished and shared is None:
+            raise CheckpointError(f"{self.path}: {_UNUSABLE}")
+        for path in damaged:
+            self._warn(f"{path}: is damaged; it is fitted again")
+        self.shared = None if shared is None else shared.data
+        # A state older than the latest finished segment is of a finished fit. With damaged files the number of
+        # finished fits is not known.
+        is_current = not damaged and fit is not None and fit.number == self._finished_fits
+        self.trainer = fit.data if fit is not None and is_current else None
+        self._created = True
+
+    def restarted(self) -> Checkpoint:
+        """An empty checkpoint in place of one that cannot be resumed; warns of it."""
+        self._warn(f"{self.path}: is damaged, or of another source or other options; the encode starts over")
         return Checkpoint(self._target, self.identity, self._warn, self._clock)
 
-    def _place(self, number: int) -> Path:
+    def _segment_path(self, number: int) -> Path:
         return self.path / f"{_SEGMENT}{number}"
 
     def save_if_due(self, trainer_state: Callable[[], dict[str, Any]]) -> bool:
-        """Write the state of the fit if the last attempt is a minute old; tells whether it did."""
+        """Write the state of the fit if the last attempt is a minute ago; returns whether it was written."""
         if self._clock() - self._last < EVERY_S:
             return False
         self._last = self._clock()
-        return self._save(self.path / _STATE, self._fits, trainer_state())
+        return self._save(self.path / _FIT, self._finished_fits, trainer_state())
 
     @property
-    def _fits(self) -> int:
-        """Fits that are over."""
+    def _finished_fits(self) -> int:
         return len(self.finished) + (self.shared is not None)
 
-    def finish_shared(self, facts: dict[str, Any]) -> None:
-        """Write what segments share, once it is finished."""
-        self._useless = not self._save(self.path / _SHARED, 0, facts)
-        self.shared, self.trainer = facts, None
+    def finish_shared(self, data: dict[str, Any]) -> None:
+        """Write the finished shared parameters."""
+        self._shared_failed = not self._save(self.path / _SHARED, 0, data)
+        self.shared, self.trainer = data, None
 
-    def finish_segment(self, number: int, facts: dict[str, Any]) -> dict[str, Any]:
-        """Write a finished segment; returns what is known of it, out of memory where it could be written."""
-        if not self._useless and self._save(self._place(number), number, facts):
-            facts = read(self._place(number), self.identity).facts
-        self.finished[number] = facts
+    def finish_segment(self, number: int, data: dict[str, Any]) -> dict[str, Any]:
+        """Write a finished segment; returns its data, memory-mapped where it could be written."""
+        if not self._shared_failed and self._save(self._segment_path(number), number, data):
+            data = read_state(self._segment_path(number), self.identity).data
+        self.finished[number] = data
         self.trainer = None
-        return facts
+        return data
 
-    def _save(self, place: Path, number: int, facts: dict[str, Any]) -> bool:
+    def _save(self, path: Path, number: int, data: dict[str, Any]) -> bool:
         try:
-            if not self._begun:
-                self.remove()  # what an encode left that nobody went on with
+            if not self._created:
+                self.remove()  # left by an encode that was not resumed
                 self.path.mkdir(exist_ok=True)
-                self._begun = True
-            write(place, self.identity, Stored(number, facts))
+                self._created = True
+            write_state(path, self.identity, StoredState(number, data))
         except (OSError, RuntimeError) as error:
             if not self._warned:
-                # What torch says of a full disk is of its own parts.
+                # torch's message for a full disk names its internals.
                 reason = getattr(error, "strerror", None) or "the disk may be full"
                 reason = "a file of that name is in the way" if isinstance(error, FileExistsError) else reason
-                self._warn(f"{self.path}: checkpoints cannot be written ({reason}); the fit goes on without")
+                self._warn(f"{self.path}: checkpoints cannot be written ({reason}); the fit continues without")
             self._warned = True
-            self._drop_if_empty()
+            self._remove_if_empty()
             return False
         return True
 
-    def forget_fit(self) -> None:
-        """Delete the state of the last fit, which is over: the output may need the room."""
-        if self._begun:
-            (self.path / _STATE).unlink(missing_ok=True)
+    def delete_fit(self) -> None:
+        """Delete the state of the last, finished fit: the output may need the space."""
+        if self._created:
+            (self.path / _FIT).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Delete all of it, once there is nothing left to resume; files that are not its own stay."""
+        """Delete the checkpoint; other files in its folder stay."""
         if not self.path.is_dir():
             return
-        for place in self.path.iterdir():
-            if place.name.lstrip(".").startswith((_STATE, _SEGMENT, _SHARED)):
-                place.unlink(missing_ok=True)
-        self._drop_if_empty()
+        for path in self.path.iterdir():
+            if path.name.lstrip(".").startswith((_FIT, _SEGMENT, _SHARED)):
+                path.unlink(missing_ok=True)
+        self._remove_if_empty()
 
-    def _drop_if_empty(self) -> None:
+    def _remove_if_empty(self) -> None:
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
-            self._begun = False
+            self._created = False

@@ -12,7 +12,7 @@ from nervcodec.ranges import parse_duration
 from nervcodec.settings import Setting, settle
 
 Schedule = Callable[[float], float]
-# Weights of the parts of each fused loss; "ms-ssim" is a part only. As HNeRV numbers them (Chen et al. 2023,
+# Weights of the terms of each fused loss; "ms-ssim" is a term only. Numbered as in HNeRV (Chen et al. 2023,
 # arXiv:2304.02633).
 FUSIONS: dict[str, tuple[tuple[float, str], ...]] = {
     "fusion1": ((0.3, "l2"), (0.7, "ssim")),
@@ -43,10 +43,10 @@ def cosine(warmup: float, start: float, end: float) -> Schedule:
         start, end: factors on the learning rate.
     """
 
-    def factor(done: float) -> float:
-        if done < warmup:
-            return start * done / warmup
-        position = min(1.0, (done - warmup) / (1 - warmup))
+    def factor(progress: float) -> float:
+        if progress < warmup:
+            return start * progress / warmup
+        position = min(1.0, (progress - warmup) / (1 - warmup))
         return end + (start - end) * 0.5 * (1 + math.cos(math.pi * position))
 
     return factor
@@ -55,24 +55,24 @@ def cosine(warmup: float, start: float, end: float) -> Schedule:
 def linear(warmup: float, start: float, end: float) -> Schedule:
     """As :func:`cosine`, with a straight line from ``start`` to ``end``."""
 
-    def factor(done: float) -> float:
-        if done < warmup:
-            return start * done / warmup
-        return start + (end - start) * min(1.0, (done - warmup) / (1 - warmup))
+    def factor(progress: float) -> float:
+        if progress < warmup:
+            return start * progress / warmup
+        return start + (end - start) * min(1.0, (progress - warmup) / (1 - warmup))
 
     return factor
 
 
 def step(interval: float, ratio: float) -> Schedule:
     """Multiply by ``ratio`` every ``interval`` (a fraction of the fit)."""
-    return lambda done: ratio ** math.floor(done / interval + 1e-9)
+    return lambda progress: ratio ** math.floor(progress / interval + 1e-9)
 
 
 def parse_schedule(text: str) -> Schedule:
     """Read ``cosine_WARMUP_FROM_TO``, ``linear_WARMUP_FROM_TO``, ``step_INTERVAL_RATIO`` or ``constant``.
 
     Returns:
-        A function of the fraction done, 0 to 1, giving the factor on the learning rate.
+        A function from the fraction of the fit, 0 to 1, to the factor on the learning rate.
 
     Raises:
         ConfigError: not one of these, or a number out of range.
@@ -90,30 +90,30 @@ def parse_schedule(text: str) -> Schedule:
         if kind == "step" and len(values) == 2 and values[0] > 0 and values[1] > 0:
             return step(*values)
         if kind == "constant" and not values:
-            return lambda done: 1.0
+            return lambda progress: 1.0
     raise ConfigError(f"{text!r} is not a schedule; write cosine_0.1_1_0.1, linear_0.1_1_0, step_0.25_0.5 or constant")
 
 
 @dataclass(frozen=True)
 class SizeGoal:
-    """What the stored weights of a segment should take.
+    """Target for the stored weights of a segment.
 
     Attributes:
-        limit_bytes: the most.
-        reach: come close to it, too: spend what there is.
+        limit_bytes: maximum size.
+        reach: also use the whole of it.
     """
 
     limit_bytes: float
     reach: bool = False
 
-    def less(self, size_bytes: float, least: float) -> SizeGoal:
-        """The same for what is stored beside so many bytes, of which there are some at the least."""
-        return replace(self, limit_bytes=max(self.limit_bytes - size_bytes, least))
+    def minus(self, size_bytes: float, minimum: float) -> SizeGoal:
+        """The rest of the limit after ``size_bytes`` are subtracted, not below a minimum."""
+        return replace(self, limit_bytes=max(self.limit_bytes - size_bytes, minimum))
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Settings of the fit of one segment. Where neither time nor epochs are given, a default time."""
+    """Settings of the fit of one segment. Without time and epochs, a default time is used."""
 
     time_s: float | None = Setting(
         None, "Fit for so long (90s, 5m, 1h); the schedule is planned to end there.", GOAL,
@@ -167,19 +167,19 @@ class FitConfig:
     ).field()
     seed: int = Setting(0, "Of weights and batches.", SECTION, least=0, metavar="N").field()
 
-    def with_end(self, ten_seconds: int, further_s: float = FURTHER_TIME_S) -> FitConfig:
-        """The same with an end: the default time for the length of the video where none is set.
+    def with_default_time(self, ten_seconds: int, further_s: float = FURTHER_TIME_S) -> FitConfig:
+        """With the default time for the length of the video, if neither time nor epochs are set.
 
         Args:
-            ten_seconds: how many stretches of ten seconds the video has.
+            ten_seconds: number of ten-second intervals of the video.
             further_s: seconds of fitting for each of them after the first.
         """
         if self.time_s is not None or self.epochs is not None:
             return self
         return replace(self, time_s=DEFAULT_TIME_S + further_s * (ten_seconds - 1))
 
-    def part(self, share: float) -> FitConfig:
-        """The same in a share of its time; passes are those over a segment, whatever its length."""
+    def scaled(self, share: float) -> FitConfig:
+        """With a share of the time; epochs count passes over a segment and do not change."""
         return self if self.time_s is None else replace(self, time_s=self.time_s * share)
 
     def __post_init__(self) -> None:

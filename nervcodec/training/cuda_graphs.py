@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Whole steps as CUDA graphs: recorded once, then launched as one.
+"""Training steps as CUDA graphs: captured once, then replayed with one launch.
 
-A step of a network this small is some hundred kernels of a few microseconds each, so that a GPU waits for its next one
-most of the time. See "CUDA graphs" in PyTorch's notes on CUDA semantics for what may be recorded: nothing that waits
-for the GPU, and nothing that a Python number decides anew in each step.
+A step of a network this small is some hundred kernels of a few microseconds each, so that a GPU would mostly wait for
+the next launch. See "CUDA graphs" in PyTorch's notes on CUDA semantics for what can be captured: nothing that
+synchronises with the GPU, and nothing that depends on a Python number that changes between steps.
 """
 
 from __future__ import annotations
@@ -15,143 +15,142 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-from nervcodec.training.losses import Figures
+from nervcodec.training.losses import StepTensors
 
-_AHEAD = 8  # steps that may be waiting for the GPU; with more, what a fit decides by the clock would come too late
-_WARM_UP = 3  # steps of a kind that are taken one kernel at a time, so that all that outlives a step is there
+_MAX_PENDING = 8  # steps queued on the GPU; with more, decisions that depend on time would come too late
+_WARM_UP = 3  # uncaptured steps of a kind, which allocate everything that outlives a step
 
 
-def _version() -> tuple[int, ...]:
-    """Of torch."""
+def _torch_version() -> tuple[int, ...]:
     return tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 
 class StepGraphs:
-    """Takes steps: the first few of a kind kernel by kernel, later ones as a graph.
+    """Runs steps: the first few of a kind kernel by kernel, later ones as a graph.
 
     Args:
-        work: a whole step, from the numbers of a batch (tensors on the GPU) to its figures; must neither read a
-            tensor nor depend on a Python value that changes between two steps of a kind.
-        generators: of the random numbers that it draws, now.
-        note: told where steps cannot be recorded.
-        place: where steps are taken and recorded; None for the GPU.
+        step: a whole step, from the numbers of a batch (tensors on the GPU) to its losses; must neither read a tensor
+            nor depend on a Python value that changes between two steps of a kind.
+        generators: returns the random generators that it uses now.
+        note: reports that steps cannot be captured.
+        stream: where steps run and are captured; None for a new one on the GPU.
     """
 
     def __init__(
         self,
-        work: Callable[..., Figures],
+        step: Callable[..., StepTensors],
         generators: Callable[[], Sequence[torch.Generator]],
         note: Callable[[str], None],
-        place: Place | None = None,
+        stream: GraphStream | None = None,
     ):
-        self._work, self._generators, self._note, self._place = work, generators, note, place or Place()
+        self._step, self._generators, self._note, self._stream = step, generators, note, stream or GraphStream()
         self._version: Hashable = None
-        self._records = True
-        self._seen: Counter[tuple[torch.Size, ...]] = Counter()
-        self._recorded: dict[tuple[torch.Size, ...], RecordedStep] = {}
+        self._can_capture = True
+        self._counts: Counter[tuple[torch.Size, ...]] = Counter()
+        self._captured: dict[tuple[torch.Size, ...], CapturedStep] = {}
 
-    def take(self, numbers: Sequence[Tensor], version: Hashable) -> Figures:
-        """One step.
+    def run(self, batch: Sequence[Tensor], version: Hashable) -> StepTensors:
+        """Run one step.
 
         Args:
-            numbers: of the batch, on the CPU; steps are of a kind where these are alike in shape.
-            version: changes where graphs that were recorded no longer hold.
+            batch: numbers of the batch, on the CPU; steps are of one kind where their shapes are equal.
+            version: changes when earlier captures become invalid.
         """
         if version != self._version:
-            self.forget()
+            self.clear()
             self._version = version
-        kind = tuple(part.shape for part in numbers)
-        self._seen[kind] += 1
-        if self._records and kind not in self._recorded and self._seen[kind] > _WARM_UP:
-            self._try(kind, numbers)
-        if kind in self._recorded:
-            return self._recorded[kind].repeat(numbers)
-        return self._place.step(self._work, numbers)
+        kind = tuple(part.shape for part in batch)
+        self._counts[kind] += 1
+        if self._can_capture and kind not in self._captured and self._counts[kind] > _WARM_UP:
+            self._capture(kind, batch)
+        if kind in self._captured:
+            return self._captured[kind].replay(batch)
+        return self._stream.run(self._step, batch)
 
-    def _try(self, kind: tuple[torch.Size, ...], numbers: Sequence[Tensor]) -> None:
-        """Record a kind of step; where that fails, for want of memory or by what a driver cannot do, record no more."""
+    def _capture(self, kind: tuple[torch.Size, ...], batch: Sequence[Tensor]) -> None:
+        """Capture a kind of step; if that fails (memory, driver), capture no more."""
         try:
-            self._recorded[kind] = self._place.record(self._work, numbers, self._generators())
+            self._captured[kind] = self._stream.capture(self._step, batch, self._generators())
         except RuntimeError as error:
-            self.forget()
-            self._records = False
+            self.clear()
+            self._can_capture = False
             reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-            self._note(f"the GPU cannot repeat a step as a whole ({reason}); the fit goes on, slower")
+            self._note(f"CUDA graphs cannot be used ({reason}); the fit continues, slower")
 
-    def forget(self) -> None:
-        """Begin anew: drop what was recorded, and its memory."""
-        self._recorded.clear()
-        self._seen.clear()
+    def clear(self) -> None:
+        """Delete all captures and free their memory."""
+        self._captured.clear()
+        self._counts.clear()
 
 
-class Place:
-    """Where on a GPU steps are taken before they are recorded, and recorded: one stream and one pool of memory."""
+class GraphStream:
+    """One CUDA stream and one memory pool, where all steps of a fit run and are captured."""
 
     def __init__(self) -> None:
         self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 
-    def step(self, work: Callable[..., Figures], numbers: Sequence[Tensor]) -> Figures:
-        """A step kernel by kernel."""
+    def run(self, step: Callable[..., StepTensors], batch: Sequence[Tensor]) -> StepTensors:
+        """Run a step kernel by kernel."""
         self.stream.wait_stream(torch.cuda.current_stream())
         try:
             with torch.cuda.stream(self.stream):
-                return work(*(part.to("cuda") for part in numbers))
+                return step(*(part.to("cuda") for part in batch))
         finally:
             torch.cuda.current_stream().wait_stream(self.stream)
 
-    def record(
-        self, work: Callable[..., Figures], numbers: Sequence[Tensor], generators: Sequence[torch.Generator]
-    ) -> RecordedStep:
-        """A step that can be repeated.
+    def capture(
+        self, step: Callable[..., StepTensors], batch: Sequence[Tensor], generators: Sequence[torch.Generator]
+    ) -> CapturedStep:
+        """Capture a step.
 
         Raises:
-            RuntimeError: it cannot be recorded.
+            RuntimeError: it cannot be captured.
         """
-        return RecordedStep(self, work, numbers, generators)
+        return CapturedStep(self, step, batch, generators)
 
 
-class RecordedStep:
-    """A step as a graph, with its inputs and figures at fixed places in memory.
+class CapturedStep:
+    """A step as a graph, with inputs and outputs at fixed addresses.
 
     Args:
-        place: of all steps of a fit, which never run at once and whose figures are read before the next.
-        work: as for :class:`StepGraphs`.
-        numbers: of the batch that it is recorded with; recording changes nothing.
-        generators: of the random numbers that it draws.
+        stream: of all steps of a fit, which never run at once and whose outputs are read before the next.
+        step: as for :class:`StepGraphs`.
+        batch: numbers of the batch used for the capture, which changes no weight.
+        generators: random generators that the step uses.
 
     Raises:
-        RuntimeError: it cannot be recorded.
+        RuntimeError: it cannot be captured.
     """
 
     def __init__(
         self,
-        place: Place,
-        work: Callable[..., Figures],
-        numbers: Sequence[Tensor],
+        stream: GraphStream,
+        step: Callable[..., StepTensors],
+        batch: Sequence[Tensor],
         generators: Sequence[torch.Generator],
     ):
-        self._numbers = [part.to("cuda") for part in numbers]
-        self._under_way: deque[torch.cuda.Event] = deque()
+        self._batch = [part.to("cuda") for part in batch]
+        self._pending: deque[torch.cuda.Event] = deque()
         self._graph = torch.cuda.CUDAGraph()
-        if _version() < (2, 14):  # from then on a graph finds by itself what it draws from
+        if _torch_version() < (2, 14):  # later versions register generators by themselves
             for generator in generators:
                 self._graph.register_generator_state(generator)
-        # What the collector finds meanwhile may be another graph, whose end would spoil this one.
+        # The garbage collector could destroy another graph during the capture, which would invalidate it.
         gc.collect()
         gc.disable()
         try:
-            with torch.cuda.graph(self._graph, place.pool, place.stream, "thread_local"):
-                self._figures = work(*self._numbers)
+            with torch.cuda.graph(self._graph, stream.pool, stream.stream, "thread_local"):
+                self._outputs = step(*self._batch)
         finally:
             gc.enable()
 
-    def repeat(self, numbers: Sequence[Tensor]) -> Figures:
-        """The step with another batch; figures hold until the next."""
-        for own, part in zip(self._numbers, numbers, strict=True):
+    def replay(self, batch: Sequence[Tensor]) -> StepTensors:
+        """Run the step with another batch; the outputs are valid until the next step."""
+        for own, part in zip(self._batch, batch, strict=True):
             own.copy_(part, non_blocking=True)
         self._graph.replay()
-        self._under_way.append(torch.cuda.Event())
-        self._under_way[-1].record()
-        if len(self._under_way) > _AHEAD:
-            self._under_way.popleft().synchronize()
-        return self._figures
+        self._pending.append(torch.cuda.Event())
+        self._pending[-1].record()
+        if len(self._pending) > _MAX_PENDING:
+            self._pending.popleft().synchronize()
+        return self._outputs

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a fit looks like from inside: quality by frame and by patch, and statistics of gradients and weights."""
+"""Diagnostics of a fit: quality by frame and by patch, statistics of gradients, weights and activations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nervcodec.training.state import FitState
 
 @dataclass(frozen=True)
 class Quality:
-    """Some frames as the network gives them now, weights rounded once the fit does so.
+    """Quality of some frames as the network renders them now, with quantized weights once quantization has started.
 
     Attributes:
         psnr_db: ``(n, P)`` by frame and patch; of RGB, not rounded to 8 bits.
@@ -37,10 +37,10 @@ def quality(state: FitState, frames: Sequence[int]) -> Quality:
     by_patch, by_frame, similarity = [], [], []
     for frame in frames:
         image, target, centred = predict(state, frame)
-        error = [(a - b).square().mean().item() for a, b in _patches(state, image, target)]
-        by_patch.append([psnr_db(value) for value in error])
+        mse = [(a - b).square().mean().item() for a, b in _patches(state, image, target)]
+        by_patch.append([psnr_db(value) for value in mse])
         by_frame.append(psnr_db((image - target).square().mean().item()))
-        reference = state.reference.of_frame.get(frame) if state.reference is not None else None
+        reference = state.reference.by_frame.get(frame) if state.reference is not None else None
         if centred is not None and reference is not None:
             assert state.field.semantic is not None
             cosine = F.cosine_similarity(centred + state.field.semantic.mean, reference, dim=-1)
@@ -51,18 +51,18 @@ def quality(state: FitState, frames: Sequence[int]) -> Quality:
 
 @torch.inference_mode()
 def predict(state: FitState, frame: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A frame as the network gives it now.
+    """A frame as the network renders it now.
 
     Returns:
-        Images ``(units, h, w, 3)`` float32 about [0, 1] and what they should be: one of the whole frame, or one a
-        patch; and centred embeddings ``(P, D)`` or None.
+        Predicted and target images ``(samples, h, w, 3)`` float32 about [0, 1]: one of the whole frame, or one a patch;
+        and centred embeddings ``(P, D)`` or None.
     """
-    inputs, target = state.units.whole(frame)
+    inputs, target = state.dataset.full_frame(frame)
     with_semantics = state.field.semantic is not None
     with state.hardware.autocast():
-        packed, centred = (state.rounded or state.field)(inputs, with_semantics)
+        packed, centred = (state.quantized or state.field)(inputs, with_semantics)
     centred = None if centred is None else centred.float().flatten(0, 1)
-    return state.units.images(packed).clamp(0, 1), state.units.images(target), centred
+    return state.dataset.to_images(packed).clamp(0, 1), state.dataset.to_images(target), centred
 
 
 def _patches(state: FitState, image: Tensor, target: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
@@ -73,14 +73,14 @@ def _patches(state: FitState, image: Tensor, target: Tensor) -> Iterable[tuple[T
         yield image[0, y : y + height, x : x + width], target[0, y : y + height, x : x + width]
 
 
-def evenly(frames: np.ndarray, count: int) -> list[int]:
-    """At most so many of the frames, evenly spread."""
-    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
-    return [int(frames[i]) for i in chosen]
+def evenly_spaced(frames: np.ndarray, count: int) -> list[int]:
+    """At most ``count`` of the frames, evenly spaced."""
+    positions = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    return [int(frames[i]) for i in positions]
 
 
-def by_part(field: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Learned parameters by what they are for: a part's name as tags write it, ``rgb_head`` for "RGB head"."""
+def parameters_by_part(field: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Learned parameters by part of the network, as tags name it: ``rgb_head`` for "RGB head"."""
     parts: dict[str, list[nn.Parameter]] = {_tag(part): [] for part in PARTS}
     for name, parameter in field.named_parameters():
         if parameter.requires_grad:
@@ -93,9 +93,9 @@ def _tag(part: str) -> str:
 
 
 def gradient_norms(field: nn.Module) -> dict[str, float]:
-    """Norm of the latest gradient of each part; 0 where it had none."""
+    """Norm of the latest gradient of each part; 0 where there is none."""
     norms = {}
-    for part, members in by_part(field).items():
+    for part, members in parameters_by_part(field).items():
         gradients = [p.grad for p in members if p.grad is not None]
         norms[part] = float(torch.stack([g.float().norm() for g in gradients]).norm()) if gradients else 0.0
     return norms
@@ -105,22 +105,26 @@ def gradient_norms(field: nn.Module) -> dict[str, float]:
 def weight_statistics(field: nn.Module) -> dict[str, dict[str, float]]:
     """Mean, standard deviation and greatest absolute value of each part's weights."""
     result = {}
-    for part, members in by_part(field).items():
+    for part, members in parameters_by_part(field).items():
         flat = torch.cat([p.reshape(-1) for p in members])
         result[part] = {"mean": float(flat.mean()), "std": float(flat.std()), "max_abs": float(flat.abs().max())}
     return result
 
 
-class Activations:
-    """Statistics of what blocks put out, gathered by hooks while the block is entered."""
+class ActivationStatistics:
+    """Statistics of the outputs of a field's modules, collected inside a ``with`` block.
+
+    Attributes:
+        by_module: mean, standard deviation and share of zeros by the module's name.
+    """
 
     def __init__(self, field: nn.Module):
-        self.field = field
-        self.found: dict[str, dict[str, float]] = {}
+        self._field = field
+        self.by_module: dict[str, dict[str, float]] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
-    def __enter__(self) -> Activations:
-        for name, module in self.field.named_children():
+    def __enter__(self) -> ActivationStatistics:
+        for name, module in self._field.named_children():
             if isinstance(module, nn.ModuleList):
                 for number, child in enumerate(module):
                     self._watch(f"{name}_{number}", child)
@@ -129,13 +133,13 @@ class Activations:
         return self
 
     def _watch(self, name: str, module: nn.Module) -> None:
-        def look(_module: nn.Module, _inputs: object, output: object) -> None:
+        def record(_module: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, Tensor) and output.is_floating_point():
                 values = output.detach().float()
                 zeros = float((values == 0).float().mean())
-                self.found[name] = {"mean": float(values.mean()), "std": float(values.std()), "zeros": zeros}
+                self.by_module[name] = {"mean": float(values.mean()), "std": float(values.std()), "zeros": zeros}
 
-        self._handles.append(module.register_forward_hook(look))
+        self._handles.append(module.register_forward_hook(record))
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:

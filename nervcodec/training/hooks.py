@@ -17,48 +17,48 @@ from nervcodec.errors import ConfigError, explained
 from nervcodec.events import EvaluationEvent, Observer, StepEvent
 from nervcodec.training import diagnostics
 from nervcodec.training.checkpoint import Checkpoint
-from nervcodec.training.losses import StepFacts, psnr_db
+from nervcodec.training.losses import StepMetrics, psnr_db
 from nervcodec.training.state import FitState
 
-_EVALUATED = 16  # frames of either kind
-_SHARE = 0.02  # of the fit's time that may go into logging
-_LOOKED_AT = 8  # frames of either kind that a look measures
-_LOOK_S = 0.5  # that a look is taken to last before there was one
-_PICTURES = 3
-HELD_OUT_EMBEDDED = 4  # held-out frames that get reference embeddings, only for the log
+_EVALUATED = 16  # fitted or held-out frames, at most
+_SHARE = 0.02  # maximum share of the fit's time
+_REPORT_FRAMES = 8  # fitted or held-out frames measured for a report, at most
+_REPORT_S = 0.5  # assumed duration of the first report
+_IMAGES = 3
+HELD_OUT_EMBEDDED = 4  # held-out frames with reference embeddings, for the log only
 
 
 class Hook:
-    """Does nothing; override what is of interest."""
+    """A hook that does nothing; override the methods you need."""
 
     def stepped(self, state: FitState) -> None:
         """A step was taken."""
 
-    def measured(self, state: FitState, facts: StepFacts, done: float) -> None:
-        """A step was measured, as happens a few times a second; ``done`` is the fraction of the fit before it."""
+    def measured(self, state: FitState, metrics: StepMetrics, progress: float) -> None:
+        """A step was measured, a few times a second; ``progress`` is the fraction of the fit before it."""
 
-    def ended(self, state: FitState, done: float) -> None:
-        """The fit is over, ``done`` 1 where it was not stopped; the field holds the result."""
+    def ended(self, state: FitState, progress: float) -> None:
+        """The fit has ended, ``progress`` is 1 unless it was stopped; the field holds the result."""
 
     def note(self, text: str) -> None:
-        """One line that a user should read."""
+        """One line for the user."""
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """Another kind of work begins, with a number of things to do where that is known."""
+        """A stage of work begins, with its number of items where that is known."""
 
     def advance(self, count: int = 1) -> None:
-        """Some of those things are done."""
+        """Items of the current stage were finished."""
 
     def worth_keeping(self) -> None:
-        """From here on there is something to keep when a user wants to stop."""
+        """From here on an early stop keeps a partial result."""
 
     def stop_requested(self) -> bool:
-        """True asks the fit to end at the next step and keep what it has."""
+        """Return True to end the fit at the next step and keep the result so far."""
         return False
 
 
 class Hooks(Hook):
-    """Several as one."""
+    """Several hooks as one."""
 
     def __init__(self, members: Sequence[Hook]):
         self._members = members
@@ -67,13 +67,13 @@ class Hooks(Hook):
         for member in self._members:
             member.stepped(state)
 
-    def measured(self, state: FitState, facts: StepFacts, done: float) -> None:
+    def measured(self, state: FitState, metrics: StepMetrics, progress: float) -> None:
         for member in self._members:
-            member.measured(state, facts, done)
+            member.measured(state, metrics, progress)
 
-    def ended(self, state: FitState, done: float) -> None:
+    def ended(self, state: FitState, progress: float) -> None:
         for member in self._members:
-            member.ended(state, done)
+            member.ended(state, progress)
 
     def note(self, text: str) -> None:
         for member in self._members:
@@ -96,11 +96,11 @@ class Hooks(Hook):
 
 
 class ProgressHook(Hook):
-    """Tells an observer how the fit goes on, and passes its wish to stop on.
+    """Reports progress to an observer and forwards its requests to stop.
 
     Args:
-        observer: told.
-        segment, segment_count: which segment of how many, from 0.
+        observer: receives events.
+        segment, segment_count: number of the segment, from 0, and of segments.
         rate_bpp: bits per pixel the weights are expected to take.
     """
 
@@ -112,29 +112,24 @@ class ProgressHook(Hook):
         every = state.config.eval_every
         if not every or state.steps % (every * state.batches.per_epoch):
             return
-        means = [
-            float(diagnostics.quality(state, diagnostics.evenly(frames, _EVALUATED)).frame_psnr_db.mean())
-            if len(frames)
-            else None
-            for frames in (state.fitted_frames, state.held_out_frames)
-        ]
-        assert means[0] is not None
-        self._observer.evaluated(EvaluationEvent(state.steps // state.batches.per_epoch, means[0], means[1]))
+        fitted_db = _mean_psnr_db(state, state.fitted_frames)
+        held_out_db = _mean_psnr_db(state, state.held_out_frames) if len(state.held_out_frames) else None
+        self._observer.evaluated(EvaluationEvent(state.steps // state.batches.per_epoch, fitted_db, held_out_db))
 
-    def measured(self, state: FitState, facts: StepFacts, done: float) -> None:
-        self._semantic = facts.semantic if facts.semantic is not None else self._semantic
-        self._report(state, done)
+    def measured(self, state: FitState, metrics: StepMetrics, progress: float) -> None:
+        self._semantic = metrics.semantic if metrics.semantic is not None else self._semantic
+        self._report(state, progress)
 
-    def ended(self, state: FitState, done: float) -> None:
-        self._report(state, done)
+    def ended(self, state: FitState, progress: float) -> None:
+        self._report(state, progress)
         self._observer.stage("Measuring")
 
-    def _report(self, state: FitState, done: float) -> None:
+    def _report(self, state: FitState, progress: float) -> None:
         _, total, unit = state.budget(state.elapsed_s)
         event = StepEvent(
             self._segment,
             self._count,
-            min(done, 1.0),
+            min(progress, 1.0),
             state.steps,
             state.elapsed_s,
             psnr_db(state.smoothed_mse),
@@ -163,21 +158,21 @@ class ProgressHook(Hook):
 
 def _mean_psnr_db(state: FitState, frames: np.ndarray) -> float:
     """Mean PSNR over at most :data:`_EVALUATED` of some frames."""
-    return float(diagnostics.quality(state, diagnostics.evenly(frames, _EVALUATED)).frame_psnr_db.mean())
+    return float(diagnostics.quality(state, diagnostics.evenly_spaced(frames, _EVALUATED)).frame_psnr_db.mean())
 
 
 class CheckpointHook(Hook):
-    """Keeps the state of the fit on disk, at most once a minute."""
+    """Writes the state of the fit to disk, at most once a minute."""
 
     def __init__(self, checkpoint: Checkpoint):
         self._checkpoint = checkpoint
 
-    def measured(self, state: FitState, facts: StepFacts, done: float) -> None:
-        self._checkpoint.save_if_due(state.to_dict)
+    def measured(self, state: FitState, metrics: StepMetrics, progress: float) -> None:
+        self._checkpoint.save_if_due(state.state_dict)
 
 
 def require_tensorboard() -> None:
-    """Find out before any work whether a log can be written.
+    """Check before any work that logs can be written.
 
     Raises:
         ConfigError: TensorBoard is not installed.
@@ -189,14 +184,14 @@ def require_tensorboard() -> None:
 
 
 class TensorBoardLog(Hook):
-    """Writes scalars at intervals, and now and then a look at frames, histograms and pictures.
+    """Writes scalars regularly, and less often frame quality, histograms and images.
 
-    The time it takes stays below a fiftieth of the fit's, but for the first scalars and a last look after the fit.
+    It takes less than a fiftieth of the fit's time, apart from the first scalars and the report after the fit.
 
     Args:
-        folder: of the event files; one below it for each segment where there are several.
-        share: of the fit's time that may go into it.
-        clock: seconds from any beginning.
+        folder: of the event files.
+        share: maximum share of the fit's time.
+        clock: seconds.
 
     Raises:
         ConfigError: TensorBoard is not installed, or the folder cannot be written.
@@ -209,31 +204,29 @@ class TensorBoardLog(Hook):
         with explained(f"{folder}: cannot be written", ConfigError):
             folder.mkdir(parents=True, exist_ok=True)
             self.writer = SummaryWriter(str(folder))
-        self._share, self._spent_s, self._look_s, self._clock = share, 0.0, _LOOK_S, clock
+        self._share, self._spent_s, self._report_s, self._clock = share, 0.0, _REPORT_S, clock
         self._started = False
 
-    def measured(self, state: FitState, facts: StepFacts, done: float) -> None:
-        """Note a step, if there is time for it."""
+    def measured(self, state: FitState, metrics: StepMetrics, progress: float) -> None:
+        """Log a step, within the time limit."""
         elapsed_s = state.elapsed_s
         if self._started and self._spent_s > self._share * elapsed_s:
             return
         start = self._clock()
         if not self._started:
             self._counts(state)
-        self._scalars(state, facts)
-        if self._spent_s + self._look_s <= self._share * elapsed_s:
-            looked = self._clock()
-            self._look(state)
-            self._look_s = self._clock() - looked
+        self._scalars(state, metrics)
+        if self._spent_s + self._report_s <= self._share * elapsed_s:
+            report_start = self._clock()
+            self._write_report(state)
+            self._report_s = self._clock() - report_start
         self._started = True
         self._spent_s += self._clock() - start
 
-    def ended(self, state: FitState, done: float) -> None:
-        """A last look, and everything onto the disk."""
-        self._look(state)
+    def ended(self, state: FitState, progress: float) -> None:
+        """Write a last report and close the log."""
+        self._write_report(state)
         self.writer.close()
-
-    # ------------------------------------------------------------------ inside
 
     def _add(self, tag: str, value: float, step: int) -> None:
         self.writer.add_scalar(tag, value, step)
@@ -252,26 +245,26 @@ class TensorBoardLog(Hook):
         for name, count in counts.items():
             self._add(f"counts/{name}", count, state.steps)
 
-    def _scalars(self, state: FitState, facts: StepFacts) -> None:
+    def _scalars(self, state: FitState, metrics: StepMetrics) -> None:
         step, elapsed_s = state.steps, state.elapsed_s
-        weighted = 0.0 if facts.semantic is None else state.config.semantic_weight * facts.semantic
+        weighted = 0.0 if metrics.semantic is None else state.config.semantic_weight * metrics.semantic
         values = {
-            "loss/total": facts.loss,
-            "loss/pixel": facts.pixel,
-            "loss/semantic": facts.semantic or 0.0,
+            "loss/total": metrics.loss,
+            "loss/pixel": metrics.pixel,
+            "loss/semantic": metrics.semantic or 0.0,
             "loss/semantic_weighted": weighted,
-            "loss/semantic_over_pixel": weighted / max(abs(facts.pixel), 1e-9),
-            "loss/semantic_active": float(facts.semantic is not None),
-            "rate/bits_per_parameter": facts.bits or 0.0,
-            "rate/price": state.rate.weight if facts.bits is not None else 0.0,
-            "quality/psnr_of_batch": psnr_db(facts.mse),
+            "loss/semantic_over_pixel": weighted / max(abs(metrics.pixel), 1e-9),
+            "loss/semantic_active": float(metrics.semantic is not None),
+            "rate/bits_per_parameter": metrics.bits or 0.0,
+            "rate/price": state.rate.weight if metrics.bits is not None else 0.0,
+            "quality/psnr_of_batch": psnr_db(metrics.mse),
             "progress/epochs": step / state.batches.per_epoch,
             "progress/seconds": elapsed_s,
             "progress/steps_a_second": step / max(elapsed_s, 1e-9),
             "progress/logging_share": self._spent_s / max(elapsed_s, 1e-9),
             "progress/rate_scale": state.lr_scale,
         }
-        values.update({f"learning_rate/{name}": rate for name, rate in state.optimizers.rates().items()})
+        values.update({f"learning_rate/{name}": rate for name, rate in state.optimizers.learning_rates().items()})
         norms = diagnostics.gradient_norms(state.field)
         values.update({f"gradient/{part}": norm for part, norm in norms.items()})
         if "semantic_head" in norms:
@@ -281,37 +274,38 @@ class TensorBoardLog(Hook):
         for tag, value in values.items():
             self._add(tag, value, step)
 
-    def _look(self, state: FitState) -> None:
+    def _write_report(self, state: FitState) -> None:
         step, means = state.steps, {}
-        known = state.reference.of_frame if state.reference is not None else {}
+        references = state.reference.by_frame if state.reference is not None else {}
         for role, frames in (("fitted", state.fitted_frames), ("held_out", state.held_out_frames)):
             if not len(frames):
                 continue
-            embedded = np.array([frame for frame in frames.tolist() if frame in known], np.int64)
-            chosen = diagnostics.evenly(frames, _LOOKED_AT)
+            embedded = np.array([frame for frame in frames.tolist() if frame in references], np.int64)
+            selected = diagnostics.evenly_spaced(frames, _REPORT_FRAMES)
             if len(embedded):
-                chosen = sorted({*diagnostics.evenly(embedded, _LOOKED_AT // 2), *chosen[: _LOOKED_AT // 2]})
-            found = diagnostics.quality(state, chosen)
-            means[role] = float(found.frame_psnr_db.mean())
-            spreads = {"psnr_by_frame": found.frame_psnr_db, "psnr_by_patch": found.psnr_db.mean(axis=0)}
-            if len(found.similarity):
-                spreads["similarity_by_frame"] = found.similarity.mean(axis=1)
-                spreads["similarity_by_patch"] = found.similarity.mean(axis=0)
+                half = _REPORT_FRAMES // 2
+                selected = sorted({*diagnostics.evenly_spaced(embedded, half), *selected[:half]})
+            quality = diagnostics.quality(state, selected)
+            means[role] = float(quality.frame_psnr_db.mean())
+            spreads = {"psnr_by_frame": quality.frame_psnr_db, "psnr_by_patch": quality.psnr_db.mean(axis=0)}
+            if len(quality.similarity):
+                spreads["similarity_by_frame"] = quality.similarity.mean(axis=1)
+                spreads["similarity_by_patch"] = quality.similarity.mean(axis=0)
             for name, values in spreads.items():
                 for kind, value in (("mean", values.mean()), ("min", values.min()), ("max", values.max())):
                     self._add(f"{role}/{name}_{kind}", float(value), step)
                 self._add(f"{role}/{name}_std", float(values.std()), step)
-            for frame in diagnostics.evenly(frames, _PICTURES):
+            for frame in diagnostics.evenly_spaced(frames, _IMAGES):
                 image, target, _ = diagnostics.predict(state, frame)
                 pair = torch.cat([target[0].clamp(0, 1), image[0]], dim=1).cpu().numpy()
                 self.writer.add_image(f"{role}/frame_{frame}", pair, step, dataformats="HWC")
         if len(means) == 2:
             self._add("quality/fitted_less_held_out", means["fitted"] - means["held_out"], step)
-        with diagnostics.Activations(state.running) as activations:
+        with diagnostics.ActivationStatistics(state.forward_field) as activations:
             diagnostics.predict(state, int(state.fitted_frames[0]))
-        for name, statistics in activations.found.items():
+        for name, statistics in activations.by_module.items():
             for kind, value in statistics.items():
                 self._add(f"activations/{name}_{kind}", value, step)
-        for part, members in diagnostics.by_part(state.field).items():
+        for part, members in diagnostics.parameters_by_part(state.field).items():
             flat = torch.cat([p.detach().reshape(-1) for p in members])
             self.writer.add_histogram(f"weights/{part}", flat[:: max(1, len(flat) // 50_000)].cpu().numpy(), step)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -16,17 +15,17 @@ from nervcodec.errors import ConfigError
 from nervcodec.metrics import ms_ssim_of, ssim_of
 from nervcodec.training.config import FUSIONS, PIXEL_LOSSES
 
-_FLATTEN = 1e-5  # squared error of 50 dB
+_LOG_FLOOR = 1e-5  # squared error of 50 dB
 
 # Prediction and target in the network's packed layout, and the function that makes images (B, h, w, 3) of them.
 PixelLoss = Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]
 
 
 class _MeanSquare(torch.autograd.Function):
-    """Mean squared error of every unit: ``(B, ...)`` twice to ``(B,)`` float32.
+    """Mean squared error of every sample: two ``(B, ...)`` to ``(B,)`` float32.
 
-    The same as square, then mean, in half the passes over memory: at one frame a batch those passes are a tenth of a
-    step on a CPU.
+    Equal to square, then mean, with half the passes over memory: with one frame a batch these passes take a tenth of
+    a step on a CPU.
     """
 
     @staticmethod
@@ -54,12 +53,12 @@ def l1(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -
 
 
 def log_l2(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mean over units of the logarithm of their squared error: minus their mean PSNR, but for a factor.
+    """Mean over samples of the logarithm of the squared error: minus their mean PSNR, up to a factor.
 
-    Its gradient has the same size whatever the quality, so a semantic weight means the same from start to end. The
-    logarithm is flattened below 50 dB, lest a black frame outweigh all others.
+    The size of its gradient does not depend on the quality, so a semantic weight means the same from start to end. The
+    logarithm is flattened above 50 dB, so that a black frame does not dominate the others.
     """
-    return (_MeanSquare.apply(prediction, target) + _FLATTEN).log().mean()
+    return (_MeanSquare.apply(prediction, target) + _LOG_FLOOR).log().mean()
 
 
 def structural_similarity(prediction: Tensor, target: Tensor) -> Tensor:
@@ -74,7 +73,7 @@ def ssim_loss(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Ten
 
 
 def ms_ssim_loss(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
-    """1 - MS-SSIM; the window shrinks for small patches, see :func:`nervcodec.metrics.ms_ssim_of`.
+    """1 - MS-SSIM; the window is smaller for small patches, see :func:`nervcodec.metrics.ms_ssim_of`.
 
     Raises:
         ConfigError: frames or patches are too small for five scales with any window (a side of 32 pixels or less).
@@ -87,22 +86,22 @@ def ms_ssim_loss(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], 
     return 1 - value
 
 
-def _sum(*parts: tuple[float, PixelLoss]) -> PixelLoss:
+def _sum(*weighted: tuple[float, PixelLoss]) -> PixelLoss:
     def fused(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
-        terms = [weight * loss(prediction, target, unpack) for weight, loss in parts]
+        terms = [weight * loss(prediction, target, unpack) for weight, loss in weighted]
         return torch.stack(terms).sum()
 
     return fused
 
 
-_PARTS: dict[str, PixelLoss] = {"l1": l1, "l2": l2, "log-l2": log_l2, "ssim": ssim_loss, "ms-ssim": ms_ssim_loss}
+_TERMS: dict[str, PixelLoss] = {"l1": l1, "l2": l2, "log-l2": log_l2, "ssim": ssim_loss, "ms-ssim": ms_ssim_loss}
 PIXEL: dict[str, PixelLoss] = {
-    name: _sum(*((weight, _PARTS[part]) for weight, part in FUSIONS[name])) if name in FUSIONS else _PARTS[name]
+    name: _sum(*((weight, _TERMS[term]) for weight, term in FUSIONS[name])) if name in FUSIONS else _TERMS[name]
     for name in PIXEL_LOSSES
 }
 
-# Those that can be recorded as a graph; the others bring constants to the GPU each time.
-RECORDABLE = ("l1", "l2", "log-l2")
+# Losses that can be captured as a CUDA graph; the others copy constants to the GPU in each call.
+CUDA_GRAPH_LOSSES = ("l1", "l2", "log-l2")
 
 
 def cosine_loss(embeddings: Tensor, reference: Tensor) -> Tensor:
@@ -115,7 +114,7 @@ def cosine_loss(embeddings: Tensor, reference: Tensor) -> Tensor:
 
 
 def semantic_loss(centred: Tensor, reference: Tensor, variance: Tensor) -> Tensor:
-    """How far predicted embeddings are from the reference, both less the video's mean.
+    """Distance of predicted embeddings from the reference, both centred.
 
     The mean of one minus the cosine (direction) and the squared error relative to the video's variance (length):
     a ranking by dot product with a text depends on both.
@@ -133,8 +132,8 @@ def semantic_loss(centred: Tensor, reference: Tensor, variance: Tensor) -> Tenso
     return 0.5 * (direction + length)
 
 
-class Figures(NamedTuple):
-    """Figures of one step where the network runs, each a scalar; see :class:`StepFacts`."""
+class StepTensors(NamedTuple):
+    """Losses of one step on the network's device, each a scalar; see :class:`StepMetrics`."""
 
     loss: Tensor
     pixel: Tensor
@@ -142,62 +141,34 @@ class Figures(NamedTuple):
     semantic: Tensor | None = None
     bits: Tensor | None = None
 
-    def detached(self) -> Figures:
-        """Without what gradients need."""
-        return Figures(self.loss.detach(), self.pixel.detach(), *(f if f is None else f.detach() for f in self[2:]))
+    def detach(self) -> StepTensors:
+        """Without their graphs."""
+        return StepTensors(*(None if x is None else x.detach() for x in self))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class StepFacts:
-    """Figures of one step.
+class StepMetrics(NamedTuple):
+    """Losses of one step.
 
     Attributes:
-        mse: of the batch, as the network gave it.
         loss, pixel: total and pixel loss.
+        mse: squared error of the batch; NaN where the loss is not finite.
         semantic: semantic loss, None while it is not active.
-        bits: of a parameter, as the fit estimates them, None before weights are rounded.
+        bits: estimated bits a parameter, None before quantization starts.
     """
 
-    mse: float
     loss: float
     pixel: float
+    mse: float
     semantic: float | None = None
     bits: float | None = None
 
     @classmethod
-    def of(cls, figures: Figures) -> StepFacts:
-        """Read where the network runs; of figures with a squared error."""
-        assert figures.mse is not None
-        loss = figures.loss.item()
-        return cls(
-            mse=figures.mse.item() if math.isfinite(loss) else math.nan,
-            loss=loss,
-            pixel=figures.pixel.item(),
-            semantic=None if figures.semantic is None else figures.semantic.item(),
-            bits=None if figures.bits is None else figures.bits.item(),
-        )
-
-    @classmethod
-    def mean(cls, parts: Sequence[StepFacts]) -> StepFacts:
-        """The mean of parts of a batch."""
-        if len(parts) == 1:
-            return parts[0]
-        return cls(
-            mse=_mean([part.mse for part in parts]),
-            loss=_mean([part.loss for part in parts]),
-            pixel=_mean([part.pixel for part in parts]),
-            semantic=_mean_of_some([part.semantic for part in parts]),
-            bits=_mean_of_some([part.bits for part in parts]),
-        )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _mean_of_some(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return _mean(there) if there else None
+    def of(cls, parts: Sequence[StepTensors]) -> StepMetrics:
+        """Read from the device; means over the parts of a batch, which have a squared error."""
+        columns = ([x.item() for x in column if x is not None] for column in zip(*parts, strict=True))
+        means = [sum(values) / len(values) if values else None for values in columns]
+        metrics = cls(*means)  # type: ignore[arg-type]  # the first three are never None
+        return metrics if math.isfinite(metrics.loss) else metrics._replace(mse=math.nan)
 
 
 def psnr_db(mse: float) -> float:

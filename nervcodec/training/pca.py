@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The semantic head of a base layer's network: principal directions of the embeddings, rounded. No loop fits it.
+"""The semantic head of a base layer: quantized principal components of the embeddings, without training.
 
-Nothing but the embeddings has a part in it, so that the best head of a rank is known in closed form: the principal
-directions and each patch's coordinates in them. What is left to choose is how finely both are rounded. One step for all
-coordinates is what reverse water-filling asks for (Cover and Thomas, Elements of Information Theory, 10.3.3): weak
-directions fall below it and are left out.
+The optimal head of a rank has a closed form: the principal directions and each patch's coordinates in them. The
+quantization of both is searched. One step for all coordinates is optimal by reverse water-filling (Cover and Thomas,
+Elements of Information Theory, 10.3.3): weak directions fall below it and are dropped.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import numpy as np
 from nervcodec.formats import bitstream
 from nervcodec.formats.bitstream import RoundedTensor, round_to_steps
 
-CODES = "semantic.codes"  # the one parameter of a head that is a segment's own
-ENOUGH, LEAST = 0.92, 0.88  # mean cosine of centred embeddings: what is aimed at, and where squeezing ends
+CODES = "semantic.codes"  # the only per-segment parameter of a head
+TARGET_COSINE, MIN_COSINE = 0.92, 0.88  # mean cosine of centred embeddings
 MOST_DIRECTIONS = 64
-_LEAST_GAIN = 0.02  # of a direction, over the strongest
+_MIN_GAIN = 0.02  # of a direction, over the strongest
 _FINEST, _COARSEST, _FACTOR = 1 / 64, 1.0, 2**0.25  # steps of coordinates, in units of the embeddings' own length
 _MEAN_STEP = 1 / 8  # of the video's mean, over the deviation of its numbers
 
@@ -30,10 +29,10 @@ class Head:
     """A semantic head as it is stored.
 
     Attributes:
-        rank: directions that are left.
-        tensors: by the names that parameters have in a network.
-        cosine: mean over the patches, of centred embeddings with what they were.
-        size_bytes: of the tensors when they are coded.
+        rank: number of directions.
+        tensors: by parameter name in a network.
+        cosine: mean over the patches, of centred embeddings before and after quantization.
+        size_bytes: of the coded tensors.
     """
 
     rank: int
@@ -43,38 +42,38 @@ class Head:
 
 
 def principal_head(reference: np.ndarray, grid: tuple[int, int], limit_bytes: float) -> Head:
-    """The smallest head that agrees with some embeddings well enough, or better one that fits.
+    """The smallest head that reaches the target cosine, or a less accurate one within a size limit.
 
     Args:
         reference: ``(n, patches, D)`` float32 unit vectors of the frames that get codes.
         grid: rows and columns of patches.
-        limit_bytes: beyond which agreement gives way, down to :data:`LEAST`.
+        limit_bytes: size limit; accuracy is reduced for it down to :data:`MIN_COSINE`.
     """
     centre = reference.mean(axis=(0, 1))
     flat = (reference - centre).reshape(-1, reference.shape[2])
     scale = math.sqrt(max(float(np.square(flat).sum(axis=1).mean()), 1e-6))
     coordinates, strengths, directions = np.linalg.svd(flat / scale, full_matrices=False)
     rank = min(MOST_DIRECTIONS, len(strengths))
-    parts = coordinates[:, :rank] * strengths[:rank], directions[:rank]
+    components = coordinates[:, :rank] * strengths[:rank], directions[:rank]
     best: Head | None = None
     step = _COARSEST
     while step >= _FINEST:
-        head = _rounded(*parts, centre, scale, step, (len(reference), *grid))
-        if best is not None and best.cosine >= LEAST and head.size_bytes > limit_bytes:
+        head = _quantized(*components, centre, scale, step, (len(reference), *grid))
+        if best is not None and best.cosine >= MIN_COSINE and head.size_bytes > limit_bytes:
             break
         best = head
-        if head.cosine >= ENOUGH:
+        if head.cosine >= TARGET_COSINE:
             break
         step /= _FACTOR
     assert best is not None
     return best
 
 
-def codes_in(head: Head, reference: np.ndarray, grid: tuple[int, int]) -> RoundedTensor:
-    """Codes of other embeddings in the basis of a head, as finely rounded as its own.
+def project(head: Head, reference: np.ndarray, grid: tuple[int, int]) -> RoundedTensor:
+    """Codes of other embeddings in the basis of a head, quantized with its step.
 
     Args:
-        head: whose directions, gain and mean are used.
+        head: with directions, gain and mean.
         reference: ``(n, patches, D)`` float32 unit vectors.
         grid: rows and columns of patches.
     """
@@ -87,7 +86,7 @@ def codes_in(head: Head, reference: np.ndarray, grid: tuple[int, int]) -> Rounde
     return round_to_steps(np.ascontiguousarray(codes), own.steps)
 
 
-def _rounded(
+def _quantized(
     coordinates: np.ndarray,
     directions: np.ndarray,
     centre: np.ndarray,
@@ -95,28 +94,28 @@ def _rounded(
     step: float,
     shape: tuple[int, int, int],
 ) -> Head:
-    """A head whose coordinates, ``(n * patches, r)`` in units of ``scale``, are rounded to a step."""
+    """A head whose coordinates, ``(n * patches, r)`` in units of ``scale``, are quantized with a step."""
     counts = np.rint(coordinates / step)
     used = np.flatnonzero(np.abs(counts).max(axis=0, initial=0) > 0)
     used = used if len(used) else np.arange(1)
     strength = np.sqrt(np.square(coordinates[:, used]).sum(axis=0))
-    small = np.clip(strength / max(strength[0], 1e-6), _LEAST_GAIN, 1.0)
+    small = np.clip(strength / max(strength[0], 1e-6), _MIN_GAIN, 1.0)
     gain = (1 / small).astype(np.float16).astype(np.float32)  # as it is stored
     frames, rows, columns = shape
     codes = coordinates[:, used].reshape(frames, rows * columns, len(used)).transpose(0, 2, 1)
-    # Directions are stored as long as they matter, so that an error of one step in each matters alike; the step is the
-    # one at which a bit more for them and a bit more for coordinates help alike.
-    own_step = step * scale / max(float(strength[0]), 1e-6)
+    # Directions are stored scaled by their strength, so that one step suits all; it balances the gain of a bit more for
+    # directions with that of a bit more for coordinates.
+    direction_step = step * scale / max(float(strength[0]), 1e-6)
     tensors: dict[str, RoundedTensor | np.ndarray] = {
         CODES: round_to_steps(codes.reshape(frames, len(used), rows, columns), np.array([step])),
         "semantic.gain": gain,
-        "semantic.directions.weight": round_to_steps(directions[used].T * (scale / gain), np.array([own_step])),
+        "semantic.directions.weight": round_to_steps(directions[used].T * (scale / gain), np.array([direction_step])),
         "semantic.mean": round_to_steps(centre, np.array([_MEAN_STEP / math.sqrt(len(centre))])),
     }
     values = bitstream.values(tensors)
     again = values[CODES].reshape(frames, len(used), -1).transpose(0, 2, 1).reshape(-1, len(used))
-    found = (again * gain) @ values["semantic.directions.weight"].T / scale
-    wanted = coordinates @ directions
-    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
-    cosine = float(((found * wanted).sum(axis=1) / np.maximum(norms, 1e-9)).mean())
+    decoded = (again * gain) @ values["semantic.directions.weight"].T / scale
+    original = coordinates @ directions
+    norms = np.linalg.norm(decoded, axis=1) * np.linalg.norm(original, axis=1)
+    cosine = float(((decoded * original).sum(axis=1) / np.maximum(norms, 1e-9)).mean())
     return Head(len(used), tensors, cosine, bitstream.encode(tensors).size)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Quantisation that the fit knows about: rounded weights in the forward pass, learned steps, a price for bits.
+"""Quantization-aware training: quantized weights in the forward pass, learned steps, a rate estimate in the loss.
 
 Rounding passes gradients straight through (Bengio et al. 2013, arXiv:1308.3432); steps are learned as in LSQ (Esser
 et al. 2020, arXiv:1902.08153). The rate is that of the values with uniform noise of one step in place of rounding,
@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,16 @@ from torch.func import functional_call
 from nervcodec.network.field import Field, Inputs
 from nervcodec.network.grid import FeatureGrid
 
-COARSE = 0.4  # first step over standard deviation: about 3.4 bits a value, for steps that are then learned
-FINE = 0.02  # the same for weights that were fitted without rounding: about 8 bits
-_ROUNDED_FROM = 256  # values of a tensor; a smaller one is stored as float16, as its table would cost more
-_SMALLEST_DEVIATION = 1e-6
-_LEAST_PROBABILITY = 1e-9
-_ASKED = 20_000  # values whose rate is computed, of one group in one step
+COARSE = 0.4  # initial step over standard deviation: about 3.4 bits a value, for steps that are then learned
+FINE = 0.02  # the same for weights fitted without quantization: about 8 bits
+_MIN_VALUES = 256  # of a quantized tensor; a smaller one is stored as float16, as its table would cost more
+_MIN_DEVIATION = 1e-6
+_MIN_PROBABILITY = 1e-9
+_RATE_SAMPLES = 20_000  # values of one quantizer whose rate is computed in one step, on a CPU
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Values to the nearest multiple of a step; the gradient passes as if nothing had happened."""
+    """Round values to the nearest multiple of a step; the gradient passes unchanged."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, step: Tensor) -> Tensor:
@@ -46,169 +47,171 @@ class _StraightThrough(torch.autograd.Function):
         return gradient, (gradient * error).sum_to_size(ctx.step_shape)
 
 
-class Rounding(nn.Module, ABC):
-    """Rounds values to multiples of learned steps; which step a value has is for a subclass to say.
+class Quantizer(nn.Module, ABC):
+    """Rounds values to multiples of learned steps; subclasses define which values share a step.
 
     Args:
         deviations: ``(n,)`` standard deviations of the values that share a step.
         count: number of values.
-        coarseness: first step over standard deviation.
+        step_ratio: initial step over standard deviation.
         generator: of noise, on the values' device.
 
     Attributes:
         log_step: ``(n,)``.
         log_scale: ``(n,)``, of the logistic distribution, in steps.
-        bits: mean rate of the values that passed last, in bits a value; a scalar with gradients.
+        bits: mean rate of the values of the last forward pass, in bits a value; a scalar with gradients.
     """
 
     bits: Tensor
 
-    def __init__(self, deviations: Tensor, count: int, coarseness: float, generator: torch.Generator):
+    def __init__(self, deviations: Tensor, count: int, step_ratio: float, generator: torch.Generator):
         super().__init__()
         self.count, self.generator, self.calls = count, generator, 0
-        self.log_step = nn.Parameter((deviations.clamp(min=_SMALLEST_DEVIATION) * coarseness).log())
-        self.log_scale = nn.Parameter(torch.full_like(self.log_step, math.log(math.sqrt(3) / math.pi / coarseness)))
+        self.log_step = nn.Parameter((deviations.clamp(min=_MIN_DEVIATION) * step_ratio).log())
+        self.log_scale = nn.Parameter(torch.full_like(self.log_step, math.log(math.sqrt(3) / math.pi / step_ratio)))
 
     @torch.no_grad()
-    def widen(self, factor: float) -> None:
-        """Multiply all steps; the distribution of the values stays what it is."""
+    def scale_steps(self, factor: float) -> None:
+        """Multiply all steps; the estimated distribution of the values does not change."""
         self.log_step.add_(math.log(factor))
         self.log_scale.sub_(math.log(factor))
 
     @abstractmethod
-    def spread(self, per_step: Tensor, part: slice) -> Tensor:
-        """From one number a step to one a value (or what broadcasts to it), for a part of the values' last axis."""
+    def expand(self, per_step: Tensor, subset: slice) -> Tensor:
+        """From one number per step to one per value (or a broadcastable shape), for a slice of the last axis."""
 
     def forward(self, values: Tensor) -> Tensor:
         """The values, or some of them along the first axis, rounded."""
         step = self.log_step.exp()
         self.bits = self._rate(values, step)
-        return _StraightThrough.apply(values, self.spread(step, slice(None)))
+        return _StraightThrough.apply(values, self.expand(step, slice(None)))
 
     def _rate(self, values: Tensor, step: Tensor) -> Tensor:
-        """Mean bits a value; on a CPU a part is asked where there are many, another one each time."""
-        stride = 1 if values.is_cuda else max(1, min(values.numel() // _ASKED, values.shape[-1]))
-        part = slice(self.calls % stride, None, stride)
+        """Mean bits a value; on a CPU, of a different subset in each call where there are many values."""
+        stride = 1 if values.is_cuda else max(1, min(values.numel() // _RATE_SAMPLES, values.shape[-1]))
+        subset = slice(self.calls % stride, None, stride)
         self.calls += 1
-        values = values[..., part]
+        values = values[..., subset]
         noise = torch.rand(values.shape, generator=self.generator, device=values.device)
-        noisy = values / self.spread(step, part) + (noise - 0.5)
-        tightness = self.spread(self.log_scale.neg().exp(), part)
-        probability = torch.sigmoid((noisy + 0.5) * tightness) - torch.sigmoid((noisy - 0.5) * tightness)
-        return -probability.clamp(min=_LEAST_PROBABILITY).log2().mean()
+        noisy = values / self.expand(step, subset) + (noise - 0.5)
+        inverse_scale = self.expand(self.log_scale.neg().exp(), subset)
+        probability = torch.sigmoid((noisy + 0.5) * inverse_scale) - torch.sigmoid((noisy - 0.5) * inverse_scale)
+        return -probability.clamp(min=_MIN_PROBABILITY).log2().mean()
 
 
-class GridRounding(Rounding):
+class GridQuantizer(Quantizer):
     """A step for each channel of a grid ``(T, C, H, W)``."""
 
-    def __init__(self, grid: Tensor, coarseness: float, generator: torch.Generator):
+    def __init__(self, grid: Tensor, step_ratio: float, generator: torch.Generator):
         deviations = grid.detach().square().mean(dim=(0, 2, 3)).sqrt()
-        super().__init__(deviations, grid.numel(), coarseness, generator)
+        super().__init__(deviations, grid.numel(), step_ratio, generator)
 
-    def spread(self, per_step: Tensor, part: slice) -> Tensor:
+    def expand(self, per_step: Tensor, subset: slice) -> Tensor:
         return per_step.view(-1, 1, 1)
 
 
-class FlatRounding(Rounding):
-    """A step for each of several tensors, joined into one vector: a few operations in place of a few for each."""
+class ConcatenatedQuantizer(Quantizer):
+    """A step for each of several tensors, concatenated into one vector to save kernel launches."""
 
     owner: Tensor
 
-    def __init__(self, tensors: list[Tensor], coarseness: float, generator: torch.Generator):
+    def __init__(self, tensors: Sequence[Tensor], step_ratio: float, generator: torch.Generator):
         deviations = torch.stack([t.detach().square().mean().sqrt() for t in tensors])
         sizes = [t.numel() for t in tensors]
-        super().__init__(deviations, sum(sizes), coarseness, generator)
+        super().__init__(deviations, sum(sizes), step_ratio, generator)
         owner = torch.cat([torch.full((size,), number) for number, size in enumerate(sizes)])
         self.register_buffer("owner", owner.to(deviations.device))
 
-    def spread(self, per_step: Tensor, part: slice) -> Tensor:
-        return per_step.index_select(0, self.owner[part])
+    def expand(self, per_step: Tensor, subset: slice) -> Tensor:
+        return per_step.index_select(0, self.owner[subset])
 
 
-class RoundedField:
-    """A field whose weights are rounded whenever it is called.
+class QuantizedField:
+    """A field whose weights are quantized in each forward pass.
 
-    It has modules of its own over the field's parameters: the field itself stays as it is. Grids are rounded where
-    they are read, a few moments in time for each batch; everything else whole.
+    It has its own modules over the field's parameters, so that the field itself does not change. A grid is quantized
+    where it is read, the entries in time that a batch needs; other tensors whole.
 
     Args:
-        field: with the weights to round, which stay unrounded in it.
-        coarseness: first steps over standard deviations.
-        seed: of the noise that stands for rounding in the rate.
+        field: with the weights, which stay unquantized in it.
+        step_ratio: initial steps over standard deviations.
+        seed: of the noise in the rate estimate.
 
     Attributes:
         field: its own modules over the same parameters.
+        generator: of the noise.
     """
 
-    def __init__(self, field: Field, coarseness: float, seed: int):
+    def __init__(self, field: Field, step_ratio: float, seed: int):
         shared = {id(tensor): tensor for tensor in (*field.parameters(), *field.buffers())}
         self.field = copy.deepcopy(field, shared)
         self.generator = generator = torch.Generator(field.device).manual_seed(seed)
         grids = {id(g.values): g for g in self.field.modules() if isinstance(g, FeatureGrid) and g.values.requires_grad}
-        self.grids: dict[str, GridRounding] = {}
-        self.whole: dict[str, nn.Parameter] = {}
+        self._grids: dict[str, GridQuantizer] = {}
+        self._tensors: dict[str, nn.Parameter] = {}
         for name, parameter in self.field.named_parameters():
             if id(parameter) in grids:
-                self.grids[name] = GridRounding(parameter, coarseness, generator)
-                grids[id(parameter)].round_with(self.grids[name].forward)
-            elif parameter.requires_grad and parameter.numel() >= _ROUNDED_FROM:
-                self.whole[name] = parameter
-        self.flat = FlatRounding(list(self.whole.values()), coarseness, generator) if self.whole else None
+                self._grids[name] = GridQuantizer(parameter, step_ratio, generator)
+                grids[id(parameter)].quantize_with(self._grids[name].forward)
+            elif parameter.requires_grad and parameter.numel() >= _MIN_VALUES:
+                self._tensors[name] = parameter
+        others = list(self._tensors.values())
+        self._concatenated = ConcatenatedQuantizer(others, step_ratio, generator) if others else None
 
     @property
-    def _roundings(self) -> list[Rounding]:
-        return [*self.grids.values(), *([self.flat] if self.flat is not None else [])]
+    def _quantizers(self) -> list[Quantizer]:
+        return [*self._grids.values(), *([self._concatenated] if self._concatenated is not None else [])]
 
     def parameters(self) -> list[nn.Parameter]:
-        """What the fit learns about rounding."""
-        return [p for rounding in self._roundings for p in rounding.parameters()]
+        """Learned parameters of the quantizers."""
+        return [p for quantizer in self._quantizers for p in quantizer.parameters()]
 
     def __call__(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
-        """As the field's own forward pass, with rounded weights."""
-        rounded = {}
-        if self.flat is not None:
-            joined = self.flat(torch.cat([p.reshape(-1) for p in self.whole.values()]))
-            pieces = joined.split([p.numel() for p in self.whole.values()])
-            rounded = {name: x.view_as(p) for (name, p), x in zip(self.whole.items(), pieces, strict=True)}
-        return functional_call(self.field, rounded, (inputs, with_semantics))
+        """The field's forward pass with quantized weights."""
+        quantized = {}
+        if self._concatenated is not None:
+            vector = self._concatenated(torch.cat([p.reshape(-1) for p in self._tensors.values()]))
+            pieces = vector.split([p.numel() for p in self._tensors.values()])
+            quantized = {name: x.view_as(p) for (name, p), x in zip(self._tensors.items(), pieces, strict=True)}
+        return functional_call(self.field, quantized, (inputs, with_semantics))
 
-    def widen(self, factor: float) -> None:
+    def scale_steps(self, factor: float) -> None:
         """Multiply the steps of all tensors."""
         if factor != 1:
-            for rounding in self._roundings:
-                rounding.widen(factor)
+            for quantizer in self._quantizers:
+                quantizer.scale_steps(factor)
 
     def bits_per_parameter(self) -> Tensor:
-        """Rate of the weights that the last call used, over all parameters: a scalar, with gradients the first time."""
-        total = sum(r.count for r in self._roundings)
-        bits = torch.stack([r.bits * (r.count / total) for r in self._roundings]).sum()
-        for rounding in self._roundings:
-            rounding.bits = rounding.bits.detach()  # what gradients need of a step goes with the step
+        """Estimated rate of the last call, over all parameters: a scalar, with gradients the first time."""
+        total = sum(q.count for q in self._quantizers)
+        bits = torch.stack([q.bits * (q.count / total) for q in self._quantizers]).sum()
+        for quantizer in self._quantizers:
+            quantizer.bits = quantizer.bits.detach()  # frees the graph of the step
         return bits
 
     def steps(self) -> dict[str, np.ndarray]:
-        """Steps by tensor name, ``(C,)`` for a grid or ``(1,)``, float32."""
-        found = {name: r.log_step.detach().exp().cpu().numpy() for name, r in self.grids.items()}
-        if self.flat is not None:
-            of_whole = self.flat.log_step.detach().exp().cpu().numpy()
-            found.update({name: of_whole[i : i + 1] for i, name in enumerate(self.whole)})
-        return found
+        """Quantization steps by tensor name, ``(C,)`` for a grid or ``(1,)``, float32."""
+        steps = {name: q.log_step.detach().exp().cpu().numpy() for name, q in self._grids.items()}
+        if self._concatenated is not None:
+            others = self._concatenated.log_step.detach().exp().cpu().numpy()
+            steps.update({name: others[i : i + 1] for i, name in enumerate(self._tensors)})
+        return steps
 
-    def state(self) -> dict[str, Any]:
-        """What rounding has learned, and where its noise is: plain values and tensors."""
+    def state_dict(self) -> dict[str, Any]:
+        """Learned parameters and the state of the noise: plain values and tensors."""
         return {
             "parameters": [p.detach() for p in self.parameters()],
-            "calls": [r.calls for r in self._roundings],
+            "calls": [q.calls for q in self._quantizers],
             "noise": self.generator.get_state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`."""
         with torch.no_grad():
-            for parameter, own in zip(self.parameters(), state["parameters"], strict=True):
-                parameter.copy_(own)
-        for rounding, calls in zip(self._roundings, state["calls"], strict=True):
-            rounding.calls = calls
+            for parameter, value in zip(self.parameters(), state["parameters"], strict=True):
+                parameter.copy_(value)
+        for quantizer, calls in zip(self._quantizers, state["calls"], strict=True):
+            quantizer.calls = calls
         noise = state["noise"].cpu()
-        if noise.shape == self.generator.get_state().shape:  # else it is a GPU's, or a CPU's: noise begins anew
+        if noise.shape == self.generator.get_state().shape:  # else it is of another device: the noise restarts
             self.generator.set_state(noise)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One step of a fit: rates, gradients of a batch, the price of bits, and the move."""
+"""One step of a fit: learning rates, gradients of a batch, rate control, and the optimizer step."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from nervcodec.training import losses
 from nervcodec.training.config import parse_schedule
 from nervcodec.training.cuda_graphs import StepGraphs
-from nervcodec.training.losses import Figures, StepFacts
-from nervcodec.training.rate_control import coded
+from nervcodec.training.losses import StepMetrics, StepTensors
+from nervcodec.training.rate_control import encode_weights
 from nervcodec.training.state import FitState
 
 _READ_EVERY = 4  # steps between readings of the rate
-_LEAST_FACTOR = 1e-4  # of the schedule
+_MIN_SCHEDULE = 1e-4
 
 
 class Stepper:
@@ -24,137 +24,141 @@ class Stepper:
 
     Args:
         state: of the fit.
-        note: told of what a user should know.
+        note: reports one line for the user.
     """
 
     def __init__(self, state: FitState, note: Callable[[str], None]):
         self._state, self._note = state, note
         self._schedule = parse_schedule(state.config.lr_type)
         self._pixel_loss = losses.PIXEL[state.config.loss]
-        self._graphs = StepGraphs(self._whole, self._generators, note) if state.is_recorded else None
-        self._price = torch.zeros((), device=state.hardware.device)  # of a bit, for steps that are recorded
+        self._graphs = StepGraphs(self._whole_step, self._generators, note) if state.uses_cuda_graphs else None
+        self._lambda = torch.zeros((), device=state.hardware.device)  # rate weight, as captured steps read it
 
     def close(self) -> None:
-        """Let go of what steps have left on a GPU."""
+        """Free GPU memory that steps use."""
         if self._graphs is not None:
-            self._graphs.forget()
+            self._graphs.clear()
             self._graphs = None
             self._state.optimizers.clear_gradients()
 
     def _generators(self) -> list[torch.Generator]:
-        return [] if self._state.rounded is None else [self._state.rounded.generator]
+        return [] if self._state.quantized is None else [self._state.quantized.generator]
 
-    def take(self, units: Tensor, done: float, measure: bool) -> StepFacts | None:
-        """One optimiser step; says what it came to where ``measure`` asks for it.
+    def take(self, samples: Tensor, progress: float, measure: bool) -> StepMetrics | None:
+        """One optimizer step; returns its metrics if ``measure`` is set.
 
-        Where a GPU's memory does not hold the batch, gradients are added up over halves of it from then on.
+        Where the batch exceeds GPU memory, gradients are accumulated over micro-batches of half the size from then on.
 
         Args:
-            units: ``(B,)`` of the batch.
-            done: fraction of the fit, 0 to 1.
-            measure: whether figures are wanted.
+            samples: ``(B,)`` of the batch.
+            progress: fraction of the fit, 0 to 1.
+            measure: whether to return metrics.
         """
         state = self._state
-        if state.rounded is None and done > 1 - state.config.rounding_share:
-            state.begin_rounding()
-        by_length = state.optimizers.length_factor(state.steps, done)
-        state.optimizers.set_rate(max(self._schedule(done), _LEAST_FACTOR) * state.lr_scale * by_length)
+        if state.quantized is None and progress > 1 - state.config.rounding_share:
+            state.start_quantization()
+        by_length = state.optimizers.length_factor(state.steps, progress)
+        state.optimizers.set_lr_factor(max(self._schedule(progress), _MIN_SCHEDULE) * state.lr_scale * by_length)
         while True:
-            recorded = self._graphs is not None and len(units) <= state.part_size
+            captured = self._graphs is not None and len(samples) <= state.micro_batch_size
             try:
-                figures = [self._recorded(units, done)] if recorded else self._gradients(units, done, measure)
+                if captured:
+                    results = [self._captured_step(samples, progress)]
+                else:
+                    results = self._gradients(samples, progress, measure)
                 break
             except torch.cuda.OutOfMemoryError:
-                if state.part_size == 1:
+                if state.micro_batch_size == 1:
                     raise
-                self._use_smaller_parts()
-        self._follow_rate(figures[-1].bits, done)
-        if not recorded:
+                self._halve_micro_batches()
+        self._control_rate(results[-1].bits, progress)
+        if not captured:
             state.optimizers.step()
         state.steps += 1
-        return StepFacts.mean([StepFacts.of(part) for part in figures]) if measure else None
+        return StepMetrics.of(results) if measure else None
 
-    def _follow_rate(self, bits: Tensor | None, done: float) -> None:
-        """Let the price of bits follow the rate."""
-        state, rounded = self._state, self._state.rounded
-        if rounded is None:
+    def _control_rate(self, bits: Tensor | None, progress: float) -> None:
+        """Update the rate weight."""
+        state, quantized = self._state, self._state.quantized
+        if quantized is None:
             return
-        assert bits is not None, "where weights are rounded, a step says what they take"
+        assert bits is not None, "a step with quantized weights estimates their rate"
         if state.steps % _READ_EVERY == 0:
-            state.rate.read(bits.item(), 1 - (1 - done) / state.config.rounding_share)
-        if state.rate.wants_measure:
-            rounded.widen(state.rate.calibrate(8 * coded(state.field, rounded.steps()).size / state.parameters))
+            state.rate.update(bits.item(), 1 - (1 - progress) / state.config.rounding_share)
+        if state.rate.needs_measurement:
+            size = encode_weights(state.field, quantized.steps()).size
+            quantized.scale_steps(state.rate.calibrate(8 * size / state.parameters))
 
-    def _use_smaller_parts(self) -> None:
+    def _halve_micro_batches(self) -> None:
         state = self._state
-        state.part_size = -(-state.part_size // 2)
+        state.micro_batch_size = -(-state.micro_batch_size // 2)
         if self._graphs is not None:
-            self._graphs.forget()
+            self._graphs.clear()
         if state.hardware.device == "cuda":
             torch.cuda.empty_cache()
         size = state.batches.size
-        self._note(f"out of GPU memory; batches of {size} go in parts of {state.part_size} from here")
+        self._note(f"out of GPU memory; batches of {size} are split into parts of {state.micro_batch_size} from here")
 
-    def _batch(self, units: Tensor, done: float) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch's units, which of them, by place, have a reference to fit, and the rows of those in the reference."""
+    def _batch(self, samples: Tensor, progress: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples, the positions of those with a reference embedding, and the rows of these in the reference."""
         state = self._state
-        if state.reference is None or not state.semantics_active(done):
-            return units, units[:0], units[:0]
-        rows = state.reference.rows(state.units.frames(units))
+        if state.reference is None or not state.semantics_active(progress):
+            return samples, samples[:0], samples[:0]
+        rows = state.reference.rows(state.dataset.frames(samples))
         labelled = torch.nonzero(rows >= 0)[:, 0]
-        return units, labelled, rows[labelled]
+        return samples, labelled, rows[labelled]
 
-    def _gradients(self, units: Tensor, done: float, measure: bool) -> list[Figures]:
-        """Gradients of a batch, added up over its parts."""
+    def _gradients(self, samples: Tensor, progress: float, measure: bool) -> list[StepTensors]:
+        """Gradients of a batch, accumulated over micro-batches."""
         state = self._state
         state.optimizers.clear_gradients()
         return [
-            self._add_gradients(*self._batch(part, done), len(part) / len(units), state.rate.weight, measure)
-            for part in units.split(state.part_size)
+            self._add_gradients(*self._batch(part, progress), len(part) / len(samples), state.rate.weight, measure)
+            for part in samples.split(state.micro_batch_size)
         ]
 
-    def _recorded(self, units: Tensor, done: float) -> Figures:
-        """A whole step, as a graph where there is one of its kind."""
+    def _captured_step(self, samples: Tensor, progress: float) -> StepTensors:
+        """A whole step, as a graph where one of its kind was captured."""
         assert self._graphs is not None
-        self._price.fill_(self._state.rate.weight)
-        return self._graphs.take(self._batch(units, done), self._state.optimizers.version)
+        self._lambda.fill_(self._state.rate.weight)
+        return self._graphs.run(self._batch(samples, progress), self._state.optimizers.version)
 
-    def _whole(self, units: Tensor, labelled: Tensor, rows: Tensor) -> Figures:
-        """A whole step, from numbers where the network runs, of which nothing is read."""
+    def _whole_step(self, samples: Tensor, labelled: Tensor, rows: Tensor) -> StepTensors:
+        """A whole step from sample numbers on the network's device, without synchronisation."""
         optimizers = self._state.optimizers
         optimizers.clear_gradients()
-        figures = self._add_gradients(units, labelled, rows, 1.0, self._price, True)
+        tensors = self._add_gradients(samples, labelled, rows, 1.0, self._lambda, True)
         optimizers.step()
-        return figures
+        return tensors
 
     def _add_gradients(
-        self, units: Tensor, labelled: Tensor, rows: Tensor, share: float, price: float | Tensor, measure: bool
-    ) -> Figures:
-        """Forward and backward pass of a batch, or of a part that is a ``share`` of one."""
+        self, samples: Tensor, labelled: Tensor, rows: Tensor, share: float, rate_weight: float | Tensor, measure: bool
+    ) -> StepTensors:
+        """Forward and backward pass of a batch, or of a micro-batch that is a ``share`` of one."""
         state = self._state
-        inputs, units = state.units.inputs(units), units.to(state.hardware.device)
+        inputs, samples = state.dataset.inputs(samples), samples.to(state.hardware.device)
         with state.hardware.autocast():
-            prediction, centred = (state.rounded or state.field)(inputs, len(labelled) > 0)
-        target = state.units.targets(units, prediction.dtype)
-        loss = pixel = self._pixel_loss(prediction, target, state.units.images)
+            prediction, centred = (state.quantized or state.field)(inputs, len(labelled) > 0)
+        target = state.dataset.targets(samples, prediction.dtype)
+        loss = pixel = self._pixel_loss(prediction, target, state.dataset.to_images)
         semantic = bits = mse = None
         if centred is not None:
-            labelled, rows = labelled.to(units.device), rows.to(units.device)
-            semantic = self._semantic_loss(centred.index_select(0, labelled), rows, units.index_select(0, labelled))
+            labelled, rows = labelled.to(samples.device), rows.to(samples.device)
+            semantic = self._semantic_loss(centred.index_select(0, labelled), rows, samples.index_select(0, labelled))
             loss = loss + state.config.semantic_weight * semantic
-        if state.rounded is not None:
-            bits = state.rounded.bits_per_parameter()
-            loss = loss + price * bits
+        if state.quantized is not None:
+            bits = state.quantized.bits_per_parameter()
+            loss = loss + rate_weight * bits
         (loss if share == 1 else loss * share).backward()
         if measure:
             mse = (prediction.detach().float() - target.float()).square().mean()
-        return Figures(loss, pixel, mse, semantic, bits).detached()
+        return StepTensors(loss, pixel, mse, semantic, bits).detach()
 
-    def _semantic_loss(self, centred: Tensor, rows: Tensor, units: Tensor) -> Tensor:
-        """Of predictions whose reference is known: rows of it, and the units that they are of."""
+    def _semantic_loss(self, centred: Tensor, rows: Tensor, samples: Tensor) -> Tensor:
+        """Semantic loss of predictions ``(L, patches, D)`` with a reference, of which the rows are given."""
         state = self._state
         assert state.reference is not None
-        reference = state.units.embeddings(state.reference.centred, rows, units)
+        reference = state.dataset.embeddings(state.reference.centred, rows, samples)
         if state.config.semantic_loss == "cosine":
             return losses.cosine_loss(centred, reference)
         return losses.semantic_loss(centred, reference, state.reference.variance)

@@ -22,7 +22,7 @@ from nervcodec.formats.container import Container
 from nervcodec.network.build import build
 from nervcodec.network.config import Geometry
 from nervcodec.network.field import Inputs
-from nervcodec.network.shapes import is_own, own_parameter_count, parameter_count
+from nervcodec.network.shapes import is_per_segment, parameter_count, per_segment_parameter_count
 from nervcodec.options import from_flat
 
 FRAMES = 24
@@ -48,7 +48,7 @@ def of_segment(shared, first, frames, **known):
     outlook = sizing.Outlook(fewest=frames, **known)
     config = sizing.own_config(shared.config, Geometry(frames, 48, 64, 2, 2), 10**6, outlook)
     field = build(config)
-    field.give({name: torch.from_numpy(values) for name, values in shared.weights().items()})
+    field.freeze({name: torch.from_numpy(values) for name, values in shared.weights().items()})
     with torch.no_grad():
         for name, values in shared.beginning(config, first).items():
             field.get_parameter(name).copy_(torch.from_numpy(values))
@@ -84,13 +84,13 @@ def test_whose_a_parameter_is():
     (fine,) = shared.config.lasting
     assert f"grids.{fine}.values" in shared.tensors
     assert not any(name in shared.grids for name in shared.tensors)
-    assert {name for name in shared.grids if not is_own(shared.config, name)} == set()
+    assert {name for name in shared.grids if not is_per_segment(shared.config, name)} == set()
     config = sizing.own_config(
         shared.config, Geometry(9, 48, 64, 2, 2), 5_000, replace(KNOWN, cuts=(), pace=(), scenes=(1,))
     )
     common = sum(array.size for array in bitstream.values(shared.tensors).values())
-    assert own_parameter_count(config) + common == parameter_count(config)
-    assert own_parameter_count(config) <= 5_000
+    assert per_segment_parameter_count(config) + common == parameter_count(config)
+    assert per_segment_parameter_count(config) <= 5_000
 
 
 def test_it_is_kept_as_it_is():

@@ -80,7 +80,7 @@ def test_the_fit_never_sees_a_held_out_frame(carphone):
     from nervcodec.sizing import Outlook, grid_config
     from nervcodec.training.config import FitConfig
     from nervcodec.training.datasets import SegmentData
-    from nervcodec.training.loop import Loop
+    from nervcodec.training.loop import TrainingLoop
     from nervcodec.training.state import FitState
 
     geometry = Geometry(10, 32, 48, 1, 2)
@@ -92,7 +92,7 @@ def test_the_fit_never_sees_a_held_out_frame(carphone):
         torch.manual_seed(0)
         field = build(grid_config(geometry, 30_000, None, Outlook(int(fitted.sum()))))
         data = SegmentData(pixels, fitted=fitted)
-        result = Loop(FitState(field, data, FitConfig(epochs=3), choose("cpu", "fp32"))).run()
+        result = TrainingLoop(FitState(field, data, FitConfig(epochs=3), choose("cpu", "fp32"))).run()
         assert result.steps == 3  # six frames are one batch
         weights.append(to_arrays(field))
     for name, values in weights[0].items():

@@ -18,7 +18,7 @@ from nervcodec.network.field import Inputs
 from nervcodec.network.heads import semantic_head
 from nervcodec.network.shapes import stands_alone
 from nervcodec.training import losses, quantization
-from nervcodec.training.datasets import Reference, SegmentData, units_of
+from nervcodec.training.datasets import ReferenceEmbeddings, SegmentData, training_set
 
 GEOMETRY = Geometry(6, 48, 64, 2, 4)
 CODES = (0, 2, 4)
@@ -32,7 +32,7 @@ NETWORKS = {"grid": GRID, "grid, pooled": POOLED, "pe": PATCH}
 REAL_UNITS, REAL_FRAMES = torch.arange(3), torch.tensor([0, 5])
 FRAMES = np.zeros((GEOMETRY.frames, GEOMETRY.height, GEOMETRY.width, 3), np.uint8)
 REAL_INPUTS = {
-    config: units_of(build(config), SegmentData(FRAMES), "cpu").inputs(REAL_UNITS) for config in NETWORKS.values()
+    config: training_set(build(config), SegmentData(FRAMES), "cpu").inputs(REAL_UNITS) for config in NETWORKS.values()
 }
 
 
@@ -63,13 +63,13 @@ def test_a_mix_up_is_found(cuda):
 
 def test_the_forward_pass_and_both_losses(cuda, config):
     field = on(cuda, config)
-    units, numbers = units_of(field, SegmentData(FRAMES), cuda), REAL_UNITS
+    units, numbers = training_set(field, SegmentData(FRAMES), cuda), REAL_UNITS
     rows = torch.zeros(3, dtype=torch.long, device=cuda)
     pixels, centred = field(REAL_INPUTS[config], with_semantics=True)
     wanted = units.targets(numbers.to(cuda), pixels.dtype)
     assert pixels.device.type == centred.device.type == "cuda"
     for name in ("log-l2", "l1", "fusion6"):
-        assert losses.PIXEL[name](pixels, wanted, units.images).device.type == "cuda"
+        assert losses.PIXEL[name](pixels, wanted, units.to_images).device.type == "cuda"
     reference = torch.zeros(3, 8, 12, device=cuda)
     packed = units.embeddings(reference, rows, numbers.to(cuda))
     variance = reference.square().sum()
@@ -80,7 +80,7 @@ def test_the_forward_pass_and_both_losses(cuda, config):
 def test_rounding(cuda, config, monkeypatch):
     monkeypatch.setattr(quantization.torch, "Generator", lambda _device: FakeGenerator())
     field = on(cuda, config)
-    rounded = quantization.RoundedField(field, quantization.COARSE, 0)
+    rounded = quantization.QuantizedField(field, quantization.COARSE, 0)
     assert all(p.device.type == "cuda" for p in rounded.parameters())
     monkeypatch.setattr(quantization.torch, "rand", lambda shape, generator, device: torch.zeros(shape, device=device))
     with torch.no_grad():
@@ -129,10 +129,10 @@ def test_reference_embeddings(cuda):
         np.zeros((6, 48, 64, 3), np.uint8), np.ones((3, 8, 12), np.float32), np.array(CODES), None,
         np.ones((1, 8, 12), np.float32), np.array([3]),
     )  # fmt: skip
-    reference = Reference(data, 6, is_raw=False, device=cuda)
+    reference = ReferenceEmbeddings(data, 6, is_raw=False, device=cuda)
     assert reference.centred.device.type == reference.mean.device.type == "cuda"
     assert reference.rows(torch.tensor([0, 1, 2])).device.type == "cpu"  # looked up before a batch is moved
-    assert {frame: vector.device.type for frame, vector in reference.of_frame.items()} == dict.fromkeys(
+    assert {frame: vector.device.type for frame, vector in reference.by_frame.items()} == dict.fromkeys(
         (0, 2, 3, 4), "cuda"
     )
 
@@ -168,10 +168,10 @@ def test_a_step_that_is_recorded_brings_nothing_to_the_gpu(cuda, name, monkeypat
     monkeypatch.setattr(quantization.torch, "rand", lambda shape, generator, device: torch.zeros(shape, device=device))
     field = on(cuda, NETWORKS[name])
     units, rounded = (
-        units_of(field, SegmentData(FRAMES), cuda),
-        quantization.RoundedField(field, quantization.COARSE, 0),
+        training_set(field, SegmentData(FRAMES), cuda),
+        quantization.QuantizedField(field, quantization.COARSE, 0),
     )
-    assert units.recordable
+    assert units.supports_cuda_graphs
     numbers, rows = torch.arange(3, device=cuda), torch.zeros(2, dtype=torch.long, device=cuda)
     reference = torch.zeros(3, 8, 12, device=cuda)
 
@@ -179,8 +179,8 @@ def test_a_step_that_is_recorded_brings_nothing_to_the_gpu(cuda, name, monkeypat
         for run in (field, rounded):
             pixels, centred = run(units.inputs(numbers), True)
             target = units.targets(numbers, pixels.dtype)
-            for loss in losses.RECORDABLE:
-                losses.PIXEL[loss](pixels, target, units.images)
+            for loss in losses.CUDA_GRAPH_LOSSES:
+                losses.PIXEL[loss](pixels, target, units.to_images)
             packed = units.embeddings(reference, rows, numbers.index_select(0, rows))
             losses.semantic_loss(centred.index_select(0, rows), packed, reference.square().sum())
             losses.cosine_loss(centred.index_select(0, rows), packed)

@@ -24,10 +24,10 @@ from nervcodec.network.field import Inputs
 from nervcodec.network.grid import pooling_matrix, resampling_matrix
 from nervcodec.network.layers import pixel_shuffle, pixel_unshuffle
 from nervcodec.network.original import positional_encoding
-from nervcodec.network.shapes import check_shapes, is_own, parameter_count
+from nervcodec.network.shapes import check_shapes, is_per_segment, parameter_count
 from nervcodec.network.timeline import Timeline, entries_per_shot
 from nervcodec.options import NetworkOptions
-from nervcodec.training.datasets import SegmentData, units_of
+from nervcodec.training.datasets import SegmentData, training_set
 from nervcodec.training.rate_control import SizeGoal
 
 SIZES = [(1, 1), (3, 5), (17, 31), (48, 64), (90, 161), (272, 640)]
@@ -140,12 +140,12 @@ def test_targets_and_predictions_share_a_layout():
     for config in (grid_config(50, 70), patch_config(50, 70)):
         field = build(config)
         frames = torch.randint(0, 256, (6, 50, 70, 3), dtype=torch.uint8)
-        units = units_of(field, SegmentData(frames.numpy()), "cpu")
+        units = training_set(field, SegmentData(frames.numpy()), "cpu")
         packed = units.targets(torch.arange(units.count))
         assert packed.shape[0] == units.count
         prediction, _ = field(units.inputs(torch.tensor([0])), False)
         assert prediction.shape[1:] == packed.shape[1:]
-        unit = units.images(packed[:1])[0]
+        unit = units.to_images(packed[:1])[0]
         _, _, w, h = (0, 0, 70, 50) if unit.shape[0] == 50 else field.geometry.patches.box(0, 0)
         assert torch.allclose(unit[:h, :w], frames[0, :h, :w].float() / 255, atol=1e-6)
 
@@ -172,7 +172,7 @@ def test_configurations_and_weights_survive_storage(config):
 def test_every_parameter_has_one_owner(config):
     """What a grid network knows of places and times is the segment's own, the decoder may be shared."""
     sizes = {name: p.numel() for name, p in build(config).named_parameters()}
-    own = {name for name in sizes if is_own(config, name)}
+    own = {name for name in sizes if is_per_segment(config, name)}
     if isinstance(config, PatchConfig):
         assert own == set(sizes)
         return

@@ -28,8 +28,8 @@ def test_every_parameter_has_a_part(make):
         assert {n for n, p in field.named_parameters() if id(p) in own} == {n for n, p in parts.items() if p == part}
     assert all(name.startswith(SEMANTIC) == (part == SEMANTIC_HEAD) for name, part in parts.items())
     learned = [p for p in field.parameters() if p.requires_grad]
-    assert sum(map(len, diagnostics.by_part(field).values())) == len(learned)
-    assert set(diagnostics.by_part(field)) == {part.lower().replace(" ", "_") for part in expected}
+    assert sum(map(len, diagnostics.parameters_by_part(field).values())) == len(learned)
+    assert set(diagnostics.parameters_by_part(field)) == {part.lower().replace(" ", "_") for part in expected}
 
 
 @pytest.mark.parametrize("name", FILES)

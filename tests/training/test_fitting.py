@@ -15,9 +15,9 @@ from nervcodec.network.field import Inputs
 from nervcodec.training import losses
 from nervcodec.training.config import FitConfig, parse_schedule
 from nervcodec.training.hooks import Hook, Hooks, ProgressHook
-from nervcodec.training.loop import Loop
+from nervcodec.training.loop import TrainingLoop
 from nervcodec.training.optimizers import Muon, Optimizers, orthogonalize
-from nervcodec.training.state import Safeguard
+from nervcodec.training.state import DivergenceGuard
 from nervcodec.training.step import Stepper
 
 
@@ -45,10 +45,10 @@ def test_a_fit_of_many_steps_gets_a_lower_rate_unless_one_was_chosen():
 def test_rates_are_set_by_the_schedule():
     state = begun(FitConfig(epochs=1, lr_type="constant"))
     Stepper(state, print).take(state.batches.next(), 0.3, measure=False)
-    assert state.optimizers.rates() == {"muon_0_0": 0.02, "adam_1_0": 0.02, "adam_1_1": 0.003}
+    assert state.optimizers.learning_rates() == {"muon_0_0": 0.02, "adam_1_0": 0.02, "adam_1_1": 0.003}
     state.steps = 12_000
     Stepper(state, print).take(state.batches.next(), 0.5, measure=False)
-    assert state.optimizers.rates()["muon_0_0"] == pytest.approx(0.01)
+    assert state.optimizers.learning_rates()["muon_0_0"] == pytest.approx(0.01)
 
 
 def test_cosine_schedule_follows_the_formula():
@@ -213,9 +213,9 @@ def test_a_batch_too_large_for_the_memory_goes_in_parts(limit, monkeypatch):
         return forward(self, inputs, with_semantics)
 
     monkeypatch.setattr(type(parts.field), "forward", small)
-    result = Loop(parts, notes).run()
+    result = TrainingLoop(parts, notes).run()
     assert result.steps == 2  # the schedule is that of whole batches
-    assert "batches of 8 go in parts of" in notes.said[-1]
+    assert "batches of 8 are split into parts of" in notes.said[-1]
     for a, b in zip(whole.field.parameters(), parts.field.parameters(), strict=True):
         # Adam divides by the gradient's size, so where that is nearly nothing, rounding decides; hence the mean.
         assert (a - b).abs().mean() < 2e-4
@@ -251,18 +251,18 @@ def test_a_fit_that_goes_astray_comes_back(at, value):
     state, ticks = begun(FitConfig(epochs=120, batch_size=4)), itertools.count()
     # A clock by which a copy of the weights is taken at every step, that of the spoiled ones among them.
     hooks, clock = Hooks([spoiler, ProgressHook(recorder)]), lambda: 10.0 * next(ticks)
-    result = Loop(state, hooks, measure_every_s=0.0, clock=clock).run()
+    result = TrainingLoop(state, hooks, measure_every_s=0.0, clock=clock).run()
     assert result.complete
     assert result.steps == 240
     assert len(spoiler.said) >= 1
-    assert "back to the last good weights, at 0.5 of the rate" in spoiler.said[0]
+    assert "back to the last good weights, with 0.5 of the learning rate" in spoiler.said[0]
     assert recorder.events[-1].psnr_db > 18
     assert all(torch.isfinite(p).all() for p in state.field.parameters())
 
 
 def test_weights_ruined_by_the_last_step_are_not_kept():
     state = begun(FitConfig(epochs=20, batch_size=4))
-    assert Loop(state, Spoiler(40, math.inf), measure_every_s=0.0).run().steps == 40
+    assert TrainingLoop(state, Spoiler(40, math.inf), measure_every_s=0.0).run().steps == 40
     assert all(torch.isfinite(p).all() for p in state.field.parameters())
 
 
@@ -270,12 +270,12 @@ def test_rounding_leaves_the_field_as_it_is():
     state, _ = fitted(FitConfig(epochs=30, batch_size=4))
     with torch.inference_mode():
         plain, _ = state.field(Inputs(torch.arange(2)), False)
-        rounded, _ = state.rounded(Inputs(torch.arange(2)), False)
+        rounded, _ = state.quantized(Inputs(torch.arange(2)), False)
         again, _ = state.field(Inputs(torch.arange(2)), False)
     assert not torch.equal(plain, rounded)
     assert torch.equal(plain, again)
-    assert state.rounded.field is not state.field
-    for a, b in zip(state.rounded.field.parameters(), state.field.parameters(), strict=True):
+    assert state.quantized.field is not state.field
+    for a, b in zip(state.quantized.field.parameters(), state.field.parameters(), strict=True):
         assert a is b
 
 
@@ -283,7 +283,7 @@ def test_time_ends_the_fit_and_the_schedule():
     recorder = Recorder()
     state = begun(FitConfig(time_s=1.0))
     hundredths = itertools.count()  # one goes by whenever the time is asked for
-    result = Loop(state, ProgressHook(recorder), clock=lambda: next(hundredths) / 100).run()
+    result = TrainingLoop(state, ProgressHook(recorder), clock=lambda: next(hundredths) / 100).run()
     assert result.complete
     assert 1.0 <= result.elapsed_s < 1.02
     assert 90 <= result.steps <= 100
@@ -311,10 +311,10 @@ def test_bad_settings(bad):
 
 
 def test_time_is_shared_by_length():
-    assert FitConfig(time_s=60).with_end(4).part(0.25).time_s == 15
-    assert FitConfig().with_end(2, further_s=180).part(0.5).time_s == 180
-    assert FitConfig().with_end(7).time_s == 180 + 6 * 60
-    assert FitConfig(epochs=3).with_end(2).part(0.5) == FitConfig(epochs=3)
+    assert FitConfig(time_s=60).with_default_time(4).scaled(0.25).time_s == 15
+    assert FitConfig().with_default_time(2, further_s=180).scaled(0.5).time_s == 180
+    assert FitConfig().with_default_time(7).time_s == 180 + 6 * 60
+    assert FitConfig(epochs=3).with_default_time(2).scaled(0.5) == FitConfig(epochs=3)
 
 
 def test_choosing_hardware():
@@ -327,17 +327,17 @@ def test_choosing_hardware():
 
 
 def test_the_weights_to_go_back_to_stayed_good_until_the_next_were_due():
-    weight, guard = torch.nn.Parameter(torch.zeros(1)), Safeguard()
+    weight, guard = torch.nn.Parameter(torch.zeros(1)), DivergenceGuard()
     for tenth in range(60):  # seconds 0 to 6, of which the weights say which
         weight.data[:] = tenth / 10
-        guard.keep([weight], 30.0, tenth / 10)
-    guard.go_back()
+        guard.save([weight], 30.0, tenth / 10)
+    guard.roll_back()
     assert weight.item() == pytest.approx(2.0)  # not 4.0, the last that were copied
-    first, early = torch.nn.Parameter(torch.ones(1)), Safeguard()
-    early.keep([first], 30.0, 0.0)
-    assert not early.can_go_back
-    early.keep([first], 30.0, 0.1)
-    assert early.can_go_back  # there is no other
+    first, early = torch.nn.Parameter(torch.ones(1)), DivergenceGuard()
+    early.save([first], 30.0, 0.0)
+    assert not early.can_roll_back
+    early.save([first], 30.0, 0.1)
+    assert early.can_roll_back  # there is no other
 
 
 def test_a_fit_goes_on_with_the_batches_it_began_with():
@@ -345,6 +345,6 @@ def test_a_fit_goes_on_with_the_batches_it_began_with():
     config = FitConfig(epochs=4, batch_size=2)
     began, other = begun(config), begun(replace(config, batch_size=8))
     began.steps = 6
-    other.restore(began.to_dict())
-    assert (other.batches.size, other.part_size, other.batches.per_epoch) == (2, 2, 4)
-    assert other.done(0.0) == began.done(0.0) == pytest.approx(6 / 16)
+    other.load_state_dict(began.state_dict())
+    assert (other.batches.size, other.micro_batch_size, other.batches.per_epoch) == (2, 2, 4)
+    assert other.progress(0.0) == began.progress(0.0) == pytest.approx(6 / 16)

@@ -7,18 +7,18 @@ from fits import begun, random_embeddings
 
 from nervcodec.training.config import FitConfig
 from nervcodec.training.cuda_graphs import StepGraphs
-from nervcodec.training.loop import Loop
-from nervcodec.training.losses import Figures
+from nervcodec.training.loop import TrainingLoop
+from nervcodec.training.losses import StepTensors
 from nervcodec.training.step import Stepper
 
 
 class Cpu:
     """In place of a GPU."""
 
-    def step(self, work, numbers):
-        return work(*numbers)
+    def run(self, step, batch):
+        return step(*batch)
 
-    def record(self, *arguments):
+    def capture(self, *arguments):
         return Again(*arguments)
 
 
@@ -31,7 +31,7 @@ class Again:
         type(self).made += 1
         self.work, self.numbers, self.generators = work, [part.clone() for part in numbers], generators
 
-    def repeat(self, numbers):
+    def replay(self, numbers):
         for own, part in zip(self.numbers, numbers, strict=True):
             own.copy_(part)
         return self.work(*self.numbers)
@@ -47,19 +47,19 @@ def test_the_fourth_step_of_a_kind_is_recorded():
 
     def work(units, labelled):
         seen.append((units.tolist(), labelled.tolist()))
-        return Figures(units.sum(), units.sum())
+        return StepTensors(units.sum(), units.sum())
 
     steps = graphs(work)
     for number in range(5):
-        figures = steps.take((torch.tensor([number, 1]), torch.tensor([0])), 1)
+        figures = steps.run((torch.tensor([number, 1]), torch.tensor([0])), 1)
         assert figures.loss.item() == number + 1
         assert Again.made == (number >= 3)
     assert seen == [([number, 1], [0]) for number in range(5)]
     for made in (1, 1, 1, 2, 2):  # a batch of another size is of another kind
-        steps.take((torch.tensor([7]), torch.tensor([0])), 1)
+        steps.run((torch.tensor([7]), torch.tensor([0])), 1)
         assert Again.made == made
     for made in (2, 2, 2, 3):  # and so is one whose graph no longer holds
-        steps.take((torch.tensor([7]), torch.tensor([0])), 2)
+        steps.run((torch.tensor([7]), torch.tensor([0])), 2)
         assert Again.made == made
 
 
@@ -70,7 +70,7 @@ def test_recorded_steps_are_the_steps_that_they_stand_for(with_semantics):
         state = begun(config, embeddings=random_embeddings() if with_semantics else None, semantic=with_semantics)
         stepper, facts = Stepper(state, print), []
         if record:
-            stepper._graphs = graphs(stepper._whole, stepper._generators)
+            stepper._graphs = graphs(stepper._whole_step, stepper._generators)
         for number in range(40):
             facts.append(stepper.take(state.batches.next(), number / 40, measure=True))
         assert Again.made >= 2 * record
@@ -85,21 +85,21 @@ def test_what_cannot_be_recorded_goes_on_kernel_by_kernel_and_is_said():
     said = []
 
     class Small(Cpu):
-        def record(self, *_):
+        def capture(self, *_):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    steps = StepGraphs(lambda units: Figures(units.sum(), units.sum()), list, said.append, Small())
+    steps = StepGraphs(lambda units: StepTensors(units.sum(), units.sum()), list, said.append, Small())
     for number in range(9):
-        assert steps.take((torch.tensor([number]),), 1).loss.item() == number
+        assert steps.run((torch.tensor([number]),), 1).loss.item() == number
     assert len(said) == 1
     assert "CUDA out of memory" in said[0]
 
 
 def test_a_fit_that_ends_lets_go_of_its_graphs():
     state = begun(FitConfig(epochs=8, batch_size=4))
-    loop = Loop(state)
-    loop._stepper._graphs = graphs(loop._stepper._whole, loop._stepper._generators)
-    kept = loop._stepper._graphs._recorded
+    loop = TrainingLoop(state)
+    loop._stepper._graphs = graphs(loop._stepper._whole_step, loop._stepper._generators)
+    kept = loop._stepper._graphs._captured
     loop.run()
     assert Again.made
     assert not kept

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nervcodec.formats import bitstream
-from nervcodec.training.pca import ENOUGH, LEAST, MOST_DIRECTIONS, principal_head
+from nervcodec.training.pca import MIN_COSINE, MOST_DIRECTIONS, TARGET_COSINE, principal_head
 
 GRID = (2, 4)
 
@@ -41,7 +41,7 @@ def test_it_is_close_enough_as_it_is_stored():
     reference = likely()
     head = principal_head(reference, GRID, math.inf)
     found, mean = read_back(head, 20)
-    assert head.cosine >= ENOUGH
+    assert head.cosine >= TARGET_COSINE
     assert closeness(found, reference - reference.mean((0, 1))) == pytest.approx(head.cosine, abs=2e-3)
     assert closeness(unit(found + mean), reference) > 0.97
     assert head.size_bytes == bitstream.encode(head.tensors).size
@@ -54,7 +54,7 @@ def test_a_limit_makes_it_smaller_but_not_useless():
     sizes = [head.size_bytes for head in heads]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < sizes[0]
-    assert all(head.cosine >= LEAST for head in heads)
+    assert all(head.cosine >= MIN_COSINE for head in heads)
 
 
 def test_directions_are_bounded():

@@ -15,9 +15,9 @@ from nervcodec.network.config import Geometry
 from nervcodec.network.field import Inputs
 from nervcodec.training.config import FitConfig
 from nervcodec.training.datasets import SegmentData
-from nervcodec.training.loop import Loop
-from nervcodec.training.quantization import RoundedField
-from nervcodec.training.rate_control import RateControl, SizeGoal, coded, coded_to
+from nervcodec.training.loop import TrainingLoop
+from nervcodec.training.quantization import QuantizedField
+from nervcodec.training.rate_control import RateControl, SizeGoal, encode_to_size, encode_weights
 from nervcodec.training.state import FitState
 
 
@@ -38,26 +38,26 @@ def fit(carphone, goal):
     torch.manual_seed(0)
     field = build(sizing.grid_config(geometry, 60_000, None))
     state = FitState(field, SegmentData(frames), FitConfig(epochs=150), choose("cpu"), goal)
-    return field, Loop(state).run().rounding, state.rate
+    return field, TrainingLoop(state).run().quantization_steps, state.rate
 
 
 def test_the_price_rises_while_there_are_too_many_bits_and_falls_back():
     control = RateControl(0.1, limit_bits=2.0)
     for step in range(100):
-        control.read(3.0, step / 1000)
+        control.update(3.0, step / 1000)
     high = control.weight
     assert high > 0.2
     for step in range(100, 1000):
-        control.read(1.0, step / 1000)
+        control.update(1.0, step / 1000)
     assert control.weight == pytest.approx(0.1)
 
 
 def test_without_a_limit_the_price_stays():
     control = RateControl(0.1, None)
-    control.read(100.0, 0.1)
-    control.read(100.0, 0.9)
+    control.update(100.0, 0.1)
+    control.update(100.0, 0.9)
     assert control.weight == 0.1
-    assert not control.wants_measure
+    assert not control.needs_measurement
 
 
 @pytest.mark.parametrize(("coded_bits", "times", "price"), [(1.2, 1, 0.1), (1.9, 7, 0.1857)])
@@ -65,8 +65,8 @@ def test_what_the_coder_makes_of_the_weights_is_asked_while_it_is_near_the_limit
     control = RateControl(0.1, limit_bits=2.0)
     asked = 0
     for step in range(100):
-        control.read(2.4, step / 100)
-        if control.wants_measure:
+        control.update(2.4, step / 100)
+        if control.needs_measurement:
             asked += 1
             control.calibrate(coded_bits)  # contexts halve it, or nearly
     assert asked == times
@@ -77,22 +77,22 @@ def test_what_the_coder_makes_of_the_weights_is_asked_while_it_is_near_the_limit
 def test_steps_are_widened_before_the_end_where_the_limit_would_be_missed(coded_bits):
     control, factors = RateControl(0.1, limit_bits=2.0, reach=True), []
     for step in range(100):
-        control.read(2.0, step / 100)
-        if control.wants_measure:
+        control.update(2.0, step / 100)
+        if control.needs_measurement:
             factors.append(control.calibrate(coded_bits))
     assert factors[:5] == [1.0] * 5  # there is time enough for the price
     aimed = 0.985 * 2.0
     late = 2 ** (coded_bits - aimed) if coded_bits > 1.02 * 2.0 else 1.0
     assert factors[5:] == pytest.approx([late] * 2)
-    assert control.state()["_estimate"] <= 2.0
+    assert control.state_dict()["_estimate"] <= 2.0
 
 
 def test_measures_that_are_overdue_are_one():
     """Of a rate that comes near its limit late: each takes a second or two, of which a fast fit has few."""
     control, asked = RateControl(0.1, limit_bits=2.0), []
     for step in range(100):
-        control.read(1.0 if step < 80 else 4.0, step / 100)
-        if control.wants_measure:
+        control.update(1.0 if step < 80 else 4.0, step / 100)
+        if control.needs_measurement:
             asked.append(step)
             control.calibrate(1.9)
     assert len(asked) == 4  # for the four that were overdue, and at 0.85, 0.91 and 0.96
@@ -102,12 +102,12 @@ def test_measures_that_are_overdue_are_one():
 @pytest.mark.slow
 def test_widened_steps_round_coarser_and_expect_as_much(fitted):
     field, *_ = fitted
-    rounded = RoundedField(field, 0.4, 0)
+    rounded = QuantizedField(field, 0.4, 0)
     before = rounded.steps()
     inputs = Inputs(torch.tensor([0, 1]))
     rounded(inputs, False)
     bits = rounded.bits_per_parameter().item()
-    rounded.widen(2.0)
+    rounded.scale_steps(2.0)
     assert all(np.allclose(step, 2 * before[name]) for name, step in rounded.steps().items())
     rounded(inputs, False)
     assert bits - 1.0 <= rounded.bits_per_parameter().item() < bits - 0.5  # a bit less for twice the step
@@ -116,37 +116,37 @@ def test_widened_steps_round_coarser_and_expect_as_much(fitted):
 @pytest.mark.slow
 def test_a_fit_keeps_to_its_limit(fitted, carphone):
     field, steps, _ = fitted
-    limit = 0.6 * coded(field, steps).size
+    limit = 0.6 * encode_weights(field, steps).size
     limited, its_steps, _ = fit(carphone, SizeGoal(limit))
-    assert 0.7 * limit < coded(limited, its_steps).size < 1.1 * limit
-    assert coded_to(limited, its_steps, SizeGoal(limit)).size <= limit
+    assert 0.7 * limit < encode_weights(limited, its_steps).size < 1.1 * limit
+    assert encode_to_size(limited, its_steps, SizeGoal(limit)).size <= limit
 
 
 @pytest.mark.slow
 def test_steps_are_widened_no_more_than_needed(fitted):
     field, steps, _ = fitted
-    free = coded(field, steps).size
-    assert np.array_equal(coded_to(field, steps, None), coded(field, steps))
-    assert np.array_equal(coded_to(field, steps, SizeGoal(1.5 * free)), coded(field, steps))
+    free = encode_weights(field, steps).size
+    assert np.array_equal(encode_to_size(field, steps, None), encode_weights(field, steps))
+    assert np.array_equal(encode_to_size(field, steps, SizeGoal(1.5 * free)), encode_weights(field, steps))
     for share in (0.95, 0.7, 0.4):
-        size = coded_to(field, steps, SizeGoal(share * free)).size
+        size = encode_to_size(field, steps, SizeGoal(share * free)).size
         assert 0.9 * share * free < size <= share * free
 
 
 @pytest.mark.slow
 def test_what_cannot_be_made_smaller_is_as_small_as_it_gets(fitted):
     field, steps, _ = fitted
-    stream = coded_to(field, steps, SizeGoal(10))
+    stream = encode_to_size(field, steps, SizeGoal(10))
     assert set(bitstream.decode(stream)) == set(to_arrays(field))
 
 
 def test_what_is_a_little_too_large_is_pulled_towards_0(fitted):
     """By as much as it takes: of the values that change, all are nearer to 0, by one step."""
     field, steps, _ = fitted
-    free = coded(field, steps)
+    free = encode_weights(field, steps)
     before, least = bitstream.read(free), 1
     for limit in (0.998, 0.99):
-        stream = coded_to(field, steps, SizeGoal(limit * free.size))
+        stream = encode_to_size(field, steps, SizeGoal(limit * free.size))
         assert stream.size <= limit * free.size
         changed = 0
         for name, tensor in bitstream.read(stream).items():
@@ -163,7 +163,7 @@ def test_what_is_a_little_too_large_is_pulled_towards_0(fitted):
 def test_a_size_to_be_reached_lowers_the_price(fitted):
     control = RateControl(0.1, limit_bits=4.0, reach=True)
     for step in range(200):
-        control.read(2.0, step / 1000)
+        control.update(2.0, step / 1000)
     assert control.weight < 0.05
 
 

@@ -18,7 +18,7 @@ from nervcodec.errors import ConfigError
 from nervcodec.training.checkpoint import Checkpoint, identity
 from nervcodec.training.config import FitConfig
 from nervcodec.training.hooks import Hook
-from nervcodec.training.loop import Loop
+from nervcodec.training.loop import TrainingLoop
 from nervcodec.training.rate_control import SizeGoal
 
 
@@ -30,7 +30,7 @@ class TakenAt(Hook):
 
     def measured(self, state, facts, done):
         if state.steps == self.steps:
-            self.kept = copy.deepcopy(state.to_dict())
+            self.kept = copy.deepcopy(state.state_dict())
 
 
 def make(config, goal=None):
@@ -43,26 +43,26 @@ def test_the_rest_of_a_fit_is_the_same(at, optimizer):
     config = FitConfig(epochs=30, batch_size=4, optimizer=optimizer, lr=0.01)
     goal = SizeGoal(9_000, reach=True)
     whole, taken = make(config, goal), TakenAt(at)
-    result = Loop(whole, taken, measure_every_s=0.0).run()
+    result = TrainingLoop(whole, taken, measure_every_s=0.0).run()
     assert result.steps == 60
     torch.manual_seed(99)
     rest = make(config, goal)
-    rest.restore(taken.kept)
-    again = Loop(rest, measure_every_s=0.0).run()
+    rest.load_state_dict(taken.kept)
+    again = TrainingLoop(rest, measure_every_s=0.0).run()
     assert again.steps == 60
     assert again.elapsed_s > taken.kept["elapsed_s"]
     for (name, a), b in zip(whole.field.named_parameters(), rest.field.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5), name
-    for name, step in result.rounding.items():
-        assert np.allclose(step, again.rounding[name], rtol=1e-4), name
+    for name, step in result.quantization_steps.items():
+        assert np.allclose(step, again.quantization_steps[name], rtol=1e-4), name
     assert rest.rate.weight == pytest.approx(whole.rate.weight, rel=1e-4)
 
 
 def test_a_state_of_another_network_is_refused():
-    state = copy.deepcopy(make(FitConfig(epochs=1)).to_dict())
+    state = copy.deepcopy(make(FitConfig(epochs=1)).state_dict())
     other = begun(FitConfig(epochs=1), video=moving_square(6, 32, 32))
     with pytest.raises(ConfigError, match="does not fit"):
-        other.restore(state)
+        other.load_state_dict(state)
 
 
 def checkpoint(folder, identity="x", warn=pytest.fail, **more):
@@ -128,7 +128,7 @@ def test_a_finished_segment_that_was_damaged_is_not_taken_over(tmp_path):
     back = checkpoint(tmp_path, warn=notes.append)
     back.load()
     assert {number: facts["steps"] for number, facts in back.finished.items()} == {0: 0, 2: 2}
-    assert notes == [f"{kept.path / 'segment_1'}: is damaged; what it held is fitted again"]
+    assert notes == [f"{kept.path / 'segment_1'}: is damaged; it is fitted again"]
     # Two segments were finished when this was written, but not these two.
     kept.finished.popitem()
     assert kept.save_if_due(lambda: {"steps": 5})
