@@ -130,13 +130,15 @@ class View:
 
 @pytest.fixture
 def look(browser, shop) -> Iterator[Callable[..., View]]:
-    """Opens a view: ``look(width=360, height=740, **options of a browser context)``; checks at the end that none
-    complained or asked another host."""
+    """Opens a view: ``look(width=360, height=740, site=address, **options of a browser context)``.
+
+    Checks at the end that no view reported a problem or requested another host.
+    """
     views: list[View] = []
 
-    def open_view(width: int = 1280, height: int = 800, **options: Any) -> View:
+    def open_view(width: int = 1280, height: int = 800, site: str = shop, **options: Any) -> View:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        view = View(context.new_page(), shop)
+        view = View(context.new_page(), site)
         views.append(view)
         return view
 
@@ -144,7 +146,7 @@ def look(browser, shop) -> Iterator[Callable[..., View]]:
     for view in views:
         view.page.context.close()
     for view in views:
-        assert view.problems == []
+        assert view.problems == [], view.problems
         hosts = {urlsplit(address).netloc for address in view.asked if not address.startswith(("blob:", "data:"))}
         assert hosts <= {urlsplit(view.site).netloc}
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from nervcodec.errors import ContainerError
-from nervcodec.formats.text import counted
 from nervcodec.index.lookup import SearchResult, search_files
 from nervcodec.recent import Recent
 from nervcodec.search.ask import Answer
@@ -59,7 +58,7 @@ class Questions:
             leave: cancels the search when the client disconnects.
 
         Returns:
-            ``moments``, ``empty`` and ``notes``, ready for JSON.
+            ``moments``, ``empty``, ``notes`` and ``unsearchable`` (number of files damaged or without embeddings).
 
         Raises:
             MissingError: no such container.
@@ -85,12 +84,10 @@ class Questions:
                 empty += f"; what comes nearest is in {where}, with a score of {best.score:.2f}"
         notes += ask.unread
         unsearchable = sum(isinstance(problem, ContainerError) for problem in problems)
-        if unsearchable:
-            few = "is not searchable: it has" if unsearchable == 1 else "are not searchable: they have"
-            notes.append(f"{counted(unsearchable, 'file')} {few} no embeddings, or damaged ones")
         notes += dict.fromkeys(str(problem) for problem in problems if not isinstance(problem, ContainerError))
         notes = [self._store.redact(note) for note in notes]
-        return {"moments": [self._shown(places[m.file], m) for m in found], "empty": empty, "notes": notes}
+        moments = [self._shown(places[moment.file], moment) for moment in found]
+        return {"moments": moments, "empty": empty, "notes": notes, "unsearchable": unsearchable}
 
     def _moments(self, ask: Asking, items: list[FileEntry], limit: int, notes: list[str]) -> SearchResult:
         """The best moments, and the errors of files that cannot be searched."""

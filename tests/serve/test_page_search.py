@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Library, search and inspection in a real browser."""
 
+import http.client
+import shutil
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
 import pytest
 from PIL import ImageColor
+from sites import serving
 
 import nervcodec
 
@@ -10,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 RESULTS = """() => [...document.querySelectorAll("a.moment")].map(link => ({
   frame: Number(link.querySelector("img").alt.match(/\\d+/)[0]),
-  score: link.querySelector(".score").textContent,
+  score: link.querySelector(".score").getAttribute("aria-label").match(/[\\d.]+/)[0],
   box: ["left", "top", "width", "height"].map(side => parseFloat(link.querySelector(".outline").style[side])),
 }))"""
 # Of each visible text: its colour, and the colours behind it from the nearest outwards, until one hides the rest.
@@ -44,6 +52,45 @@ FOUND = "document.querySelectorAll('a.moment').length > 0"
 def searched(view, text):
     view.page.fill("#query", text)
     view.key("Enter")
+
+
+@contextmanager
+def proxy(port, prefix, strips):
+    """A reverse proxy below a prefix, which it strips or passes on; gives its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            if not self.path.startswith(prefix):
+                return self.send_error(404)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request(
+                "GET", self.path.removeprefix(prefix) or "/" if strips else self.path, headers=self.headers
+            )
+            answer = connection.getresponse()
+            body = answer.read()
+            connection.close()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name not in ("transfer-encoding", "connection", "date"):
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def luminance(colour):
@@ -93,13 +140,105 @@ def test_library_shows_each_file_newest_first(view, shelf):
     assert view.value("location.pathname") == "/watch/one.nerv"
 
 
+def test_files_are_sorted_and_one_frame_says_so(view):
+    view.go("/")
+    view.until("document.querySelectorAll('.card').length === 6")
+    view.until("[...document.querySelectorAll('.card .length')].some(length => length.innerText === '1 frame')")
+    view.page.select_option("#sort", "name")
+    names = "[...document.querySelectorAll('.card .name')].map(name => name.textContent).join()"
+    view.until(f"{names} === 'beep.nerv,bunny.nerv,cut short.nerv,face.nerv,one.nerv,uneven.nerv'")
+    view.until("location.search === '?sort=name'")
+    view.page.select_option("#sort", "length")
+    view.until(f"{names}.startsWith('bunny.nerv')")
+
+
+def test_a_folder_is_entered_and_searched(look, shelf, tmp_path):
+    (tmp_path / "trips" / "2024").mkdir(parents=True)
+    shutil.copy(shelf / "face.nerv", tmp_path / "face.nerv")
+    shutil.copy(shelf / "face.nerv", tmp_path / "trips" / "2024" / "a.nerv")
+    with serving(tmp_path) as running:
+        view = look(site=f"http://127.0.0.1:{running.port}")
+        view.go("/?q=suit")
+        view.until("new Set([...document.querySelectorAll('a.moment .name')].map(n => n.textContent)).size === 2")
+        view.page.click("text=trips")
+        view.until("location.search === '?folder=trips&q=suit'")
+        view.until("document.querySelectorAll('.card').length === 1")
+        view.until(FOUND)
+        assert set(view.page.locator("a.moment .name").all_inner_texts()) == {"a.nerv"}
+        view.page.click(".folders >> text=2024")
+        view.until("document.querySelector('#folder').textContent.endsWith(' / trips / 2024')")
+        view.page.go_back()
+        view.until("document.querySelector('#folder').textContent.endsWith(' / trips')")
+        view.page.click("#folder a")
+        view.until("document.querySelectorAll('.card').length === 2")
+        view.page.goto("about:blank")  # before the server ends
+
+
+def test_new_files_appear_on_focus(look, shelf, tmp_path):
+    shutil.copy(shelf / "face.nerv", tmp_path / "a.nerv")
+    with serving(tmp_path) as running:
+        view = look(site=f"http://127.0.0.1:{running.port}")
+        view.go("/")
+        view.until("document.querySelectorAll('.card').length === 1")
+        shutil.copy(shelf / "face.nerv", tmp_path / "b.nerv")
+        view.value("dispatchEvent(new Event('focus'))")
+        view.until("document.querySelectorAll('.card').length === 2")
+        (tmp_path / "a.nerv").unlink()
+        view.value("dispatchEvent(new Event('focus'))")
+        view.until("document.querySelector('#state').textContent === '1 file'")
+        view.page.goto("about:blank")  # before the server ends
+
+
+@pytest.mark.parametrize("strips", [True, False])
+def test_the_page_works_below_the_path_of_a_proxy(look, shelf, strips):
+    prefix = "/video/nervcodec"
+    with serving(shelf, root_path=prefix) as running, proxy(running.port, prefix, strips) as outer:
+        view = look(site=f"http://127.0.0.1:{outer}")
+        view.go(prefix)
+        view.until("document.querySelectorAll('.card').length === 6")
+        view.until("[...document.querySelectorAll('.card img')].every(i => i.complete && i.naturalWidth === 320)")
+        searched(view, "suit")
+        view.until(FOUND)
+        view.until(f"location.pathname === '{prefix}/' && location.search === '?q=suit'")
+        view.page.click("a.moment")
+        view.until(
+            f"location.pathname === '{prefix}/watch/face.nerv' && document.querySelectorAll('a.moment').length > 0"
+        )
+        view.until("!document.querySelector('#exact').hidden")
+        view.go(f"{prefix}/watch/bunny.nerv")
+        view.until("!document.querySelector('#exact').hidden")
+        view.key("k")
+        view.until("Number(document.querySelector('#frame').textContent) > 5")
+        view.page.click(".brand")
+        view.until(f"location.pathname === '{prefix}/'")
+        view.page.goto("about:blank")  # before the server ends
+        assert all(urlsplit(address).path.startswith(prefix) for address in view.asked if address.startswith("http"))
+
+
+@pytest.mark.parametrize("size", [(1366, 650), (390, 844), (844, 390)])
+def test_a_tall_video_fits_on_the_screen(look, size):
+    """A picture of 9:16, the time line and the buttons."""
+
+    def tall(route):
+        route.fulfill(json={**route.fetch().json(), "width": 720, "height": 1280, "pixel_aspect": 1})
+
+    view = look(*size)
+    view.page.route("**/api/file/*", tall)
+    view.watch("face.nerv?q=suit")
+    view.until(FOUND)
+    boxes = {name: view.page.locator(name).bounding_box() for name in ("#stage", "#fit", "#slider", "#play", "#full")}
+    ends = {name: box["y"] + box["height"] for name, box in boxes.items()}
+    assert max(ends.values()) <= size[1] or (size[1] == 390 and boxes["#stage"]["height"] <= 200), ends
+    assert boxes["#stage"]["width"] / boxes["#stage"]["height"] == pytest.approx(9 / 16, rel=0.01)
+
+
 def test_hundreds_of_files_come_as_one_scrolls(view, shop):
     first = view.page.request.get(f"{shop}/api/files?limit=1").json()["files"][0]
 
     def many(route):
         offset = int(route.request.url.partition("offset=")[2].partition("&")[0])
         files = [{**first, "path": "face.nerv", "name": f"{n}.nerv"} for n in range(offset, min(offset + 60, 500))]
-        route.fulfill(json={"folder": "many", "total": 500, "files": files})
+        route.fulfill(json={"folder": "many", "folders": [], "newest": 1, "total": 500, "files": files})
 
     view.page.route("**/api/files?*", many)
     view.go("/")
@@ -112,7 +251,7 @@ def test_hundreds_of_files_come_as_one_scrolls(view, shop):
 
 
 def test_an_empty_folder_says_so(view):
-    nothing = {"folder": "videos", "total": 0, "files": []}
+    nothing = {"folder": "videos", "folders": [], "newest": 0, "total": 0, "files": []}
     view.page.route("**/api/files?*", lambda route: route.fulfill(json=nothing))
     view.go("/")
     view.until("document.querySelector('#state').textContent.includes('no .nerv files')")
@@ -146,7 +285,7 @@ def test_a_link_with_a_query_asks_it_and_goes_to_the_best(view, shelf):
         best = video.search("suit")[0].frame
     view.watch("face.nerv?q=suit&minus=tree")
     view.until(FOUND)
-    assert view.page.locator(".chip .words").all_inner_texts() == ["suit", "tree"]
+    assert view.page.input_value("#query") == "suit - tree"
     view.watch("face.nerv?q=suit")
     view.until(FOUND)
     view.frame(best)
@@ -155,22 +294,75 @@ def test_a_link_with_a_query_asks_it_and_goes_to_the_best(view, shelf):
     view.frame(2)
 
 
-def test_texts_are_added_and_subtracted(view):
+def test_the_query_stays_in_the_box_and_can_be_corrected(view):
     view.watch("face.nerv")
-    searched(view, "suit")
-    view.until(FOUND)
-    view.page.fill("#query", "tree")
-    view.page.click("text=− Subtract")
-    view.page.fill("#query", "person")
-    view.page.click("text=+ Add")
+    searched(view, "siut")
+    view.until("document.querySelector('.answer').textContent.includes('siut')")
+    assert view.page.input_value("#query") == "siut"
+    searched(view, "suit + person - tree")
     asked = "new URLSearchParams(location.search)"
     view.until(f"{asked}.getAll('q').join() === 'suit,person' && {asked}.get('minus') === 'tree'")
     assert any("add=suit&add=person&subtract=tree" in address for address in view.asked)
-    for label in ("Remove suit", "Remove person"):
-        view.page.get_by_label(label).click()
+    assert view.page.input_value("#query") == "suit + person - tree"
+    searched(view, "- tree")
     view.until("document.querySelector('.answer').textContent.startsWith('Add a text as well')")
-    searched(view, "suit + shirt - tree")
-    view.until(f"{asked}.getAll('q').join() === 'suit,shirt' && {asked}.get('minus') === 'tree'")
+    searched(view, "")
+    view.until("!location.search.includes('minus')")
+    assert view.page.locator("a.moment").count() == 0
+
+
+@pytest.mark.parametrize("address", ["/?sort=name", "/watch/face.nerv"])
+def test_back_undoes_a_search(view, address):
+    view.go("/?name=face")
+    view.go(address)
+    for text in ("suit", "suit + person"):
+        searched(view, text)
+        view.until(FOUND)
+        view.until(f"new URLSearchParams(location.search).getAll('q').join(' + ') === '{text}'")
+    view.page.go_back()
+    view.until("document.querySelector('#query').value === 'suit'")
+    view.until(FOUND)
+    assert "q=suit" in view.value("location.search")
+    assert "person" not in view.value("location.search")
+    view.page.go_back()
+    view.until("document.querySelector('#query').value === '' && !location.search.includes('q=')")
+    assert view.page.locator("a.moment").count() == 0
+    view.page.go_forward()
+    view.until("document.querySelector('#query').value === 'suit'")
+    view.until(FOUND)
+    view.page.go_back()
+    view.until("document.querySelector('#query').value === ''")
+    view.page.go_back()
+    view.until("location.search === '?name=face'")
+
+
+def test_a_result_shows_start_length_and_a_bar(view, shelf):
+    with nervcodec.open(shelf / "face.nerv") as video:
+        moments = video.search("suit", k=24)
+    view.watch("face.nerv")
+    searched(view, "suit")
+    view.until(FOUND)
+    assert view.page.locator("a.moment .when").all_inner_texts() == [f"0:{m.start_s:04.1f}" for m in moments]
+    lengths = [m.end_s - m.start_s for m in moments]
+    assert view.page.locator("a.moment .length").all_inner_texts() == [
+        "< 0.1 s" if s < 0.05 else f"{s:.1f} s" for s in lengths
+    ]
+    widths = view.value("[...document.querySelectorAll('.score span')].map(bar => parseFloat(bar.style.width))")
+    assert widths == pytest.approx([max(2, 100 * m.score / moments[0].score) for m in moments], abs=0.01)
+
+
+def test_keys_go_to_the_next_and_previous_result(view):
+    view.watch("face.nerv?q=suit&t=0")
+    view.until(FOUND)
+    frames = [result["frame"] for result in view.value(RESULTS)]
+    assert len(frames) > 2
+    for key, number in ("n", 0), ("n", 1), ("n", 2), ("p", 1), ("p", 0), ("p", 0):
+        view.key(key)
+        view.frame(frames[number])
+    view.go("/?q=suit")
+    view.until(FOUND)
+    view.key("n", "Enter")
+    view.until("location.pathname === '/watch/face.nerv'")
 
 
 def test_nothing_matches_looks_like_an_answer(view):

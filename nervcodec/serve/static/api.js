@@ -48,8 +48,9 @@ const withQuery = (address, pairs) => {
 const ofFile = (address, path, pairs) =>
   withQuery(address, versions.has(path) ? [...pairs, ["version", versions.get(path)]] : pairs);
 
-export const listFiles = (name, offset, limit, signal) =>
-  json(withQuery(`${root}api/files`, { name, offset, limit }), signal);
+/** @param filters {name, folder, sort} */
+export const listFiles = (filters, offset, limit, signal) =>
+  json(withQuery(`${root}api/files`, { ...filters, offset, limit }), signal);
 export async function describeFile(path, signal) {
   const file = await json(`${root}api/file/${encoded(path)}`, signal);
   versions.set(path, file.version);

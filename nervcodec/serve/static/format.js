@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Numbers in words.
+// Numbers as text.
 
 /** 75.48 as 1:15.48; hours where there are some. */
 export function clockTime(seconds, digits = 2) {
@@ -11,6 +11,10 @@ export function clockTime(seconds, digits = 2) {
   if (minutes < 60) return `${minutes}:${tail}`;
   return `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${tail}`;
 }
+
+/** A length: 3.2 s below a minute, else as clockTime. */
+export const shortLength = (seconds) =>
+  seconds < 0.05 ? "< 0.1 s" : seconds < 59.95 ? `${seconds.toFixed(1)} s` : clockTime(seconds, 0);
 
 /** Bytes with three digits and their unit, of a thousand. */
 export function bytes(count) {
@@ -30,11 +34,11 @@ export const rate = (value) => `${Number(value.toFixed(2))} fps`;
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 export const score = (value) => value.toFixed(3);
 
-/** When a file was last changed, as this browser's readers write dates. */
+/** A date in the browser's language. */
 export const day = (unixSeconds) =>
   new Date(1000 * unixSeconds).toLocaleDateString(undefined, { year: "numeric", month: "short", day: "numeric" });
 
-/** The server's words as a sentence; a name at the beginning stays as it is. */
+/** The server's text as a sentence; a file name at its start is kept. */
 export function sentence(words) {
   const text = words.trim();
   const begin = /^[a-z]+\s/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;

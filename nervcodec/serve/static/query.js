@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
-// What is looked for: texts and patches added, texts subtracted.
+// A query: texts added, texts subtracted, and at most one patch.
 
 export class Query {
   constructor(add = [], subtract = [], like = []) {
     this.add = add;
     this.subtract = subtract;
-    this.like = like.slice(-1); // "PATH:FRAME:ROW:COLUMN", one at most
+    this.like = like.slice(-1); // "PATH:FRAME:ROW:COLUMN"
   }
 
-  /** As the command line has it: "horse + stripes - zoo". */
-  static parsed(text) {
-    const query = new Query();
+  /** Of a text as the command line takes it: "horse + stripes - zoo". */
+  static parsed(text, like = []) {
+    const query = new Query([], [], like);
     let into = query.add;
     for (const piece of text.trim().split(/(?:^|\s+)([+\-\u2212])\s+/)) {
       if (piece === "+") into = query.add;
@@ -20,8 +20,9 @@ export class Query {
     return query;
   }
 
-  /** Of the page's address: q, minus and like, each as often as need be. */
-  static ofAddress(parameters) {
+  /** Of the page's address: q and minus, each any number of times, and like. */
+  static ofAddress(address = location) {
+    const parameters = new URLSearchParams(address.search);
     return new Query(parameters.getAll("q"), parameters.getAll("minus"), parameters.getAll("like"));
   }
 
@@ -29,42 +30,34 @@ export class Query {
     return !this.add.length && !this.subtract.length && !this.like.length;
   }
 
-  /** Nothing but what is subtracted: there is nothing to take it from. */
+  /** Nothing but subtracted texts. */
   get onlyLess() {
     return !this.add.length && !this.like.length && this.subtract.length > 0;
   }
 
-  /** Both, each text once. */
-  with(other) {
-    const both = (name) => [...new Set([...this[name], ...other[name]])];
-    return new Query(both("add"), both("subtract"), both("like"));
-  }
-
-  without(kind, value) {
-    const rest = { add: this.add, subtract: this.subtract, like: this.like };
-    rest[kind] = rest[kind].filter((other) => other !== value);
-    return new Query(rest.add, rest.subtract, rest.like);
-  }
-
-  #pairs(names) {
-    return ["add", "subtract", "like"].flatMap((kind, index) => this[kind].map((value) => [names[index], value]));
+  /** The texts as they are typed. */
+  get text() {
+    return `${this.add.join(" + ")}${this.subtract.map((text) => ` - ${text}`).join("")}`.trim();
   }
 
   forServer() {
-    return this.#pairs(["add", "subtract", "like"]);
+    return this.#pairs("add", "subtract", "like");
   }
 
   forAddress() {
-    return this.#pairs(["q", "minus", "like"]);
+    return this.#pairs("q", "minus", "like");
+  }
+
+  #pairs(...names) {
+    return ["add", "subtract", "like"].flatMap((kind, index) => this[kind].map((value) => [names[index], value]));
   }
 
   toString() {
-    const more = [...this.add, ...this.like.map(() => "a patch")].join(" + ");
-    return this.subtract.length ? `${more} \u2212 ${this.subtract.join(" \u2212 ")}`.trim() : more;
+    return [...this.like.map(() => "a patch"), ...(this.text ? [this.text] : [])].join(" + ");
   }
 }
 
-/** The parts of "PATH:FRAME:ROW:COLUMN"; a path may hold colons. Null if it is none. */
+/** The parts of "PATH:FRAME:ROW:COLUMN", or null; a path may contain colons. */
 export function patchOf(text) {
   const found = /^(.+):(\d+):(\d+):(\d+)$/.exec(text);
   return found && { path: found[1], frame: Number(found[2]), row: Number(found[3]), column: Number(found[4]) };

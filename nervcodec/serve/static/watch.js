@@ -121,7 +121,7 @@ class Watch {
   }
 
   async #scope() {
-    const { total } = await listFiles("", 0, 1).catch(() => ({ total: 1 }));
+    const { total } = await listFiles({}, 0, 1).catch(() => ({ total: 1 }));
     if (total < 2) return;
     const choice = (id, words, checked) => [
       el("input", { type: "radio", name: "scope", id, checked, change: () => this.panel.again() }),
@@ -169,7 +169,7 @@ class Watch {
 
   #begin() {
     const time = Number.parseFloat(asked.get("t"));
-    const query = Query.ofAddress(asked);
+    const query = Query.ofAddress();
     this.jumps = !Number.isFinite(time) && !query.empty;
     this.controls.toTime(Number.isFinite(time) ? time : 0);
     if (!query.empty) this.panel.ask(query);
