@@ -26,7 +26,7 @@ from nervcodec.base.convert import base_format, to_base
 from nervcodec.colour import to_rgb8
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media.options import SourceOptions
-from nervcodec.media.planes import plane_format, read_planes
+from nervcodec.media.reader import plane_format, read_planes
 from nervcodec.media.shots import find_cuts, seen_small
 from nervcodec.media.source import scan
 

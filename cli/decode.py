@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from nervcodec.decoding import NervVideo
     from nervcodec.events import Observer
-    from nervcodec.media.sound import Sound
+    from nervcodec.media.audio import Sound
 
 
 Frame = TypeVar("Frame")
@@ -238,7 +238,7 @@ def _write_video(
 
 def _fitting(sound: Sound | None, suffix: str, progress: Observer) -> Sound | None:
     """The sound in a form that the format holds, with a note where it changes; None where the format holds none."""
-    from nervcodec.media.sound import COPIED, FORMATS
+    from nervcodec.media.audio import COPIED, FORMATS
 
     if sound is None:
         return None

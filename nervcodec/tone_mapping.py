@@ -17,7 +17,7 @@ from nervcodec.colour import STEP, Window, to_rgb, to_rgb8
 from nervcodec.formats.header import HLG, PlaneFormat
 
 if TYPE_CHECKING:
-    from nervcodec.media.light import Light
+    from nervcodec.media.planes import Light
 
 DEFAULT_PEAK = 1000.0  # cd/m² of a source that states no peak
 

@@ -28,7 +28,7 @@ def modules_after(code: str) -> set[str]:
         "import nervcodec.options",
         "import nervcodec.sizing",
         "import nervcodec.jobs.many",
-        "import nervcodec.search.moments, nervcodec.media.planes, nervcodec.media.reader",
+        "import nervcodec.search.moments, nervcodec.media.planes",
     ],
 )
 def test_light_modules_stay_light(code):

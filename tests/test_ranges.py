@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nervcodec.errors import ConfigError
-from nervcodec.media.segments import segment_lengths
+from nervcodec.media.shots import segment_lengths
 from nervcodec.ranges import parse_duration, parse_frames, parse_pair, parse_scale, parse_size
 
 TIMES = np.arange(250) / 25

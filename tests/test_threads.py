@@ -7,7 +7,7 @@ import time
 import pytest
 
 from nervcodec.errors import VideoError
-from nervcodec.media import media
+from nervcodec.media import decoder
 from nervcodec.media.source import scan
 from nervcodec.threads import StalledError, read_ahead
 
@@ -78,7 +78,7 @@ def test_one_that_gives_nothing_is_given_up():
 
 def test_a_source_that_gives_no_frame(carphone, monkeypatch):
     """One line, and no waiting for a decoder that spins."""
-    release, decoded = threading.Event(), media.Decoder._decoded
+    release, decoded = threading.Event(), decoder.Decoder._decoded
 
     def stalls(self, *arguments):
         for number, frame in enumerate(decoded(self, *arguments)):
@@ -86,8 +86,8 @@ def test_a_source_that_gives_no_frame(carphone, monkeypatch):
                 release.wait(20)
             yield frame
 
-    monkeypatch.setattr(media.Decoder, "_decoded", stalls)
-    monkeypatch.setattr(media, "STALLS_S", 0.5)
+    monkeypatch.setattr(decoder.Decoder, "_decoded", stalls)
+    monkeypatch.setattr(decoder, "STALLS_S", 0.5)
     begun = time.monotonic()
     with pytest.raises(VideoError, match=r"carphone_pristine.mp4: gave no frame for 0.5 s$"):
         scan(carphone)

@@ -6,7 +6,7 @@ import pytest
 
 from nervcodec.colour import STEP
 from nervcodec.formats.header import HLG, PQ, PlaneFormat
-from nervcodec.media.light import Light
+from nervcodec.media.planes import Light
 from nervcodec.tone_mapping import peak_of, to_sdr8
 
 CDM2 = np.array([0, 1, 5, 18, 40, 80, 100, 203, 300, 600, 1000, 4000])

@@ -19,9 +19,8 @@ from nervcodec.base.check import coded_size
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.formats.text import counted
-from nervcodec.media.light import Light, light_of
-from nervcodec.media.media import packet_of
-from nervcodec.media.planes import Planes, pixel_format, to_frame, to_planes
+from nervcodec.media.decoder import packet_of
+from nervcodec.media.planes import Light, Planes, light_of, pixel_format, to_frame, to_planes
 from nervcodec.threads import read_ahead
 
 _NO_MORE_KEYS = 100_000_000  # frames to the next key frame, unless one is forced: more than a segment has

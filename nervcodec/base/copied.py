@@ -11,9 +11,9 @@ import av
 
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.media.filters import Filters, is_transposed
-from nervcodec.media.media import STALLS_S
+from nervcodec.media.decoder import STALLS_S
 from nervcodec.media.planes import Planes, plane_filters, to_planes
+from nervcodec.media.reader import Filters, is_transposed
 from nervcodec.threads import StalledError, read_ahead
 
 # FFmpeg would hide damage: `explode` makes an error of what it complains of. dav1d decodes one frame after the other:

@@ -14,8 +14,8 @@ from nervcodec.errors import ContainerError, VideoError, named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import BASE, COPY, BaseFacts
 from nervcodec.media import mux
-from nervcodec.media.media import has_alpha
-from nervcodec.media.sound import Sound
+from nervcodec.media.audio import Sound
+from nervcodec.media.decoder import has_alpha
 
 SUFFIXES = (".mp4", ".mkv", ".webm")
 _TICKS_S = 90_000  # a second, for frames with times of their own

@@ -20,9 +20,9 @@ from av.video.stream import VideoStream
 from nervcodec.base import copied
 from nervcodec.errors import ContainerError, VideoError, explained
 from nervcodec.formats.header import COPY, BaseFacts, PlaneFormat
-from nervcodec.media import matroska, media
-from nervcodec.media.filters import Filters, Samples, checksum
+from nervcodec.media import decoder, matroska
 from nervcodec.media.planes import Planes, plane_filters, to_planes
+from nervcodec.media.reader import Filters, Samples, checksum
 from nervcodec.media.source import VideoInfo
 
 _REMEDY = "--base av1 codes it anew"
@@ -72,16 +72,16 @@ class Packets:
             VideoError: it is a folder of images, or its packets cannot go into Matroska.
         """
         require_packets(source)
-        with source.snapshot.watched(), media.opened(source.path, source.input.frame_rate) as container:
-            stream = media.videos(container)[source.input.number]
+        with source.snapshot.watched(), decoder.opened(source.path, source.input.frame_rate) as container:
+            stream = decoder.videos(container)[source.input.number]
             try:
-                skipped = _copy(media.packets(container, stream), stream, file)
+                skipped = _copy(decoder.packets(container, stream), stream, file)
             except av.FFmpegError as error:
                 what = "its packets cannot go into Matroska as they are"
                 raise VideoError(f"{source.path}: {what} ({error.strerror}); {_REMEDY}") from None
-        with media.opened(file) as container:
+        with decoder.opened(file) as container:
             (stream,) = container.streams.video
-            return cls(file, source, form, media.codec_name(stream), (stream.width, stream.height), skipped)
+            return cls(file, source, form, decoder.codec_name(stream), (stream.width, stream.height), skipped)
 
     @property
     def facts(self) -> BaseFacts:
@@ -190,7 +190,7 @@ class Packets:
 
     def _candidates(self) -> list[tuple[int, int]]:
         """(frame, byte) of key frames that begin a cluster, the first among them, some seconds apart."""
-        with media.opened(self.file) as container:
+        with decoder.opened(self.file) as container:
             packets = [(p.pts or 0, p.pos or 0, p.size, p.is_keyframe) for p in container.demux(video=0) if p.size]
         order = sorted(pts for pts, *_ in packets)
         found: list[tuple[int, int]] = []
@@ -261,7 +261,7 @@ def _opened(file: Path, stream: VideoStream) -> tuple[OutputContainer, VideoStre
             copy = target.add_stream_from_template(stream, opaque=True)
             copy.codec_context.codec_tag, copy.disposition = tag, Disposition.default
             copy.sample_aspect_ratio = copy.codec_context.sample_aspect_ratio = aspect
-            if media.has_alpha(stream):  # without it players ignore the second picture
+            if decoder.has_alpha(stream):  # without it players ignore the second picture
                 copy.metadata["alpha_mode"] = "1"
             if aspect != 1:
                 copy.metadata.update(matroska.ROOM_FOR_ASPECT)

@@ -13,8 +13,7 @@ from nervcodec.base.check import checked_units
 from nervcodec.errors import named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AV1, BASE, BaseFacts
-from nervcodec.media.light import Light, light_of
-from nervcodec.media.planes import Planes
+from nervcodec.media.planes import Light, Planes, light_of
 from nervcodec.recent import Recent
 
 _STREAMS = 8  # whose key frames are remembered

@@ -29,8 +29,8 @@ from nervcodec.media.planes import Planes
 from nervcodec.network.stored import EmbeddingParts, require_embeddings
 
 if TYPE_CHECKING:
-    from nervcodec.media.light import Light
-    from nervcodec.media.sound import Sound
+    from nervcodec.media.audio import Sound
+    from nervcodec.media.planes import Light
     from nervcodec.network.field import Field
     from nervcodec.search.moments import Moment
     from nervcodec.semantic.encoder import SemanticEncoder
@@ -349,7 +349,7 @@ class NervVideo(Sequence[np.ndarray]):
 
     def sound(self, start_s: float = 0.0, duration_s: float | None = None) -> Sound | None:
         """The source's audio packets, or those of a range; None where the container has none."""
-        from nervcodec.media.sound import Sound
+        from nervcodec.media.audio import Sound
 
         data, first_s = self._networks.contents().audio(), self.header.video.first_frame_s
         is_whole = not start_s and duration_s is None

@@ -37,7 +37,7 @@ from nervcodec.formats.header import (
     VideoFacts,
 )
 from nervcodec.formats.text import counted, recorded
-from nervcodec.media.audio_packets import LEAD_S
+from nervcodec.media.audio import LEAD_S
 from nervcodec.ranges import FITTED, HELD_OUT
 
 SHARED = "shared/"  # prefix of what all segments have in common

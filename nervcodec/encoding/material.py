@@ -12,8 +12,8 @@ import numpy as np
 
 from nervcodec.encoding.plan import Plan
 from nervcodec.errors import VideoError
-from nervcodec.media.planes import Planes, read_planes
-from nervcodec.media.reader import read_frames, read_segment
+from nervcodec.media.planes import Planes
+from nervcodec.media.reader import read_frames, read_planes, read_segment
 from nervcodec.media.source import scan
 
 

@@ -15,10 +15,9 @@ from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.formats.header import AV1, COPY, HDR, PlaneFormat
-from nervcodec.media.audio_packets import packets
-from nervcodec.media.planes import plane_format
-from nervcodec.media.segments import USUAL_SEGMENT, segment_lengths
-from nervcodec.media.shots import cuts_in
+from nervcodec.media.audio import packets
+from nervcodec.media.reader import plane_format
+from nervcodec.media.shots import USUAL_SEGMENT, cuts_in, segment_lengths
 from nervcodec.media.source import VideoInfo, scan
 from nervcodec.network.config import Geometry
 from nervcodec.options import EncodeOptions

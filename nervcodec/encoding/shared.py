@@ -23,8 +23,7 @@ from nervcodec.encoding.segment import SegmentTask
 from nervcodec.encoding.times import shared_fit
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
-from nervcodec.media.scenes import Scenes
-from nervcodec.media.shots import find_pace, persistence
+from nervcodec.media.shots import Scenes, find_pace, persistence
 from nervcodec.training.checkpoint import Checkpoint
 from nervcodec.training.config import SizeGoal
 from nervcodec.training.datasets import SegmentData

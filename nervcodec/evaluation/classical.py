@@ -19,9 +19,8 @@ from nervcodec import metrics
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
-from nervcodec.media import ffmpeg, media
-from nervcodec.media.filters import Samples
-from nervcodec.media.reader import read_filtered
+from nervcodec.media import decoder, ffmpeg
+from nervcodec.media.reader import Samples, read_filtered
 
 _CURVE_STEP = 4  # between the qualities of a curve around a size
 
@@ -217,8 +216,8 @@ def _encode(codec: ClassicalCodec, quality: int, original: Original, out: Path) 
             process.end_input()
             if process.wait():
                 raise VideoError(f"{info.path} with {codec.label}: cannot be encoded ({process.complaint()})")
-    with media.opened(out) as container:
-        return sum(packet.size for packet in media.packets(container, media.videos(container)[0]))
+    with decoder.opened(out) as container:
+        return sum(packet.size for packet in decoder.packets(container, decoder.videos(container)[0]))
 
 
 class Vmaf:

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec.colour import to_rgb8
-from nervcodec.media.planes import plane_format, read_planes
-from nervcodec.media.reader import read_frames
+from nervcodec.media.reader import plane_format, read_frames, read_planes
 from nervcodec.media.source import SourceOptions, VideoInfo, scan
 from nervcodec.tone_mapping import peak_of, to_screen8
 

@@ -21,7 +21,7 @@ from nervcodec.formats.atomic import replacing
 from nervcodec.jobs import work
 from nervcodec.jobs.inputs import Job
 from nervcodec.jobs.standing import set_date
-from nervcodec.media.folder import modified
+from nervcodec.media.probe import modified
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import require_free
 from nervcodec.training.checkpoint import Checkpoint

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from nervcodec.errors import ConfigError, VideoError, explained
 from nervcodec.formats.text import counted, is_system_folder
-from nervcodec.media.folder import images_in, numbered_images
-from nervcodec.media.probe import require_file
+from nervcodec.media.probe import images_in, numbered_images, require_file
 from nervcodec.outputs import beside, require_folder
 
 # Endings that mean a video below a folder; a file that is named itself may have any.

@@ -18,7 +18,7 @@ from nervcodec.jobs.failures import is_of_a_source, reason
 from nervcodec.jobs.inputs import Found, Job, find
 from nervcodec.jobs.report import DONE, SKIPPED, STOPPED, FileReport, failed
 from nervcodec.jobs.standing import is_done, set_date
-from nervcodec.media.folder import modified
+from nervcodec.media.probe import modified
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import require_folder, require_free
 

@@ -11,7 +11,7 @@ from nervcodec.errors import ConfigError, ContainerError, OutdatedContainerError
 from nervcodec.formats.container import Container, is_container
 from nervcodec.formats.text import recorded
 from nervcodec.jobs.inputs import Job
-from nervcodec.media.folder import modified
+from nervcodec.media.probe import modified
 
 _FINEST_S = 0.01  # that times of files are told apart by
 

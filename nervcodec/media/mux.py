@@ -20,8 +20,8 @@ from av.video.stream import VideoStream
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.atomic import writing
 from nervcodec.media import matroska
-from nervcodec.media.media import has_alpha, packet_of
-from nervcodec.media.sound import FORMATS, Sound
+from nervcodec.media.audio import FORMATS, Sound
+from nervcodec.media.decoder import has_alpha, packet_of
 
 _MATROSKA = (".mkv", ".webm")
 _MOST_REORDERED = 32  # packets of a stream, one after the other, by H.264 and HEVC

@@ -1,43 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""A source's own samples: planes of luma and chroma as its stream holds them, not converted to RGB."""
+"""A source's own samples, planes of luma and chroma, and the light levels that a stream states."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator
-from typing import TYPE_CHECKING, NamedTuple
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from nervcodec.errors import VideoError
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.media.reader import read_filtered
-from nervcodec.media.source import SourceOptions, VideoInfo
 
 if TYPE_CHECKING:
+    import av
     from av import VideoFrame
 
-_GRAY = "gray"
-# What ffmpeg may choose from.
-_CHOICES = {
-    "yuv420p": ("420", 8),
-    "yuv422p": ("422", 8),
-    "yuv444p": ("444", 8),
-    "yuv420p10le": ("420", 10),
-    "yuv422p10le": ("422", 10),
-    "yuv444p10le": ("444", 10),
-    "gray": (_GRAY, 8),
-    "gray10le": (_GRAY, 10),
-    "gbrp": ("rgb", 8),
-    "gbrp10le": ("rgb", 10),
-}
-_FULL = 2  # ffmpeg's name for a full range
-
-# Matrices as they are recorded. Those of FCC and SMPTE 240M are converted to BT.601 and BT.709; what says nothing is
-# taken for BT.601, as FFmpeg does.
-_MATRICES = {1: 1, 5: 5, 6: 6, 9: 9, 4: 6, 7: 1}
-_UNSAID = 2
+# FFmpeg's names of matrices.
 _NAMES = {1: "bt709", 5: "bt470", 6: "smpte170m", 9: "bt2020"}
+_DISPLAY = struct.Struct("=22i")  # AVMasteringDisplayMetadata: ten rationals, then which of them are stated
+_CONTENT = struct.Struct("=2I")
+_MOST = 65_535  # cd/m² that AV1 can state
 
 
 class Planes(NamedTuple):
@@ -97,71 +80,53 @@ def pixel_format(form: PlaneFormat) -> str:
     return name if form.depth == 8 else f"{name}10le"
 
 
-def plane_format(info: VideoInfo, options: SourceOptions | None = None) -> PlaneFormat:
-    """What the samples of a source are, as far as they are kept: 8 bits, or 10 for all that have more.
-
-    Grey becomes 4:2:0 without colour, RGB of any kind planes of G, B and R; other samplings of chroma become the
-    next of 4:2:0, 4:2:2 and 4:4:4 that holds them.
-
-    Args:
-        info: what :func:`nervcodec.media.source.scan` found, with the same options.
-        options: range, crop, scale.
-
-    Raises:
-        VideoError: its first frame could not be read, or its matrix is unknown.
-    """
-    from nervcodec.media import media
-    from nervcodec.media.filters import Filters
-
-    options = options or SourceOptions()
-    decoder = media.Decoder(info.input, options.start_s, options.duration_s)
-    with contextlib.closing(decoder.frames()) as frames:
-        first, _ = next(frames, (None, 0))
-    if first is None:
-        raise VideoError(f"{info.path}: no frame could be read ({'; '.join(decoder.damage.reasons) or 'it is empty'})")
-    primaries, transfer = first.color_primaries & 255, first.color_trc & 255
-    chroma, depth = _CHOICES[Filters(info.path, f"format={'|'.join(_CHOICES)}").frame(first).format.name]
-    if chroma == "rgb":
-        return PlaneFormat(depth, "444", 0, True, primaries=primaries, transfer=transfer)
-    return PlaneFormat(
-        depth,
-        "420" if chroma == _GRAY else chroma,
-        _MATRICES.get(first.colorspace, _UNSAID),
-        first.color_range == _FULL or (chroma == _GRAY and not first.color_range),
-        media.chroma_place(info.input),
-        primaries,
-        transfer,
-    )
-
-
-def read_planes(info: VideoInfo, options: SourceOptions | None, form: PlaneFormat) -> Generator[Planes, None, None]:
-    """Decode a source to planes, holding one frame at a time.
-
-    Where nothing is scaled the samples are those of the source, bit for bit.
-
-    Args:
-        info: what :func:`nervcodec.media.source.scan` found, with the same options.
-        options: range, crop, scale.
-        form: what :func:`plane_format` said.
-
-    Yields:
-        One frame, ``info.frame_count`` times.
-
-    Raises:
-        VideoError: the source gave fewer or more frames than the scan counted.
-    """
-    for frame in read_filtered(info, options or SourceOptions(), f"format={pixel_format(form)}", _kept(form)):
-        yield to_planes(frame, form, info.height, info.width)
-
-
 def plane_filters(form: PlaneFormat, height: int, width: int) -> str:
     """The filters by which :func:`read_planes` makes frames of this size planes of a format."""
-    return f"scale={width}:{height}{_kept(form)},format={pixel_format(form)}"
+    return f"scale={width}:{height}{matrix_options(form)},format={pixel_format(form)}"
 
 
-def _kept(form: PlaneFormat) -> str:
+def matrix_options(form: PlaneFormat) -> str:
     """Options of ffmpeg's ``scale`` that keep it from converting colours to anything else."""
     if form.matrix == 0:
         return ""
     matrix = f":out_color_matrix={_NAMES[form.matrix]}" if form.matrix in _NAMES else ""
     return f"{matrix}:out_range={'pc' if form.full_range else 'tv'}"
+
+
+@dataclass(frozen=True)
+class Light:
+    """What a source states of its light.
+
+    Attributes:
+        display: x and y (CIE 1931) of red, green, blue and white of the mastering display, then its least and its
+            greatest luminance in cd/m²; None where not all of it is stated.
+        content: the greatest luminance of a pixel (MaxCLL) and the greatest mean of a frame (MaxFALL), in cd/m²; None
+            where they are not stated.
+    """
+
+    display: tuple[float, ...] | None = None
+    content: tuple[int, int] | None = None
+
+
+def light_of(frame: av.VideoFrame) -> Light | None:
+    """What a decoded frame states; None for nothing that makes sense."""
+    display, content = (frame.side_data.get(name) for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"))
+    light = Light(
+        None if display is None else _display(bytes(cast(bytes, display))),
+        None if content is None else _content(bytes(cast(bytes, content))),
+    )
+    return light if light.display or light.content else None
+
+
+def _content(data: bytes) -> tuple[int, int] | None:
+    highest, mean = _CONTENT.unpack(data)
+    return (highest, mean) if 0 < highest <= _MOST and mean <= _MOST else None
+
+
+def _display(data: bytes) -> tuple[float, ...] | None:
+    *parts, has_primaries, has_luminance = _DISPLAY.unpack(data)
+    if not (has_primaries and has_luminance and all(parts[1::2])):
+        return None
+    values = tuple(float(Fraction(*pair)) for pair in zip(parts[::2], parts[1::2], strict=True))
+    *places, least, most = values
+    return values if all(0 <= place <= 1 for place in places) and 0 <= least < most <= 10_000 else None

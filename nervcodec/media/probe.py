@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""What a source consists of, before its frames are looked at: its streams, its rate, and which stream is taken."""
+"""A source before its frames are decoded: its files, its streams, and which of them is read. Needs no PyAV."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import platform
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nervcodec.errors import VideoError
+from nervcodec.errors import ChangedError, VideoError
 from nervcodec.formats.text import SUFFIX
+from nervcodec.media.options import DEFAULT_RATE
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _ODD_RATE = Fraction(37)  # that no file states
 _OF_DEFAULT = 5_000_000  # pixels that count for the stream marked as default, as in ffmpeg's choice
+_DECODERS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
+_NUMBER = re.compile(r"(\d+)\D*$")
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,11 @@ class Input:
     seeks: bool = True
     threads: bool = True
     animated: bool = False
+
+    @property
+    def image_codec(self) -> str:
+        """FFmpeg's decoder of a folder's images, which are all of one kind."""
+        return decoder_of(self.images[0])
 
 
 @dataclass(frozen=True)
@@ -107,22 +120,22 @@ def probe(path: Path, stream: int | None = None, frame_rate: Fraction | None = N
     Raises:
         VideoError: no video in it, no such stream, or a rate given for a file that has one.
     """
-    from nervcodec.media import media
+    from nervcodec.media import decoder
 
     if path.suffix == SUFFIX:
         raise VideoError(f"{path}: is a container already; nervcodec decode makes a video of it")
-    if path.suffix.lower() == ".webp" and stream is None and frame_rate is None and media.is_animated(path):
+    if path.suffix.lower() == ".webp" and stream is None and frame_rate is None and decoder.is_animated(path):
         return Probed(Input(path, seeks=False, animated=True), (), Fraction(1, 1000), None)
-    with media.opened(path, frame_rate) as container:
-        videos = media.videos(container)
+    with decoder.opened(path, frame_rate) as container:
+        videos = decoder.videos(container)
         if not videos:
             raise VideoError(f"{path}: has no video stream")
         if stream is not None and stream >= len(videos):
             raise VideoError(f"{path}: has no video stream {stream}; there are {len(videos)}, counted from 0")
-        streams = tuple(f"{s.codec_context.width}x{s.codec_context.height} {media.codec_name(s)}" for s in videos)
+        streams = tuple(f"{s.codec_context.width}x{s.codec_context.height} {decoder.codec_name(s)}" for s in videos)
         number = stream if stream is not None else _players_choice(videos)
         chosen = videos[number]
-        takes_rate = bool(container.format.flags & media.HAS_NO_STAMPS) or "_pipe" in container.format.name
+        takes_rate = bool(container.format.flags & decoder.HAS_NO_STAMPS) or "_pipe" in container.format.name
         is_guess = takes_rate and _states_no_rate(path, number)
         if frame_rate is not None and not is_guess:
             raise VideoError(
@@ -139,8 +152,8 @@ def probe(path: Path, stream: int | None = None, frame_rate: Fraction | None = N
             is_guess and frame_rate is None,
             bool(container.streams.audio),
             duration_s,
-            media.stated_s(container, chosen),
-            media.has_alpha(chosen),
+            decoder.stated_s(container, chosen),
+            decoder.has_alpha(chosen),
         )
 
 
@@ -152,7 +165,154 @@ def _players_choice(videos: list[VideoStream]) -> int:
 
 def _states_no_rate(path: Path, number: int) -> bool:
     """Whether a stream takes any rate that it is told."""
-    from nervcodec.media import media
+    from nervcodec.media import decoder
 
-    with media.opened(path, _ODD_RATE) as container:
-        return media.videos(container)[number].guessed_rate == _ODD_RATE
+    with decoder.opened(path, _ODD_RATE) as container:
+        return decoder.videos(container)[number].guessed_rate == _ODD_RATE
+
+
+def decoder_of(image: Path) -> str:
+    """FFmpeg's decoder for an image, by its suffix."""
+    return _DECODERS[image.suffix.lower()]
+
+
+def images_in(folder: Path) -> list[Path]:
+    """PNG and JPEG files of a folder, hidden ones left out, in no order.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return [p for p in folder.iterdir() if p.suffix.lower() in _DECODERS and not p.name.startswith(".")]
+
+
+def modified(source: Path) -> float:
+    """When a source was last changed, in seconds; of a folder of frames, the latest of its files.
+
+    Raises:
+        OSError: it is not there or cannot be read.
+    """
+    files = list(source.iterdir()) if source.is_dir() else [source]
+    return max(file.stat().st_mtime for file in files)
+
+
+def numbered_images(
+    folder: Path, start_s: float = 0.0, duration_s: float | None = None, rate: Fraction | None = None
+) -> tuple[Path, ...]:
+    """PNG or JPEG files of a folder, ordered by the last number in their names.
+
+    Raises:
+        VideoError: no such image, PNG and JPEG mixed, a number twice or missing, or none in the range of time.
+    """
+    images = images_in(folder)
+    if no_file := next((p for p in images if not p.is_file()), None):
+        raise VideoError(f"{no_file}: is no file; frames are read more than once and must be files")
+    if not images:
+        raise VideoError(f"{folder}: no PNG or JPEG frames in this folder")
+    if len({decoder_of(p) for p in images}) > 1:
+        raise VideoError(f"{folder}: holds both PNG and JPEG images; keep one kind")
+    by_number: dict[int, Path] = {}
+    for image in images:
+        match = _NUMBER.search(image.stem)
+        if match is None:
+            raise VideoError(f"{image}: frames need a number in their name, such as frame_0001.png")
+        number = int(match.group(1))
+        if number in by_number:
+            raise VideoError(f"{folder}: {by_number[number].name} and {image.name} have the same number")
+        by_number[number] = image
+    numbers = sorted(by_number)
+    if numbers[-1] - numbers[0] + 1 != len(numbers):
+        gap = next(a + 1 for a, b in zip(numbers, numbers[1:], strict=False) if b != a + 1)
+        raise VideoError(f"{folder}: frame {gap} is missing; rename the frames if that is intended")
+    ordered = [by_number[n] for n in numbers]
+    per_second = rate or DEFAULT_RATE
+    first = max(0, -int(-(Fraction(start_s).limit_denominator(1_000_000) * per_second) // 1))
+    last = len(ordered)
+    if duration_s is not None:
+        last = first + -int(-(Fraction(duration_s).limit_denominator(1_000_000) * per_second) // 1)
+    chosen = tuple(ordered[first:last])
+    if not chosen:
+        raise VideoError(f"{folder}: no frame at or after {start_s:g} s")
+    return chosen
+
+
+def require_one_size(images: tuple[Path, ...]) -> None:
+    """Refuse images of several sizes; what is no image is left to ffmpeg to refuse.
+
+    Raises:
+        VideoError: they differ.
+    """
+    from PIL import Image
+
+    sizes: dict[tuple[int, int], Path] = {}
+    for path in images:
+        with contextlib.suppress(OSError, ValueError, Image.DecompressionBombError), Image.open(path) as image:
+            sizes.setdefault(image.size, path)
+    if len(sizes) > 1:
+        (size, one), (other_size, other) = list(sizes.items())[:2]
+        raise VideoError(f"{one.parent}: the images differ in size: {one.name} is {size}, {other.name} {other_size}")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the system says of the files of a source.
+
+    Inode numbers are not compared: some network file systems give a file another one each time.
+
+    Attributes:
+        source: file or folder.
+        files: of it.
+        machine: that looked at them; times are compared on the same one only.
+        sizes: in bytes.
+        modified_ns: when each was changed last.
+    """
+
+    source: Path
+    files: tuple[Path, ...]
+    machine: str
+    sizes: tuple[int, ...]
+    modified_ns: tuple[int, ...]
+
+    @classmethod
+    def of(cls, source: Path, files: Sequence[Path]) -> Snapshot:
+        """Look at some files.
+
+        Raises:
+            OSError: one is not there.
+        """
+        facts = [os.stat(file) for file in files]
+        sizes, times = tuple(f.st_size for f in facts), tuple(f.st_mtime_ns for f in facts)
+        return cls(source, tuple(files), platform.node(), sizes, times)
+
+    def is_there(self) -> bool:
+        """Whether the files are still there.
+
+        Raises:
+            ChangedError: they are, and changed.
+        """
+        try:
+            now = Snapshot.of(self.source, self.files)
+        except OSError:
+            return False
+        if now.sizes != self.sizes or (now.machine == self.machine and now.modified_ns != self.modified_ns):
+            raise self._changed
+        return True
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Around a reading: it fails where the files are changed by its end; where it fails by itself, that the files
+        are changed or gone is the reason.
+
+        Raises:
+            ChangedError: they are.
+        """
+        try:
+            yield
+        except (VideoError, OSError):
+            if not self.is_there():
+                raise self._changed from None
+            raise
+        self.is_there()
+
+    @property
+    def _changed(self) -> ChangedError:
+        return ChangedError(f"{self.source}: changed while it was encoded")

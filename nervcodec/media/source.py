@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What was found in a source: the facts that a first pass establishes.
+"""The first pass over a source: the number, times and checksums of its frames.
 
-``scan`` decodes the source once and keeps no pixel, only a checksum and the time of every frame. That is the one way to
-know the exact number of frames and the time of each: containers lie about both.
+``scan`` decodes the source once and keeps no pixel. Containers misstate the number of frames and their times, so only
+decoding gives both.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy as np
 from nervcodec.errors import VideoError, explained
 from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
 from nervcodec.formats.text import counted
-from nervcodec.media import folder, timing
-from nervcodec.media.light import Light, light_of
-from nervcodec.media.options import SourceOptions
-from nervcodec.media.probe import Input, Probed, probe, require_file
+from nervcodec.media.options import DEFAULT_RATE, SourceOptions
+from nervcodec.media.planes import Light, light_of
+from nervcodec.media.probe import Input, Probed, Snapshot, numbered_images, probe, require_file, require_one_size
 from nervcodec.media.shots import STRIDE
-from nervcodec.media.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from nervcodec.media.media import Damage
-    from nervcodec.media.timing import ClockPart, Timing
+    from nervcodec.media.decoder import ClockPart, Damage
 
 _CUT_OFF_S = 1.0  # that are missing of what is stated
 _CONCEALED = 15  # frames after the last that was damaged, which the damage may have changed
+_FINEST = 1001  # largest denominator of a rate or of a gap in seconds
+_JITTER_S = 0.1  # by which times may step back, as in soft telecine, that are right on the whole
+_HELD = 1.5  # gaps that a last frame is shown for at the least to be a held one
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
     Raises:
         VideoError: nothing there, not a video, no frame in the range asked for, or impossible crop or scale.
     """
-    from nervcodec.media import media
+    from nervcodec.media import decoder
 
     path, options = Path(path), options or SourceOptions()
     require_file(path)
@@ -121,7 +121,7 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
         snapshot = Snapshot.of(path, images or [path])
     with snapshot.watched():
         found = _probed_folder(path, images, options) if images else probe(path, options.stream, options.frame_rate)
-        if options.start_s and found.input.seeks and media.jumps_before(found.input, options.start_s):
+        if options.start_s and found.input.seeks and decoder.jumps_before(found.input, options.start_s):
             found = replace(found, input=replace(found.input, seeks=False))
         frames = _list(found, options)
         if options.start_s and found.input.seeks and not _is_there(frames, found, options):
@@ -137,12 +137,12 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
 def _images(path: Path, options: SourceOptions) -> tuple[Path, ...]:
     if options.stream is not None:
         raise VideoError(f"{path}: is a folder of frames; --stream is for files of several video streams")
-    return folder.numbered_images(path, options.start_s, options.duration_s, options.frame_rate)
+    return numbered_images(path, options.start_s, options.duration_s, options.frame_rate)
 
 
 def _probed_folder(path: Path, images: tuple[Path, ...], options: SourceOptions) -> Probed:
-    folder.require_one_size(images)
-    rate = options.frame_rate or folder.DEFAULT_RATE
+    require_one_size(images)
+    rate = options.frame_rate or DEFAULT_RATE
     return Probed(Input(path, images, frame_rate=rate), (), 1 / rate, rate)
 
 
@@ -180,10 +180,11 @@ class _Frames:
 
 def _list(found: Probed, options: SourceOptions) -> _Frames:
     """Decode a range once."""
-    from nervcodec.media import filters, media
+    from nervcodec.media import reader
+    from nervcodec.media.decoder import Decoder
 
-    decoder = media.Decoder(found.input, options.start_s, options.duration_s)
-    upright, samples = filters.Filters(found.input.path), filters.Samples()
+    decoder = Decoder(found.input, options.start_s, options.duration_s)
+    upright, samples = reader.Filters(found.input.path), reader.Samples()
     stamps: list[int] = []
     checksums: list[int] = []
     changes: list[float] = []
@@ -194,13 +195,13 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
             transfer = int(frame.color_trc)  # filters change it
         turned, last = upright.frame(frame), frame.duration
         if not stamps:
-            size, light, has_alpha = (turned.width, turned.height), light_of(frame), filters.is_transparent(frame)
+            size, light, has_alpha = (turned.width, turned.height), light_of(frame), reader.is_transparent(frame)
             across, down = (max(1, side // STRIDE) for side in size)
-            smaller = filters.Filters(found.input.path, f"scale={across}:{down}:flags=neighbor,format=gray")
-            aspect = 1 / decoder.aspect if filters.is_transposed(frame) else decoder.aspect
+            smaller = reader.Filters(found.input.path, f"scale={across}:{down}:flags=neighbor,format=gray")
+            aspect = 1 / decoder.aspect if reader.is_transposed(frame) else decoder.aspect
         stamps.append(stamp)
         interlaced += frame.interlaced_frame
-        checksums.append(filters.checksum(samples.of(turned)))
+        checksums.append(reader.checksum(samples.of(turned)))
         small = samples.of(smaller.frame(frame)).astype(np.int16)
         if len(stamps) > 1:
             changes.append(np.abs(small - before).mean())
@@ -245,7 +246,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
     # Scaling by different factors across and down changes the shape of a pixel, as in ffmpeg's scale filter.
     cropped = options.crop[::-1] if options.crop else frames.size
     aspect = frames.aspect * Fraction(cropped[0], cropped[1]) / Fraction(width, height)
-    when = timing.read(frames.stamps, found.time_base, found.frame_rate)
+    when = _read_timing(frames.stamps, found.time_base, found.frame_rate)
     trimmed = options.start_s > 0 or options.duration_s is not None
     last_s = float(frames.last * found.time_base)
     if when.is_variable and not images and not trimmed and not damage.is_cut_off:
@@ -339,18 +340,78 @@ def output_size(path: Path, size: tuple[int, int], options: SourceOptions) -> tu
     return width, height
 
 
-def filters(info: VideoInfo, options: SourceOptions, scaling: str = "") -> str:
-    """The ffmpeg filter chain that brings every frame to ``info.width`` x ``info.height``.
+@dataclass(frozen=True)
+class Timing:
+    """When frames show.
+
+    Attributes:
+        times_s: ``(n,)`` float64, the first at 0.
+        rate: frames a second: nominal for even spacing, one over the median gap otherwise.
+        is_variable: they are not evenly spaced, or the last is held.
+        end_s: when the last frame ends.
+        is_made_up: the stated times step back, so that even ones are taken.
+    """
+
+    times_s: np.ndarray
+    rate: Fraction
+    is_variable: bool
+    end_s: float
+    is_made_up: bool = False
+
+    def with_last(self, last_s: float, limit_s: float | None = None) -> Timing:
+        """The same with a last frame that is stated to be shown for ``last_s`` seconds, where that is a long time.
+
+        Args:
+            last_s: seconds; 0 where nothing is stated.
+            limit_s: when the range ends that is read, whatever is stated.
+        """
+        if last_s * self.rate < _HELD:
+            return self
+        end_s = float(self.times_s[-1]) + last_s
+        if limit_s is not None:
+            end_s = max(min(end_s, limit_s), self.end_s)
+        return replace(self, end_s=end_s, is_variable=self.is_variable or end_s > self.end_s)
+
+
+def _read_timing(stamps: np.ndarray, time_base: Fraction, nominal: Fraction | None) -> Timing:
+    """Make sense of time stamps.
 
     Args:
-        info: of the source.
-        options: those it was scanned with.
-        scaling: further options of its last filter, ``scale``, with a colon before each.
+        stamps: ``(count,)`` int64 ticks, at least one.
+        time_base: seconds a tick.
+        nominal: frames a second as stated; None where nothing is.
     """
-    chain = []
-    if options.crop:
-        height, width = options.crop
-        chain.append(f"scale={info.source_size[0]}:{info.source_size[1]}")  # a size change in mid-stream is undone
-        chain.append(f"crop={width}:{height}:exact=1")
-    chain.append(f"scale={info.width}:{info.height}{scaling}")
-    return ",".join(chain)
+    count = len(stamps)
+    if (np.diff(stamps) * float(time_base) < -_JITTER_S).any():
+        return replace(_evenly(count, nominal or DEFAULT_RATE), is_made_up=True)
+    stamps = np.maximum.accumulate(stamps)
+    times = (stamps - stamps[0]) * float(time_base)
+    for rate in (nominal, _mean_rate(times)):
+        if rate is not None and _is_even(times, rate, float(time_base)):
+            return _evenly(count, rate)
+    gaps = np.diff(times)
+    gaps = gaps[gaps > 0]
+    rate = _rate_of_gap(float(np.median(gaps))) if len(gaps) else nominal or DEFAULT_RATE
+    return Timing(times, rate, True, float(times[-1] + 1 / rate))
+
+
+def _evenly(count: int, rate: Fraction) -> Timing:
+    times = np.arange(count, dtype=np.float64) / float(rate)
+    return Timing(times, rate, False, float(times[-1] + 1 / rate))
+
+
+def _is_even(times: np.ndarray, rate: Fraction, tick_s: float) -> bool:
+    # A time stamp is rounded to the time base, so two ticks of it are no evidence of a varying rate.
+    tolerance = max(2 * tick_s, 0.02 / float(rate))
+    return bool(np.abs(times - np.arange(len(times)) / float(rate)).max() <= tolerance)
+
+
+def _mean_rate(times: np.ndarray) -> Fraction | None:
+    return _rate_of_gap(float(times[-1]) / (len(times) - 1)) if len(times) > 1 and times[-1] > 0 else None
+
+
+def _rate_of_gap(gap_s: float) -> Fraction:
+    """One over a gap: a simple fraction, never 0."""
+    if gap_s >= 1:
+        return 1 / Fraction(gap_s).limit_denominator(_FINEST)
+    return Fraction(1 / gap_s).limit_denominator(_FINEST)

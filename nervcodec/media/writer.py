@@ -19,10 +19,9 @@ from nervcodec.errors import VideoError, explained
 from nervcodec.formats.atomic import writing
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media import mux
-from nervcodec.media.filters import Filters
-from nervcodec.media.light import Light
-from nervcodec.media.planes import Planes, pixel_format, plane_filters, to_frame
-from nervcodec.media.sound import FORMATS, Sound
+from nervcodec.media.audio import FORMATS, Sound
+from nervcodec.media.planes import Light, Planes, pixel_format, plane_filters, to_frame
+from nervcodec.media.reader import Filters
 
 Y4M = ".y4m"
 VIDEO_SUFFIXES = (*FORMATS, Y4M)

@@ -20,7 +20,7 @@ import numpy as np
 from nervcodec.decoding import NervVideo
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import AUDIO
-from nervcodec.media.sound import Sound
+from nervcodec.media.audio import Sound
 from nervcodec.serve import boxes
 from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import OPEN_FILES, SOUND_BYTES

@@ -16,7 +16,8 @@ from nervcodec.base.convert import base_format, to_base
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media.options import SourceOptions
-from nervcodec.media.planes import Planes, chroma_size, plane_format, read_planes
+from nervcodec.media.planes import Planes, chroma_size
+from nervcodec.media.reader import plane_format, read_planes
 from nervcodec.media.source import scan
 
 RATE = Fraction(25)

@@ -12,7 +12,7 @@ from nervcodec.base import copied, packets
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media import mux
-from nervcodec.media.planes import plane_format, read_planes
+from nervcodec.media.reader import plane_format, read_planes
 from nervcodec.media.source import scan
 
 FORM = PlaneFormat()

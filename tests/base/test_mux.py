@@ -13,10 +13,11 @@ from streams import decode_stream, samples_of
 
 from nervcodec.base import av1, obu
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.media import audio_packets, mux
+from nervcodec.media import audio, mux
+from nervcodec.media.audio import Sound
 from nervcodec.media.options import SourceOptions
-from nervcodec.media.planes import Planes, plane_format, read_planes
-from nervcodec.media.sound import Sound
+from nervcodec.media.planes import Planes
+from nervcodec.media.reader import plane_format, read_planes
 from nervcodec.media.source import scan
 
 FORM, RATE = PlaneFormat(), Fraction(25)
@@ -108,10 +109,10 @@ def test_a_rate_that_is_no_whole_number_and_pixels_that_are_no_squares(segments,
 def test_sound(suffix, segments, tmp_path, bunny):
     options = SourceOptions(duration_s=1.4)
     info = scan(bunny, options)
-    data = audio_packets.packets(info, options)
-    audio = Sound(data, info.first_frame_s + audio_packets.LEAD_S).fitting(suffix)
+    data = audio.packets(info, options)
+    sound = Sound(data, info.first_frame_s + audio.LEAD_S).fitting(suffix)
     path = tmp_path / f"a{suffix}"
-    write(path, segments, sound=audio)
+    write(path, segments, sound=sound)
     with_sound = scan(path)
     assert with_sound.has_audio
     assert with_sound.frame_count == 35

@@ -14,7 +14,7 @@ from streams import decode_stream, samples_of
 import nervcodec
 from nervcodec.errors import ConfigError, ContainerError, VideoError
 from nervcodec.formats.container import Container
-from nervcodec.media.planes import plane_format, read_planes
+from nervcodec.media.reader import plane_format, read_planes
 from nervcodec.media.source import scan
 
 QUICK = {"base": "av1", "encoder": "none", "crf": 50}

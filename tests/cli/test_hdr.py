@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 import nervcodec
-from nervcodec.media.light import Light, light_of
-from nervcodec.media.planes import to_planes
+from nervcodec.media.planes import Light, light_of, to_planes
 from nervcodec.search.moments import Moment
 from nervcodec.search.pictures import best_frame
 

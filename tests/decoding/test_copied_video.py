@@ -15,7 +15,7 @@ from nervcodec.colour import to_rgb8
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import checksum
 from nervcodec.formats.header import StoredTensor
-from nervcodec.media.planes import plane_format, read_planes
+from nervcodec.media.reader import plane_format, read_planes
 from nervcodec.media.source import scan
 
 

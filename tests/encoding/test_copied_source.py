@@ -16,7 +16,7 @@ from nervcodec.colour import to_rgb8
 from nervcodec.errors import VideoError
 from nervcodec.formats.container import Container, read_header
 from nervcodec.media.options import SourceOptions
-from nervcodec.media.planes import plane_format, read_planes
+from nervcodec.media.reader import plane_format, read_planes
 from nervcodec.media.source import scan
 from nervcodec.tone_mapping import to_screen8
 

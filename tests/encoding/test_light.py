@@ -9,7 +9,7 @@ import pytest
 import nervcodec
 from nervcodec.base.export import write_base
 from nervcodec.formats.container import Container
-from nervcodec.media.light import Light
+from nervcodec.media.planes import Light
 from nervcodec.media.source import scan
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches

@@ -10,7 +10,7 @@ from nervcodec import options
 from nervcodec.encoding import material
 from nervcodec.encoding.plan import make_plan
 from nervcodec.events import Observer
-from nervcodec.media.planes import read_planes
+from nervcodec.media.reader import read_planes
 
 
 def plan_of(source, **settings):

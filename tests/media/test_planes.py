@@ -13,8 +13,7 @@ from nervcodec.errors import VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media import planes
 from nervcodec.media.options import SourceOptions
-from nervcodec.media.planes import plane_format, read_planes
-from nervcodec.media.reader import read_frames
+from nervcodec.media.reader import plane_format, read_frames, read_planes
 from nervcodec.media.source import scan
 from nervcodec.media.writer import write_png
 

@@ -6,8 +6,7 @@ import pytest
 
 from nervcodec.media.options import SourceOptions
 from nervcodec.media.reader import read_frames
-from nervcodec.media.scenes import Scenes
-from nervcodec.media.shots import find_cuts, seen_small
+from nervcodec.media.shots import Scenes, find_cuts, seen_small
 from nervcodec.media.source import scan
 
 

@@ -14,9 +14,8 @@ from PIL import Image
 import nervcodec
 from nervcodec.colour import to_rgb8
 from nervcodec.errors import VideoError
-from nervcodec.media.planes import plane_format, read_planes
-from nervcodec.media.reader import read_frames
-from nervcodec.media.segments import segment_lengths
+from nervcodec.media.reader import plane_format, read_frames, read_planes
+from nervcodec.media.shots import segment_lengths
 from nervcodec.media.source import SourceOptions, scan
 
 NERV = Path(sys.executable).with_name("nervcodec")

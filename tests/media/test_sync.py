@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nervcodec.errors import VideoError
-from nervcodec.media.audio_packets import LEAD_S, packets
+from nervcodec.media.audio import LEAD_S, packets
 from nervcodec.media.source import SourceOptions, scan
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from nervcodec.errors import VideoError
+from nervcodec.media.audio import Sound
 from nervcodec.media.options import SourceOptions
 from nervcodec.media.reader import read_frames
-from nervcodec.media.sound import Sound
 from nervcodec.media.source import scan
 from nervcodec.media.writer import VIDEO_SUFFIXES, write_video
 

@@ -21,8 +21,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from nervcodec.errors import VideoError
-from nervcodec.media import folder, matroska, truncation
-from nervcodec.media.timing import ClockPart
+from nervcodec.media import matroska, truncation
 from nervcodec.threads import StalledError, read_ahead
 
 if TYPE_CHECKING:
@@ -39,6 +38,22 @@ _A_FRAME_EACH = {"hevc", "av1"}  # codecs of which every packet gives a frame
 _MOST_REORDERED = 16  # packets that a decoder of these takes before it gives the frame of the first
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _REORDERED_S = Fraction(3, 23)  # by which an index of decoding times may lead past a frame
+
+
+@dataclass
+class ClockPart:
+    """A stretch of a transport stream within which its clock does not jump.
+
+    Attributes:
+        position: of its first packet of video in the file, in bytes.
+        begins_s, ends_s: of its video, in seconds of the file's clock from the container's start.
+        moved_s: what is added to times of the file's clock, so that each part follows the one before it.
+    """
+
+    position: int
+    begins_s: float
+    ends_s: float
+    moved_s: float
 
 
 @dataclass
@@ -151,7 +166,7 @@ class Decoder:
         """Images are decoded one by one: a photograph may have further pictures behind the first."""
         number = 0
         for image in self._source.images:
-            codec = av.CodecContext.create(folder.decoder_of(image), "r")
+            codec = av.CodecContext.create(self._source.image_codec, "r")
             assert isinstance(codec, av.VideoCodecContext)
             try:
                 frames = [*codec.decode(packet_of(image.read_bytes())), *codec.decode(None)]

@@ -1,24 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""Sound: the packets of a source's audio stream, taken out as they are and put beside a video again."""
+"""Sound: a source's audio packets on the clock of its picture, stored as Matroska, and muxed beside a video again."""
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import io
 import itertools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import BinaryIO, cast
 
 import av
 from av import AudioFrame, AudioStream, Packet
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.filter import Graph
+from av.stream import Stream
 
 from nervcodec.errors import VideoError
-from nervcodec.media import media
+from nervcodec.media import decoder
+from nervcodec.media.decoder import ClockPart
+from nervcodec.media.source import SourceOptions, VideoInfo
 
+LEAD_S = 1.0  # that stored packets are late: some begin before zero, which the Matroska muxer would move
+_TICK_S = Fraction(1, 1_000_000)
+_MATROSKA = {"fflags": "+bitexact"}
 COPIED = "copy"
 # What a format gets where it cannot hold the packets as they are; Matroska holds all.
 _ENCODERS = {".mp4": "aac", ".mov": "aac", ".avi": "libmp3lame", ".webm": "libopus", ".mkv": "aac"}
@@ -37,6 +46,90 @@ _GAP_S = 0.03  # that is filled with silence
 _ROUNDED_S = Fraction(1, 1000)  # times in Matroska
 _TRIED = 50  # packets, to see whether a format holds them
 _SETTLING_S = 1  # of sound decoded before a range
+
+
+def packets(info: VideoInfo, options: SourceOptions) -> bytes:
+    """The audio packets of a source's range, as they are, in a Matroska file; nothing where the range has none.
+
+    Of several streams the one that a player takes. Their times count from ``LEAD_S`` before the zero of the frames'
+    times, which begin at ``info.first_frame_s``.
+
+    Raises:
+        VideoError: the stream cannot be copied.
+    """
+    begins_s = options.start_s or -LEAD_S
+    ends_s = math.inf if options.duration_s is None else options.start_s + options.duration_s
+    data, count, codec = io.BytesIO(), 0, "unknown"
+    with decoder.opened(info.path) as container:
+        stream = container.streams.best("audio", related=decoder.videos(container)[info.input.number])
+        try:
+            if not isinstance(stream, AudioStream):
+                raise ValueError("it states no sample rate")
+            codec = decoder.codec_name(stream)
+            with av.open(data, "w", "matroska", container_options=_MATROSKA) as file:
+                copy = _copy_of(stream, file)
+                for packet, shows_s in _timed(container, stream, info.clock):
+                    if shows_s >= ends_s:
+                        break
+                    if shows_s >= begins_s:
+                        packet.duration = round((packet.duration or 0) * packet.time_base / _TICK_S)
+                        packet.time_base, packet.stream = _TICK_S, copy
+                        packet.pts = packet.dts = round((shows_s - options.start_s + LEAD_S) / _TICK_S)
+                        file.mux(packet)
+                        count += 1
+        except (av.FFmpegError, ValueError):
+            said = f"its sound cannot be copied (Matroska does not hold this kind of {codec})"
+            raise VideoError(f"{info.path}: {said}; --audio none leaves it out") from None
+    return data.getvalue() if count else b""
+
+
+def _copy_of(stream: AudioStream, file: OutputContainer) -> Stream:
+    """A new stream of a Matroska file that takes the packets of another.
+
+    Raises:
+        ValueError: it holds no such packets.
+    """
+    try:
+        return file.add_stream_from_template(stream, opaque=True)
+    except ValueError:  # Matroska also holds what a WAV file does
+        copy = file.add_mux_stream("pcm_s16le")
+        with av.open(io.BytesIO(), "w", "wav") as wav:
+            BitStreamFilterContext("null", wav.add_stream_from_template(stream, opaque=True), copy)
+        return copy
+
+
+def _timed(
+    container: InputContainer, stream: AudioStream, clock: Sequence[ClockPart]
+) -> Iterator[tuple[Packet, float]]:
+    """Packets of sound with the times at which they are heard, in seconds from the container's start.
+
+    Times do not step back. Where the picture's clock jumps the sound goes with it: from the place in the file on
+    where the picture jumps, or where the sound does so a little before.
+    """
+    assert stream.time_base is not None
+    origin_s, positions = (container.start_time or 0) * _TICK_S, [part.position for part in clock]
+    number, last_s, next_s, heard_s = 0, None, 0.0, -math.inf
+    for packet in decoder.packets_of(container, stream):
+        stamp, length_s = packet.dts if packet.pts is None else packet.pts, (packet.duration or 0) * stream.time_base
+        stated_s = next_s if stamp is None else float(stamp * stream.time_base - origin_s)
+        jumps = last_s is not None and not -decoder.STEP_BACK_S <= stated_s - last_s <= decoder.JUMP_S
+        behind = bisect.bisect_right(positions, packet.pos or 0) - 1
+        if number + 1 < len(clock):
+            ends_s, begins_s = clock[number].ends_s, clock[number + 1].begins_s
+            is_certain = jumps or last_s is None or abs(begins_s - ends_s) < 2 * decoder.JUMP_S
+            if behind > number and is_certain:
+                number = behind
+            elif jumps and abs(stated_s - begins_s) < 1:
+                number += 1
+        if clock:
+            part = clock[number]
+            if jumps and not part.begins_s - decoder.JUMP_S < stated_s < part.ends_s + decoder.JUMP_S:
+                stated_s = next_s  # a damaged stamp
+            if stated_s + part.moved_s < heard_s - length_s:
+                continue  # where one part's sound is longer than its picture
+        last_s, next_s = stated_s, float(stated_s + length_s)
+        heard_s = max(heard_s, stated_s + (clock[number].moved_s if clock else 0.0))
+        yield packet, heard_s
 
 
 @dataclass(frozen=True)
@@ -63,7 +156,7 @@ class Sound:
     def codec(self) -> str:
         """FFmpeg's name of what the packets are encoded with."""
         with self._open() as source:
-            return media.codec_name(source.streams.audio[0])
+            return decoder.codec_name(source.streams.audio[0])
 
     @property
     def profile(self) -> str | None:
