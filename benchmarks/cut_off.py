@@ -23,10 +23,9 @@ from machine import RESULTS, print_rows, save
 
 import nervcodec
 from nervcodec.ranges import parse_duration
-from nervcodec.search import ask as asking
-from nervcodec.search.index import EmbeddingIndex
-from nervcodec.search.moments import REACH_S, Moment, find_moments
-from nervcodec.search.query import Query, Term
+from nervcodec.search.moments import TEST_RADIUS_S, Moment, find_moments
+from nervcodec.search.query import MIN_SHARE, ClassShareTest, EncodedQuery, Query, Term, encode_query
+from nervcodec.search.scores import VideoEmbeddings
 from nervcodec.semantic.encoder import ClassEncoder, SemanticEncoder, load
 
 CLIPS = ("bikes", "bigbuckbunny", "carphone_pristine")
@@ -66,24 +65,24 @@ def labels(name: str) -> dict:
     return json.loads((Path(__file__).parent / "labels" / f"{name}.json").read_text())
 
 
-def first_moment(index: EmbeddingIndex, answer: asking.Answer, seen: dict[bytes, Moment | None]) -> Moment | None:
-    """The first moment of an answer; what has the same vector as one before is not looked for again."""
-    key = answer.vector.tobytes()
+def first_moment(index: VideoEmbeddings, query: EncodedQuery, seen: dict[bytes, Moment | None]) -> Moment | None:
+    """The first moment of a query, cached by its vector."""
+    key = query.vector.tobytes()
     if key not in seen:
-        seen[key] = next(iter(find_moments([index], lambda _: answer, 1)), None)
+        seen[key] = next(iter(find_moments([index], lambda _: query, 1)), None)
     return seen[key]
 
 
 def judged(
-    name: str, index: EmbeddingIndex, encoder: SemanticEncoder, wording: str, seen: dict[bytes, Moment | None]
+    name: str, index: VideoEmbeddings, encoder: SemanticEncoder, wording: str, seen: dict[bytes, Moment | None]
 ) -> tuple[dict, dict]:
     """A row of the table, and what went wrong: things that were missed, and absent ones that were found."""
     known = labels(name)
     missed, false = [], []
     for thing, spans in [*known["present"].items(), *((thing, None) for thing in known["absent"])]:
         text = worded(thing, wording, thing in known["no_plural"])
-        answer = asking.answer(Query((Term(text),)), encoder)
-        first = first_moment(index, answer, seen)
+        query = encode_query(Query((Term(text),)), encoder)
+        first = first_moment(index, query, seen)
         if spans is None:
             false += [thing] if first else []
         elif first is None or not any(a <= first.last_frame and first.first_frame <= b for a, b in spans):
@@ -93,19 +92,21 @@ def judged(
     return {**row, "absent": absent, "false": round(len(false) / absent, 3)}, {"missed": missed, "false": false}
 
 
-def evidence(name: str, index: EmbeddingIndex, encoder: ClassEncoder) -> np.ndarray:
+def evidence(name: str, index: VideoEmbeddings, encoder: ClassEncoder) -> np.ndarray:
     """Best share and whether it lies in the right frames for every thing of a clip: ``(n, 3)``, with present or not."""
     known = labels(name)
     patches = index.grid.rows * index.grid.columns
     step = max(1, round(float(index.frame_rate) / 5))
     frames = range(0, index.frame_count, step)
-    blended = encoder.blends.shares(np.stack([index.around(f, p, REACH_S) for f in frames for p in range(patches)]))
+    blended = encoder.mixture.shares(
+        np.stack([index.mean_embedding(f, p, TEST_RADIUS_S) for f in frames for p in range(patches)])
+    )
     rows = []
     for thing, spans in [*known["present"].items(), *((thing, []) for thing in known["absent"])]:
-        answer = asking.answer(Query((Term(thing),)), encoder)
-        assert isinstance(answer.shows, asking.ShareOfClasses)
-        meant = answer.shows.meant
-        shares = (blended @ meant - meant.mean()).reshape(len(frames), patches).max(axis=1)
+        query = encode_query(Query((Term(thing),)), encoder)
+        assert isinstance(query.is_match, ClassShareTest)
+        relevance = query.is_match.relevance
+        shares = (blended @ relevance - relevance.mean()).reshape(len(frames), patches).max(axis=1)
         best = frames[int(shares.argmax())]
         rows.append((shares.max(), any(a - step <= best <= b + step for a, b in spans), bool(spans)))
     return np.array(rows, float)
@@ -141,9 +142,9 @@ def draw(parts: dict[str, np.ndarray], path: Path) -> None:
     for name, rows in {**parts, "all": np.concatenate(list(parts.values()))}.items():
         points = curve(rows, np.linspace(0, 1, 201))
         (line,) = axes.plot(points[:, 1], points[:, 0], label=name, linewidth=2.5 if name == "all" else 1)
-        axes.plot(*curve(rows, np.array([asking.ENOUGH]))[0][::-1], "o", color=line.get_color())
+        axes.plot(*curve(rows, np.array([MIN_SHARE]))[0][::-1], "o", color=line.get_color())
     axes.set(xlabel="absent things with a hit", ylabel="present things found", xlim=(0, 0.4), ylim=(0, 1))
-    axes.set_title(f"Search over the cut-off (dots: {asking.ENOUGH})")
+    axes.set_title(f"Search over the cut-off (dots: {MIN_SHARE})")
     axes.legend()
     figure.savefig(path, dpi=110)
 
@@ -164,7 +165,7 @@ def main() -> None:
             if not arguments.files:
                 seconds = parse_duration(arguments.time)
                 nervcodec.encode(clip(f"{name}.mp4"), file, encoder="offline", audio="none", time_s=seconds)
-            index = EmbeddingIndex.of(nervcodec.open(file))
+            index = VideoEmbeddings.from_video(nervcodec.open(file))
             encoder = load(index.encoder)
             seen: dict[bytes, Moment | None] = {}
             for wording in WORDINGS:
@@ -185,7 +186,7 @@ def main() -> None:
     if arguments.wrong:
         for where, wrong in mistakes.items():
             print(where, *(f"  {kind}: {', '.join(things)}" for kind, things in wrong.items()), sep="\n")
-    print(save("cut_off", table, cut_off=asking.ENOUGH, cross_validated=validated, mistakes=mistakes))
+    print(save("cut_off", table, cut_off=MIN_SHARE, cross_validated=validated, mistakes=mistakes))
 
 
 def overall(wording: str, rows: list[dict]) -> dict:

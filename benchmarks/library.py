@@ -40,11 +40,10 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.container import Container, Writer
 from nervcodec.formats.weights import MARK
 from nervcodec.index.ask import Library, choose
-from nervcodec.search.ask import Answer, Asked, answer
-from nervcodec.search.collection import containers
-from nervcodec.search.index import EmbeddingIndex, open_indexes
+from nervcodec.search.files import containers
 from nervcodec.search.moments import SPARE, Moment, find_moments
-from nervcodec.search.query import Query, Term
+from nervcodec.search.query import EncodedQuery, Query, QueryEncoder, Term, answer
+from nervcodec.search.scores import VideoEmbeddings, open_videos
 from nervcodec.semantic.encoder import load
 
 CLIPS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
@@ -159,7 +158,7 @@ def row(what: str, value: float) -> dict:
     return {"what": what, "s": None, "memory_mb": value}
 
 
-def asked(text: str) -> Answer:
+def asked(text: str) -> EncodedQuery:
     return answer(Query((Term(text),)), ENCODER, cut_off=True)
 
 
@@ -190,11 +189,11 @@ def loaded(many: Path) -> list[dict]:
     seconds = []
     for text in ("a violin", "a fence"):  # the index is opened and read for each
         start = time.perf_counter()
-        ask = Asked(Query((Term(text),)))
+        ask = QueryEncoder(Query((Term(text),)))
         ask._answers["offline"] = asked(text)
         files = containers([str(many)])
         known = choose(files, [str(many)], ask, TOP, print)
-        find_moments(open_indexes(files, ask, [], known=known), ask, TOP)
+        find_moments(open_videos(files, ask, [], known=known), ask, TOP)
         seconds.append(time.perf_counter() - start)
     rows = [{"what": "query, encoder loaded, index read anew", "s": round(min(seconds), 3), "memory_mb": None}]
     for keep in (False, True):
@@ -203,7 +202,7 @@ def loaded(many: Path) -> list[dict]:
             start = time.perf_counter()
             found = asked(text)
             known = library.choose(library.rows(files), lambda _, found=found: found, TOP)
-            chosen = [index for index in known.values() if isinstance(index, EmbeddingIndex)]
+            chosen = [index for index in known.values() if isinstance(index, VideoEmbeddings)]
             find_moments(chosen, lambda _, found=found: found, TOP)
             seconds.append(time.perf_counter() - start)
         peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -217,7 +216,7 @@ def exact(files: list[Path], vectors: np.ndarray) -> list[list[tuple[float, str]
     best = np.full((len(files), len(vectors)), -9.0, np.float32)
     for row, file in zip(best, files, strict=True):
         with nervcodec.open(file) as video:
-            index = EmbeddingIndex.of(video)
+            index = VideoEmbeddings.from_video(video)
         row[:] = [index.scores(vector).max() for vector in vectors]
     order = np.argsort(-best, axis=0, kind="stable")[: TOP + SPARE]
     return [[(float(best[n, q]), str(files[n])) for n in order[:, q]] for q in range(len(vectors))]
@@ -246,10 +245,10 @@ def compare(folder: Path) -> list[dict]:
         wanted = []
         for _, path in sorted(best, key=lambda entry: entry[1]):
             with nervcodec.open(path) as video:
-                wanted.append(EmbeddingIndex.of(video))
+                wanted.append(VideoEmbeddings.from_video(video))
         one_by_one = find_moments(wanted, lambda _, found=found: found, TOP)
         known = library.choose(library.rows(files), lambda _, found=found: found, TOP)
-        chosen = [index for index in known.values() if isinstance(index, EmbeddingIndex)]
+        chosen = [index for index in known.values() if isinstance(index, VideoEmbeddings)]
         by_index = find_moments(chosen, lambda _, found=found: found, TOP)
         same += alike(by_index, one_by_one)
         reached += len({path for _, path in best} & {str(index.path) for index in chosen})
@@ -270,15 +269,15 @@ def kill(folder: Path) -> list[dict]:
     for file in spare[:KILLED_FILES]:
         shutil.copy(file, place)
     texts, rng, asked_times, wrong = ["a bicycle", "a violin", "a dog"], random.Random(0), 0, 0
-    cut = {text: Asked(Query((Term(text),)), cut_off=False) for text in texts}
+    cut = {text: QueryEncoder(Query((Term(text),)), cut_off=False) for text in texts}
 
     def by_index(text: str) -> list[Moment]:
         files = containers([str(place)])
         known = choose(files, [str(place)], cut[text], TOP, lambda _: None)
-        return find_moments(open_indexes(files, cut[text], [], known=known), cut[text], TOP)
+        return find_moments(open_videos(files, cut[text], [], known=known), cut[text], TOP)
 
     def one_by_one(text: str) -> list[Moment]:
-        indexes = open_indexes(containers([str(place)]), cut[text], [])
+        indexes = open_videos(containers([str(place)]), cut[text], [])
         return find_moments(indexes, cut[text], TOP)
 
     killed = attempts = 0

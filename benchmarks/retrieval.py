@@ -36,7 +36,7 @@ from nervcodec.network.summary import SEMANTIC_HEAD, weights_by_part
 from nervcodec.network.timeline import Timeline
 from nervcodec.options import PRESETS
 from nervcodec.ranges import FITTED, HELD_OUT, parse_duration, parse_split
-from nervcodec.search.index import EmbeddingIndex
+from nervcodec.search.scores import VideoEmbeddings
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 
@@ -144,13 +144,13 @@ def timings(source: Path, folder: Path) -> list[dict]:
     video = nervcodec.open(folder / "a.nerv")
     next(video.frames([0]))
     start = time.perf_counter()
-    index = EmbeddingIndex.of(video)
+    index = VideoEmbeddings.from_video(video)
     embed_s = time.perf_counter() - start
     start = time.perf_counter()
     for _ in video.frames():
         pass
     decode_s = time.perf_counter() - start
-    index = EmbeddingIndex.from_bytes(index.to_bytes(), index.path)
+    index = VideoEmbeddings.from_bytes(index.to_bytes(), index.path)
     start = time.perf_counter()
     index.scores(np.ones(384, np.float32))
     ask_s = time.perf_counter() - start

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from nervcodec.search.moments import Moment
     from nervcodec.search.query import Query
 
-_BAR = 10
-_EVERYTHING = -2.0  # below any score
+_BAR_LENGTH = 10
+_LOWEST_SCORE = -2.0  # below any score
 
 
 @click.command(epilog='Example: nervcodec search "sink" kitchen.nerv -k 5; or: search horse + stripes - zoo videos/')
@@ -46,7 +46,7 @@ def search(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Find the moments and places that match a text, in .nerv files or in all of those below folders.
+    """Find the moments and patches that match a text, in .nerv files and below folders.
 
     Without FILE or FOLDER, searches every .nerv below the current folder. No pixel is decoded, save for --sheet
     and --clips. A text that matches nothing finds nothing.
@@ -55,67 +55,68 @@ def search(
     from nervcodec.cli.render import print_json
     from nervcodec.errors import ConfigError
     from nervcodec.outputs import require_folder, require_free
-    from nervcodec.search.query import split_words
+    from nervcodec.search.query import parse_query
 
     try:
-        query, rest = split_words(words, Path(image) if image else None)
+        query, rest = parse_query(words, Path(image) if image else None)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    files = _found(rest)
+    files = _find_containers(rest)
     if sheet:
         require_free(Path(sheet), force)
     if clips:
         require_folder(Path(clips))
     from nervcodec.index.lookup import search_files
-    from nervcodec.search.ask import Asked
+    from nervcodec.search.query import QueryEncoder
 
     cut_off = min_score is None and not per_patch  # leave out what does not match
-    ask = Asked(query, device, cut_off)
+    encode = QueryEncoder(query, device, cut_off)
     folders = [path for path in rest or ["."] if os.path.isdir(path)]
-    lowest = _EVERYTHING if min_score is None else min_score
-    found, problems = search_files(files, folders, ask, k, lowest, per_patch, remark, device, precision)
+    lowest = _LOWEST_SCORE if min_score is None else min_score
+    moments, problems = search_files(files, folders, encode, k, lowest, per_patch, remark, device, precision)
     if len(problems) == len(files):
         raise problems[0]
     for problem in dict.fromkeys(map(str, problems)):
         remark(f"skipped: {problem}")
-    for text in ask.unread:
-        remark(text)
+    for message in encode.messages:
+        remark(message)
     if as_json:
-        print_json([moment.to_json() for moment in found])
-    elif found:
-        _show(query, found)
-    if not found:
-        calibrated = not ask.unread and cut_off
-        hint = f"; --min-score {_EVERYTHING:g} shows what comes closest" if calibrated else ""
+        print_json([moment.to_json() for moment in moments])
+    elif moments:
+        _print_moments(query, moments)
+    if not moments:
+        calibrated = not encode.messages and cut_off
+        hint = f"; --min-score {_LOWEST_SCORE:g} shows what comes closest" if calibrated else ""
         remark(f'nothing matches "{query}"{hint}')
         return
     if sheet or clips:
-        _pictures(query, found, sheet, clips, device, precision, force)
+        _write_pictures(query, moments, sheet, clips, device, precision, force)
 
 
-def _found(paths: list[str]) -> dict[Path, os.stat_result]:
-    """The containers to search; a path that is not there is wrong usage, mostly a query without quotation marks."""
+def _find_containers(paths: list[str]) -> dict[Path, os.stat_result]:
+    """The containers to search. A path that does not exist is wrong usage, mostly a query without quotation marks."""
     from nervcodec.formats.text import shortened
-    from nervcodec.search.collection import containers
+    from nervcodec.search.files import find_containers
 
     for path in paths:
         if not os.path.exists(path):
-            what = shortened(path)
-            raise click.UsageError(f"'{what}' does not exist; a query of several words needs quotation marks")
-    return containers(paths)
+            raise click.UsageError(
+                f"'{shortened(path)}' does not exist; a query of several words needs quotation marks"
+            )
+    return find_containers(paths)
 
 
-def _show(query: Query, found: list[Moment]) -> None:
-    """A moment a line: score, file, start - end, best frame, patch as row,column and as x,y,w,h."""
+def _print_moments(query: Query, moments: list[Moment]) -> None:
+    """A line per moment: score, file, start - end, best frame, patch as row,column and as x,y,w,h."""
     from nervcodec.cli.render import print_table
     from nervcodec.formats.text import timecode
 
-    best = max(m.score for m in found)
+    best = max(m.score for m in moments)
     bars = sys.stdout.isatty()
     block = "█" if can_write("█") else "#"
     rows = []
-    for m in found:
-        bar = block * max(1, round(_BAR * m.score / best)) if bars and best > 0 else ""
+    for m in moments:
+        bar = block * max(1, round(_BAR_LENGTH * m.score / best)) if bars and best > 0 else ""
         row = [f"{m.score:.4f}", str(m.file), f"{timecode(m.start_s)} - {timecode(m.end_s)}", str(m.frame)]
         row += [f"{m.patch[0]},{m.patch[1]}", ",".join(map(str, m.box))]
         rows.append([bar, *row] if bars else row)
@@ -123,28 +124,23 @@ def _show(query: Query, found: list[Moment]) -> None:
     print_table(f'Moments that match "{query}"', ["", *head] if bars else head, rows)
 
 
-def _pictures(
+def _write_pictures(
     query: Query,
-    found: list[Moment],
+    moments: list[Moment],
     sheet: str | None,
     clips: str | None,
     device: str,
     precision: str,
     force: bool,
 ) -> None:
-    from nervcodec.formats.text import timecode
-    from nervcodec.search import pictures
+    from nervcodec.search import render
 
-    captions = [
-        (f"{m.score:.3f}   {timecode(m.start_s)} - {timecode(m.end_s)}", f"{m.file.name}, frame {m.frame}")
-        for m in found
-    ]
-    with pictures.Opener(device, precision) as open_file:
-        if any(open_file(m.file).hdr for m in found):
+    with render.VideoCache(device, precision) as open_video:
+        if any(open_video(m.file).hdr for m in moments):
             remark("frames in HDR are tone-mapped to 8-bit BT.709")
         if sheet:
-            image = pictures.contact_sheet(found, str(query), captions, open_file)
-            pictures.write_image(image, Path(sheet))
+            image = render.draw_contact_sheet(moments, str(query), open_video)
+            render.write_image(image, Path(sheet))
         if clips:
-            for written in pictures.write_clips(found, Path(clips), open_file, force):
-                remark(f"wrote {written}")
+            for path in render.write_clips(moments, Path(clips), open_video, force):
+                remark(f"wrote {path}")

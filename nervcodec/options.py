@@ -18,7 +18,7 @@ from nervcodec.formats.header import AV1, COPY
 from nervcodec.media.options import SECTION as SOURCE
 from nervcodec.media.options import SourceOptions
 from nervcodec.ranges import FrameSplit, parse_duration, parse_pair, parse_size, parse_split, parse_strides
-from nervcodec.semantic.names import AUTO, FORMS
+from nervcodec.semantic.encoder import AUTO, FORMS
 from nervcodec.settings import Setting, converted, owners, settings_of, settle
 from nervcodec.training.config import GOAL, FitConfig
 

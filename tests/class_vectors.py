@@ -13,8 +13,8 @@ import numpy as np
 from safetensors.numpy import save
 
 import nervcodec.semantic
-from nervcodec.semantic.classes import TEMPLATE, class_names, read_words
-from nervcodec.semantic.minilm import MiniLM
+from nervcodec.semantic.classes import TEMPLATE, class_names, read_vocabulary
+from nervcodec.semantic.offline import MiniLM
 
 FOLDER = Path(nervcodec.semantic.__file__).parent
 MODEL = "all-MiniLM-L6-v2"
@@ -22,7 +22,7 @@ MODEL = "all-MiniLM-L6-v2"
 
 def texts() -> dict[str, list[str]]:
     """What is embedded, by the name of its file."""
-    return {"classes": class_names(), "words": [TEMPLATE.format(word) for word in read_words(class_names()).words]}
+    return {"classes": class_names(), "words": [TEMPLATE.format(word) for word in read_vocabulary(class_names()).words]}
 
 
 def metadata(embedded: list[str]) -> dict[str, str]:

@@ -42,8 +42,7 @@ FORBIDDEN = {
         "nervcodec.jobs",
         "nervcodec.semantic",  # but for NervVideo.search
         "nervcodec.search",
-        "but:nervcodec.semantic.encoder",
-        *(f"but:nervcodec.search.{name}" for name in ("ask", "index", "moments", "query")),
+        *(f"but:nervcodec.search.{name}" for name in ("moments", "query", "scores")),
     ],
     "nervcodec.training": ["nervcodec.media", "nervcodec.semantic", "nervcodec.search", "nervcodec.decoding"],
     "nervcodec.search": ["nervcodec.training", "nervcodec.encoding", "nervcodec.evaluation"],

@@ -73,8 +73,8 @@ def test_names_are_resolved_when_used():
 def test_a_search_of_codes_needs_no_torch(tmp_path):
     shutil.copy(GOLDEN / "version3_grid.nerv", tmp_path)
     code = (
-        "from pathlib import Path; from nervcodec.search.index import open_index; import nervcodec.index.lookup\n"
+        "from pathlib import Path; from nervcodec.search.scores import open_embeddings; import nervcodec.index.lookup\n"
         "from nervcodec.semantic.offline import OfflineEncoder; OfflineEncoder().embed_text(['a van'])\n"
-        f"open_index(Path({str(tmp_path)!r}) / 'version3_grid.nerv')"
+        f"open_embeddings(Path({str(tmp_path)!r}) / 'version3_grid.nerv')"
     )
     assert not modules_after(code) & {"av", "torch", "PIL", "rich"}

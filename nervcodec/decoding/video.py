@@ -431,26 +431,19 @@ class NervVideo(Sequence[np.ndarray]):
             query: what to look for.
             k: the largest number of results.
             encoder: the one the container was made with, already loaded; None loads it.
-            cut_off: leave out moments that do not show it (see ``nervcodec.search.ask``).
+            cut_off: leave out moments that do not show it (see ``nervcodec.search.query``).
 
         Raises:
             ContainerError: the container has no embeddings, or not of this encoder.
             EncoderError: its encoder cannot be loaded here.
             ConfigError: the query is not a text or empty, or ``k`` is not an integer of at least 1.
         """
-        from nervcodec.search.ask import answer
-        from nervcodec.search.index import EmbeddingIndex, require_length
         from nervcodec.search.moments import find_moments
-        from nervcodec.search.query import Query, Term
-        from nervcodec.semantic.encoder import load
+        from nervcodec.search.query import Query, QueryEncoder, Term
+        from nervcodec.search.scores import VideoEmbeddings
         from nervcodec.settings import typed
 
-        if not typed("query", str, query).strip():
-            raise ConfigError("the query is empty")
+        encode = QueryEncoder(Query((Term(typed("query", str, query)),)), cut_off=cut_off, encoder=encoder)
         if typed("k", int, k) < 1:
             raise ConfigError("k must be 1 or more")
-        encoder = encoder or load(self.require_embeddings().encoder)
-        asked = answer(Query((Term(query),)), encoder, cut_off)
-        index = EmbeddingIndex.of(self)
-        require_length(index, asked.vector)
-        return find_moments([index], lambda _: asked, int(k))
+        return find_moments([VideoEmbeddings.from_video(self)], encode, int(k))

@@ -21,11 +21,10 @@ from nervcodec.formats.atomic import writing
 from nervcodec.formats.text import shown
 from nervcodec.metrics import AMPLIFIED, amplified_difference
 from nervcodec.ranges import HELD_OUT
-from nervcodec.search.ask import answer
-from nervcodec.search.index import EmbeddingIndex
 from nervcodec.search.moments import Moment, find_moments
-from nervcodec.search.pictures import best_frame
-from nervcodec.search.query import Query, Term
+from nervcodec.search.query import Query, QueryEncoder, Term
+from nervcodec.search.render import draw_best_frame
+from nervcodec.search.scores import VideoEmbeddings
 from nervcodec.semantic.encoder import load
 
 _EXTREMES, _QUERIES = 3, 3
@@ -69,7 +68,7 @@ def write_report(
             plot=psnr_over_frames(*zip(*((f.psnr_db, f.role == HELD_OUT) for f in report.per_frame), strict=True)),
             extremes=_extremes(video, Path(original), report.per_frame),
             amplified=AMPLIFIED,
-            moments=[(query, moment, best_frame(video, moment, _WIDTH)) for query, moment in _best_moments(video)],
+            moments=[(query, moment, draw_best_frame(video, moment, _WIDTH)) for query, moment in _best_moments(video)],
         )
     with writing(Path(out), ConfigError) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -101,11 +100,10 @@ def _best_moments(video: NervVideo) -> list[tuple[str, Moment]]:
         encoder = load(video.header.semantic.encoder, video.hardware.device)
     except EncoderError:
         return []
-    index = EmbeddingIndex.of(video)
+    embeddings = VideoEmbeddings.from_video(video)
 
     def best_of(query: str) -> list[Moment]:
-        asked = answer(Query((Term(query),)), encoder)
-        return find_moments([index], lambda _encoder: asked, 1)
+        return find_moments([embeddings], QueryEncoder(Query((Term(query),)), encoder=encoder), 1)
 
     found = [(query, moment) for query in fidelity.shipped_queries() for moment in best_of(query)]
     return sorted(found, key=lambda pair: -pair[1].score)[:_QUERIES]

@@ -17,16 +17,16 @@ import numpy as np
 
 from nervcodec.errors import ContainerError, EncoderError, FolderIndexError, NervError
 from nervcodec.index.store import FileRow, Kind, Store, explain_errors, has_index
-from nervcodec.search.ask import Answer
-from nervcodec.search.index import EmbeddingIndex, dimension_error, open_indexes
-from nervcodec.search.moments import SPARE, Moment, find_moments
+from nervcodec.search.moments import EXTRA_VIDEOS, Moment, find_moments
+from nervcodec.search.query import EncodedQuery
+from nervcodec.search.scores import VideoEmbeddings, dimension_error, open_videos
 
 _MARGIN = 0.004  # upper bound of the error of approximate scores (benchmarks/NOTES.md)
 _MAX_CANDIDATES = 4  # times the number of best files: limit where many scores lie within the margin
 _BATCH_SEGMENTS = 16  # their bases and codes as float32 stay in the processor's cache
 
 Stats = Mapping[Path, os.stat_result]
-Known = EmbeddingIndex | NervError | None
+Known = VideoEmbeddings | NervError | None
 
 
 class SearchResult(NamedTuple):
@@ -39,7 +39,7 @@ class SearchResult(NamedTuple):
 def search_files(
     files: Stats,
     folders: Iterable[str],
-    encode: Callable[[str], Answer],
+    encode: Callable[[str], EncodedQuery],
     k: int,
     min_score: float = -2.0,
     per_patch: bool = False,
@@ -74,7 +74,7 @@ def search_files(
             several = f"{outdated} files are" if outdated > 1 else "one file is"
             note(f"{several} newer than the index of {index}; nervcodec index {index} brings it up to date")
     problems: list[NervError] = []
-    opened = open_indexes(files, encode, problems, device, precision, known)
+    opened = open_videos(files, encode, problems, device, precision, known)
     return SearchResult(find_moments(opened, encode, k, min_score, per_patch), problems)
 
 
@@ -85,7 +85,7 @@ def find_index(path: str) -> Path | None:
     return next(filter(has_index, Path(os.path.abspath(path)).parents), None)
 
 
-def select_candidates(folder: Path, files: Stats, encode: Callable[[str], Answer], k: int) -> dict[Path, Known]:
+def select_candidates(folder: Path, files: Stats, encode: Callable[[str], EncodedQuery], k: int) -> dict[Path, Known]:
     """What an index knows about files: the embeddings of the candidates for the best ``k`` moments, the error of a
     file that cannot be searched, None for a file that scores worse. Files newer than the index are missing.
 
@@ -109,21 +109,22 @@ def select_candidates(folder: Path, files: Stats, encode: Callable[[str], Answer
         candidates: dict[Path, float] = {}
         for kind, contents in sorted(by_kind.items()):
             try:
-                vector = encode(kind.encoder).vector
-                if len(vector) != kind.dimension:
-                    known |= {file: dimension_error(file, kind.encoder, kind.dimension, vector) for file in contents}
-                    continue
-                with explain_errors(folder):
-                    scores = best_scores(store.segments(kind), kind, vector)
-                candidates |= {file: scores[content] for file, content in contents.items()}
+                encoded = encode(kind.encoder)
             except EncoderError as error:
                 known |= dict.fromkeys(contents, error)
+                continue
+            if len(encoded.vector) != kind.dimension:
+                known |= {f: dimension_error(f, kind.encoder, kind.dimension, encoded) for f in contents}
+                continue
+            with explain_errors(folder):
+                scores = best_scores(store.segments(kind), kind, encoded.vector)
+            candidates |= {file: scores[content] for file, content in contents.items()}
         known |= dict.fromkeys(candidates)
         with explain_errors(folder):
-            for file in _best(candidates, k + SPARE):
+            for file in _best(candidates, k + EXTRA_VIDEOS):
                 content = rows[file].content
                 assert content is not None
-                known[file] = EmbeddingIndex.from_bytes(store.embeddings(content), file)
+                known[file] = VideoEmbeddings.from_bytes(store.embeddings(content), file)
         return known
 
 

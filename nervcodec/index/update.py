@@ -23,8 +23,8 @@ from nervcodec.errors import ContainerError, FolderIndexError, NervError, explai
 from nervcodec.formats.container import fingerprint
 from nervcodec.index import store
 from nervcodec.index.store import Content, FileRow, Kind, Store, compress, explain_errors
-from nervcodec.search.collection import containers_below
-from nervcodec.search.index import EmbeddingIndex, SegmentIndex
+from nervcodec.search.files import containers_below
+from nervcodec.search.scores import QuantizedSegment, VideoEmbeddings
 
 try:
     import fcntl
@@ -206,15 +206,15 @@ def read(path: Path) -> Content | str:
     """The embeddings of a container for the index, or the reason why it cannot be searched. No pixel is decoded."""
     try:
         checksum = fingerprint(path)
-        index = EmbeddingIndex.at(path, "cpu")
+        embeddings = VideoEmbeddings.read(path, "cpu")
         if fingerprint(path) != checksum:
             return "was replaced by another while it was read"
     except NervError as error:
         return str(error).removeprefix(f"{path}: ")
-    rank = max(len(segment.basis) for segment in index.segments)
-    kind = Kind(index.encoder, len(index.segments[0].mean), -(-rank // _WIDTH_STEP) * _WIDTH_STEP)
-    segments = tuple(pack(segment, kind) for segment in index.segments)
-    return Content(checksum, kind, compress(index.to_bytes()), segments)
+    rank = max(len(segment.basis) for segment in embeddings.segments)
+    kind = Kind(embeddings.encoder, embeddings.dimension, -(-rank // _WIDTH_STEP) * _WIDTH_STEP)
+    segments = tuple(pack(segment, kind) for segment in embeddings.segments)
+    return Content(checksum, kind, compress(embeddings.to_bytes()), segments)
 
 
 def read_all(folder: Path, names: Sequence[str], workers: int | None = None) -> Iterator[tuple[str, Content | str]]:
@@ -259,7 +259,7 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def pack(segment: SegmentIndex, kind: Kind) -> tuple[bytes, bytes]:
+def pack(segment: QuantizedSegment, kind: Kind) -> tuple[bytes, bytes]:
     """A segment as the index stores it: what its scores depend on, in 8 bits where that suffices.
 
     Fields of the basis: ``patches`` in a frame, ``mean``, and ``directions``, the basis times the unit of each

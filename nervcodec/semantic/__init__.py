@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Reference image-text encoders and what is done with their embeddings. Only encode, eval and search come here."""
+"""Reference image-text encoders and embeddings by them. Only encoding, evaluation and search import them."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A folder of arrays that can be computed again: safe to delete at any time."""
+"""A folder of arrays and files that can be computed again: safe to delete at any time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder() -> Path:
 
 
 def key(*parts: bytes | str) -> str:
-    """A file name for what was computed from these parts."""
+    """A file name for a result that was computed from these parts."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
@@ -38,7 +38,7 @@ def key(*parts: bytes | str) -> str:
 
 
 def load(kind: str, name: str) -> np.ndarray | None:
-    """A cached array, or None where there is none or it is damaged."""
+    """A cached array, or None if there is none or it is damaged."""
     data = load_bytes(kind, f"{name}.npy")
     try:
         return None if data is None else np.load(io.BytesIO(data), allow_pickle=False)
@@ -47,14 +47,14 @@ def load(kind: str, name: str) -> np.ndarray | None:
 
 
 def store(kind: str, name: str, array: np.ndarray) -> bool:
-    """Keep an array; see :func:`store_bytes`."""
+    """Store an array; see :func:`store_bytes`."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return store_bytes(kind, f"{name}.npy", buffer.getvalue())
 
 
 def load_bytes(kind: str, name: str) -> bytes | None:
-    """A cached file, or None where there is none."""
+    """A cached file, or None if there is none."""
     try:
         return (folder() / kind / name).read_bytes()
     except OSError:
@@ -62,7 +62,7 @@ def load_bytes(kind: str, name: str) -> bytes | None:
 
 
 def store_bytes(kind: str, name: str, data: bytes) -> bool:
-    """Keep a file; returns False where the cache cannot be written, which costs time later and nothing else."""
+    """Store a file; returns False if the cache cannot be written, which only costs time later."""
     try:
         (folder() / kind).mkdir(parents=True, exist_ok=True)
         with replacing(folder() / kind / name) as temporary:

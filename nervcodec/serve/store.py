@@ -16,7 +16,7 @@ from nervcodec.errors import ConfigError, ContainerError, NervError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AUDIO, Header
 from nervcodec.formats.text import SUFFIX, is_system_folder, shown
-from nervcodec.search.collection import containers_below
+from nervcodec.search.files import containers_below
 from nervcodec.serve import limits
 from nervcodec.serve.limits import MissingError
 

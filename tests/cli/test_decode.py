@@ -12,7 +12,7 @@ from PIL import Image
 import nervcodec
 from nervcodec.media.source import scan
 from nervcodec.search.moments import Moment
-from nervcodec.search.pictures import Opener, write_clips
+from nervcodec.search.render import VideoCache, write_clips
 
 NERV = Path(sys.executable).with_name("nervcodec")
 QUICK = {"epochs": 1, "encoder": "none", "scale": 0.5}
@@ -123,7 +123,7 @@ def test_clips_of_a_variable_rate_keep_their_times(tmp_path):
     edges = np.r_[video.frame_times_s, video.header.video.duration_s]
     file, place = tmp_path / "a.nerv", ((0, 0), (0, 0, 8, 8))
     moments = [Moment(1.0, file, edges[a], edges[b + 1], a, b, a, *place) for a, b in spans]
-    with Opener() as open_file:
+    with VideoCache() as open_file:
         clips = list(write_clips(moments, tmp_path / "clips", open_file))
     lengths = [scan(clip).duration_s for clip in clips]
     assert lengths == pytest.approx([m.end_s - m.start_s for m in moments], abs=0.051)

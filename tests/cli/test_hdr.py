@@ -11,7 +11,7 @@ from PIL import Image
 import nervcodec
 from nervcodec.media.planes import Light, light_of, to_planes
 from nervcodec.search.moments import Moment
-from nervcodec.search.pictures import best_frame
+from nervcodec.search.render import draw_best_frame
 
 LIGHT = Light((0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329, 0.005, 1000.0), (1000, 400))
 STATED = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400"
@@ -117,7 +117,7 @@ def test_arrays_are_the_values_of_the_source_and_sheets_are_tone_mapped(nerv):
         assert video.hdr == "PQ"
         assert video[0][20, 48, 1] == pytest.approx(255 * (PAPER - 64) / (WHITE - 64), abs=2)
         moment = Moment(1.0, nerv, 0.0, 0.1, 0, 0, 3, (0, 0), (0, 0, 2, 2))
-        assert np.asarray(best_frame(video, moment, 128))[20, 48, 1] == pytest.approx(231, abs=3)
+        assert np.asarray(draw_best_frame(video, moment, 128))[20, 48, 1] == pytest.approx(231, abs=3)
         assert next(video.patches([0], 0, 1, tone_map=True)).max() == pytest.approx(231, abs=3)
 
 

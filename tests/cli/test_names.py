@@ -20,9 +20,9 @@ from nervcodec.formats.atomic import replacing
 from nervcodec.formats.container import Container
 from nervcodec.formats.text import NAME_BYTES, shortened, shown, within
 from nervcodec.outputs import require_folder, require_free
-from nervcodec.search.collection import containers
+from nervcodec.search.files import find_containers
 from nervcodec.search.moments import Moment
-from nervcodec.search.pictures import clip_name
+from nervcodec.search.render import clip_name
 from nervcodec.training.checkpoint import Checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "version3_grid.nerv"
@@ -235,9 +235,9 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_one_file_is_searched_once(folder, words, wanted):
-    assert [str(p) for p in containers(words)] == wanted
+    assert [str(p) for p in find_containers(words)] == wanted
     absolute = [str(folder / word) for word in words]
-    assert [str(p) for p in containers([*words, *absolute])] == wanted
+    assert [str(p) for p in find_containers([*words, *absolute])] == wanted
 
 
 def test_pipes_and_devices_do_not_hang(run, folder):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nervcodec.errors import ConfigError
-from nervcodec.search.query import split_words
+from nervcodec.search.query import parse_query
 
 NERV = str(Path(sys.executable).with_name("nervcodec"))
 GOLDEN = Path(__file__).parents[1] / "golden" / "version3_pe.nerv"
@@ -127,13 +127,13 @@ def test_a_query_is_cut_where_it_is_shown(run):
 
 
 def test_queries_as_they_are_shown():
-    query, _ = split_words(["x" * 500, "-", "y\n" * 500], None)
+    query, _ = parse_query(["x" * 500, "-", "y\n" * 500], None)
     assert len(str(query)) == 70
     assert str(query).startswith("xxx")
     assert str(query).endswith(r"y\ny\ny")
     assert query.terms[0].text == "x" * 500  # what is looked for is not cut
-    with pytest.raises(ConfigError, match=r"no text in UTF-8: caf\\xe9"):
-        split_words(["caf\udce9"], None)
+    with pytest.raises(ConfigError, match=r"not valid UTF-8: caf\\xe9"):
+        parse_query(["caf\udce9"], None)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_search_by_image_and_by_patch(run, small_nerv, tmp_path):
     (tmp_path / "no.png").write_text("x")
     result = run("search", "--image", "no.png", small_nerv)
     assert result.returncode == 1
-    assert "no.png: is no image" in result.stderr
+    assert "no.png: is not an image" in result.stderr
 
 
 @pytest.mark.slow

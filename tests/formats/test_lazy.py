@@ -22,8 +22,8 @@ import nervcodec
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container, Writer, checksum
 from nervcodec.formats.header import AUDIO, StoredTensor
-from nervcodec.search.index import open_index
-from nervcodec.search.pictures import Opener
+from nervcodec.search.render import VideoCache
+from nervcodec.search.scores import open_embeddings
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GIGABYTE = 1 << 30
@@ -261,13 +261,13 @@ def test_file_handles_do_not_pile_up(tmp_path, monkeypatch):
     cut.write_bytes(source.read_bytes()[:-1])
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
-    kept = [open_index(copy, "cpu", "fp32") for copy in copies]
+    kept = [open_embeddings(copy, "cpu", "fp32") for copy in copies]
     for path in (cut, source):
         with pytest.raises(nervcodec.NervError):
             nervcodec.open(path, "cpu" if path == cut else "gpu")
     assert nervcodec.open(source, "cpu", "fp32")[0].shape  # closed by nobody
     gc.collect()
-    with Opener("cpu", "fp32") as open_file:
+    with VideoCache("cpu", "fp32") as open_file:
         for copy in (*copies, *copies[::-1], *copies):
             assert open_file(copy)[14].shape
         assert len(os.listdir("/proc/self/fd")) == before + 4

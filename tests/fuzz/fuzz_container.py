@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["nervcodec"]):
     from nervcodec.formats.container import Container
     from nervcodec.formats.weights import read_tables
     from nervcodec.network.config import network_from_json
-    from nervcodec.search.index import EmbeddingIndex, SegmentIndex
+    from nervcodec.search.scores import QuantizedSegment, VideoEmbeddings
 
 from fractions import Fraction
 
@@ -85,7 +85,7 @@ def table_of_weights(data: bytes) -> None:
 def index(data: bytes) -> None:
     """Bytes as an entry of the search cache."""
     try:
-        found = EmbeddingIndex.from_bytes(data, Path("a.nerv"))
+        found = VideoEmbeddings.from_bytes(data, Path("a.nerv"))
     except ValueError:
         return
     for segment in found.segments:
@@ -122,8 +122,15 @@ def seed(folder: Path) -> None:
     parts = EmbeddingParts(
         np.ones((2, 4, 3)), np.ones((3, 8)), np.ones(8), *np.array([[0, 0, 1], [1, 1, 1]]), np.ones(3)
     )
-    own = EmbeddingIndex(
-        Path("a.nerv"), "offline", PatchGrid(8, 8, 2, 2), 3, Fraction(25), 0.12, None, (SegmentIndex.of(parts),)
+    own = VideoEmbeddings(
+        Path("a.nerv"),
+        "offline",
+        PatchGrid(8, 8, 2, 2),
+        3,
+        Fraction(25),
+        0.12,
+        None,
+        (QuantizedSegment.quantize(parts),),
     )
     seeds.append(bytes([4]) + own.to_bytes())
     for data in seeds:

@@ -23,9 +23,9 @@ from nervcodec.index import update as updating
 from nervcodec.index.lookup import best_scores, find_index, search_files, select_candidates
 from nervcodec.index.store import Content, Store
 from nervcodec.index.update import open_writable, read_all, update
-from nervcodec.search.ask import Answer
-from nervcodec.search.collection import containers, containers_below
-from nervcodec.search.index import EmbeddingIndex, open_index
+from nervcodec.search.files import containers_below, find_containers
+from nervcodec.search.query import EncodedQuery
+from nervcodec.search.scores import VideoEmbeddings, open_embeddings
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SOURCES = [GOLDEN / f"version3_{name}.nerv" for name in ("grid", "lapped", "pe", "scenes")]
@@ -75,7 +75,7 @@ def queries(seed):
     def encode(encoder):
         if encoder not in encoded:
             vector = np.random.default_rng(seed).normal(size=DIMENSIONS[encoder])
-            encoded[encoder] = Answer((vector / np.linalg.norm(vector)).astype(np.float32))
+            encoded[encoder] = EncodedQuery((vector / np.linalg.norm(vector)).astype(np.float32))
         return encoded[encoder]
 
     return encode
@@ -94,7 +94,7 @@ def moments(paths, seed, notes=None, k=3, with_index=True, **more):
     """Moments as JSON, and the messages about files that cannot be searched."""
     folders = [str(path) for path in paths if path.is_dir() and with_index]
     note = (lambda text: None) if notes is None else notes.append
-    result = search_files(containers([str(path) for path in paths]), folders, queries(seed), k, note=note, **more)
+    result = search_files(find_containers([str(path) for path in paths]), folders, queries(seed), k, note=note, **more)
     found = [moment.to_json() for moment in result.moments]
     return [row | {"score": Score(row["score"])} for row in found], sorted(map(str, result.problems))
 
@@ -116,7 +116,7 @@ def test_approximate_scores_are_close(folder):
                 vector = np.random.default_rng(seed).normal(size=kind.dimension)
                 vector = (vector / np.linalg.norm(vector)).astype(np.float32)
                 for number, score in best_scores(opened.segments(kind), kind, vector).items():
-                    exact = open_index(folder / paths[number]).scores(vector).max()
+                    exact = open_embeddings(folder / paths[number]).scores(vector).max()
                     assert score == pytest.approx(exact, abs=0.02)
                     checked += 1
     assert checked == 20 * 9
@@ -186,14 +186,14 @@ def test_copies_of_one_content_are_stored_once(folder):
 
 @pytest.mark.parametrize("spare", [0, 2])
 def test_few_files_are_scored_exactly_and_the_result_is_the_same(folder, monkeypatch, spare):
-    monkeypatch.setattr(lookup, "SPARE", spare)
-    monkeypatch.setattr("nervcodec.search.moments.SPARE", spare)
+    monkeypatch.setattr(lookup, "EXTRA_VIDEOS", spare)
+    monkeypatch.setattr("nervcodec.search.moments.EXTRA_VIDEOS", spare)
     updated(folder)
     for seed in range(12):
         for k in (1, 2, 5):
             assert moments([folder], seed, k=k) == moments([folder], seed, k=k, with_index=False)
-    known = select_candidates(folder, containers([str(folder)]), queries(0), 1)
-    assert sum(isinstance(index, EmbeddingIndex) for index in known.values()) <= 8 + spare
+    known = select_candidates(folder, find_containers([str(folder)]), queries(0), 1)
+    assert sum(isinstance(index, VideoEmbeddings) for index in known.values()) <= 8 + spare
     assert len(known) == 11
     assert moments([folder], 1, per_patch=True) == moments([folder], 1, with_index=False, per_patch=True)
     assert moments([folder], 1, min_score=0.1) == moments([folder], 1, with_index=False, min_score=0.1)
@@ -235,7 +235,7 @@ def test_an_index_covers_folders_below(folder, monkeypatch):
     monkeypatch.chdir(folder / "deep")
     assert_same_as_without([Path(".")])
     assert_same_as_without([Path("..")])
-    monkeypatch.setattr("nervcodec.search.index.open_index", None)  # no file is searched one by one
+    monkeypatch.setattr("nervcodec.search.scores.open_embeddings", None)  # no file is searched one by one
     assert moments([Path(".")], 0)[0]
 
 
@@ -245,7 +245,7 @@ def test_an_encoder_that_cannot_be_loaded_is_a_problem_of_its_files(folder):
     def encode(encoder):
         raise EncoderError("no weights")
 
-    known = select_candidates(folder, containers([str(folder)]), encode, 3)
+    known = select_candidates(folder, find_containers([str(folder)]), encode, 3)
     assert [str(error) for error in known.values()].count("no weights") == 10
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nervcodec.coordinates import PatchGrid
-from nervcodec.search.moments import find_stretches, rank_moments, rank_patches
+from nervcodec.search.moments import find_intervals, rank_moments, rank_patches
 
 TIMES = np.arange(100) / 25
 
@@ -27,21 +27,21 @@ def bump(*spans, level=0.1):
 
 
 def test_neighbouring_frames_are_one_moment():
-    found = find_stretches(bump((10, 19, 0.8), (60, 64, 0.9)), TIMES, 2, -1)
+    found = find_intervals(bump((10, 19, 0.8), (60, 64, 0.9)), TIMES, 2, -1)
     assert [(first, last) for first, last, _ in found] == [(60, 64), (10, 19)]
 
 
 def test_a_short_gap_does_not_split_a_moment():
     scores = bump((10, 20, 0.8))
     scores[14] = 0.1
-    assert find_stretches(scores, TIMES, 1, -1)[0][:2] == (10, 20)
+    assert find_intervals(scores, TIMES, 1, -1)[0][:2] == (10, 20)
     far = bump((10, 20, 0.8), (50, 60, 0.8))
-    assert find_stretches(far, TIMES, 2, -1)[0][:2] == (10, 20)
+    assert find_intervals(far, TIMES, 2, -1)[0][:2] == (10, 20)
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 100), elements=st.floats(-1, 1, width=32)), st.integers(1, 12))
 def test_moments_never_overlap_and_come_best_first(scores, k):
-    found = find_stretches(scores, np.arange(len(scores)) / 25, k, -2)
+    found = find_intervals(scores, np.arange(len(scores)) / 25, k, -2)
     assert 1 <= len(found) <= k
     covered = [f for first, last, _ in found for f in range(first, last + 1)]
     assert len(covered) == len(set(covered))
@@ -51,8 +51,8 @@ def test_moments_never_overlap_and_come_best_first(scores, k):
 
 
 def test_a_floor_leaves_out_what_is_below():
-    assert find_stretches(bump((10, 19, 0.8)), TIMES, 10, 0.5) == [(10, 19, 10)]
-    assert find_stretches(bump(), TIMES, 10, 0.5) == []
+    assert find_intervals(bump((10, 19, 0.8)), TIMES, 10, 0.5) == [(10, 19, 10)]
+    assert find_intervals(bump(), TIMES, 10, 0.5) == []
 
 
 def test_a_moment_names_time_frame_patch_and_box():

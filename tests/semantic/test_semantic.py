@@ -13,8 +13,7 @@ from nervcodec.media.reader import read_frames
 from nervcodec.media.source import SourceOptions, scan
 from nervcodec.semantic import cache, encoder
 from nervcodec.semantic.classes import shipped_vectors
-from nervcodec.semantic.minilm import MiniLM
-from nervcodec.semantic.offline import OfflineEncoder
+from nervcodec.semantic.offline import MiniLM, OfflineEncoder
 from nervcodec.semantic.openclip import split_name
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 

@@ -13,11 +13,10 @@ import pytest
 from sites import GRID, MUTE, OTHER, Site, changed, serving
 
 from nervcodec.errors import EncoderError
-from nervcodec.search.ask import Asked, answer
-from nervcodec.search.collection import containers
-from nervcodec.search.index import EmbeddingIndex, open_indexes
+from nervcodec.search.files import find_containers
 from nervcodec.search.moments import find_moments
-from nervcodec.search.query import Query, Term
+from nervcodec.search.query import Query, QueryEncoder, Term, encode_query
+from nervcodec.search.scores import VideoEmbeddings, open_videos
 from nervcodec.semantic.encoder import load
 from nervcodec.serve import answers, questions
 from nervcodec.serve.answers import Question
@@ -43,8 +42,8 @@ def asked(tmp_path_factory):
 
 def found_by_the_command(place, query: str) -> list[dict]:
     """What it prints, without starting it."""
-    ask = Asked(Query((Term(query),)))
-    found = find_moments(open_indexes(containers([str(place)]), ask, []), ask, 24)
+    ask = QueryEncoder(Query((Term(query),)))
+    found = find_moments(open_videos(find_containers([str(place)]), ask, []), ask, 24)
     return [moment.to_json() for moment in found]
 
 
@@ -113,7 +112,7 @@ def test_more_like_a_patch(asked):
 
 def test_the_fit_over_time_is_the_score_of_each_frame(asked):
     told = asked.right("/api/fit/grid.nerv?add=car").json
-    wanted = EmbeddingIndex.at(GRID).scores(answer(Question(("car",)).query, load("offline")).vector)
+    wanted = VideoEmbeddings.read(GRID).scores(encode_query(Question(("car",)).query, load("offline")).vector)
     assert told["scores"] == pytest.approx(wanted.max(axis=1).tolist(), abs=1e-5)
     assert told["times_s"] == pytest.approx([n * 1001 / 30000 for n in range(15)])
     patches = asked.right("/api/patches/grid.nerv/4?add=car").json
@@ -126,8 +125,8 @@ def test_the_fit_over_time_is_the_score_of_each_frame(asked):
 
 def test_long_curves_have_two_thousand_points_and_keep_their_peaks(monkeypatch):
     monkeypatch.setattr(questions, "MOST_POINTS", 5)
-    index = EmbeddingIndex.at(GRID)
-    asked = answer(Question(("car",)).query, load("offline"))
+    index = VideoEmbeddings.read(GRID)
+    asked = encode_query(Question(("car",)).query, load("offline"))
     fit = questions._fitting(index, asked)
     best = index.scores(asked.vector).max(axis=1)
     assert len(fit.scores) == len(fit.times_s) == 5
@@ -144,7 +143,7 @@ def test_the_threshold_parts_what_passes_from_what_does_not(passing, low, high):
         def embedding(self, frame, patch):
             return scores[frame]
 
-    asked = questions.Answer(np.ones(1), lambda patches: patches[:, 0] >= passing)
+    asked = questions.EncodedQuery(np.ones(1), lambda patches: patches[:, 0] >= passing)
     threshold = questions._threshold(Rising(), asked, scores, np.arange(40))
     assert low < threshold < high
     if 0 < passing < 1:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Embeddings of a container in a form that is small and quick to ask, and a cache of them on disk.
+"""Scores of the patches of a container for a query, and a cache on disk of the embeddings that give them.
 
-An embedding is a mean plus a few coefficients times a basis, brought to length 1. So the scores of all patches for a
-query are one product of the coefficients with the query's coordinates in that basis; no embedding is written out.
+An embedding is a mean plus a few coefficients times a basis, scaled to length 1. So the scores of all patches are one
+product of the coefficients with the coordinates of the query in that basis; embeddings are not computed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,24 +33,24 @@ from nervcodec.semantic import cache
 
 if TYPE_CHECKING:
     from nervcodec.decoding import NervVideo
-    from nervcodec.search.ask import Answer
+    from nervcodec.search.query import EncodedQuery
 
-_KIND, _FORM = "index", "embedding index 2"
+_CACHE_KIND, _CACHE_FORMAT = "index", "embedding index 2"
 _LEVELS = 127
 
 
 @dataclass(frozen=True)
-class SegmentIndex:
-    """Embeddings of one segment, as :class:`nervcodec.network.stored.EmbeddingParts` has them, in fewer bytes.
+class QuantizedSegment:
+    """Embeddings of one segment, the quantised form of :class:`nervcodec.network.stored.EmbeddingParts`.
 
     Attributes:
-        coefficients: ``(e, P, r)`` int8, in units of ``scale``.
+        coefficients: ``(e, P, r)`` int8, in units of ``scale``, of the ``e`` stored frames.
         scale: ``(r,)`` float32.
         basis: ``(r, D)`` float16.
         mean: ``(D,)`` float16.
-        before, after: ``(n,)`` int32, entries of ``coefficients``.
-        weight: ``(n,)`` float32, of the entry after.
-        lengths: ``(n, P)`` float32, of the embeddings before they are brought to length 1.
+        before, after: ``(n,)`` int32, the stored frames between which each frame is interpolated.
+        weight: ``(n,)`` float32, of the stored frame after it.
+        lengths: ``(n, P)`` float32, of the embeddings before they are scaled to length 1.
     """
 
     coefficients: np.ndarray
@@ -62,15 +63,15 @@ class SegmentIndex:
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, parts: EmbeddingParts) -> SegmentIndex:
+    def quantize(cls, parts: EmbeddingParts) -> QuantizedSegment:
         """Round coefficients to 8 bits."""
         scale = np.maximum(np.abs(parts.coefficients).max(axis=(0, 1)) / _LEVELS, 1e-12).astype(np.float32)
         rounded = np.rint(parts.coefficients / scale).astype(np.int8)
         basis, mean = np.ascontiguousarray(parts.basis, np.float16), parts.mean.astype(np.float16)
-        places = parts.before.astype(np.int32), parts.after.astype(np.int32), parts.weight.astype(np.float32)
-        vectors = _between(rounded * scale, *places) @ basis.astype(np.float32) + mean.astype(np.float32)
+        position = parts.before.astype(np.int32), parts.after.astype(np.int32), parts.weight.astype(np.float32)
+        vectors = _interpolate(rounded * scale, *position) @ basis.astype(np.float32) + mean.astype(np.float32)
         lengths = np.maximum(np.linalg.norm(vectors, axis=-1), 1e-12).astype(np.float32)
-        return cls(rounded, scale, basis, mean, *places, lengths)
+        return cls(rounded, scale, basis, mean, *position, lengths)
 
     @property
     def frame_count(self) -> int:
@@ -78,20 +79,20 @@ class SegmentIndex:
         return len(self.lengths)
 
     def is_consistent(self) -> bool:
-        """Whether shapes fit each other and every frame lies among the entries."""
-        entries, patches, rank = self.coefficients.shape
+        """Whether shapes fit each other and every frame lies between stored ones."""
+        stored, patches, rank = self.coefficients.shape
         frames = (self.frame_count,)
         shapes = [
             (self.scale, (rank,)), (self.basis, (rank, len(self.mean))), (self.lengths, (*frames, patches)),
             (self.before, frames), (self.after, frames), (self.weight, frames),
         ]  # fmt: skip
-        inside = ((place >= 0).all() and (place < entries).all() for place in (self.before, self.after))
+        inside = ((index >= 0).all() and (index < stored).all() for index in (self.before, self.after))
         return all(array.shape == shape for array, shape in shapes) and all(inside)
 
-    def first_of_shots(self) -> np.ndarray:
-        """``(n,)`` bool, which frames begin a shot, as far as it can be told: nothing is interpolated across a cut.
+    def shot_starts(self) -> np.ndarray:
+        """``(n,)`` bool, which frames begin a shot: those before which no frame is interpolated.
 
-        Where more than every other frame has an entry of its own, it cannot, and none does.
+        All are False if more than half of the frames are stored, where this does not tell a cut.
         """
         if 2 * len(self.coefficients) > self.frame_count:
             return np.zeros(self.frame_count, bool)
@@ -102,24 +103,24 @@ class SegmentIndex:
         query = query.astype(np.float32)
         direction = self.scale * (self.basis.astype(np.float32) @ query)
         offset = self.mean.astype(np.float32) @ query
-        entries = self.coefficients.astype(np.float32) @ direction
-        return (_between(entries, self.before, self.after, self.weight) + offset) / self.lengths
+        stored = self.coefficients.astype(np.float32) @ direction
+        return (_interpolate(stored, self.before, self.after, self.weight) + offset) / self.lengths
 
     def embedding(self, frame: int, patch: int) -> np.ndarray:
         """One embedding, ``(D,)`` of length 1."""
-        places = (place[frame : frame + 1] for place in (self.before, self.after, self.weight))
-        (coefficients,) = _between(self.coefficients[:, patch] * self.scale, *places)
+        position = (array[frame : frame + 1] for array in (self.before, self.after, self.weight))
+        (coefficients,) = _interpolate(self.coefficients[:, patch] * self.scale, *position)
         vector = coefficients @ self.basis.astype(np.float32) + self.mean.astype(np.float32)
         return vector / self.lengths[frame, patch]
 
 
-def _between(entries: np.ndarray, before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Interpolate entries ``(e, ...)`` to frames ``(n, ...)``."""
-    weight = weight.reshape(-1, *([1] * (entries.ndim - 1)))
-    return entries[before] * (1 - weight) + entries[after] * weight
+def _interpolate(stored: np.ndarray, before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Interpolate stored frames ``(e, ...)`` to all frames ``(n, ...)``."""
+    weight = weight.reshape(-1, *([1] * (stored.ndim - 1)))
+    return stored[before] * (1 - weight) + stored[after] * weight
 
 
-_PARTS = {
+_ARRAY_TYPES = {
     "coefficients": np.int8,
     "scale": np.float32,
     "basis": np.float16,
@@ -132,15 +133,15 @@ _PARTS = {
 
 
 @dataclass(frozen=True)
-class EmbeddingIndex:
-    """Embeddings of a whole container, with what it takes to say when and where a patch is.
+class VideoEmbeddings:
+    """Embeddings of a container, with the times of its frames and the boxes of its patches.
 
     Attributes:
         path: the container.
         encoder: name of the reference encoder.
         grid: the patch grid.
         frame_count: frames.
-        frame_rate: frames a second.
+        frame_rate: frames per second.
         duration_s: seconds.
         variable_times_s: ``(frame_count,)`` where the rate varies, else None.
         segments: in order.
@@ -153,22 +154,22 @@ class EmbeddingIndex:
     frame_rate: Fraction
     duration_s: float
     variable_times_s: np.ndarray | None
-    segments: tuple[SegmentIndex, ...]
+    segments: tuple[QuantizedSegment, ...]
 
     @classmethod
-    def of(cls, video: NervVideo) -> EmbeddingIndex:
-        """Compute the embeddings of every frame of an open container; no pixel is decoded.
+    def from_video(cls, video: NervVideo) -> VideoEmbeddings:
+        """The embeddings of every frame of an open container; no pixel is decoded.
 
         Raises:
             ContainerError: it has none.
         """
         video.require_embeddings()
         times = video.frame_times_s if video.header.video.variable_frame_rate else None
-        return cls._of_file(video.path, video.header, times, video.embedding_parts())
+        return cls._create(video.path, video.header, times, video.embedding_parts())
 
     @classmethod
-    def at(cls, path: Path, device: str = "auto", precision: str = "auto") -> EmbeddingIndex:
-        """The same of a file, and without torch where its embeddings are codes.
+    def read(cls, path: Path, device: str = "auto", precision: str = "auto") -> VideoEmbeddings:
+        """The embeddings of every frame of a file, without torch where they are stored as codes.
 
         Raises:
             ContainerError: no such file, damaged, not a container, or one without embeddings.
@@ -178,25 +179,30 @@ class EmbeddingIndex:
             times = opened.frame_times() if opened.header.video.variable_frame_rate else None
             networks = StoredNetworks(opened)
             if all_have_codes(networks):
-                return cls._of_file(path, opened.header, times, code_parts(networks))
+                return cls._create(path, opened.header, times, code_parts(networks))
             from nervcodec.decoding.networks import Networks
             from nervcodec.decoding.rendering import embedding_parts
 
             parts = embedding_parts(Networks(opened, choose_later(device, precision)))
-            return cls._of_file(path, opened.header, times, parts)
+            return cls._create(path, opened.header, times, parts)
 
     @classmethod
-    def _of_file(
+    def _create(
         cls, path: Path, header: Header, times: np.ndarray | None, parts: Iterable[EmbeddingParts]
-    ) -> EmbeddingIndex:
+    ) -> VideoEmbeddings:
         assert header.semantic is not None
-        video, segments = header.video, tuple(map(SegmentIndex.of, parts))
+        video, segments = header.video, tuple(map(QuantizedSegment.quantize, parts))
         grid, rate = PatchGrid(video.height, video.width, *header.patch_grid), Fraction(*video.frame_rate)
         return cls(path, header.semantic.encoder, grid, video.frame_count, rate, video.duration_s, times, segments)
 
+    @property
+    def dimension(self) -> int:
+        """Numbers in an embedding."""
+        return len(self.segments[0].mean)
+
     @cached_property
     def frame_times_s(self) -> np.ndarray:
-        """``(frame_count,)`` float64, when each frame begins to show."""
+        """``(frame_count,)`` float64, start of each frame."""
         if self.variable_times_s is not None:
             return self.variable_times_s
         return np.arange(self.frame_count, dtype=np.float64) / float(self.frame_rate)
@@ -207,11 +213,11 @@ class EmbeddingIndex:
 
     def embedding(self, frame: int, patch: int) -> np.ndarray:
         """One embedding, ``(D,)`` of length 1."""
-        segment, place = self.segment_of(frame)
-        return segment.embedding(place, patch)
+        segment, index = self.locate(frame)
+        return segment.embedding(index, patch)
 
-    def segment_of(self, frame: int) -> tuple[SegmentIndex, int]:
-        """The segment that a frame is in, and its number within."""
+    def locate(self, frame: int) -> tuple[QuantizedSegment, int]:
+        """The segment that a frame is in, and its index within."""
         for segment in self.segments:
             if frame < segment.frame_count:
                 return segment, frame
@@ -221,23 +227,23 @@ class EmbeddingIndex:
     @cached_property
     def shots(self) -> np.ndarray:
         """``(frame_count,)`` int, the number of the shot that each frame belongs to."""
-        return np.cumsum(np.concatenate([segment.first_of_shots() for segment in self.segments]))
+        return np.cumsum(np.concatenate([segment.shot_starts() for segment in self.segments]))
 
-    def around(self, frame: int, patch: int, reach_s: float) -> np.ndarray:
-        """The mean of a patch's embeddings within ``reach_s`` of a frame and within its shot, ``(D,)``."""
+    def mean_embedding(self, frame: int, patch: int, radius_s: float) -> np.ndarray:
+        """The mean of a patch's embeddings within ``radius_s`` of a frame and within its shot, ``(D,)``."""
         times, now = self.frame_times_s, self.frame_times_s[frame]
-        first, last = np.searchsorted(times, (now - reach_s - 1e-6, now + reach_s + 1e-6))
+        first, last = np.searchsorted(times, (now - radius_s - 1e-6, now + radius_s + 1e-6))
         frames = (n for n in range(first, last) if self.shots[n] == self.shots[frame])
         return np.mean([self.embedding(number, patch) for number in frames], axis=0)
 
     # ------------------------------------------------------------------ on disk
 
     def to_bytes(self) -> bytes:
-        """As a safetensors file, without the path."""
-        arrays = {f"{i}/{part}": getattr(s, part) for i, s in enumerate(self.segments) for part in _PARTS}
+        """A safetensors file, without the path."""
+        arrays = {f"{i}/{part}": getattr(s, part) for i, s in enumerate(self.segments) for part in _ARRAY_TYPES}
         if self.variable_times_s is not None:
             arrays["times"] = self.variable_times_s
-        facts = {
+        info = {
             "encoder": self.encoder,
             "grid": [self.grid.height, self.grid.width, self.grid.rows, self.grid.columns],
             "frame_count": self.frame_count,
@@ -245,107 +251,110 @@ class EmbeddingIndex:
             "duration_s": self.duration_s,
             "segments": len(self.segments),
         }
-        # As an array: safetensors' own metadata cannot be had from bytes.
-        arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        # An array, since safetensors does not return its own metadata from bytes.
+        arrays["facts"] = np.frombuffer(json.dumps(info).encode(), np.uint8)
         return safetensors_save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     @classmethod
-    def from_bytes(cls, data: bytes, path: Path) -> EmbeddingIndex:
+    def from_bytes(cls, data: bytes, path: Path) -> VideoEmbeddings:
         """The inverse of :meth:`to_bytes`.
 
         Raises:
-            ValueError: the bytes are not what :meth:`to_bytes` gave.
+            ValueError: the bytes are not from :meth:`to_bytes`.
         """
         try:
             arrays = safetensors_load(data)
-            facts = json.loads(arrays["facts"].tobytes())
+            info = json.loads(arrays["facts"].tobytes())
             segments = []
-            for number in range(facts["segments"]):
-                parts = {part: arrays[f"{number}/{part}"] for part in _PARTS}
-                if any(parts[part].dtype != kind for part, kind in _PARTS.items()):
+            for number in range(info["segments"]):
+                parts = {part: arrays[f"{number}/{part}"] for part in _ARRAY_TYPES}
+                if any(parts[part].dtype != kind for part, kind in _ARRAY_TYPES.items()):
                     raise ValueError("an array is of another type")
                 if parts["coefficients"].ndim != 3 or parts["mean"].ndim != 1 or parts["lengths"].ndim != 2:
                     raise ValueError("an array is of another shape")
-                segments.append(SegmentIndex(**parts))
-            index = cls(
+                segments.append(QuantizedSegment(**parts))
+            embeddings = cls(
                 path,
-                facts["encoder"],
-                PatchGrid(*facts["grid"]),
-                facts["frame_count"],
-                Fraction(*facts["frame_rate"]),
-                facts["duration_s"],
+                info["encoder"],
+                PatchGrid(*info["grid"]),
+                info["frame_count"],
+                Fraction(*info["frame_rate"]),
+                info["duration_s"],
                 arrays.get("times"),
                 tuple(segments),
             )
         except (SafetensorError, KeyError, TypeError, ZeroDivisionError) as error:
-            raise ValueError(f"no embedding index ({error})") from None
+            raise ValueError(f"not stored embeddings ({error})") from None
         frames = sum(segment.frame_count for segment in segments)
-        if frames != index.frame_count or not all(segment.is_consistent() for segment in segments):
+        if frames != embeddings.frame_count or not all(segment.is_consistent() for segment in segments):
             raise ValueError("arrays do not fit together")
-        return index
+        return embeddings
 
 
-def open_index(path: Path, device: str = "auto", precision: str = "auto") -> EmbeddingIndex:
-    """Embeddings of a container: from the cache, else computed and put there.
+def open_embeddings(path: Path, device: str = "auto", precision: str = "auto") -> VideoEmbeddings:
+    """Embeddings of a container: from the cache, else read from the container and stored there.
 
-    The cache is keyed by the container's checksum and time of change: one that was moved is still found, one that was
-    touched is read, and checked, again. Deleting the cache costs time and nothing else.
+    The cache is keyed by checksum and modification time: a moved container is still found, a touched one is read, and
+    checked, again. Deleting the cache is safe.
 
     Raises:
         ContainerError: no such file, damaged, not a container, or one without embeddings.
     """
-    name = cache.key(_FORM, container.fingerprint(path), str(path.stat().st_mtime_ns))
-    stored = cache.load_bytes(_KIND, name)
-    if stored is not None:
-        try:
-            return EmbeddingIndex.from_bytes(stored, path)
-        except ValueError:
-            stored = None  # a damaged entry is replaced below
-    index = EmbeddingIndex.at(path, device, precision)
-    cache.store_bytes(_KIND, name, index.to_bytes())
-    return index
+    name = cache.key(_CACHE_FORMAT, container.fingerprint(path), str(path.stat().st_mtime_ns))
+    data = cache.load_bytes(_CACHE_KIND, name)
+    if data is not None:
+        with contextlib.suppress(ValueError):  # a damaged entry is replaced below
+            return VideoEmbeddings.from_bytes(data, path)
+    embeddings = VideoEmbeddings.read(path, device, precision)
+    cache.store_bytes(_CACHE_KIND, name, embeddings.to_bytes())
+    return embeddings
 
 
-def require_length(index: EmbeddingIndex, vector: np.ndarray) -> None:
-    """Raise :func:`dimension_error` unless embeddings and a query's ``(D,)`` vector have the same dimension."""
-    dimension = index.segments[0].basis.shape[1]
-    if dimension != len(vector):
-        raise dimension_error(index.path, index.encoder, dimension, vector)
+def encode_for(video: VideoEmbeddings, encode: Callable[[str], EncodedQuery]) -> EncodedQuery:
+    """The query for the encoder of a container.
+
+    Raises:
+        ContainerError: the embeddings have another dimension than the encoder that the header names.
+        EncoderError, ConfigError: as ``encode``.
+    """
+    encoded = encode(video.encoder)
+    if video.dimension != len(encoded.vector):
+        raise dimension_error(video.path, video.encoder, video.dimension, encoded)
+    return encoded
 
 
-def dimension_error(path: Path, encoder: str, dimension: int, vector: np.ndarray) -> ContainerError:
-    """The error of a container whose embeddings are not of the dimension of the encoder that its header names."""
-    theirs = f"those of the {encoder} encoder {len(vector)}"
+def dimension_error(path: Path, encoder: str, dimension: int, encoded: EncodedQuery) -> ContainerError:
+    """The error of a container whose embeddings have another dimension than the encoder that its header names."""
+    theirs = f"those of the {encoder} encoder {len(encoded.vector)}"
     return ContainerError(f"{path}: its embeddings have {dimension} numbers, {theirs}")
 
 
-def open_indexes(
+def open_videos(
     files: Iterable[Path],
-    ask: Callable[[str], Answer],
+    encode: Callable[[str], EncodedQuery],
     problems: list[NervError],
     device: str = "auto",
     precision: str = "auto",
-    known: Mapping[Path, EmbeddingIndex | NervError | None] = MappingProxyType({}),
-) -> Iterator[EmbeddingIndex]:
-    """The embeddings of each file, one after the other.
+    known: Mapping[Path, VideoEmbeddings | NervError | None] = MappingProxyType({}),
+) -> Iterator[VideoEmbeddings]:
+    """The embeddings of each file that a query can be compared with.
 
     Args:
         files: containers.
-        ask: from an encoder's name to what the query asks of its embeddings; what it raises is that file's problem.
-        problems: gets the error of each file that cannot be searched.
+        encode: gives the query for the encoder of a name; an error that it raises is a problem of the file.
+        problems: receives the error of each file that cannot be searched.
         device, precision: as :func:`nervcodec.open`.
-        known: what a library says of some of them: their embeddings, what is wrong with them, or None for those that
-            need not be looked into.
+        known: from an index: embeddings of some files, their error, or None if other files score better.
     """
     for file in files:
         try:
-            index = known[file] if file in known else open_index(file, device, precision)
-            if isinstance(index, NervError):
-                raise index
-            if index is None:
+            video = known[file] if file in known else open_embeddings(file, device, precision)
+            if isinstance(video, NervError):
+                raise video
+            if video is None:
                 continue
-            require_length(index, ask(index.encoder).vector)
+            encode_for(video, encode)
         except (ContainerError, EncoderError) as error:
             problems.append(error)
             continue
-        yield index
+        yield video

@@ -4,8 +4,7 @@
 import numpy as np
 
 from nervcodec.coordinates import PatchGrid
-from nervcodec.semantic.changes import find_changes
-from nervcodec.semantic.patches import embed_changes, embed_patches
+from nervcodec.semantic.patches import embed_changes, embed_patches, find_changes
 
 GRID = PatchGrid(64, 128, 2, 4)
 

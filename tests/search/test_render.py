@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nervcodec.errors import ConfigError
-from nervcodec.search.image import read_image
+from nervcodec.search.query import read_image
 
 GOLDEN = "version3_pe.nerv"
 
@@ -122,15 +122,15 @@ def test_what_is_no_picture_is_refused(photo, tmp_path):
     for cut in (0, 5, 20, 60, 400, 3000):
         path = tmp_path / f"{cut}.png"
         path.write_bytes(whole.read_bytes()[:cut])
-        with pytest.raises(ConfigError, match=rf"{cut}\.png: is no image that can be read"):
+        with pytest.raises(ConfigError, match=rf"{cut}\.png: is not an image that can be read"):
             read_image(path)
     Image.fromarray(photo).save(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:400])
-    with pytest.raises(ConfigError, match="is no image that can be read"):
+    with pytest.raises(ConfigError, match="is not an image that can be read"):
         read_image(tmp_path / "a.jpg")
     os.mkfifo(tmp_path / "pipe.png")
     for name in ("pipe.png", "", "none.png", "n" * 300):
-        with pytest.raises(ConfigError, match="is no image"):
+        with pytest.raises(ConfigError, match="is not an image"):
             read_image(tmp_path / name)
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nervcodec.search.wording import plain
+from nervcodec.search.query import normalize_text
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ def test_the_wording_does_not_matter(thing):
         f"Photo of the {thing}.", f"“{thing}”", f"{thing}?!", f"show me a {thing}", f"some {many}{of}{rest}",
         f"two {many}{of}{rest}", f"{many}{of}{rest}".upper(), f"images of {many}{of}{rest}",
     ):  # fmt: skip
-        assert plain(text) == thing
+        assert normalize_text(text) == thing
 
 
 @pytest.mark.parametrize(
@@ -33,21 +33,21 @@ def test_the_wording_does_not_matter(thing):
     ],
 )  # fmt: skip
 def test_plurals(many, one):
-    assert plain(many) == one
+    assert normalize_text(many) == one
 
 
 def test_phrases_stay_what_they_are():
-    assert plain("a cyclist wearing a helmet") == "cyclist wearing a helmet"
-    assert plain("men in suits") == "man in suits"
-    assert plain("a man walks past") == "man walks past"
-    assert plain("photo") == "photo"
-    assert plain("a photo of a") == "a"
-    assert plain("?!") == "?!"
-    assert plain("собака") == "собака"
+    assert normalize_text("a cyclist wearing a helmet") == "cyclist wearing a helmet"
+    assert normalize_text("men in suits") == "man in suits"
+    assert normalize_text("a man walks past") == "man walks past"
+    assert normalize_text("photo") == "photo"
+    assert normalize_text("a photo of a") == "a"
+    assert normalize_text("?!") == "?!"
+    assert normalize_text("собака") == "собака"
 
 
 @given(st.text(max_size=40))
 def test_any_text_has_plain_words(text):
-    found = plain(text)
+    found = normalize_text(text)
     assert found == " ".join(found.split())
     assert bool(found) == bool(text.split())

@@ -16,11 +16,18 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.formats import container
 from nervcodec.network.stored import EmbeddingParts
-from nervcodec.search.ask import Answer
-from nervcodec.search.index import EmbeddingIndex, SegmentIndex, open_index
 from nervcodec.search.moments import find_moments
-from nervcodec.search.neutral import AmongNeutral, neutral_prompts, neutral_vectors
-from nervcodec.search.query import Query, Term, embed, split_words
+from nervcodec.search.query import (
+    EncodedQuery,
+    NeutralPromptTest,
+    Query,
+    Term,
+    embed_terms,
+    neutral_prompts,
+    neutral_vectors,
+    parse_query,
+)
+from nervcodec.search.scores import QuantizedSegment, VideoEmbeddings, open_embeddings
 from nervcodec.semantic import cache
 from nervcodec.semantic.encoder import load
 
@@ -30,7 +37,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def random_index(frames=(7, 3), patches=(2, 3), dimension=16, rank=5, seed=0, path="a.nerv"):
     rng = np.random.default_rng(seed)
     segments = tuple(
-        SegmentIndex.of(
+        QuantizedSegment.quantize(
             EmbeddingParts(
                 rng.normal(size=(n, patches[0] * patches[1], rank)).astype(np.float32),
                 rng.normal(size=(rank, dimension)).astype(np.float32),
@@ -43,7 +50,7 @@ def random_index(frames=(7, 3), patches=(2, 3), dimension=16, rank=5, seed=0, pa
     )
     grid = PatchGrid(40, 60, *patches)
     count = 2 * sum(frames)
-    return EmbeddingIndex(Path(path), "toy", grid, count, Fraction(25), count / 25, None, segments)
+    return VideoEmbeddings(Path(path), "toy", grid, count, Fraction(25), count / 25, None, segments)
 
 
 class Toy:
@@ -61,7 +68,7 @@ class Toy:
 
 def test_scores_are_those_of_the_embeddings(small_nerv):
     video = nervcodec.open(small_nerv, precision="fp32")
-    index = EmbeddingIndex.of(video)
+    index = VideoEmbeddings.from_video(video)
     embeddings = video.embeddings()
     query = load("offline").embed_text(["a bicycle"])[0]
     assert index.scores(query) == pytest.approx(embeddings @ query, abs=5e-3)
@@ -75,14 +82,14 @@ def test_scores_are_those_of_the_embeddings(small_nerv):
 def test_codes_are_read_without_a_network_as_with_it(name):
     path = GOLDEN / f"version3_{name}.nerv"
     with nervcodec.open(path) as video:
-        assert EmbeddingIndex.at(path).to_bytes() == EmbeddingIndex.of(video).to_bytes()
+        assert VideoEmbeddings.read(path).to_bytes() == VideoEmbeddings.from_video(video).to_bytes()
 
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 6), st.integers(0, 99))
 def test_an_index_comes_back_as_it_was(frames, rank, seed):
     index = random_index(tuple(frames), rank=rank, seed=seed)
-    back = EmbeddingIndex.from_bytes(index.to_bytes(), Path("b.nerv"))
+    back = VideoEmbeddings.from_bytes(index.to_bytes(), Path("b.nerv"))
     query = np.random.default_rng(seed).normal(size=16)
     assert np.array_equal(back.scores(query), index.scores(query))
     assert back.path == Path("b.nerv")
@@ -95,7 +102,7 @@ def test_a_damaged_index_is_refused(junk, position):
     blob = random_index().to_bytes()
     for damaged in (junk, blob[:position], blob[:position] + junk + blob[position + len(junk) :]):
         try:
-            EmbeddingIndex.from_bytes(damaged, Path("a"))
+            VideoEmbeddings.from_bytes(damaged, Path("a"))
         except ValueError:
             continue
         assert len(damaged) == len(blob)  # numbers may differ, the structure may not
@@ -103,34 +110,34 @@ def test_a_damaged_index_is_refused(junk, position):
 
 def test_the_cache_is_found_by_content(small_nerv, tmp_path, monkeypatch):
     monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "cache"))
-    first = open_index(small_nerv)
+    first = open_embeddings(small_nerv)
     (entry,) = (tmp_path / "cache" / "index").iterdir()
     assert entry.stat().st_size < 100_000
     moved = tmp_path / "moved.nerv"
     shutil.copy2(small_nerv, moved)
     with monkeypatch.context() as patch:
-        patch.setattr("nervcodec.search.index.StoredNetworks", None)  # a hit needs no network
-        again = open_index(moved)
+        patch.setattr("nervcodec.search.scores.StoredNetworks", None)  # a hit needs no network
+        again = open_embeddings(moved)
     assert again.path == moved
     query = np.ones(384, np.float32)
     assert again.scores(query) == pytest.approx(first.scores(query), abs=1e-5)
     entry.write_bytes(entry.read_bytes()[:100])  # damaged: computed anew
-    assert open_index(moved).scores(query) == pytest.approx(first.scores(query), abs=1e-5)
+    assert open_embeddings(moved).scores(query) == pytest.approx(first.scores(query), abs=1e-5)
     assert entry.stat().st_size > 1000
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(small_nerv, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "file"))
-    assert open_index(small_nerv).frame_count == 50
+    assert open_embeddings(small_nerv).frame_count == 50
     assert not cache.store_bytes("index", "a", b"x")
 
 
 def test_the_mean_around_a_frame():
     index = replace(random_index((20, 5)), segments=tuple(map(every_frame_its_own, random_index((20, 5)).segments)))
     wanted = np.mean([index.embedding(n, 2) for n in range(13, 24)], axis=0)
-    assert index.around(18, 2, 0.2) == pytest.approx(wanted)
-    assert index.around(0, 2, 0.04) == pytest.approx((index.embedding(0, 2) + index.embedding(1, 2)) / 2)
+    assert index.mean_embedding(18, 2, 0.2) == pytest.approx(wanted)
+    assert index.mean_embedding(0, 2, 0.04) == pytest.approx((index.embedding(0, 2) + index.embedding(1, 2)) / 2)
 
 
 def every_frame_its_own(segment):
@@ -144,7 +151,7 @@ def test_the_mean_stops_at_a_cut():
     before, after = np.array([0, 0, 1, 2, 2, 2], np.int32), np.array([0, 1, 1, 2, 2, 2], np.int32)  # a cut after 3
     index = replace(random_index((3,)), segments=(replace(segment, before=before, after=after),))
     assert index.shots.tolist() == [0, 0, 0, 1, 1, 1]
-    assert index.around(3, 0, 1.0) == pytest.approx(np.mean([index.embedding(n, 0) for n in (3, 4, 5)], axis=0))
+    assert index.mean_embedding(3, 0, 1.0) == pytest.approx(np.mean([index.embedding(n, 0) for n in (3, 4, 5)], axis=0))
 
 
 def test_fingerprints(small_nerv, tmp_path):
@@ -172,35 +179,37 @@ def test_the_best_of_many_files():
     indexes = [random_index(seed=n, path=f"{n}.nerv") for n in range(60)]
     query = np.random.default_rng(5).normal(size=16)
     query /= np.linalg.norm(query)
-    found = find_moments(iter(indexes), lambda name: Answer(query), 5)
-    every = [m for index in indexes for m in find_moments([index], lambda name: Answer(query), 100)]
+    found = find_moments(iter(indexes), lambda name: EncodedQuery(query), 5)
+    every = [m for index in indexes for m in find_moments([index], lambda name: EncodedQuery(query), 100)]
     every.sort(key=lambda m: -m.score)
     assert [m.score for m in found] == [m.score for m in every[:5]]
-    patches = find_moments(indexes, lambda name: Answer(query), 7, per_patch=True)
+    patches = find_moments(indexes, lambda name: EncodedQuery(query), 7, per_patch=True)
     scores = np.sort(np.concatenate([index.scores(query).ravel() for index in indexes]))[::-1]
     assert [m.score for m in patches] == pytest.approx(scores[:7])
 
 
 def test_standing_among_neutral_prompts():
     patch, neutral = np.array([[1.0, 0, 0]]), np.array([[0.8, 0.6, 0], [0, 1, 0], [0, 0, 1], [0.6, 0, 0.8]])
-    assert AmongNeutral(np.array([0.9, 0, 0.4]), neutral).standing(patch) == 1
-    assert AmongNeutral(np.array([0.7, 0, -0.7]), neutral).standing(patch) == 0.75
+    assert NeutralPromptTest(np.array([0.9, 0, 0.4]), neutral).percentile(patch) == 1
+    assert NeutralPromptTest(np.array([0.7, 0, -0.7]), neutral).percentile(patch) == 0.75
     synonym = np.array([0.75, 0.65, 0])  # describes the patch less well than the first prompt, which says the same
-    assert AmongNeutral(synonym, neutral).standing(patch) == 1
+    assert NeutralPromptTest(synonym, neutral).percentile(patch) == 1
 
 
 def test_what_does_not_pass_the_test_is_left_out():
     index = random_index((1,))
     query = np.random.default_rng(1).normal(size=16)
-    assert find_moments([index], lambda name: Answer(query), 5)
-    assert find_moments([index], lambda name: Answer(query, lambda patches: np.zeros(len(patches), bool)), 5) == []
+    assert find_moments([index], lambda name: EncodedQuery(query), 5)
+    assert (
+        find_moments([index], lambda name: EncodedQuery(query, lambda patches: np.zeros(len(patches), bool)), 5) == []
+    )
     tested = []
 
     def shows(patches):
         tested.append(patches)
         return patches @ query > 0
 
-    found = find_moments([index, random_index((3,), seed=4)], lambda name: Answer(query, shows), 5)
+    found = find_moments([index, random_index((3,), seed=4)], lambda name: EncodedQuery(query, shows), 5)
     assert found
     assert all(patches.shape[1] == 16 for patches in tested)
     assert [m.score for m in found] == sorted((m.score for m in found), reverse=True)
@@ -226,23 +235,23 @@ def test_neutral_prompts_are_kept(tmp_path, monkeypatch):
 
 
 def test_words_become_terms():
-    query, rest = split_words(["a horse", "+", "stripes", "-", "fruit", "a.nerv", "b"], None)
+    query, rest = parse_query(["a horse", "+", "stripes", "-", "fruit", "a.nerv", "b"], None)
     assert [(t.text, t.sign) for t in query.terms] == [("a horse", 1), ("stripes", 1), ("fruit", -1)]
     assert rest == ["a.nerv", "b"]
     assert str(query) == "a horse + stripes - fruit"
-    query, rest = split_words(["+", "red", "a.nerv"], Path("like.png"))
+    query, rest = parse_query(["+", "red", "a.nerv"], Path("like.png"))
     assert [t.image for t in query.terms] == [Path("like.png"), None]
     assert rest == ["a.nerv"]
     for bad in ([], [" "], ["a", "+"], ["a", "-", ""]):
         with pytest.raises(ConfigError):
-            split_words(bad, None)
+            parse_query(bad, None)
 
 
 def test_terms_become_one_vector(tmp_path):
     from PIL import Image
 
     def vector(*terms):
-        return embed(Query(terms), Toy())
+        return embed_terms(Query(terms), Toy())
 
     assert vector(Term("red")) == pytest.approx([1, 0, 0])
     assert vector(Term("red"), Term("green")) == pytest.approx([0.5**0.5, 0.5**0.5, 0])
