@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""Files side by side by workers against one after the other in one process; and what handing out a task costs.
+"""Files encoded by worker processes against one after the other in this process; the cost of a worker and of a task.
 
-    python benchmarks/workers.py [--files 8] [--epochs 8,80] [--simulated 64] [--quick]
+    python benchmarks/workers.py [--files 8] [--epochs 8,30] [--simulated 8] [--quick]
 
-The same clips of three seconds, the same passes: by one process with two threads, and by two workers with a thread
-each; few passes, of which a large part is starting, and more. Then tasks that only sleep, as large on their way as
-those of real segments, for so many simulated workers, all of which are there: the driver's own work for each, and how
-near the whole comes to sleeping alone. Nothing else may run meanwhile.
+The same clips of three seconds, the same passes: in this process with two threads, by one worker with two threads (as a
+folder is encoded without --workers), and by two workers with a thread each. Then the time until a new worker has done
+its first task, most of it the import of torch; and tasks that only sleep, with arguments and results as large as those
+of real segments: the processor time of the process that submits them, and how near all of it comes to the sleep alone.
+Nothing else may run meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import resource
+import statistics
 import subprocess
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +26,15 @@ from end_to_end import clip
 from machine import print_rows, save
 
 import nervcodec
-from nervcodec.formats.atomic import replacing
-from nervcodec.jobs.cluster import Cluster, Workers, started
+from nervcodec import options
+from nervcodec.encoding.pipeline import TaskRunner
+from nervcodec.events import Observer
+from nervcodec.jobs.workers import LocalWorkers
 from nervcodec.media.ffmpeg import executable
 
 _SECONDS = 3
-_RESULT_BYTES, _SENT_BYTES = 60_000, 30_000  # of a segment's stream; of embeddings that go with a task
+_RESULT_BYTES, _SENT_BYTES = 60_000, 130_000  # of a segment's stream; of a plan and embeddings
+_STARTS = 3
 
 
 def cut(folder: Path, count: int) -> list[Path]:
@@ -44,11 +49,12 @@ def cut(folder: Path, count: int) -> list[Path]:
     return sources
 
 
-def side_by_side(folder: Path, sources: list[Path], epochs: int) -> list[dict]:
-    """Rows of the two ways."""
+def encode_all(folder: Path, sources: list[Path], epochs: int) -> list[dict]:
+    """Rows of the three ways."""
     rows: list[dict] = []
     settings = {"epochs": epochs, "encoder": "none", "scale": 0.5, "precision": "fp32"}
-    for label, workers in (("one process, two threads", None), ("two workers, a thread each", 2)):
+    ways = {"in this process, two threads": None, "one worker, two threads": 1, "two workers, a thread each": 2}
+    for label, workers in ways.items():
         start = time.perf_counter()
         reports = nervcodec.encode_many(
             sources, folder / label.replace(" ", "_"), workers=workers, force=True, **settings
@@ -56,60 +62,49 @@ def side_by_side(folder: Path, sources: list[Path], epochs: int) -> list[dict]:
         seconds = time.perf_counter() - start
         assert all(report.status == "done" for report in reports), reports
         psnr_db = float(np.mean([report.report.psnr_db for report in reports if report.report is not None]))
-        rows.append(
-            {
-                "what": label,
-                "files": len(sources),
-                "epochs": epochs,
-                "seconds": round(seconds, 1),
-                "psnr_db": round(psnr_db, 2),
-            }
-        )
-    rows[1]["times_as_fast"] = round(rows[0]["seconds"] / rows[1]["seconds"], 2)
+        row = {"what": label, "files": len(sources), "epochs": epochs}
+        rows.append({**row, "seconds": round(seconds, 1), "psnr_db": round(psnr_db, 2)})
+        rows[-1]["times_as_fast"] = round(rows[0]["seconds"] / seconds, 2)
     return rows
 
 
-def asleep(_threads: int, _plan: object, _known: object, seconds: float) -> np.ndarray:
-    """A task that only sleeps."""
-    time.sleep(seconds)
-    return np.zeros(_RESULT_BYTES, np.uint8)
+class Sleeper(TaskRunner):
+    """Has a task that only sleeps."""
+
+    def sleep(self, _arguments: np.ndarray, seconds: float) -> np.ndarray:
+        """Return as many bytes as a segment has."""
+        time.sleep(seconds)
+        return np.zeros(_RESULT_BYTES, np.uint8)
 
 
-def awake(_threads: int, seconds: float) -> int:
-    """The worker that did it."""
-    time.sleep(seconds)
-    return os.getpid()
+def starting() -> dict:
+    """A row of the time until a new worker has done its first task."""
+    seconds = []
+    for _ in range(_STARTS):
+        with closing(LocalWorkers(1, Observer())) as executor:
+            begun = time.perf_counter()
+            executor.submit(None, "setup", (options.from_flat(encoder="none"),))
+            while executor.next_done(0.05) is None:
+                continue
+            seconds.append(time.perf_counter() - begun)
+    return {"what": "start of a worker, first task done", "seconds": round(statistics.median(seconds), 2)}
 
 
-def start(cluster: Cluster) -> None:
-    """Wait until each of the workers has done something."""
-    seen: set[int] = set()
-    while len(seen) < cluster.slots:
-        while cluster.running < cluster.slots:
-            cluster.submit(None, awake, 1.0)
-        if (found := cluster.next_done(0.2)) is not None:
-            seen.add(found[1])
-    while cluster.running:
-        cluster.next_done(0.2)
-
-
-def handing_out(folder: Path, workers: int, tasks: int, seconds: float) -> dict:
+def sleeping(workers: int, tasks: int, seconds: float) -> dict:
     """A row of tasks that only sleep."""
-    with started(Workers(workers)) as cluster:
-        plan = cluster.put(np.zeros(100_000, np.uint8))
-        known = np.zeros(_SENT_BYTES, np.uint8)
+    arguments = np.zeros(_SENT_BYTES, np.uint8)
+    with closing(LocalWorkers(workers, Observer(), Sleeper)) as executor:
 
         def run(count: int, each_s: float) -> None:
             left = count
-            while left or cluster.running:
-                while left and cluster.running < cluster.slots:
-                    cluster.submit(left, asleep, plan, known, each_s)
+            while left or executor.running:
+                while left and executor.running < executor.slots:
+                    executor.submit(left, "sleep", (arguments, each_s))
                     left -= 1
-                if (found := cluster.next_done(0.2)) is not None:
-                    with replacing(folder / f"segment_{found[0]}") as temporary:
-                        found[1].tofile(temporary)
+                if (done := executor.next_done(0.1)) is not None and done.error is not None:
+                    raise done.error
 
-        start(cluster)
+        run(workers, 1.0)  # all of them are started
         own, begun = _own_s(), time.perf_counter()
         run(tasks, seconds)
         passed = time.perf_counter() - begun
@@ -130,22 +125,22 @@ def _own_s() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=8)
-    parser.add_argument("--epochs", default="8,80")
-    parser.add_argument("--simulated", type=int, default=64)
+    parser.add_argument("--epochs", default="8,30")
+    parser.add_argument("--simulated", type=int, default=8)
     parser.add_argument("--quick", action="store_true", help="a few seconds; results are not saved")
     arguments = parser.parse_args()
     files, epochs, simulated = arguments.files, arguments.epochs, arguments.simulated
     if arguments.quick:
-        files, epochs, simulated = 2, "2", 4
+        files, epochs, simulated = 2, "2", 2
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sources = cut(folder, files)
-        rows = [row for each in epochs.split(",") for row in side_by_side(folder, sources, int(each))]
+        rows = [row for each in epochs.split(",") for row in encode_all(folder, sources, int(each))]
         print_rows(rows)
-        tasks = [handing_out(folder, simulated, 4 * simulated, 10.0 if not arguments.quick else 1.0)]
-        print_rows(tasks)
+    costs = [starting(), sleeping(simulated, 8 * simulated, 1.0)]
+    print_rows(costs)
     if not arguments.quick:
-        print(save("workers", [*rows, *tasks]))
+        print(save("workers", [*rows, *costs]))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from nervcodec.options import GROUPS, SECTIONS
     "Default: INPUT's name with .nerv.",
 )  # fmt: skip
 @click.option("--recursive", is_flag=True, help="Encode all videos below INPUTs that are folders.")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Encode N files or segments at once, by Ray here.")
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Encode N files or segments at once, each in a process."
+)
 @click.option("--ray", metavar="ADDRESS", help="Encode on a Ray cluster; auto: the one that this machine is part of.")
 @options.settings(GROUPS, SECTIONS)
 @options.force
@@ -38,8 +40,8 @@ def encode(verbose: bool, **given: Any) -> None:
     Ctrl-C ends the fit early and writes the best state so far, of several segments those that are finished.
 
     Several INPUTs, folders with --recursive, and a folder as the output: one container each, DIR/a/b.nerv for a video
-    a/b.mp4 below INPUT. What is there, whole and newer than its source is skipped, unless --force is given; what was
-    killed or stopped goes on; a file that fails does not stop the rest.
+    a/b.mp4 below INPUT. A container that is whole and of its source is skipped, unless --force is given; an encode that
+    was killed or stopped is resumed; a file that fails does not stop the rest.
     """
     wanted = many.Wanted(**{each.name: given.pop(each.name) for each in fields(many.Wanted)})
     if wanted.means_many:

@@ -48,21 +48,28 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
     from nervcodec import options
     from nervcodec.cli.output import FAILED, INTERRUPTED, remark
     from nervcodec.cli.progress import observer
+    from nervcodec.errors import NothingFoundError
     from nervcodec.formats.text import SUFFIX
-    from nervcodec.jobs import many
     from nervcodec.jobs import report as reported
-    from nervcodec.jobs.cluster import Workers
     from nervcodec.jobs.inputs import find
+    from nervcodec.jobs.scheduler import Workers, encode_each
 
     out = wanted.output
     if out is not None and not _is_folder(out) and (os.path.exists(out) or out.endswith(SUFFIX)):
         raise click.UsageError(f"'{out}' is the name of one file; several inputs go to a folder, such as -o nerv/")
-    checked, place = options.from_flat(**settings), Workers.of(wanted.workers, wanted.ray)
-    found = find(wanted.sources, None if out is None else Path(out), wanted.recursive)
+    checked, workers = options.from_flat(**settings), Workers(wanted.workers, wanted.ray)
+    if wanted.ray is None and wanted.workers is None:
+        workers = Workers(1)  # so that a decoder that crashes or hangs takes down one task, not the run
+    try:
+        found = find(wanted.sources, None if out is None else Path(out), wanted.recursive)
+    except NothingFoundError:
+        if wanted.as_json:
+            _show([], [], wanted)
+        raise
     reports: list[FileReport] = []
     with observer(wanted.quiet) as progress:
         try:
-            for report in many.encode_each(found, checked, wanted.force, progress, place):
+            for report in encode_each(found, checked, wanted.force, progress, workers):
                 reports.append(report)
             stopped = progress.stop_requested()
         except KeyboardInterrupt:
@@ -73,10 +80,9 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
     reports.sort(key=lambda report: order[report.source])  # workers are done with them in another one
     begun = {report.source for report in reports}
     _show(reports, [job for job in found.jobs if job.source not in begun], wanted)
-    if stopped:
-        rest = len(found.jobs) - sum(report.status != reported.STOPPED for report in reports)
-        files = counted(len(found.jobs), "file")
-        remark(f"interrupted{f'; {rest} of {files} not finished' if rest else ''}")
+    rest = len(found.jobs) - sum(report.status != reported.STOPPED for report in reports)
+    if stopped and rest:
+        remark(f"interrupted; {rest} of {counted(len(found.jobs), 'file')} not finished")
         raise click.exceptions.Exit(INTERRUPTED)
     if any(report.status == reported.FAILED for report in reports):
         raise click.exceptions.Exit(FAILED)
@@ -91,17 +97,16 @@ def encode_by_workers(wanted: Wanted, progress: Observer, settings: dict[str, An
     from nervcodec import options
     from nervcodec.cli.output import INTERRUPTED, remark
     from nervcodec.errors import NervError
-    from nervcodec.jobs import many
     from nervcodec.jobs import report as reported
-    from nervcodec.jobs.cluster import Workers
     from nervcodec.jobs.inputs import Found, Job
+    from nervcodec.jobs.scheduler import Workers, encode_each
     from nervcodec.outputs import beside, require_free
 
     source = Path(wanted.sources[0])
     job = Job(source, beside(source) if wanted.output is None else Path(wanted.output))
     require_free(job.target, wanted.force)
-    checked, place = options.from_flat(**settings), Workers.of(wanted.workers, wanted.ray)
-    found = list(many.encode_each(Found((job,)), checked, True, progress, place))
+    checked, workers = options.from_flat(**settings), Workers(wanted.workers, wanted.ray)
+    found = list(encode_each(Found((job,)), checked, wanted.force, progress, workers))
     if not found or found[0].status == reported.STOPPED:
         remark(f"interrupted{f'; {found[0].reason}' if found else ''}")
         raise click.exceptions.Exit(INTERRUPTED)

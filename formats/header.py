@@ -35,6 +35,7 @@ MAX_SEGMENTS = 1_000_000
 MAX_PATCHES = 4_096
 MAX_DIMENSION = 65_536
 MAX_TEXT = 1_024
+SOURCE_DIGEST_BYTES = 16
 MAX_PACE = 99  # of the time that passes from frame to frame
 
 
@@ -68,6 +69,10 @@ def _check_prefix(prefix: str) -> None:
     _check(prefix.endswith("/") and prefix.count("/") == 1, "a prefix ends with its only slash")
 
 
+def _is_digest(text: str) -> bool:
+    return len(text) == 2 * SOURCE_DIGEST_BYTES and not set(text) - set("0123456789abcdef")
+
+
 @dataclass(frozen=True)
 class VideoFacts:
     """What is known of the source video, after crop, scale and trimming.
@@ -80,6 +85,8 @@ class VideoFacts:
         source_name: file name of the source, without folders.
         sample_aspect_ratio: width : height of one pixel.
         source_bytes: size of the whole source file, audio included; None where it is not known.
+        source_digest: 32 hexadecimal digits that tell one source from another of the same name and size (see
+            ``docs/container.md``); None in files written before it was recorded.
         source_start_s: where in the source this container begins, in seconds.
         source_duration_s: how much of the source was asked for, in seconds; None for all of it.
         crop: (height, width) of the window cut from the middle of the source's frames, before any scaling.
@@ -104,6 +111,7 @@ class VideoFacts:
     first_frame_s: float = 0.0
     source_stream: int | None = None
     source_frame_rate: tuple[int, int] | None = None
+    source_digest: str | None = None
 
     def __post_init__(self) -> None:
         _check(math.isfinite(self.first_frame_s) and abs(self.first_frame_s) < 1e6, "first frame is out of range")
@@ -120,6 +128,7 @@ class VideoFacts:
         _check(self.source_duration_s is None or 0 < self.source_duration_s <= 1e9, "source duration is out of range")
         _check(self.source_stream is None or 0 <= self.source_stream < 1 << 16, "source stream is out of range")
         _check(self.crop is None or all(1 <= side <= MAX_SIDE for side in self.crop), "crop is out of range")
+        _check(self.source_digest is None or _is_digest(self.source_digest), "source digest has not 32 hex digits")
         _check_text("source name", self.source_name)
         _check(not set(self.source_name) & set("/\\"), "source name must not contain folders")
 

@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "encode": ("nervcodec.encoding", "encode"),
-    "encode_many": ("nervcodec.jobs.many", "encode_many"),
+    "encode_many": ("nervcodec.jobs.scheduler", "encode_many"),
     "open": ("nervcodec.decoding", "NervVideo.at"),
     "NervVideo": ("nervcodec.decoding", "NervVideo"),
     "evaluate": ("nervcodec.evaluation.compare", "evaluate"),
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nervcodec.encoding import encode
     from nervcodec.errors import NervError
     from nervcodec.evaluation.compare import evaluate
-    from nervcodec.jobs.many import encode_many
+    from nervcodec.jobs.scheduler import encode_many
 
     open = NervVideo.at
 

@@ -39,6 +39,14 @@ class OptionsError(ConfigError):
     """Wrong usage: an option without effect, a value it cannot have, or options that exclude each other."""
 
 
+class NothingFoundError(ConfigError):
+    """Folders hold no source."""
+
+
+class LockedError(ConfigError):
+    """Another process writes the same output."""
+
+
 class CheckpointError(ConfigError):
     """There is no checkpoint to go on from, it is damaged, or it is another encode's."""
 

@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""What a container is called, and whether a file may be written, asked before any work is done for it."""
+"""Output files: their default names, checks before any work is done, and a lock while one is written."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from nervcodec.errors import ConfigError, explained
+from nervcodec.errors import ConfigError, LockedError, explained
+from nervcodec.formats.atomic import replacing
 from nervcodec.formats.text import SUFFIX, within
+
+_LOCK_SUFFIX = ".lock"
+_RENEW_S, _STALE_S = 60.0, 300.0  # a lock is renewed so often, and abandoned when it was not for so long
+_SETTLE_S = 0.2  # between taking over an abandoned lock and reading who holds it
 
 
 def beside(source: Path, whole: bool = False) -> Path:
@@ -62,3 +74,135 @@ def _there(target: Path) -> bool:
         except (FileNotFoundError, NotADirectoryError):
             return False
     return True
+
+
+@contextlib.contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Hold the lock of an output, so that no other process writes it at the same time.
+
+    The lock is a hidden file beside the output, ``.NAME.lock``: JSON with the host, the process and when it started.
+    A lock is abandoned, and taken over, if its process is gone from this host or did not renew it for five minutes.
+
+    Raises:
+        LockedError: another encode holds it.
+        ConfigError: it cannot be written.
+    """
+    lock = target.with_name(within(f".{target.name}", _LOCK_SUFFIX))
+    own = {"host": platform.node(), "process": os.getpid(), "start": time.time(), "thread": threading.get_ident()}
+    with explained(f"{target}: cannot be written", ConfigError):
+        if not _create(lock, own):
+            holder = _holder(lock)
+            if holder is not None:
+                raise LockedError(f"{target}: is being written by {_in_words(holder)}")
+            _overwrite(lock, own)
+            time.sleep(_SETTLE_S)  # two processes may take over at the same time: the last one to write holds it
+            if (holder := _holder(lock)) is not None and holder != own:
+                raise LockedError(f"{target}: is being written by {_in_words(holder)}")
+    ended = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(lock, ended), daemon=True)
+    renewal.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        renewal.join()
+        with contextlib.suppress(OSError):
+            if _read(lock) == own:
+                lock.unlink()
+
+
+def _create(lock: Path, own: dict[str, Any]) -> bool:
+    """Write a lock; False where there is one."""
+    try:
+        with open(lock, "x", encoding="utf-8") as file:
+            json.dump(own, file)
+    except FileExistsError:
+        return False
+    except OSError:
+        lock.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _overwrite(lock: Path, own: dict[str, Any]) -> None:
+    with replacing(lock) as temporary:
+        temporary.write_text(json.dumps(own), encoding="utf-8")
+
+
+def _read(lock: Path) -> dict[str, Any]:
+    """What a lock says; nothing where it is not yet or not properly written.
+
+    Raises:
+        OSError: it is gone or cannot be read.
+    """
+    try:
+        record = json.loads(lock.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _holder(lock: Path) -> dict[str, Any] | None:
+    """The record of a lock that is held; None where it is gone or abandoned."""
+    try:
+        age_s, record = time.time() - lock.stat().st_mtime, _read(lock)
+    except FileNotFoundError:
+        return None
+    is_here = record.get("host") == platform.node()
+    is_gone = is_here and not _is_running(record.get("process"))
+    return None if is_gone or age_s > _STALE_S else record
+
+
+def _is_running(process: Any) -> bool:
+    """Whether a process of this host is running; True where the system does not tell."""
+    if not isinstance(process, int) or process <= 0 or os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _in_words(holder: dict[str, Any]) -> str:
+    host, process = holder.get("host"), holder.get("process")
+    if process is None:
+        return "another process"
+    return f"process {process}" if host == platform.node() else f"process {process} of {host}"
+
+
+def _renew(lock: Path, ended: threading.Event) -> None:
+    while not ended.wait(_RENEW_S):
+        with contextlib.suppress(OSError):  # a file system that is away for a while
+            os.utime(lock)
+
+
+class UnchangedOutput:
+    """An output as it was before the work on it: a file that appears or changes meanwhile is not overwritten.
+
+    Args:
+        target: the output.
+        force: overwrite it all the same.
+    """
+
+    def __init__(self, target: Path, force: bool):
+        self._target, self._force = target, force
+        self._before = self._state()
+
+    def require(self) -> None:
+        """Refuse to overwrite a file of somebody else.
+
+        Raises:
+            ConfigError: the file appeared or changed since.
+        """
+        if not self._force and self._state() not in (None, self._before):
+            raise ConfigError(f"{self._target}: appeared during the encode and is not overwritten")
+
+    def _state(self) -> tuple[int, int, int] | None:
+        try:
+            now = os.stat(self._target)
+        except OSError:
+            return None
+        return now.st_ino, now.st_size, now.st_mtime_ns

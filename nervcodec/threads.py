@@ -48,6 +48,11 @@ def read_ahead(items: Iterator[_Item], count: int, timeout_s: float | None = Non
         reader.stop()
 
 
+def abandoned_readers() -> int:
+    """Threads of closed iterators that are still blocked, such as one in a decoder that does not return."""
+    return sum(isinstance(thread, _Reader) and thread.is_stopped for thread in threading.enumerate())
+
+
 class _Reader(threading.Thread, Generic[_Item]):
     """Puts ``((item,), None)`` into its queue for each item, then ``(None, error or None)``."""
 
@@ -55,6 +60,11 @@ class _Reader(threading.Thread, Generic[_Item]):
         super().__init__(daemon=True)
         self._items, self._stopped = items, threading.Event()
         self.queue: queue.Queue[tuple[tuple[_Item] | None, BaseException | None]] = queue.Queue(count)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nobody takes its items any more."""
+        return self._stopped.is_set()
 
     def run(self) -> None:
         error = None

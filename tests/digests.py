@@ -45,11 +45,12 @@ def machine() -> str:
 
 
 def digest(options: dict, clip: Path, folder: Path) -> str:
-    """Of everything in the container but the time that the fit took."""
+    """Of everything in the container but the time that the fit took and the digest of the source."""
     out = folder / "a.nerv"
     nervcodec.encode(clip, out, force=True, **{**SHARED, **options})
     with Container.at(out) as opened:
-        header = replace(opened.header, fit=replace(opened.header.fit, fit_s=0.0))
+        header = opened.header
+        header = replace(header, fit=replace(header.fit, fit_s=0.0), video=replace(header.video, source_digest=None))
         result = hashlib.sha256(json.dumps(to_json(header), sort_keys=True).encode())
         for name in sorted(header.tensors):
             result.update(opened.array(name).tobytes())

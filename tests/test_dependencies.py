@@ -60,7 +60,7 @@ FORBIDDEN = {
 }
 # The only importers of a library.
 ONLY_IMPORTER = {
-    "ray": "nervcodec.jobs.cluster",
+    "ray": "nervcodec.jobs.ray_cluster",
     "sqlite3": "nervcodec.index",
     "starlette": "nervcodec.serve",
     "uvicorn": "nervcodec.serve",

@@ -27,7 +27,7 @@ def modules_after(code: str) -> set[str]:
         "import nervcodec.decoding",
         "import nervcodec.options",
         "import nervcodec.sizing",
-        "import nervcodec.jobs.many",
+        "import nervcodec.jobs.scheduler",
         "import nervcodec.search.moments, nervcodec.media.planes",
     ],
 )

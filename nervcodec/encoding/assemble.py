@@ -297,4 +297,5 @@ def _facts(plan: Plan, frames: int) -> VideoFacts:
         first_frame_s=round(info.first_frame_s + LEAD_S, 6) if plan.audio else 0.0,
         source_stream=wanted.stream,
         source_frame_rate=imposed.as_integer_ratio() if imposed and not info.images else None,
+        source_digest=plan.source_digest,
     )

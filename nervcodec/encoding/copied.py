@@ -30,11 +30,18 @@ class CopiedBase:
 
     Attributes:
         facts: as the header has them.
-        stream: ``(n,)`` uint8, a Matroska file, not in memory.
+        file: a Matroska file.
+        data: ``(n,)`` uint8, its bytes, for another machine; else None.
     """
 
     facts: BaseFacts
-    stream: np.ndarray
+    file: Path
+    data: np.ndarray | None = None
+
+    @property
+    def stream(self) -> np.ndarray:
+        """``(n,)`` uint8, the file, which is not in memory on the machine that has it."""
+        return np.memmap(self.file, np.uint8, "r") if self.data is None else self.data
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,6 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
             networks.append(HeadOnlyConfig(plan.geometry(count), cuts=plan.cuts(index)))
         for _ in frames:  # what comes after the last is an error, found where the end is looked for
             continue
-    stream = np.memmap(packets.file, np.uint8, "r")
     room = room_beside(packets.file.stat().st_size)
     basis = basis_for(plan, everything, room) if len(everything) > 1 else None
     segments = [
@@ -92,7 +98,7 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
         for index, network in enumerate(networks)
     ]
     segments[0] = replace(segments[0], elapsed_s=time.perf_counter() - start - embed_s)
-    return Copied(segments, CopiedBase(packets.facts, stream), embed_s, basis)
+    return Copied(segments, CopiedBase(packets.facts, packets.file), embed_s, basis)
 
 
 def _with_head(

@@ -22,9 +22,9 @@ from nervcodec.base.rate import Search, preset_for, quality_aim, size_aim
 from nervcodec.colour import to_rgb8
 from nervcodec.encoding.embedding import fitted_frames
 from nervcodec.encoding.head import SEMANTIC_SHARE, SegmentHead, head_of, room_beside, stored
-from nervcodec.encoding.material import SegmentReader
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import CodedBase, EncodedSegment
+from nervcodec.encoding.segment_reader import SegmentReader
 from nervcodec.encoding.shared import NOTHING_SHARED, Shared
 from nervcodec.errors import ConfigError
 from nervcodec.formats import bitstream

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nervcodec import sizing
 from nervcodec.base.options import NONE
@@ -16,6 +17,7 @@ from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.formats.header import AV1, COPY, HDR, PlaneFormat
 from nervcodec.media.audio import packets
+from nervcodec.media.probe import source_digest
 from nervcodec.media.reader import plane_format
 from nervcodec.media.shots import USUAL_SEGMENT, cuts_in, segment_lengths
 from nervcodec.media.source import VideoInfo, scan
@@ -26,7 +28,7 @@ from nervcodec.training.rate_control import SizeGoal
 
 # What a file with a base layer takes beside its streams and heads, at most: once, for each segment, and for the
 # table of an array that it has once; then the least that is left for a segment to be worth a try.
-_BASE_HEADER_BYTES, _BASE_SEGMENT_BYTES, _ARRAY_BYTES, _LEAST_BASE_BYTES = 730, 265, 110, 200
+_BASE_HEADER_BYTES, _BASE_SEGMENT_BYTES, _ARRAY_BYTES, _LEAST_BASE_BYTES = 790, 265, 110, 200
 _BASE_SEMANTIC_BYTES = 270  # the same for a segment with embeddings
 _ENCODER_BYTES = 70  # of the header, where anything is embedded
 _CUT_BYTES = 7  # of the header, for each
@@ -34,7 +36,7 @@ _SHARED_BYTES = 185  # of the header, where segments share anything
 
 
 @dataclass(frozen=True)
-class Equipment:
+class Runtime:
     """What an encode runs on and with, whatever its source.
 
     Attributes:
@@ -46,7 +48,15 @@ class Equipment:
     encoder: SemanticEncoder | None
 
 
-def equip(wanted: EncodeOptions, observer: Observer) -> Equipment:
+@dataclass(frozen=True)
+class EncoderInfo:
+    """A semantic encoder of another process."""
+
+    name: str
+    dimension: int
+
+
+def setup_runtime(wanted: EncodeOptions, observer: Observer) -> Runtime:
     """Choose the hardware and load the encoder, once for any number of sources.
 
     Raises:
@@ -54,7 +64,7 @@ def equip(wanted: EncodeOptions, observer: Observer) -> Equipment:
         EncoderError: the encoder cannot be loaded.
     """
     hardware = _hardware(wanted)
-    return Equipment(hardware, resolve(wanted.encoder, hardware.device, observer.note))
+    return Runtime(hardware, resolve(wanted.encoder, hardware.device, observer.note))
 
 
 def _hardware(wanted: EncodeOptions) -> Hardware:
@@ -70,11 +80,13 @@ class Plan:
         source: file or folder.
         wanted: all settings.
         info: what the scan found.
-        audio: packets to keep, a Matroska file; empty for none.
+        audio: packets to keep, a Matroska file; empty for none, and in what :meth:`without_audio` gives.
+        audio_bytes: their size.
         grid: the patch grid.
         hardware: device and precision.
         encoder: of reference embeddings, or None.
         lengths: frames of each segment.
+        source_digest: see :func:`nervcodec.media.probe.source_digest`.
         planes: the source's own samples, where they are read for a base layer; else None.
         shared_bytes: of what all segments share.
     """
@@ -83,16 +95,23 @@ class Plan:
     wanted: EncodeOptions
     info: VideoInfo
     audio: bytes
+    audio_bytes: int
     grid: PatchGrid
     hardware: Hardware
     encoder: SemanticEncoder | None
     lengths: list[int]
+    source_digest: str
     planes: PlaneFormat | None = None
     shared_bytes: int = 0
 
-    def on_cpu(self) -> Plan:
-        """The same without the GPU."""
-        return replace(self, hardware=choose("cpu", self.wanted.precision))
+    def __getstate__(self) -> dict[str, Any]:
+        """Each process loads its own encoder: what another one needs to know of it is plain data."""
+        encoder = None if self.encoder is None else EncoderInfo(self.encoder.name, self.encoder.dimension)
+        return {**vars(self), "encoder": encoder}
+
+    def without_audio(self) -> Plan:
+        """The same for tasks, which need the size of the packets only."""
+        return replace(self, audio=b"")
 
     def geometry(self, frames: int) -> Geometry:
         """Of a segment."""
@@ -150,7 +169,7 @@ class Plan:
             if info.images or not wanted.fit.rounding_share:
                 return None
             part = info.file_bytes * self._share_of_source(share)
-            common = share * (len(self.audio) + self.shared_bytes)
+            common = share * (self.audio_bytes + self.shared_bytes)
             return SizeGoal(max(sizing.SHARE_OF_SOURCE * part - common, sizing.MINIMUM_BYTES))
         beside, once, least = self._beside(frames, embedded, cuts)
         weights = share * (size - once) - beside
@@ -161,7 +180,7 @@ class Plan:
             enough = max(enough + sizing.MINIMUM_BYTES, enough / (1 - sizing.SHARED_SIZE))
         if size < enough:
             enough = math.ceil(enough / 1000) * 1000
-            sound = f", {len(self.audio):,} of them for its sound" if self.audio else ""
+            sound = f", {self.audio_bytes:,} of them for its sound" if self.audio_bytes else ""
             raise ConfigError(f"{size:,.0f} bytes are too few for this video; ask for {enough:,.0f} or more{sound}")
         return SizeGoal(weights, reach=True)
 
@@ -178,14 +197,14 @@ class Plan:
         if self.planes is None:
             fixed = sizing.SEGMENT_BYTES + (sizing.SEMANTIC_BYTES if embedded else 0)
             beside = fixed + (sizing.FRAME_BYTES + times) * frames + sizing.EMBEDDED_BYTES * embedded
-            once = sizing.HEADER_BYTES + len(self.audio)
+            once = sizing.HEADER_BYTES + self.audio_bytes
             if not self.shares_network:
                 return beside, once, sizing.MINIMUM_BYTES
             return beside, once + self.shared_bytes + _SHARED_BYTES, sizing.OWN_MINIMUM_BYTES
         named = len(self.source.name.encode()) + (
             _ENCODER_BYTES + len(self.encoder.name) if self.encoder is not None else 0
         )
-        arrays = _ARRAY_BYTES * (bool(self.audio) + info.variable_frame_rate)
+        arrays = _ARRAY_BYTES * (bool(self.audio_bytes) + info.variable_frame_rate)
         beside = (
             _BASE_SEGMENT_BYTES
             + _CUT_BYTES * cuts
@@ -193,7 +212,7 @@ class Plan:
             + (_BASE_SEMANTIC_BYTES + embedded if embedded else 0)
         )
         shared = self.shared_bytes + _SHARED_BYTES if self.shared_bytes else 0
-        return beside, _BASE_HEADER_BYTES + named + arrays + shared + len(self.audio), _LEAST_BASE_BYTES
+        return beside, _BASE_HEADER_BYTES + named + arrays + shared + self.audio_bytes, _LEAST_BASE_BYTES
 
     def _share_of_source(self, share: float) -> float:
         """The part of the source file's bytes that a share of the video stands for."""
@@ -204,20 +223,20 @@ class Plan:
         return share
 
 
-def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, equipment: Equipment | None = None) -> Plan:
+def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, runtime: Runtime | None = None) -> Plan:
     """Look at a source and load what its encode takes.
 
     Args:
         source: file or folder.
         wanted: all settings.
         observer: told of progress, and of what is odd about the source.
-        equipment: that is there already; None chooses and loads it, once the source is seen to be readable.
+        runtime: that is there already; None chooses and loads it, once the source is seen to be readable.
 
     Raises:
         ConfigError, VideoError, EncoderError: see :func:`nervcodec.encoding.encode`.
     """
     observer.stage("Reading")
-    hardware = _hardware(wanted) if equipment is None else equipment.hardware
+    hardware = _hardware(wanted) if runtime is None else runtime.hardware
     info = scan(source, wanted.source)
     if wanted.layer.base == COPY:
         require_packets(info)
@@ -236,10 +255,11 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, equipment
     with info.snapshot.watched():
         audio = packets(info, wanted.source) if info.has_audio and wanted.audio == "copy" else b""
         planes = None if wanted.layer.base == NONE else plane_format(info, wanted.source)
-    encoder = resolve(wanted.encoder, hardware.device, observer.note) if equipment is None else equipment.encoder
+        digest = source_digest(source)
+    encoder = resolve(wanted.encoder, hardware.device, observer.note) if runtime is None else runtime.encoder
     grid = PatchGrid.fitting(info.height, info.width, *wanted.patches)
     lengths = _lengths(info, wanted)
-    return Plan(source, wanted, info, audio, grid, hardware, encoder, lengths, planes)
+    return Plan(source, wanted, info, audio, len(audio), grid, hardware, encoder, lengths, digest, planes)
 
 
 def _lengths(info: VideoInfo, wanted: EncodeOptions) -> list[int]:

@@ -17,9 +17,9 @@ from nervcodec.encoding.embedding import Embedded, embed_segment, fitted_frames
 from nervcodec.encoding.fit import fitted, where_it_fits
 from nervcodec.encoding.head import SEMANTIC_SHARE, Tensors
 from nervcodec.encoding.joint import SharedNetwork, sampled_numbers
-from nervcodec.encoding.material import SegmentReader, segments
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import SegmentTask
+from nervcodec.encoding.segment_reader import SegmentReader
 from nervcodec.encoding.times import shared_fit
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
@@ -90,6 +90,13 @@ class Shared:
         """Of those when they are coded."""
         return bitstream.encode(self.tensors).size if self.tensors else 0
 
+    def to_facts(self) -> dict[str, Any]:
+        """For a checkpoint: plain values and tensors of the fit and the basis."""
+        assert self.fit is not None
+        basis = None if self.basis is None else self.basis.to_facts()
+        network = self.fit.network.to_facts()
+        return {"basis": basis, "network": network, "elapsed_s": self.fit.elapsed_s, "steps": self.fit.steps}
+
 
 NOTHING_SHARED = Shared({})
 
@@ -135,9 +142,9 @@ def survey(plan: Plan, most: int, observer: Observer) -> Survey:
     numbers = sampled_numbers(fitted_frames(plan, 0, info.frame_count), most)
     frames = np.empty((len(numbers), info.height, info.width, 3), np.uint8)
     first = 0
-    with contextlib.closing(segments(plan, 0)) as material:
+    with contextlib.closing(SegmentReader(plan)) as reader:
         for index, length in enumerate(plan.lengths):
-            pixels = next(material)
+            pixels = reader.segment(index)
             cuts = scenes.add(pixels)
             plan.size_goal(length, 0, len(cuts))
             if (known := embed_segment(plan, pixels, first, length, cuts, observer)) is not None:
@@ -150,43 +157,31 @@ def survey(plan: Plan, most: int, observer: Observer) -> Survey:
     return Survey(everything, numbers, frames, scenes)
 
 
-def _embeddings(plan: Plan, observer: Observer) -> Shared:
-    """Embeddings of all segments with a base layer, and the basis of several."""
-    if plan.encoder is None:
-        return NOTHING_SHARED
-    with contextlib.closing(SegmentReader(plan)) as reader:
-        found = [embed_base_segment(plan, index, reader, observer) for index in range(len(plan.lengths))]
-    give_back_memory()
-    everything = {index: embedded for index, embedded in enumerate(found) if embedded is not None}
-    return Shared(everything, basis_for(plan, list(everything.values())) if len(everything) > 1 else None)
+def share(
+    plan: Plan, known: dict[str, Any] | None, resumed: dict[str, Any] | None, hooks: Hook, observer: Observer
+) -> Shared:
+    """The network and the basis that the segments of a plan share, and the embeddings of all of them.
 
-
-def shared_by_all(plan: Plan, checkpoint: Checkpoint, hooks: Hook, observer: Observer) -> Shared:
-    """What the segments of a plan share, and with a base layer all embeddings: those are known before it is coded.
+    Args:
+        plan: of an encode whose segments share a network.
+        known: what :meth:`Shared.to_facts` gave of it, from a checkpoint; None fits it.
+        resumed: the state of its fit to go on from, or None.
+        hooks: told of the fit.
+        observer: told of the first pass over the source.
 
     Raises:
         ConfigError, DivergedError: as :func:`nervcodec.encoding.encode`.
     """
-    if plan.planes is not None:
-        return _embeddings(plan, observer)
-    if not plan.shares_network:
-        return NOTHING_SHARED
-    seen = survey(plan, plan.sample_frames if checkpoint.shared is None else 0, observer)
+    seen = survey(plan, plan.sample_frames if known is None else 0, observer)
     scenes = seen.scenes if _pays(plan, seen.scenes) else None
-    if checkpoint.shared is not None:
-        facts = checkpoint.shared
-        basis = None if facts["basis"] is None else Basis.from_facts(facts["basis"])
-        network = SharedNetwork.from_facts(facts["network"])
-        fit = Fit(network, facts["elapsed_s"], facts["steps"])
+    if known is not None:
+        basis = None if known["basis"] is None else Basis.from_facts(known["basis"])
+        fit = Fit(SharedNetwork.from_facts(known["network"]), known["elapsed_s"], known["steps"])
     else:
         goal = _goal_of_all(plan, seen)
         limit_bytes = None if goal is None else SEMANTIC_SHARE * goal.limit_bytes
         basis = basis_for(plan, list(seen.everything.values()), limit_bytes) if seen.everything else None
-        fit = _fitted_to(plan, seen, _beside(goal, seen, basis), hooks, checkpoint.trainer)
-        if fit.complete:
-            kept = None if basis is None else basis.to_facts()
-            facts = {"basis": kept, "network": fit.network.to_facts(), "elapsed_s": fit.elapsed_s, "steps": fit.steps}
-            checkpoint.finish_shared(facts)
+        fit = _fitted_to(plan, seen, _beside(goal, seen, basis), hooks, resumed)
     shared = Shared(seen.everything, basis, fit, (), scenes)
     return replace(shared, shares=_shares(replace(plan, shared_bytes=shared.size_bytes), seen, fit.network))
 

@@ -1,17 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""Which sources there are, and which container each one goes to. Nothing is opened: names and folders say it all."""
+"""Sources, the container of each, and whether that is up to date. Torch-free."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nervcodec.errors import ConfigError, VideoError, explained
-from nervcodec.formats.text import counted, is_system_folder
-from nervcodec.media.probe import images_in, numbered_images, require_file
+from nervcodec.base.check import check_whole
+from nervcodec.errors import (
+    ConfigError,
+    ContainerError,
+    NothingFoundError,
+    OutdatedContainerError,
+    TooNewError,
+    VideoError,
+    explained,
+)
+from nervcodec.formats.container import Container, is_container
+from nervcodec.formats.text import counted, is_system_folder, recorded
+from nervcodec.media.probe import images_in, modified, numbered_images, require_file, source_digest
 from nervcodec.outputs import beside, require_folder
 
 # Endings that mean a video below a folder; a file that is named itself may have any.
@@ -92,8 +102,9 @@ def find(inputs: Sequence[str | os.PathLike[str]], out: Path | None = None, recu
 
     Raises:
         VideoError: an input is not there, or is a pipe or a device.
-        ConfigError: a folder of videos without ``recursive``, nothing to encode, two sources with one container, or a
-            container that is one of the sources.
+        NothingFoundError: nothing to encode.
+        ConfigError: a folder of videos without ``recursive``, two sources with one container, or a container that is
+            one of the sources.
     """
     if out is not None:
         require_folder(out)
@@ -112,7 +123,7 @@ def find(inputs: Sequence[str | os.PathLike[str]], out: Path | None = None, recu
         names = ", ".join(sorted(set(search.system_folders)))
         search.notes.append(f"left out: {counted(count, 'folder')} of the system, a NAS or a recycle bin ({names})")
     if not search.places:
-        raise ConfigError(f"{', '.join(map(str, inputs))}: no video and no folder of numbered frames below")
+        raise NothingFoundError(f"{', '.join(map(str, inputs))}: no video and no folder of numbered frames below")
     jobs = _with_targets(list(search.places.values()), out)
     for job in jobs:
         if (number := _number(job.target)) in search.places and number is not None:
@@ -217,3 +228,51 @@ def _number(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return facts.st_dev, facts.st_ino
+
+
+def is_up_to_date(job: Job, note: Callable[[str], None]) -> bool:
+    """Whether a job's container is whole, of its source, and of an encode that was not stopped.
+
+    A container that records the digest of its source is compared with that; one that does not must not be older than
+    its source.
+
+    Args:
+        job: the source and its container.
+        note: told why an existing container is encoded again.
+
+    Raises:
+        ConfigError: an existing file is kept: it is no container, of a source with another name, or of an earlier or
+            later nervcodec.
+        OSError: source or container cannot be read.
+    """
+    source, target = job.source, job.target
+    changed = modified(source)
+    if not target.is_file():
+        return False
+    if not is_container(target):
+        raise ConfigError(f"{target}: not a .nerv file; --force replaces it")
+    try:
+        with Container.at(target) as opened:
+            video, fit = opened.header.video, opened.header.fit
+            if video.source_name != recorded(source.resolve().name):
+                raise ConfigError(
+                    f"{target}: exists and was made of another source, {video.source_name}; --force overwrites it"
+                )
+            if video.source_digest is None and target.stat().st_mtime < changed:
+                note(f"{target}: is older than its source and is encoded again")
+                return False
+            if video.source_digest is not None and video.source_digest != source_digest(source):
+                note(f"{target}: was made of another {source.name} and is encoded again")
+                return False
+            if not fit.complete:
+                note(f"{target}: its encode was stopped; it is resumed or started again")
+                return False
+            check_whole(opened, weights=False)
+    except TooNewError as error:
+        raise ConfigError(f"{error}, or overwrite it with --force") from None
+    except OutdatedContainerError as error:
+        raise ConfigError(f"{error}; --force replaces it") from None
+    except ContainerError as error:
+        note(f"{error}; it is encoded again")
+        return False
+    return True

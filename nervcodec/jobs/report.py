@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What became of one source of many."""
+"""The result of each source of a run, and errors that concern one source only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nervcodec.errors import NervError, is_out_of_memory
 from nervcodec.events import Observer
 from nervcodec.jobs.inputs import Job
 
@@ -56,3 +57,17 @@ def failed(job: Job, why: str, observer: Observer, seconds: float = 0.0) -> File
     told = why.removeprefix(f"{os.path.abspath(job.source)}: ").removeprefix(f"{job.source}: ")
     observer.note(why if told == why and str(job.target) in why else f"{job.source}: {told}")
     return FileReport(job.source, job.target, FAILED, told, seconds=seconds)
+
+
+def is_of_a_source(error: BaseException) -> bool:
+    """Whether an error concerns one source, so that the others can be encoded all the same."""
+    return isinstance(error, (NervError, OSError)) or is_out_of_memory(error)
+
+
+def reason(error: BaseException) -> str:
+    """Such an error in words."""
+    if isinstance(error, NervError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    return "out of memory; try a smaller --scale or --segment"

@@ -6,6 +6,7 @@ Each file of a checkpoint is written by ``torch.save``, holds plain values and t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -101,6 +102,7 @@ class Checkpoint:
         clock: seconds.
 
     Attributes:
+        warn: see above.
         finished: stored form of each finished segment by its number, plain values and tensors; those read from the
             folder are memory-mapped.
         shared: stored form of the parameters that segments share; None before they are finished, or if there are none.
@@ -119,9 +121,33 @@ class Checkpoint:
         self.finished: dict[int, dict[str, Any]] = {}
         self.shared: dict[str, Any] | None = None
         self.trainer: dict[str, Any] | None = None
-        self._warn, self._clock, self._last = warn, clock, clock() - EVERY_S + FIRST_S
+        self.warn, self._clock, self._last = warn, clock, clock() - EVERY_S + FIRST_S
         self._warned = self._created = False
+        self._previous_fits = 0  # finished, of an encode whose finished segments another process has
         self._shared_failed = False  # shared parameters could not be written: segments are useless without them
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker on this machine that runs the next fit and saves its state; without finished segments."""
+        return {
+            "target": self._target,
+            "identity": self.identity,
+            "fits": self._finished_fits,
+            "created": self._created,
+            "resumes": self.trainer is not None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["target"], state["identity"], lambda _text: None)  # type: ignore[misc]
+        self._previous_fits, self._created = state["fits"], state["created"]
+        if state["resumes"]:
+            self.reload_fit()
+
+    def reload_fit(self) -> None:
+        """Read the state of the next fit, which another process saved."""
+        with contextlib.suppress(CheckpointError):
+            state = read_state(self.path / _FIT, self.identity, verify=True)
+            if state.number == self._finished_fits:
+                self.trainer, self._created = state.data, True
 
     def load(self, shares_network: bool = False) -> None:
         """Read the valid files of the folder; warns of damaged ones.
@@ -153,7 +179,7 @@ class Checkpoint:
         if shares_network and self.finished and shared is None:
             raise CheckpointError(f"{self.path}: {_UNUSABLE}")
         for path in damaged:
-            self._warn(f"{path}: is damaged; it is fitted again")
+            self.warn(f"{path}: is damaged; it is fitted again")
         self.shared = None if shared is None else shared.data
         # A state older than the latest finished segment is of a finished fit. With damaged files the number of
         # finished fits is not known.
@@ -163,8 +189,8 @@ class Checkpoint:
 
     def restarted(self) -> Checkpoint:
         """An empty checkpoint in place of one that cannot be resumed; warns of it."""
-        self._warn(f"{self.path}: is damaged, or of another source or other options; the encode starts over")
-        return Checkpoint(self._target, self.identity, self._warn, self._clock)
+        self.warn(f"{self.path}: is damaged, or of another source or other options; the encode starts over")
+        return Checkpoint(self._target, self.identity, self.warn, self._clock)
 
     def _segment_path(self, number: int) -> Path:
         return self.path / f"{_SEGMENT}{number}"
@@ -178,7 +204,7 @@ class Checkpoint:
 
     @property
     def _finished_fits(self) -> int:
-        return len(self.finished) + (self.shared is not None)
+        return self._previous_fits + len(self.finished) + (self.shared is not None)
 
     def finish_shared(self, data: dict[str, Any]) -> None:
         """Write the finished shared parameters."""
@@ -205,7 +231,7 @@ class Checkpoint:
                 # torch's message for a full disk names its internals.
                 reason = getattr(error, "strerror", None) or "the disk may be full"
                 reason = "a file of that name is in the way" if isinstance(error, FileExistsError) else reason
-                self._warn(f"{self.path}: checkpoints cannot be written ({reason}); the fit continues without")
+                self.warn(f"{self.path}: checkpoints cannot be written ({reason}); the fit continues without")
             self._warned = True
             self._remove_if_empty()
             return False
@@ -213,7 +239,7 @@ class Checkpoint:
 
     def delete_fit(self) -> None:
         """Delete the state of the last, finished fit: the output may need the space."""
-        if self._created:
+        if self.path.is_dir():
             (self.path / _FIT).unlink(missing_ok=True)
 
     def remove(self) -> None:

@@ -10,8 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from nervcodec.cli.main import cli
 from nervcodec.formats.container import Container
+from nervcodec.jobs import scheduler
+from nervcodec.jobs.report import FileReport
 
 TINY = ["--duration", "0.2s", "--epochs", "1", "--encoder", "none"]
 
@@ -166,3 +170,26 @@ def test_ctrl_c_before_there_is_something_to_keep_of_a_file(videos, bunny, tmp_p
     assert list(rows(out)) == names
     assert [rows(out)[name][0] for name in names] == ["done", "not encoded", "not encoded"]
     assert [path.name for path in (tmp_path / "n").iterdir()] == ["a.nerv"]
+
+
+@pytest.mark.slow
+def test_json_of_a_folder_in_which_there_is_no_video(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run("encode", "empty", "--recursive", "--json")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    report = json.loads(result.stdout)
+    assert (report["files"], report["done"], report["failed"]) == ([], 0, 0)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_ctrl_c_after_the_last_file_is_no_interruption(left, videos, tmp_path, monkeypatch):
+    def reports(found, _options, _force, progress, _workers):
+        for job in found.jobs[left:]:
+            yield FileReport(job.source, job.target, "done")
+        progress.worth_keeping()
+        progress._interrupt(signal.SIGINT, None)
+
+    monkeypatch.setattr(scheduler, "encode_each", reports)
+    result = CliRunner().invoke(cli, ["encode", str(videos), "--recursive"])
+    assert result.exit_code == (130 if left else 0)
+    assert ("not finished" in result.stderr) is bool(left)

@@ -15,9 +15,9 @@ from nervcodec import options
 from nervcodec.base import av1
 from nervcodec.encoding import layered
 from nervcodec.encoding.layered import code_segment
-from nervcodec.encoding.material import SegmentReader
 from nervcodec.encoding.plan import make_plan
 from nervcodec.encoding.segment import EncodedSegment
+from nervcodec.encoding.segment_reader import SegmentReader
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container

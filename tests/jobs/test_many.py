@@ -17,9 +17,9 @@ from nervcodec.encoding import plan as planning
 from nervcodec.errors import ConfigError, EncoderError
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container, read_header
-from nervcodec.jobs import many
-from nervcodec.jobs.inputs import Job
-from nervcodec.jobs.standing import is_done
+from nervcodec.jobs.inputs import Job, is_up_to_date
+from nervcodec.jobs.report import DONE, SKIPPED, STOPPED
+from nervcodec.outputs import locked
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "version3_grid.nerv"
 TINY = {"duration_s": 0.2, "epochs": 1, "encoder": "none"}
@@ -79,10 +79,10 @@ def made(tmp_path):
 # ------------------------------------------------------------------ what is there
 
 
-def test_whole_and_no_older_is_done(made):
-    assert is_done(made, pytest.fail)
+def test_whole_and_no_older_is_up_to_date(made):
+    assert is_up_to_date(made, pytest.fail)
     made.target.unlink()
-    assert not is_done(made, pytest.fail)
+    assert not is_up_to_date(made, pytest.fail)
 
 
 def test_older_or_damaged_is_encoded_again(made):
@@ -91,14 +91,14 @@ def test_older_or_damaged_is_encoded_again(made):
         broken = bytearray(whole)
         broken[place] ^= 4
         made.target.write_bytes(broken)
-        assert not is_done(made, said.append)
+        assert not is_up_to_date(made, said.append)
     made.target.write_bytes(whole[:-1])
-    assert not is_done(made, said.append)
+    assert not is_up_to_date(made, said.append)
     assert all(str(made.target) in text and text.endswith("; it is encoded again") for text in said)
     made.target.write_bytes(whole)
     os.utime(made.source)
     os.utime(made.target, (1, 1))
-    assert not is_done(made, said.append)
+    assert not is_up_to_date(made, said.append)
     assert "is older than its source" in said[-1]
 
 
@@ -106,14 +106,14 @@ def test_what_is_of_another_source_or_a_later_version_is_not_written_over(made):
     other = made.source.with_name("other.mkv")
     made.source.rename(other)
     with pytest.raises(ConfigError, match=rf"another source, {made.source.name}; --force"):
-        is_done(Job(other, made.target), pytest.fail)
+        is_up_to_date(Job(other, made.target), pytest.fail)
     blob = made.target.read_bytes()
     made.target.write_bytes(blob.replace(b'"format_version":"3"', b'"format_version":"9"'))
     with pytest.raises(ConfigError, match=r"newer than this nervcodec reads .* --force"):
-        is_done(Job(other, made.target), pytest.fail)
+        is_up_to_date(Job(other, made.target), pytest.fail)
     made.target.write_bytes(blob.replace(b'"format_version":"3"', b'"format_version":"2"'))
     with pytest.raises(ConfigError, match=r"earlier nervcodec; encode the source again; --force replaces it"):
-        is_done(Job(other, made.target), pytest.fail)
+        is_up_to_date(Job(other, made.target), pytest.fail)
 
 
 def test_what_is_no_container_is_not_written_over(made):
@@ -122,7 +122,7 @@ def test_what_is_no_container_is_not_written_over(made):
     for content in (made.target.read_bytes(), b"", b"x", b"a letter\n" * 9, whole[:8] + b"x" + whole[9:]):
         made.target.write_bytes(content)
         with pytest.raises(ConfigError, match=rf"^{made.target}: not a \.nerv file; --force replaces it$"):
-            is_done(made, pytest.fail)
+            is_up_to_date(made, pytest.fail)
 
 
 def test_what_an_earlier_version_wrote_is_not_written_over(made):
@@ -131,7 +131,7 @@ def test_what_an_earlier_version_wrote_is_not_written_over(made):
     tampered(made.target, lambda header: header["segments"][0].update(network=above)).rename(made.target)
     os.utime(made.target, (1, 1))
     with pytest.raises(ConfigError, match="written by an earlier nervcodec .*; --force replaces it"):
-        is_done(made, pytest.fail)
+        is_up_to_date(made, pytest.fail)
 
 
 # ------------------------------------------------------------------ one after the other
@@ -202,13 +202,63 @@ def test_a_source_that_changes_meanwhile_is_encoded_once_more(clips):
 
 
 @pytest.mark.slow
-def test_a_source_dated_in_the_future_is_encoded_once(clips):
-    later = time.time() + 1e6
-    os.utime("in/a.mp4", (later, later))
-    for status in ("done", "skipped"):
-        assert [r.status for r in nervcodec.encode_many("in/a.mp4", "out", **TINY)] == [status]
-    os.utime("in/a.mp4", (later + 1, later + 1))
-    assert [r.status for r in nervcodec.encode_many("in/a.mp4", "out", **TINY)] == ["done"]
+def test_a_source_is_known_by_its_content_not_by_its_dates(clips, bunny):
+    def encode():
+        watching = Watching()
+        (report,) = nervcodec.encode_many("in/a.mp4", "out", observer=watching, **TINY)
+        return report.status, watching.notes
+
+    assert encode()[0] == "done"
+    for date in (1, time.time() + 1e6):
+        os.utime("in/a.mp4", (date, date))
+        assert encode() == ("skipped", [])
+    shutil.copy(bunny, "in/a.mp4")
+    os.utime("in/a.mp4", (1, 1))  # as `cp -p`, `rsync -t` or a restore leave it
+    assert encode() == ("done", ["out/a.nerv: was made of another a.mp4 and is encoded again"])
+    assert read_header(Path("out/a.nerv")).video.width == 1280
+    assert encode() == ("skipped", [])
+
+
+@pytest.mark.slow
+def test_a_folder_of_frames_is_known_by_names_and_sizes(carphone, tmp_path, ffmpeg):
+    frames, out = tmp_path / "frames", tmp_path / "out"
+    frames.mkdir()
+    ffmpeg("-i", carphone, "-frames:v", "4", frames / "%03d.png")
+    settings = {"epochs": 1, "encoder": "none"}
+    assert [r.status for r in nervcodec.encode_many(frames, out, **settings)] == ["done"]
+    for image in frames.iterdir():
+        os.utime(image, (9e9, 9e9))
+    assert [r.status for r in nervcodec.encode_many(frames, out, **settings)] == ["skipped"]
+    (frames / "004.png").rename(frames / "005.png")
+    (frames / "003.png").rename(frames / "004.png")
+    (frames / "002.png").rename(frames / "003.png")
+    (frames / "001.png").rename(frames / "002.png")
+    assert [r.status for r in nervcodec.encode_many(frames, out, **settings)] == ["done"]
+
+
+@pytest.mark.slow
+def test_a_source_that_is_removed_once_it_was_read_is_done(clips):
+    watching = Watching(lambda _watching: Path("in/a.mp4").unlink(missing_ok=True))
+    (report,) = nervcodec.encode_many("in/a.mp4", "out", observer=watching, **TINY)
+    assert report.status == "done"
+    assert watching.notes == ["in/a.mp4: was removed once it was read; a.nerv is whole"]
+
+
+# ------------------------------------------------------------------ two at once
+
+
+@pytest.mark.slow
+def test_what_another_process_is_writing_is_skipped(clips):
+    watching = Watching()
+    with locked(Path("in/a.nerv")):
+        reports = nervcodec.encode_many(["in/a.mp4", "in/x/b.mp4"], observer=watching, force=True, **TINY)
+        with pytest.raises(ConfigError, match=rf"^in/a.nerv: is being written by process {os.getpid()}$"):
+            nervcodec.encode("in/a.mp4", force=True, **TINY)
+    assert [report.status for report in reports] == ["skipped", "done"]
+    assert reports[0].reason == f"in/a.nerv: is being written by process {os.getpid()}"
+    assert watching.notes == [f"{reports[0].reason}; in/a.mp4 is skipped"]
+    assert not list(Path("in").rglob(".*"))
+    assert [r.status for r in nervcodec.encode_many("in/a.mp4", **TINY)] == ["done"]
 
 
 # ------------------------------------------------------------------ going on
@@ -260,11 +310,11 @@ def _stop_in_segment_1(watching):
 def test_a_stop_keeps_what_there_is_and_begins_nothing(clips):
     inputs = ["in/x/b.mp4", "in/x/c.mp4", "in/a.mp4"]
     first, second, *rest = nervcodec.encode_many(inputs, "out", observer=Watching(_stop_in_segment_1), **THREE)
-    assert (first.status, second.status, rest) == (many.DONE, many.STOPPED, [])
+    assert (first.status, second.status, rest) == (DONE, STOPPED, [])
     with Container.at(Path("out/c.nerv")) as opened:
         assert not opened.header.fit.complete
     watching = Watching()
     again = nervcodec.encode_many(inputs, "out", observer=watching, **THREE)
-    assert [r.status for r in again] == [many.SKIPPED, many.DONE, many.DONE]
+    assert [r.status for r in again] == [SKIPPED, DONE, DONE]
     assert watching.segments.index(0) > watching.segments.index(2)  # c.mp4 went on, and a.mp4 was begun after it
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.nerv", "b.nerv", "c.nerv"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Frames of a plan's source by segment: as RGB arrays in memory, or one at a time as the samples that are coded."""
+"""Frames of a plan's source by segment: one at a time, or a segment as an array."""
 
 from __future__ import annotations
 
@@ -7,91 +7,87 @@ import contextlib
 import itertools
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from nervcodec.encoding.plan import Plan
 from nervcodec.errors import VideoError
-from nervcodec.media.planes import Planes
 from nervcodec.media.reader import read_frames, read_planes, read_segment
 from nervcodec.media.source import scan
 
 
-def segments(plan: Plan, done: int) -> Generator[np.ndarray, None, None]:
-    """The segments of a source that are still to be encoded; it is read once, from its beginning.
-
-    Args:
-        plan: of the encode.
-        done: segments at the beginning that are encoded already.
-
-    Yields:
-        ``(n, H, W, 3)`` uint8 RGB.
-    """
-    with contextlib.closing(read_frames(plan.info, plan.wanted.source)) as frames:
-        _skip(frames, plan.first_frame(done))
-        for count in plan.lengths[done:]:
-            yield read_segment(frames, count)
-
-
-def segment(plan: Plan, index: int) -> np.ndarray:
-    """One segment alone, as :func:`segments` gives it; only its part of the source is read where that gives the same.
-
-    Args:
-        plan: of the encode.
-        index: of the segment, from 0.
-    """
-    if (part := part_of(plan, index)) is not None:
-        plan, index = part, 0
-    with contextlib.closing(segments(plan, index)) as found:
-        return next(found)
-
-
 class SegmentReader:
-    """Frames of the segments of a source as the samples that a base layer codes, one frame at a time.
+    """Frames of the segments of a source, as planes if the plan has a base layer, else as RGB.
 
-    Segments that are read in order take one pass over the source. One that is read again is sought.
+    Segments that are read in order take one pass over the source. A segment that is read again is sought.
 
     Args:
-        plan: of an encode with a base layer.
-        alone: seek to every segment, for a worker that is given some of them.
+        plan: of the encode.
+        seeks: seek to every segment, in a process that gets only some of them.
     """
 
-    def __init__(self, plan: Plan, alone: bool = False):
-        self._plan, self._alone = plan, alone
-        self._pass: Generator[Planes, None, None] | None = None
+    def __init__(self, plan: Plan, seeks: bool = False):
+        self.plan, self._seeks = plan, seeks
+        self._pass: Generator[Any, None, None] | None = None
         self._next = 0  # frame that the pass gives next
         self._parts: dict[int, Plan | None] = {}
 
-    def frames(self, index: int) -> Generator[Planes, None, None]:
-        """The frames of a segment, by its number from 0."""
-        first, count = self._plan.first_frame(index), self._plan.lengths[index]
-        if self._alone or first < self._next:
-            yield from self._again(index, first, count)
+    def frames(self, index: int) -> Generator[Any, None, None]:
+        """The frames of a segment: :class:`nervcodec.media.planes.Planes`, or ``(H, W, 3)`` uint8 RGB.
+
+        Args:
+            index: of the segment, from 0.
+        """
+        first, count = self.plan.first_frame(index), self.plan.lengths[index]
+        if not first:
+            self.close()  # another pass
+        if self._seeks or first < self._next:
+            yield from self._sought(index, first, count)
             return
         if self._pass is None:
-            self._pass = self._read(self._plan)
+            self._pass = _read(self.plan)
         _skip(self._pass, first - self._next)
         self._next = first
         for frame in itertools.islice(self._pass, count):
             self._next += 1
             yield frame
 
-    def _again(self, index: int, first: int, count: int) -> Iterator[Planes]:
+    def segment(self, index: int) -> np.ndarray:
+        """All frames of a segment of a plan without a base layer, ``(n, H, W, 3)`` uint8 RGB."""
+        return read_segment(self.frames(index), self.plan.lengths[index])
+
+    def _sought(self, index: int, first: int, count: int) -> Iterator[Any]:
         if index not in self._parts:
-            self._parts[index] = part_of(self._plan, index)
+            self._parts[index] = part_of(self.plan, index)
         part = self._parts[index]
-        with contextlib.closing(self._read(self._plan if part is None else part)) as frames:
+        with contextlib.closing(_read(self.plan if part is None else part)) as frames:
             _skip(frames, first if part is None else 0)
             yield from itertools.islice(frames, count)
-
-    def _read(self, plan: Plan) -> Generator[Planes, None, None]:
-        assert plan.planes is not None
-        return read_planes(plan.info, plan.wanted.source, plan.planes)
 
     def close(self) -> None:
         """Close the source."""
         if self._pass is not None:
             self._pass.close()
+        self._pass, self._next = None, 0
+
+    def reads_same(self, plan: Plan) -> bool:
+        """Whether a plan has the same source and segments, as a copy of this reader's plan does."""
+        return all(
+            one == other
+            for one, other in (
+                (plan.info.snapshot, self.plan.info.snapshot),
+                (plan.wanted.source, self.plan.wanted.source),
+                (plan.lengths, self.plan.lengths),
+                (plan.planes, self.plan.planes),
+            )
+        )
+
+
+def _read(plan: Plan) -> Generator[Any, None, None]:
+    if plan.planes is None:
+        return read_frames(plan.info, plan.wanted.source)
+    return read_planes(plan.info, plan.wanted.source, plan.planes)
 
 
 def part_of(plan: Plan, index: int) -> Plan | None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from nervcodec import options
-from nervcodec.encoding import material
+from nervcodec.encoding import segment_reader
 from nervcodec.encoding.plan import make_plan
+from nervcodec.encoding.segment_reader import SegmentReader
 from nervcodec.events import Observer
 from nervcodec.media.reader import read_planes
 
@@ -17,19 +18,20 @@ def plan_of(source, **settings):
     return make_plan(source, options.from_flat(**{"encoder": "none", "audio": "none", **settings}), Observer())
 
 
+def segments(plan, seeks=False):
+    with contextlib.closing(SegmentReader(plan, seeks)) as reader:
+        return [reader.segment(index) for index in range(len(plan.lengths))]
+
+
 def seeks(plan, monkeypatch):
-    """Segments that are read alone; the whole is not read for them."""
-
-    def refused(*_):
-        raise AssertionError("the source is read from its beginning")
-
-    whole = list(material.segments(plan, 0))
+    """Segments that are sought are the same; the source is not read from its beginning for them."""
+    opened, read = [], segment_reader.read_frames
+    whole = segments(plan)
     with monkeypatch.context() as patch:
-        real = material.segments
-        patch.setattr(material, "segments", lambda part, done: refused() if part is plan else real(part, done))
-        for index in range(1, len(plan.lengths)):
-            assert np.array_equal(material.segment(plan, index), whole[index])
-    assert np.array_equal(material.segment(plan, 0), whole[0])
+        patch.setattr(segment_reader, "read_frames", lambda info, options: opened.append(info) or read(info, options))
+        for one, other in zip(segments(plan, seeks=True), whole, strict=True):
+            assert np.array_equal(one, other)
+    assert [info is plan.info for info in opened] == [True] + [False] * (len(whole) - 1)
 
 
 def read(reader, index):
@@ -49,7 +51,7 @@ def test_planes_of_segments_in_any_order(bikes, alone):
         [np.concatenate([plane.ravel() for plane in frame]) for frame in whole[a:b]]
         for a, b in zip(bounds, bounds[1:], strict=False)
     ]
-    with contextlib.closing(material.SegmentReader(plan, alone)) as reader:
+    with contextlib.closing(SegmentReader(plan, alone)) as reader:
         for index in (0, 1, 1, 3, 0, 2, 3):
             assert same(read(reader, index), expected[index])
 
@@ -76,7 +78,7 @@ def test_whatever_the_source(kind, bikes, tmp_path, ffmpeg, monkeypatch):
     ffmpeg("-t", "4", "-i", bikes, "-an", *how, source)
     plan = plan_of(source, segment="13f")
     if name.endswith(".ts"):  # seeking leads nowhere there
-        assert np.array_equal(material.segment(plan, 2), list(material.segments(plan, 0))[2])
+        assert np.array_equal(segments(plan, seeks=True)[2], segments(plan)[2])
     else:
         seeks(plan, monkeypatch)
 
@@ -90,7 +92,7 @@ def test_a_folder_of_frames(carphone, tmp_path, ffmpeg, monkeypatch):
 
 def test_where_seeking_gives_other_frames_the_source_is_read_from_its_beginning(carphone, monkeypatch):
     plan = plan_of(carphone, segment="15f", duration_s=1.5)
-    wanted = list(material.segments(plan, 0))[2]
-    real = material.scan
-    monkeypatch.setattr(material, "scan", lambda path, wanted: real(path, options.from_flat(start_s=0.2).source))
-    assert np.array_equal(material.segment(plan, 2), wanted)
+    expected, scan = segments(plan), segment_reader.scan
+    other = options.from_flat(start_s=0.2).source
+    monkeypatch.setattr(segment_reader, "scan", lambda path, _options: scan(path, other))
+    assert np.array_equal(segments(plan, seeks=True)[2], expected[2])
