@@ -24,7 +24,6 @@ from nervcodec.encoding.times import shared_fit
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.media.shots import Scenes, find_pace, persistence
-from nervcodec.training.checkpoint import Checkpoint
 from nervcodec.training.config import SizeGoal
 from nervcodec.training.datasets import SegmentData
 from nervcodec.training.hooks import Hook
