@@ -38,7 +38,7 @@ def info(file: str, as_json: bool) -> None:
             figures |= {"shared_parameters": shared.parameters, "shared_bytes": shared.bytes}
         print_json({**to_json(summary.header), **figures})
         return
-    rows = summary.in_words()
+    rows = summary.rows()
     for part, count in summary.bytes_by_part.items():
         weights = summary.weights.get(part)
         detail = (

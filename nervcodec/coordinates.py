@@ -12,11 +12,11 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Window:
-    """A part of a frame.
+class Patch:
+    """A patch of a frame.
 
     Attributes:
-        row, column: its place in the patch grid.
+        row, column: position in the patch grid.
         x, y, width, height: in pixels.
     """
 
@@ -44,14 +44,14 @@ class PatchGrid:
 
     @classmethod
     def fitting(cls, height: int, width: int, rows: int, columns: int) -> PatchGrid:
-        """The grid asked for, or the finest one below it that leaves every patch at least one pixel."""
+        """A grid of at most ``rows`` x ``columns`` patches with at least one pixel each."""
         return cls(height, width, min(rows, height), min(columns, width))
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """(x, y, width, height) of a patch in pixels.
 
         Raises:
-            IndexError: no such patch; negative numbers are taken by :meth:`place` alone.
+            IndexError: no such patch; negative indices are for :meth:`resolve`.
         """
         if not (0 <= row < self.rows and 0 <= column < self.columns):
             raise IndexError(f"patch {row},{column} is outside the {self.rows}x{self.columns} grid")
@@ -59,19 +59,19 @@ class PatchGrid:
         left, right = column * self.width // self.columns, (column + 1) * self.width // self.columns
         return left, top, right - left, bottom - top
 
-    def window(self, row: int, column: int) -> Window:
-        """A patch; see :meth:`box`."""
-        return Window(row, column, *self.box(row, column))
+    def patch(self, row: int, column: int) -> Patch:
+        """One patch; see :meth:`box`."""
+        return Patch(row, column, *self.box(row, column))
 
-    def windows(self) -> list[Window]:
+    def patches(self) -> list[Patch]:
         """All patches, row by row."""
-        return [self.window(row, column) for row in range(self.rows) for column in range(self.columns)]
+        return [self.patch(row, column) for row in range(self.rows) for column in range(self.columns)]
 
-    def place(self, row: object, column: object) -> tuple[int, int]:
-        """Row and column of a patch from 0, where negative numbers count from the last.
+    def resolve(self, row: object, column: object) -> tuple[int, int]:
+        """Row and column of a patch from 0; negative ones count from the last.
 
         Raises:
-            TypeError: no whole numbers.
+            TypeError: not integers.
             IndexError: no such patch.
         """
         return position(row, self.rows, "row of patches"), position(column, self.columns, "column of patches")
@@ -82,12 +82,12 @@ class PatchGrid:
 
     @property
     def patch_size(self) -> tuple[int, int]:
-        """(height, width) that every patch fits in: the largest patch's."""
+        """(height, width) of the largest patch."""
         return -(-self.height // self.rows), -(-self.width // self.columns)
 
 
 def frame_coordinate(frame: float, count: int) -> float:
-    """The time coordinate of a frame: the first is 0, the last 1; 0 for a single one."""
+    """Time coordinate of a frame: 0 for the first, 1 for the last; 0 for a single frame."""
     return frame / max(count - 1, 1)
 
 
@@ -97,19 +97,19 @@ def patch_coordinates(frame: int, row: int, column: int, count: int, grid: Patch
 
 
 def position(index: object, count: int, what: str = "frame") -> int:
-    """An index as a number from 0 to ``count - 1``.
+    """An index as an integer from 0 to ``count - 1``.
 
     Args:
-        index: a whole number of any kind, from ``-count`` on.
-        count: how many there are.
-        what: is counted.
+        index: an integer of any type, from ``-count`` on.
+        count: length of the sequence.
+        what: name of an element, for messages.
 
     Raises:
-        TypeError: no whole number; True and False are none.
+        TypeError: not an integer; True and False are not.
         IndexError: out of range.
     """
     try:
-        if _is_truth(index):
+        if _is_boolean(index):
             raise TypeError
         number = operator.index(cast(SupportsIndex, index))
     except TypeError:
@@ -120,10 +120,10 @@ def position(index: object, count: int, what: str = "frame") -> int:
 
 
 def positions(indexes: Iterable[object], count: int) -> Sequence[int]:
-    """Several indexes as numbers from 0 to ``count - 1``, in order; of a mask of ``count`` booleans, where it is True.
+    """Indices as integers from 0 to ``count - 1``, in order; a mask of ``count`` booleans selects where it is True.
 
     Raises:
-        TypeError: no list, array or other series of whole numbers.
+        TypeError: not a list, array or other iterable of integers.
         IndexError: one is out of range, or a mask is of another length.
     """
     if isinstance(indexes, (str, bytes)) or not isinstance(indexes, Iterable):
@@ -132,36 +132,38 @@ def positions(indexes: Iterable[object], count: int) -> Sequence[int]:
         position(max(indexes[0], indexes[-1]), count)
         return indexes
     listed = list(indexes)
-    if listed and all(_is_truth(entry) for entry in listed):
+    if listed and all(_is_boolean(entry) for entry in listed):
         if len(listed) != count:
             raise IndexError(f"a mask of {len(listed)} frames does not fit; there are {count}")
-        return [number for number, wanted in enumerate(listed) if wanted]
+        return [number for number, selected in enumerate(listed) if selected]
     return [position(index, count) for index in listed]
 
 
-def _is_truth(value: object) -> bool:
-    """Whether it is True or False, of Python, numpy or torch."""
+def _is_boolean(value: object) -> bool:
+    """Whether a value is a boolean of Python, numpy or torch."""
     return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
 
 
-def at(entries: tuple[int, ...], frames: int, cuts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The entries before and after each frame, int64, and the weight of the one after it, float32, ``(frames,)`` each.
+def interpolation_weights(
+    entries: tuple[int, ...], frames: int, cuts: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Entries before and after each frame, int64, and the weight of the later one, float32, ``(frames,)`` each.
 
     Args:
-        entries: frame of each, ascending, at least one.
+        entries: frame of each entry, ascending, at least one.
         frames: of the segment.
-        cuts: first frames of the shots after the first, ascending; nothing is interpolated across one.
+        cuts: first frames of the shots after the first, ascending; there is no interpolation across a cut.
     """
-    number, place = np.arange(frames), np.array(entries, np.int64)
+    number, entry_frames = np.arange(frames), np.array(entries, np.int64)
     shot_of = np.searchsorted(np.array(cuts, np.int64), number, side="right")
-    lower = np.maximum(np.searchsorted(place, number, side="right") - 1, 0)
-    upper = np.minimum(np.searchsorted(place, number), len(entries) - 1)
-    nearest = np.where(number - place[lower] <= place[upper] - number, lower, upper)
-    before, after = shot_of[place[lower]] == shot_of, shot_of[place[upper]] == shot_of
+    lower = np.maximum(np.searchsorted(entry_frames, number, side="right") - 1, 0)
+    upper = np.minimum(np.searchsorted(entry_frames, number), len(entries) - 1)
+    nearest = np.where(number - entry_frames[lower] <= entry_frames[upper] - number, lower, upper)
+    before, after = shot_of[entry_frames[lower]] == shot_of, shot_of[entry_frames[upper]] == shot_of
     lower, upper = (
         np.where(before, lower, np.where(after, upper, nearest)),
         np.where(after, upper, np.where(before, lower, nearest)),
     )
-    gap = np.maximum(place[upper] - place[lower], 1)
-    fraction = ((number - place[lower]).astype(np.float32) / gap.astype(np.float32)).clip(0, 1)
+    gap = np.maximum(entry_frames[upper] - entry_frames[lower], 1)
+    fraction = ((number - entry_frames[lower]).astype(np.float32) / gap.astype(np.float32)).clip(0, 1)
     return lower, upper, np.where(lower == upper, np.float32(0), fraction)

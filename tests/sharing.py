@@ -18,7 +18,7 @@ from nervcodec.formats.bitstream import RoundedTensor, round_to_steps
 from nervcodec.formats.container import Writer
 from nervcodec.formats.header import STREAM, FitRecord, Header, Segment, SemanticFacts, TensorCode, VideoFacts
 from nervcodec.network.build import build, to_arrays
-from nervcodec.network.config import Geometry, GridConfig, SemanticConfig, network_to_json, tables_of
+from nervcodec.network.config import Geometry, GridConfig, SemanticConfig, frame_tables, network_to_json
 from nervcodec.network.shapes import is_per_segment
 
 FRAMES, EMBEDDED = (9, 6), ((0, 3, 7), (1, 4))
@@ -55,7 +55,7 @@ def parts() -> list[Part]:
                 parameters[name] = round_to_steps(values, np.array([0.05])) if array.size >= 256 else values
             if found:
                 parameters |= found[0].of(own=False)
-            found.append(Part(config, dict(tables_of(config, embedded).tensors()), parameters))
+            found.append(Part(config, dict(frame_tables(config, embedded).tensors()), parameters))
     return found
 
 

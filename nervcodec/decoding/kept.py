@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nervcodec.base.streams import Run, streams_of
-from nervcodec.coordinates import Window
+from nervcodec.coordinates import Patch
 from nervcodec.decoding.video import NervVideo
 from nervcodec.errors import named
 from nervcodec.formats.container import Container
@@ -241,7 +241,7 @@ class KeptVideo(NervVideo):
             self._layer = KeptLayer(self._networks.contents(), room)
 
     def _from_base(
-        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, tone_map: bool
+        self, numbers: Sequence[int], windows: tuple[Patch, ...], scale: float, tone_map: bool
     ) -> Iterator[np.ndarray]:
         if self._layer is None:
             return super()._from_base(numbers, windows, scale, tone_map)

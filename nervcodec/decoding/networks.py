@@ -17,7 +17,7 @@ from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import Header
 from nervcodec.network.config import NetworkConfig
-from nervcodec.network.shapes import SEMANTIC, parameter_count, stands_alone
+from nervcodec.network.shapes import SEMANTIC, is_self_contained, parameter_count
 from nervcodec.network.stored import StoredNetworks
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Networks:
 
     def head(self, index: int) -> SemanticHead:
         """The semantic head of a segment; the rest of the network is not decoded if the head does not need it."""
-        if not stands_alone(self._configs[index]):
+        if not is_self_contained(self._configs[index]):
             head = self.field(index).semantic
             assert head is not None
             return head

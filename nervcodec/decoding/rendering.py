@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nervcodec.colour import STEP
-from nervcodec.coordinates import Window
+from nervcodec.coordinates import Patch
 from nervcodec.decoding.networks import Networks, batch_size
 from nervcodec.device import Hardware
-from nervcodec.network.field import Field, Inputs, as_shown
+from nervcodec.network.field import Field, Inputs, to_uint8
 from nervcodec.network.stored import EmbeddingParts
 
 EMBEDDING_BATCH = 32  # frames
@@ -52,7 +52,7 @@ def render_tensor(field: Field, inputs: Inputs, hardware: Hardware, scale: float
         ``(n, h, w, 3)`` uint8 RGB, on the hardware's device.
     """
     with torch.inference_mode(), hardware.autocast():
-        return field.shown(inputs) if scale == 1.0 else as_shown(_resized(field.render(inputs), scale))
+        return field.render_uint8(inputs) if scale == 1.0 else to_uint8(_resized(field.render(inputs), scale))
 
 
 def render(field: Field, inputs: Inputs, hardware: Hardware, scale: float = 1.0) -> np.ndarray:
@@ -61,7 +61,7 @@ def render(field: Field, inputs: Inputs, hardware: Hardware, scale: float = 1.0)
 
 
 def render_frames(
-    networks: Networks, numbers: Sequence[int], starts: Sequence[int], windows: tuple[Window, ...], scale: float
+    networks: Networks, numbers: Sequence[int], starts: Sequence[int], windows: tuple[Patch, ...], scale: float
 ) -> Iterator[np.ndarray]:
     """Frames of a container's networks, or one window of each, one after the other.
 
@@ -95,7 +95,7 @@ def resize_frame(rgb: np.ndarray, scale: float, device: str) -> np.ndarray:
     """
     with torch.inference_mode():
         image = torch.from_numpy(rgb).to(device).float().div_(STEP * 255)
-        return as_shown(_resized(image, scale))[0].cpu().numpy()
+        return to_uint8(_resized(image, scale))[0].cpu().numpy()
 
 
 def _resized(images: Tensor, scale: float) -> Tensor:
@@ -126,14 +126,14 @@ def embedding_parts(networks: Networks) -> Iterator[EmbeddingParts]:
         head = networks.head(index)
         with torch.inference_mode(), networks.hardware.autocast():
             if head.code_timeline is not None:
-                coefficients, places = head.entries(), head.code_timeline.places
+                coefficients, weights = head.entries(), head.code_timeline.weights
             else:
                 frames = torch.arange(segment.frame_count)
                 batches = [_coefficients(networks, index, local).float() for local in frames.split(EMBEDDING_BATCH)]
-                coefficients, places = torch.cat(batches), (frames, frames, torch.zeros(len(frames)))
+                coefficients, weights = torch.cat(batches), (frames, frames, torch.zeros(len(frames)))
             tensors = (coefficients, head.directions.weight.T, head.mean)
             arrays = [tensor.float().cpu().numpy() for tensor in tensors]
-        yield EmbeddingParts(*arrays, *(array.numpy() for array in places))
+        yield EmbeddingParts(*arrays, *(array.numpy() for array in weights))
 
 
 def _coefficients(networks: Networks, segment: int, frames: Tensor) -> Tensor:

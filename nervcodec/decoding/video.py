@@ -17,7 +17,7 @@ import numpy as np
 
 from nervcodec import colour, tone_mapping
 from nervcodec.base.streams import streams_of
-from nervcodec.coordinates import PatchGrid, Window, position, positions
+from nervcodec.coordinates import Patch, PatchGrid, position, positions
 from nervcodec.decoding.base_reader import BaseReader
 from nervcodec.decoding.networks import SHARED_CACHE, NetworkCache, Networks, batch_size
 from nervcodec.device import Hardware, choose_later
@@ -233,7 +233,7 @@ class NervVideo(Sequence[np.ndarray]):
         self, numbers: Iterable[int] | None, row: int, column: int, scale: float = 1.0, tone_map: bool = False
     ) -> Iterator[np.ndarray]:
         """The same patch of several frames, see :meth:`patch` and :meth:`frames`."""
-        window = self.grid.window(*self.grid.place(row, column))
+        window = self.grid.patch(*self.grid.resolve(row, column))
         return self._rendered(self._checked(numbers), (window,), scale, tone_map)
 
     def at_constant_rate(self, frames: Iterable[Frame], numbers: range | None = None) -> Iterator[Frame]:
@@ -280,7 +280,7 @@ class NervVideo(Sequence[np.ndarray]):
         return range(count) if numbers is None else positions(numbers, count)
 
     def _rendered(
-        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, tone_map: bool
+        self, numbers: Sequence[int], windows: tuple[Patch, ...], scale: float, tone_map: bool
     ) -> Iterator[np.ndarray]:
         """Frames, or one window of each, one after the other."""
         if not 0 < scale <= LARGEST_SCALE:
@@ -310,7 +310,7 @@ class NervVideo(Sequence[np.ndarray]):
         return tone_mapping.peak_of(self.light())
 
     def _from_base(
-        self, numbers: Sequence[int], windows: tuple[Window, ...], scale: float, tone_map: bool
+        self, numbers: Sequence[int], windows: tuple[Patch, ...], scale: float, tone_map: bool
     ) -> Iterator[np.ndarray]:
         """Frames of a base layer, whose decoder runs until the iterator is closed."""
         with contextlib.closing(BaseReader(self._networks.contents())) as reader:
@@ -320,7 +320,7 @@ class NervVideo(Sequence[np.ndarray]):
         self,
         read: Callable[[int], Planes],
         numbers: Sequence[int],
-        windows: tuple[Window, ...],
+        windows: tuple[Patch, ...],
         scale: float,
         tone_map: bool,
     ) -> Iterator[np.ndarray]:

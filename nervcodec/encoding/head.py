@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nervcodec.formats import bitstream
-from nervcodec.network.config import NetworkConfig, SemanticConfig, tables_of
+from nervcodec.network.config import NetworkConfig, SemanticConfig, frame_tables
 from nervcodec.training.pca import principal_head
 
 SEMANTIC_SHARE = 0.08  # of a segment's bytes that embeddings may take where that leaves them good enough
@@ -58,4 +58,4 @@ def stored(config: NetworkConfig, embedded: tuple[int, ...], tensors: Tensors) -
     """``(n,)`` uint8, what is said of a segment's frames and its weights; empty where there are none."""
     if not tensors:
         return np.empty(0, np.uint8)
-    return bitstream.encode({**tables_of(config, embedded).tensors(), **tensors})
+    return bitstream.encode({**frame_tables(config, embedded).tensors(), **tensors})

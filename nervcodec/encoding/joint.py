@@ -178,7 +178,7 @@ def _bits(rounded: np.ndarray) -> np.ndarray:
 def _interpolation(config: GridConfig, number: int) -> np.ndarray:
     """``(frames, times)``, the weight of each entry of a grid in each frame."""
     frames = config.geometry.frames
-    lower, upper, weight = (t.numpy() for t in timeline_of(config, number).places)
+    lower, upper, weight = (t.numpy() for t in timeline_of(config, number).weights)
     matrix, rows = np.zeros((frames, config.grids[number].times)), np.arange(frames)
     np.add.at(matrix, (rows, lower), 1 - weight)
     np.add.at(matrix, (rows, upper), weight)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The dual-head network: coordinates in, pixels and embeddings out. It never sees a file."""
+"""Networks with two heads: coordinates in, pixels and embeddings out. Only ``stored`` and ``summary`` know files."""

@@ -15,20 +15,20 @@ from nervcodec.network.shapes import SEMANTIC, check_shapes
 
 
 def build(config: NetworkConfig) -> Field:
-    """A network with random weights, drawn from torch's global generator.
+    """A network with random weights from torch's global generator.
 
     Raises:
         ValueError: a configuration of a semantic head alone.
     """
     if isinstance(config, HeadOnlyConfig):
-        raise ValueError("there is no network beside a base layer; see head_from_arrays")
+        raise ValueError("there is no network with a base layer; see head_from_arrays")
     return GridField(config) if isinstance(config, GridConfig) else PatchField(config)
 
 
 def to_arrays(field: Field) -> dict[str, np.ndarray]:
-    """Parameters by name as float32 arrays, ready for the container, but for those that were given to the network.
+    """Parameters by name as float32 arrays, without frozen ones.
 
-    The semantic head comes first, so that search decodes no more than that.
+    The semantic head comes first, so that search decodes nothing else.
     """
     live = {name: p for name, p in field.named_parameters() if name not in field.frozen}
     arrays = {name: p.detach().float().cpu().numpy() for name, p in live.items()}
@@ -36,7 +36,7 @@ def to_arrays(field: Field) -> dict[str, np.ndarray]:
 
 
 def from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> Field:
-    """A network with given weights.
+    """A network with stored weights.
 
     Raises:
         ContainerError: names or shapes do not fit the configuration.
@@ -48,11 +48,11 @@ def from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> Field:
 
 
 def head_from_arrays(config: NetworkConfig, arrays: dict[str, np.ndarray]) -> SemanticHead:
-    """The semantic head alone, of a network where it stands alone.
+    """The semantic head alone, of a network where embeddings depend on nothing else.
 
     Args:
         config: of the whole network.
-        arrays: parameters whose names begin with :data:`SEMANTIC`, their shapes checked already.
+        arrays: parameters whose names begin with :data:`SEMANTIC`, with checked shapes.
     """
     assert not isinstance(config, PatchConfig)
     head = semantic_head(config, 0)

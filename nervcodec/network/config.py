@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Configurations of the networks, as they travel in a container's header. Standard library only.
+"""Configurations of the networks, as stored in a container's header. Standard library only.
 
-Sizes are explicit (every grid is listed), so that a reader needs none of the rules by which an encoder chose them.
+Sizes are explicit (every grid is listed), so a decoder does not depend on how an encoder chooses them.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def _check(ok: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class SemanticConfig:
-    """The head that gives each patch an embedding.
+    """The semantic head, which predicts an embedding for each patch.
 
     Attributes:
         dimension: numbers in one embedding.
         hidden: width of the MLP.
-        rank: directions the embedding is composed of.
-        grid_channels, grid_times: a feature grid of the head's own, one position per patch; 0 channels for none.
-        code_frames: frames whose patches have ``rank`` numbers each of their own, ascending; in between they are
-            interpolated in time. Empty, where there are codes, until they are known: see :func:`completed`.
-        codes: how many those are; by itself the number of ``code_frames``.
+        rank: number of basis vectors of embeddings.
+        grid_channels, grid_times: a feature grid of the head with one position per patch; 0 channels for none.
+        code_frames: frames with stored codes, ``rank`` numbers a patch, ascending; others are interpolated in time.
+            Empty until the frame tables are read: see :func:`with_frame_tables`.
+        codes: number of code frames.
     """
 
     dimension: int
@@ -63,7 +63,7 @@ class SemanticConfig:
 
 @dataclass(frozen=True)
 class Geometry(Row):
-    """What a network is fitted to.
+    """Dimensions of a segment.
 
     Attributes:
         frames, height, width: of the segment.
@@ -98,7 +98,7 @@ class GridShape(Row):
     """One feature grid over (t, y, x), linearly interpolated to the resolution of its stage.
 
     Attributes:
-        stage: 0, 1 or 2: it enters at 1/16, 1/8 or 1/4 of the frame's resolution.
+        stage: 0, 1 or 2: its features enter at 1/16, 1/8 or 1/4 of the frame's resolution.
         channels, times, rows, columns: its shape.
     """
 
@@ -136,11 +136,11 @@ class GridConfig:
         widths, depths, expansions: channels, number of blocks and growth inside a block, by stage.
         semantic: the second head, or None.
         cuts: first frames of the shots after the first, ascending; no grid interpolates across a cut.
-        pace: how much time passes for the grids from each frame to the next; empty: the same everywhere.
-        lapped: whether the blocks of pixels that the head gives overlap, see :mod:`nervcodec.network.overlap`.
-        lasting: numbers of grids, ascending, that all segments of a video share, since what they hold lasts; they have
-            an entry for each scene.
-        scenes: the scene that each shot shows, where there are grids of what lasts.
+        pace: time warp of the grids: time between consecutive frames; empty for uniform time.
+        lapped: whether the RGB head's blocks of pixels overlap, see :mod:`nervcodec.network.overlap`.
+        lasting: numbers of static grids, ascending, which all segments of a video share; they have an entry for each
+            scene.
+        scenes: scene of each shot, where there are static grids.
     """
 
     geometry: Geometry
@@ -168,11 +168,11 @@ class GridConfig:
             _check(few, "a grid has more times than there are frames")
             limit = 1 << g.stage
             _check(g.rows <= rows * limit and g.columns <= columns * limit, "a grid is finer than its stage")
-        places = [-1, *self.lasting, len(self.grids)]
-        _check(all(a < b for a, b in zip(places, places[1:], strict=False)), "numbers of lasting grids must ascend")
+        bounds = [-1, *self.lasting, len(self.grids)]
+        _check(all(a < b for a, b in zip(bounds, bounds[1:], strict=False)), "numbers of lasting grids must ascend")
         _check(len(self.scenes) == (len(self.cuts) + 1 if self.lasting else 0), "there is a scene for each shot")
-        known = all(0 <= scene < self.grids[number].times for number in self.lasting for scene in self.scenes)
-        _check(known, "a scene has no entry in a grid")
+        exist = all(0 <= scene < self.grids[number].times for number in self.lasting for scene in self.scenes)
+        _check(exist, "a scene has no entry in a grid")
         _check(all(1 <= w <= MAX_WIDTH for w in self.widths), "width is out of range")
         _check(all(0 <= d <= MAX_DEPTH for d in self.depths), "depth is out of range")
         _check(all(1 <= e <= 16 for e in self.expansions), "expansion is out of range")
@@ -215,7 +215,7 @@ class PatchConfig:
 
     @property
     def native_size(self) -> tuple[int, int]:
-        """(height, width) the last block gives, before it is brought to the patch size."""
+        """(height, width) of the last block's output, before it is resized to the patch size."""
         factor = 1
         for stride in self.strides:
             factor *= stride
@@ -233,11 +233,11 @@ class PatchConfig:
 
 @dataclass(frozen=True)
 class HeadOnlyConfig:
-    """A semantic head beside a base layer, or nothing at all: the pixels are the base layer's.
+    """A semantic head, or nothing at all: pixels come from the base layer.
 
     Attributes:
         geometry: of the segment.
-        semantic: the head, with codes of its own, or None.
+        semantic: the head, with codes, or None.
         cuts: first frames of the shots after the first, ascending.
     """
 
@@ -258,13 +258,13 @@ _KINDS: dict[str, type] = {"grid": GridConfig, "pe": PatchConfig, HEAD_ONLY: Hea
 
 
 def network_to_json(config: NetworkConfig) -> dict[str, Any]:
-    """The configuration with its kind, as a header holds it: without what is said of each frame."""
+    """The configuration with its kind as stored in a header, without frame tables."""
     (kind,) = [name for name, cls in _KINDS.items() if isinstance(config, cls)]
     return {"kind": kind, **to_json(_with_frames(config, (), ()), compact=True)}
 
 
 def network_from_json(data: dict[str, Any]) -> NetworkConfig:
-    """The inverse of :func:`network_to_json`, for :func:`completed` to complete.
+    """The inverse of :func:`network_to_json`, without frame tables.
 
     Raises:
         ContainerError: unknown kind, or a value out of range.
@@ -272,15 +272,15 @@ def network_from_json(data: dict[str, Any]) -> NetworkConfig:
     kind = data.get("kind")
     if kind not in _KINDS:
         raise ContainerError(f"unknown kind of network {str(kind)[:40]!r}; this file needs a newer nervcodec")
-    unused = ("kind", "expansion") if kind == HEAD_ONLY else ("kind",)  # earlier files state an expansion, of nothing
+    unused = ("kind", "expansion") if kind == HEAD_ONLY else ("kind",)  # earlier files have an unused expansion
     return from_json(_KINDS[kind], {k: v for k, v in data.items() if k not in unused}, "network")
 
 
-def completed(config: NetworkConfig, tables: FrameTables) -> NetworkConfig:
-    """A configuration with what a stream of weights says of each frame.
+def with_frame_tables(config: NetworkConfig, tables: FrameTables) -> NetworkConfig:
+    """A configuration with the frame tables of a stream of weights.
 
     Raises:
-        ContainerError: it says something that the header says already, or that is nothing to this network.
+        ContainerError: tables contradict the header, or do not apply to this network.
     """
     semantic = config.semantic
     if getattr(config, "pace", ()) or (semantic is not None and semantic.code_frames):
@@ -297,8 +297,8 @@ def completed(config: NetworkConfig, tables: FrameTables) -> NetworkConfig:
         raise ContainerError(str(error)) from None
 
 
-def tables_of(config: NetworkConfig, embedded: Sequence[int]) -> FrameTables:
-    """What a stream of weights has to say of each frame.
+def frame_tables(config: NetworkConfig, embedded: Sequence[int]) -> FrameTables:
+    """Frame tables to store in a stream of weights.
 
     Args:
         config: of the network.
@@ -308,7 +308,7 @@ def tables_of(config: NetworkConfig, embedded: Sequence[int]) -> FrameTables:
 
 
 def _with_frames(config: NetworkConfig, pace: tuple[int, ...], embedded: tuple[int, ...]) -> NetworkConfig:
-    """The configuration with another pace, and other frames for its codes, where it has them."""
+    """The configuration with a pace and code frames, where it has them."""
     changes: dict[str, Any] = {"pace": pace} if hasattr(config, "pace") else {}
     if config.semantic is not None and config.semantic.codes:
         changes["semantic"] = replace(config.semantic, code_frames=embedded)

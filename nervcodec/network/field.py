@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nervcodec.coordinates import Window
+from nervcodec.coordinates import Patch
 from nervcodec.network.config import CELL, Geometry
 from nervcodec.network.heads import SemanticHead
 
@@ -20,43 +20,43 @@ Cells = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Inputs:
-    """A question to a network.
+    """Inputs of a network.
 
     Attributes:
         frames: ``(B,)`` int64, counted from the segment's first.
-        windows: nothing for whole frames, one for all of them, or one each.
+        patches: empty for whole frames, one for all frames, or one each.
     """
 
     frames: Tensor
-    windows: tuple[Window, ...] = ()
+    patches: tuple[Patch, ...] = ()
 
-    def each(self) -> list[tuple[int, Window]]:
-        """Frame number and window of every row."""
-        windows = self.windows * len(self.frames) if len(self.windows) == 1 else self.windows
-        return list(zip(self.frames.tolist(), windows, strict=True))
+    def rows(self) -> list[tuple[int, Patch]]:
+        """Frame number and patch of every row."""
+        patches = self.patches * len(self.frames) if len(self.patches) == 1 else self.patches
+        return list(zip(self.frames.tolist(), patches, strict=True))
 
-    def cells(self, whole: tuple[int, int], halo: int) -> Cells:
-        """Cells that have to be computed: of the whole frame, or of a window and what its pixels depend on.
+    def cells(self, frame_cells: tuple[int, int], halo: int) -> Cells:
+        """Cells to compute: the whole frame, or a patch with its halo.
 
         Args:
-            whole: rows and columns of cells in a frame.
-            halo: cells around a window that its pixels depend on.
+            frame_cells: rows and columns of cells in a frame.
+            halo: cells around a patch that its pixels depend on.
         """
-        rows, columns = whole
-        if not self.windows:
+        rows, columns = frame_cells
+        if not self.patches:
             return 0, rows, 0, columns
-        (window,) = self.windows
+        (patch,) = self.patches
         return (
-            max(0, window.y // CELL - halo),
-            min(rows, -(-(window.y + window.height) // CELL) + halo),
-            max(0, window.x // CELL - halo),
-            min(columns, -(-(window.x + window.width) // CELL) + halo),
+            max(0, patch.y // CELL - halo),
+            min(rows, -(-(patch.y + patch.height) // CELL) + halo),
+            max(0, patch.x // CELL - halo),
+            min(columns, -(-(patch.x + patch.width) // CELL) + halo),
         )
 
 
-def as_shown(images: Tensor) -> Tensor:
-    """Images of floats about [0, 1] to uint8."""
-    # In three passes over memory: half is added so that cutting off rounds.
+def to_uint8(images: Tensor) -> Tensor:
+    """Float images about [0, 1] to uint8."""
+    # Three passes over memory; adding 0.5 makes truncation round.
     return torch.add(images.new_tensor(0.5), images, alpha=255).clamp_(0, 255).to(torch.uint8)
 
 
@@ -88,28 +88,28 @@ class Field(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next(self.parameters()).device
 
     @abstractmethod
     def forward(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
-        """Predict in the layout that the last layer gives.
+        """Predict in the layout of the last layer.
 
         Returns:
-            Pixels, 0 at mid-grey; and centred embeddings ``(B, patches, D)``, of one patch where the network
-            is asked for one, or None.
+            Pixels, 0 at mid-grey; and centred embeddings ``(B, patches, D)``, of one patch where inputs name
+            one, or None.
         """
 
     @abstractmethod
     def render(self, inputs: Inputs) -> Tensor:
-        """Frames or windows as ``(B, h, w, 3)`` float32, about [0, 1], not clamped.
+        """Frames or patches as ``(B, h, w, 3)`` float32, about [0, 1], not clamped.
 
-        A window is computed without the rest of the frame; there is one for all frames.
+        A patch, the same for all frames, is computed without the rest of the frame.
         """
 
-    def shown(self, inputs: Inputs) -> Tensor:
-        """The same as they are shown, uint8 RGB."""
-        return as_shown(self.render(inputs))
+    def render_uint8(self, inputs: Inputs) -> Tensor:
+        """The same as uint8 RGB."""
+        return to_uint8(self.render(inputs))
 
     @abstractmethod
     def coefficients(self, inputs: Inputs) -> Tensor:

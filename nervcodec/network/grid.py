@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nervcodec.network.config import CELL, STAGES, GridConfig, GridShape
 from nervcodec.network.field import Cells, Field, Inputs
 from nervcodec.network.heads import PixelHead, semantic_head
-from nervcodec.network.layers import Constants, Pointwise, ResidualBlock, pixel_shuffle
+from nervcodec.network.layers import LazyBuffers, Pointwise, ResidualBlock, pixel_shuffle
 from nervcodec.network.overlap import REACH
 from nervcodec.network.timeline import Timeline
 
@@ -73,23 +73,23 @@ class FeatureGrid(nn.Module):
     Args:
         shape: of the grid.
         rows, columns: resolution of the stage it feeds.
-        timeline: places frames among the grid's entries.
+        timeline: interpolates the grid's entries in time.
     """
 
     def __init__(self, shape: GridShape, rows: int, columns: int, timeline: Timeline):
         super().__init__()
         self.timeline = timeline
-        self._read: Callable[[Tensor], Tensor] | None = None
+        self._quantize: Callable[[Tensor], Tensor] | None = None
         size = (shape.times, shape.channels, shape.rows, shape.columns)
         self.values = nn.Parameter(torch.randn(size).mul_(INITIAL_STD))
-        self._matrices = Constants(
+        self._matrices = LazyBuffers(
             lambda: (resampling_matrix(rows, shape.rows), resampling_matrix(columns, shape.columns).t().contiguous())
         )
         self.native = (rows, columns) == (shape.rows, shape.columns)
 
-    def quantize_with(self, read: Callable[[Tensor], Tensor]) -> None:
+    def quantize_with(self, quantize: Callable[[Tensor], Tensor]) -> None:
         """Apply a function to all values that are read from here on."""
-        self._read = read
+        self._quantize = quantize
 
     def forward(self, frames: Tensor, window: tuple[int, int, int, int]) -> Tensor:
         """Features in a window of the stage.
@@ -102,7 +102,7 @@ class FeatureGrid(nn.Module):
             ``(B, channels, bottom - top, right - left)`` float32.
         """
         top, bottom, left, right = window
-        features = self.timeline(self.values, frames, self._read)
+        features = self.timeline(self.values, frames, self._quantize)
         if self.native:
             return features[:, :, top:bottom, left:right]
         down, across = self._matrices.on(features.device)
@@ -110,10 +110,10 @@ class FeatureGrid(nn.Module):
 
 
 def timeline_of(config: GridConfig, number: int) -> Timeline:
-    """Where frames lie among the entries of a grid of a network."""
+    """Timeline of a grid of a network."""
     frames = config.geometry.frames
     if number in config.lasting:
-        return Timeline.held(config.scenes, frames, config.cuts)
+        return Timeline.per_shot(config.scenes, frames, config.cuts)
     return Timeline.even(config.grids[number].times, frames, config.cuts, config.pace)
 
 
@@ -142,7 +142,7 @@ class GridField(Field):
         self.raise_ = nn.ModuleList(Pointwise(widths[s], 4 * widths[s + 1]) for s in range(STAGES - 1))
         self.pixels = PixelHead(widths[-1], config.lapped)
         self.semantic = semantic_head(config, widths[0])
-        self._pooling = Constants(self._pooling_matrices)
+        self._pooling = LazyBuffers(self._pooling_matrices)
 
     def _pooling_matrices(self) -> tuple[Tensor, Tensor]:
         """Weights of cells in the mean of each row of patches, and of each column."""
@@ -154,7 +154,7 @@ class GridField(Field):
 
     @property
     def halo(self) -> int:
-        """Cells around a window that its pixels depend on."""
+        """Cells around a patch that its pixels depend on."""
         reach = sum(ResidualBlock.reach * depth / (1 << stage) for stage, depth in enumerate(self.config.depths))
         reach += REACH / CELL if self.config.lapped else 0
         return -int(-reach // 1)
@@ -162,12 +162,12 @@ class GridField(Field):
     def _features(self, stage: int, frames: Tensor, cells: Cells) -> Tensor:
         """Grid features of a stage, ``(B, h, w, channels)``."""
         top, bottom, left, right = (edge << stage for edge in cells)
-        parts = [
+        features = [
             grid(frames, (top, bottom, left, right))
             for grid, shape in zip(self.grids, self.config.grids, strict=True)
             if shape.stage == stage
         ]
-        return torch.cat(parts, dim=1).permute(0, 2, 3, 1).contiguous()
+        return torch.cat(features, dim=1).permute(0, 2, 3, 1).contiguous()
 
     def _coarse(self, frames: Tensor, cells: Cells) -> Tensor:
         """Shared features at 1/16, ``(B, h, w, width 0)``."""
@@ -181,7 +181,7 @@ class GridField(Field):
         return self.pixels(x)
 
     def _pooled(self, coarse: Tensor) -> Tensor | None:
-        """Shared features of whole frames to their mean over each patch, ``(B, patches, width 0)``, if asked for."""
+        """Mean of shared features over each patch, ``(B, patches, width 0)``; None where the head needs none."""
         assert self.semantic is not None
         if not self.semantic.needs_features:
             return None
@@ -190,7 +190,7 @@ class GridField(Field):
         return pooled.flatten(1, 2)
 
     def _cells(self, inputs: Inputs) -> Cells:
-        """What has to be computed: the whole frame, or a window and what its pixels depend on."""
+        """Cells to compute: the whole frame, or a patch with its halo."""
         return inputs.cells(self.cells, self.halo)
 
     def forward(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
@@ -208,11 +208,11 @@ class GridField(Field):
 
     def render(self, inputs: Inputs) -> Tensor:
         packed, _ = self(inputs, with_semantics=False)
-        if not inputs.windows:
+        if not inputs.patches:
             return self.unpack(packed)
-        (window,), (first_row, _, first_column, _) = inputs.windows, self._cells(inputs)
-        top, left = window.y - first_row * CELL, window.x - first_column * CELL
-        return self.pixels.to_frame(packed)[:, top : top + window.height, left : left + window.width]
+        (patch,), (first_row, _, first_column, _) = inputs.patches, self._cells(inputs)
+        top, left = patch.y - first_row * CELL, patch.x - first_column * CELL
+        return self.pixels.to_frame(packed)[:, top : top + patch.height, left : left + patch.width]
 
     def coefficients(self, inputs: Inputs) -> Tensor:
         assert self.semantic is not None

@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 from nervcodec.network.config import GridConfig, HeadOnlyConfig, SemanticConfig
 from nervcodec.network.layers import Pointwise, pixel_shuffle, pixel_unshuffle
-from nervcodec.network.overlap import BLOCK, overlapped, parted
+from nervcodec.network.overlap import BLOCK, overlap, split_blocks
 from nervcodec.network.timeline import Timeline
 
-_LEAST_GAIN = 0.02  # of a direction, over the strongest
+_MIN_GAIN = 0.02  # of a direction, over the strongest
 
 
 class PixelHead(nn.Module):
-    """Features at 1/4 resolution to RGB: one matrix and a pixel shuffle by 4, whose blocks may overlap.
+    """Features at 1/4 resolution to RGB: a matrix and a pixel shuffle by 4, whose blocks may overlap.
 
     Args:
         width: channels of the features.
-        lapped: whether they do, see :mod:`nervcodec.network.overlap`.
+        lapped: whether blocks overlap, see :mod:`nervcodec.network.overlap`.
     """
 
     factor = BLOCK
@@ -37,28 +37,28 @@ class PixelHead(nn.Module):
     def to_frame(self, packed: Tensor) -> Tensor:
         """``(B, H, W, 48)`` to ``(B, 4H, 4W, 3)`` float32, mid-grey added; black is 0 and white 1, not clamped."""
         blocks = pixel_shuffle(packed, self.factor).float()
-        return (overlapped(blocks) if self.lapped else blocks).add_(0.5)
+        return (overlap(blocks) if self.lapped else blocks).add_(0.5)
 
     def to_packed(self, frames: Tensor) -> Tensor:
-        """The inverse, but for mid-grey: ``(B, 4H, 4W, 3)`` float32 about 0 to what the network should predict."""
-        return pixel_unshuffle(parted(frames) if self.lapped else frames, self.factor)
+        """The inverse without mid-grey: ``(B, 4H, 4W, 3)`` float32 about 0 to the layout that the network predicts."""
+        return pixel_unshuffle(split_blocks(frames) if self.lapped else frames, self.factor)
 
 
 class SemanticHead(nn.Module):
     """Pooled features of a patch to its centred embedding: coefficients, then a basis.
 
-    The last layer's columns are directions in embedding space; the fit starts them at the principal directions of
-    the reference embeddings. The video's mean embedding is kept beside them as ``mean``. Coefficients are what an
-    MLP makes of the features; or, where the configuration names frames for them, ``codes`` of the patch's own,
-    interpolated in time, and no MLP. ``gain`` then lets one quantisation step suit all directions: what a direction
-    contributes little to is stored small.
+    The last layer's columns are directions in embedding space; they are initialized with the principal directions
+    of the reference embeddings. The video's mean embedding is kept beside them as ``mean``. Coefficients come from an
+    MLP of the features; or, where the configuration lists code frames, from ``codes`` of each patch, interpolated in
+    time, without an MLP. ``gain`` then lets one quantization step suit all directions: weak directions are stored
+    small.
 
     Args:
         features: channels of the pooled features.
         config: sizes.
         grid: rows and columns of patches in a frame.
-        timeline: places frames among the entries of the head's grid, where it has one.
-        code_timeline: the same for the codes.
+        timeline: of the head's grid, where it has one.
+        code_timeline: of the codes.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class SemanticHead(nn.Module):
         return self.code_timeline is None
 
     def entries(self) -> Tensor:
-        """Coordinates of the frames that have codes of their own, ``(e, patches, rank)``."""
+        """Coordinates of the frames with stored codes, ``(e, patches, rank)``."""
         return self.codes.flatten(2).transpose(1, 2) * self.gain
 
     def coefficients(self, pooled: Tensor | None, frames: Tensor) -> Tensor:
-        """Coordinates of embeddings, less the video's mean, in the basis ``directions``.
+        """Coordinates of centred embeddings in the basis ``directions``.
 
         Args:
-            pooled: ``(B, patches, features)``; None where it needs none.
+            pooled: ``(B, patches, features)``; None where they are not needed.
             frames: ``(B,)`` int64.
 
         Returns:
@@ -110,35 +110,35 @@ class SemanticHead(nn.Module):
         return self.reduce(F.gelu(self.hidden(x)))
 
     def forward(self, pooled: Tensor | None, frames: Tensor) -> Tensor:
-        """Embeddings less the video's mean, ``(B, patches, dimension)``; arguments as :meth:`coefficients`."""
+        """Centred embeddings, ``(B, patches, dimension)``; arguments as :meth:`coefficients`."""
         return self.directions(self.coefficients(pooled, frames))
 
     @torch.no_grad()
     def initialize(self, centred: Tensor, frames: Tensor) -> None:
-        """Begin at the principal directions of reference embeddings, with their coefficients as codes.
+        """Initialize with the principal directions of reference embeddings, and their coefficients as codes.
 
         Args:
-            centred: ``(n, patches, dimension)`` less the mean of all.
+            centred: ``(n, patches, dimension)``.
             frames: ``(n,)`` int64, the frame of each row.
         """
         flat = centred.flatten(0, 1)
         scale = flat.square().sum(dim=1).mean().clamp(min=1e-6).sqrt()
-        _, strengths, found = torch.linalg.svd(flat, full_matrices=False)
-        rank = min(len(found), self.directions.weight.shape[1])
-        found, strengths = found[:rank], strengths[:rank]
+        _, strengths, directions = torch.linalg.svd(flat, full_matrices=False)
+        rank = min(len(directions), self.directions.weight.shape[1])
+        directions, strengths = directions[:rank], strengths[:rank]
         self.directions.weight.zero_()
-        self.directions.weight[:, :rank] = found.T * scale
+        self.directions.weight[:, :rank] = directions.T * scale
         if self.code_timeline is not None:
-            small = (strengths / strengths[0].clamp(min=1e-6)).clamp(min=_LEAST_GAIN)
+            small = (strengths / strengths[0].clamp(min=1e-6)).clamp(min=_MIN_GAIN)
             self.directions.weight[:, :rank] *= small
             self.gain[:rank] = 1 / small
-            entries = self.code_timeline.places[0][frames]
-            coefficients = (centred @ found.T / scale).transpose(1, 2)  # (n, rank, patches)
+            entries = self.code_timeline.weights[0][frames]
+            coefficients = (centred @ directions.T / scale).transpose(1, 2)  # (n, rank, patches)
             self.codes.zero_()
             self.codes[entries, :rank] = coefficients.unflatten(2, self.codes.shape[2:])
 
     def embeddings(self, centred: Tensor) -> Tensor:
-        """Add the mean and bring to length 1: ``(..., dimension)`` to the same."""
+        """Add the mean and normalize to length 1: ``(..., dimension)`` to the same."""
         return F.normalize(centred + self.mean, dim=-1)
 
 

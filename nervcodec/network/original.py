@@ -55,9 +55,9 @@ class PatchField(Field):
         self.semantic = SemanticHead(widths[-1], config.semantic, (1, 1)) if config.semantic else None
 
     def coordinates(self, inputs: Inputs) -> list[tuple[float, float, float]]:
-        """Where each row of the question lies, (t, y, x) in [0, 1]."""
+        """Coordinates of every row, (t, y, x) in [0, 1]."""
         count, grid = self.geometry.frames, self.geometry.patches
-        return [patch_coordinates(frame, window.row, window.column, count, grid) for frame, window in inputs.each()]
+        return [patch_coordinates(frame, patch.row, patch.column, count, grid) for frame, patch in inputs.rows()]
 
     def _trunk(self, inputs: Inputs) -> Tensor:
         located = torch.tensor(self.coordinates(inputs), dtype=torch.float32, device=self.device)
@@ -66,9 +66,7 @@ class PatchField(Field):
         return self.blocks(x.view(-1, self.config.fc_dim, *self.config.fc_hw))
 
     def forward(self, inputs: Inputs, with_semantics: bool) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`Field.forward`, of one window for all frames or one for each; a window's layout is that of the
-        largest patch.
-        """
+        """As :meth:`Field.forward`, of one patch for all frames or one for each, with the size of the largest patch."""
         features = self._trunk(inputs)
         centred = None
         if with_semantics:
@@ -89,22 +87,22 @@ class PatchField(Field):
         return packed.float() + 0.5
 
     def render(self, inputs: Inputs) -> Tensor:
-        if inputs.windows:
-            (window,) = inputs.windows
+        if inputs.patches:
+            (patch,) = inputs.patches
             packed, _ = self(inputs, with_semantics=False)
-            return self.unpack(packed)[:, : window.height, : window.width]
+            return self.unpack(packed)[:, : patch.height, : patch.width]
         grid = self.geometry.patches
         result = torch.empty(len(inputs.frames), grid.height, grid.width, 3, device=self.device)
-        for window in grid.windows():
-            across, down = slice(window.x, window.x + window.width), slice(window.y, window.y + window.height)
-            result[:, down, across] = self.render(replace(inputs, windows=(window,)))
+        for patch in grid.patches():
+            across, down = slice(patch.x, patch.x + patch.width), slice(patch.y, patch.y + patch.height)
+            result[:, down, across] = self.render(replace(inputs, patches=(patch,)))
         return result
 
     def coefficients(self, inputs: Inputs) -> Tensor:
         assert self.semantic is not None
-        asked = [replace(inputs, windows=(window,)) for window in self.geometry.patches.windows()]
-        parts = [self.semantic.coefficients(_pooled(self._trunk(one)), inputs.frames) for one in asked]
-        return torch.cat(parts, dim=1)
+        by_patch = [replace(inputs, patches=(patch,)) for patch in self.geometry.patches.patches()]
+        coefficients = [self.semantic.coefficients(_pooled(self._trunk(x)), inputs.frames) for x in by_patch]
+        return torch.cat(coefficients, dim=1)
 
 
 def _pooled(features: Tensor) -> Tensor:

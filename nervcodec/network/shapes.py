@@ -16,15 +16,15 @@ from collections.abc import Iterable
 from nervcodec.errors import ContainerError
 from nervcodec.network.config import STAGES, GridConfig, HeadOnlyConfig, NetworkConfig, PatchConfig, SemanticConfig
 
-SEMANTIC = "semantic."  # what the names of the semantic head's parameters begin with
+SEMANTIC = "semantic."  # prefix of the semantic head's parameters
 
 Shapes = dict[str, tuple[int, ...]]
 
-_RGB, _SHUFFLED = 3, 2  # channels of a pixel, and by how much a stage is finer than the one before it
-_PACKED = 4  # pixels across and down that one position of the finest stage becomes
+_RGB, _SHUFFLED = 3, 2  # channels of a pixel, and the upscaling from one stage to the next
+_PACKED = 4  # pixels across and down for one position of the finest stage
 _KERNEL = (3, 3)
 _COORDINATES, _WAVES = 3, 2  # of a patch; sine and cosine
-_OWN = ("grids.", "semantic.codes", "semantic.grid")
+_PER_SEGMENT = ("grids.", "semantic.codes", "semantic.grid")
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -40,7 +40,7 @@ def parameter_shapes(config: NetworkConfig) -> Shapes:
 
 
 def check_shapes(config: NetworkConfig, shapes: Shapes) -> None:
-    """Compare the shapes a configuration implies with those stored, before any memory is taken.
+    """Compare expected with stored shapes, before memory is allocated.
 
     Raises:
         ContainerError: a tensor is missing, surplus, or of another shape.
@@ -53,8 +53,8 @@ def check_shapes(config: NetworkConfig, shapes: Shapes) -> None:
             )
 
 
-def stands_alone(config: NetworkConfig) -> bool:
-    """Whether embeddings need nothing of the network but its semantic head."""
+def is_self_contained(config: NetworkConfig) -> bool:
+    """Whether embeddings depend on the semantic head only."""
     return not isinstance(config, PatchConfig) and config.semantic is not None and bool(config.semantic.codes)
 
 
@@ -88,7 +88,7 @@ def _of_patch_network(config: PatchConfig) -> Shapes:
 
 
 def _of_head(features: int, head: SemanticConfig | None, patches: tuple[int, int]) -> Shapes:
-    """Of the semantic head: ``patches`` are rows and columns that it tells apart."""
+    """Of the semantic head, with ``patches`` (rows, columns)."""
     if head is None:
         return {}
     shapes: Shapes = {"mean": (head.dimension,)}
@@ -110,37 +110,37 @@ def _layer(name: str, weight: tuple[int, ...], bias: bool = True) -> Shapes:
 
 
 def is_per_segment(config: NetworkConfig, name: str) -> bool:
-    """Whether a parameter belongs to one segment alone.
+    """Whether a parameter is stored for each segment, not shared.
 
     Args:
         config: of the network.
         name: of the parameter.
     """
-    lasting = config.lasting if isinstance(config, GridConfig) else ()
-    if any(name.startswith(f"grids.{number}.") for number in lasting):
+    static = config.lasting if isinstance(config, GridConfig) else ()
+    if any(name.startswith(f"grids.{number}.") for number in static):
         return False
-    return isinstance(config, PatchConfig) or name.startswith(_OWN)
+    return isinstance(config, PatchConfig) or name.startswith(_PER_SEGMENT)
 
 
 def per_segment_parameter_count(config: NetworkConfig) -> int:
-    """Parameters of a network that belong to its segment alone, where the others are shared."""
+    """Number of per-segment parameters of a network."""
     return sum(math.prod(shape) for name, shape in parameter_shapes(config).items() if is_per_segment(config, name))
 
 
-def check_owners(config: NetworkConfig, own: Iterable[str], shared: Iterable[str]) -> None:
-    """Where segments share parameters, what is one segment's own must not be among them, and nothing stands twice.
+def check_sharing(config: NetworkConfig, own: Iterable[str], shared: Iterable[str]) -> None:
+    """Check that shared parameters are none of the per-segment ones, and that none is stored twice.
 
     Args:
         config: of the network.
-        own: names of the parameters stored for its segment.
-        shared: names of those stored for all.
+        own: names of the parameters stored for the segment.
+        shared: names of the shared parameters.
 
     Raises:
-        ContainerError: a parameter stands on the wrong side, or on both.
+        ContainerError: a parameter is on the wrong side, or on both.
     """
-    found = set(own)
+    own_names = set(own)
     for name in shared:
         if is_per_segment(config, name):
             raise ContainerError(f"tensor {name[:80]!r} should be among the segment's own parameters")
-        if name in found:
+        if name in own_names:
             raise ContainerError(f"tensor {name[:80]!r} stands among the shared parameters and a segment's own")

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nervcodec.coordinates import at
+from nervcodec.coordinates import interpolation_weights
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import Header, Segment, SemanticFacts
 from nervcodec.formats.weights import StoredWeights
-from nervcodec.network.config import HeadOnlyConfig, NetworkConfig, PatchConfig, completed, network_from_json
-from nervcodec.network.shapes import SEMANTIC, check_owners, check_shapes, stands_alone
+from nervcodec.network.config import HeadOnlyConfig, NetworkConfig, PatchConfig, network_from_json, with_frame_tables
+from nervcodec.network.shapes import SEMANTIC, check_shapes, check_sharing, is_self_contained
 
 
 def require_embeddings(path: Path, header: Header) -> SemanticFacts:
@@ -30,14 +30,14 @@ def require_embeddings(path: Path, header: Header) -> SemanticFacts:
 
 
 class StoredNetworks:
-    """Networks of an open container, by the number of their segment.
+    """Stored networks of an open container, by segment number.
 
     Args:
         opened: a container.
 
     Attributes:
         path, header: of the container.
-        configs: of each segment, without what is said of single frames.
+        configs: of each segment, without frame tables.
 
     Raises:
         ContainerError: they do not fit its video.
@@ -45,44 +45,44 @@ class StoredNetworks:
 
     def __init__(self, opened: Container):
         self.path, self.header, self._opened = opened.path, opened.header, opened
-        self._shared: StoredWeights | None = None  # what all segments share, once it was read
-        self._decoded: dict[str, dict[str, np.ndarray]] = {}  # and decoded, by the beginning of names
+        self._shared: StoredWeights | None = None  # once read
+        self._shared_arrays: dict[str, dict[str, np.ndarray]] = {}  # shared weights, by prefix of their names
         self.configs = [self._checked(segment) for segment in self.header.segments]
 
-    def read(self, index: int, beginning: str = "") -> tuple[NetworkConfig, dict[str, np.ndarray]]:
-        """The whole configuration of a segment's network, and those of its weights, its own and shared ones, whose
-        names begin so: decoded once the shapes of all are known to be right.
+    def read(self, index: int, prefix: str = "") -> tuple[NetworkConfig, dict[str, np.ndarray]]:
+        """The complete configuration of a segment's network, and its weights whose names begin with ``prefix``, shared
+        ones included. Decoded only after the shapes of all weights were checked.
 
         Raises:
             ContainerError: they are damaged, do not fit their network, or the container is closed.
         """
         config, own, shared = self.check(index)
-        if shared is not None and beginning not in self._decoded:
-            self._decoded[beginning] = shared.decode(beginning)
-        return config, own.decode(beginning) | self._decoded.get(beginning, {})
+        if shared is not None and prefix not in self._shared_arrays:
+            self._shared_arrays[prefix] = shared.decode(prefix)
+        return config, own.decode(prefix) | self._shared_arrays.get(prefix, {})
 
     def check(self, index: int) -> tuple[NetworkConfig, StoredWeights, StoredWeights | None]:
-        """The whole configuration of a segment's network, its own weights and shared ones: the shapes of all fit.
+        """The complete configuration of a segment's network, its own weights and shared ones, with checked shapes.
 
         Raises:
-            ContainerError: as :meth:`read`; values are not looked at.
+            ContainerError: as :meth:`read`; values are not decoded.
         """
         opened, segment, config = self._opened, self.header.segments[index], self.configs[index]
         own, shared = opened.network(segment.prefix), self._shared or opened.shared_weights()
         self._shared = shared
         tables = own.frame_tables(segment.frame_count)
-        stored = own.table(), {} if shared is None else shared.table()
+        shapes = own.table(), {} if shared is None else shared.table()
         try:
-            config = completed(config, tables)
+            config = with_frame_tables(config, tables)
             if shared is not None:
-                check_owners(config, *stored)
-            check_shapes(config, {name: shape for side in stored for name, (shape, _) in side.items()})
+                check_sharing(config, *shapes)
+            check_shapes(config, {name: shape for table in shapes for name, (shape, _) in table.items()})
         except ContainerError as error:
             raise ContainerError(f"{self.path}: {error}") from None
         return config, own, shared
 
     def _checked(self, segment: Segment) -> NetworkConfig:
-        """The configuration of a segment's network, once it fits the video."""
+        """The configuration of a segment's network, checked against the video."""
         video = self.header.video
         try:
             config = network_from_json(segment.network)
@@ -102,13 +102,13 @@ class StoredNetworks:
 
 
 class EmbeddingParts(NamedTuple):
-    """Embeddings of a segment: coefficients x basis + mean, interpolated in time and then brought to length 1.
+    """Embeddings of a segment: coefficients x basis + mean, interpolated in time, then normalized.
 
     Attributes:
-        coefficients: ``(e, rows * columns, r)`` float32 of the entries that were stored.
+        coefficients: ``(e, rows * columns, r)`` float32 of the stored entries.
         basis, mean: ``(r, D)`` and ``(D,)`` float32.
-        before, after: ``(n,)`` int64, the entries on both sides of each frame.
-        weight: ``(n,)`` float32, of the entry after it.
+        before, after: ``(n,)`` int64, entries before and after each frame.
+        weight: ``(n,)`` float32, of the later entry.
     """
 
     coefficients: np.ndarray
@@ -120,12 +120,12 @@ class EmbeddingParts(NamedTuple):
 
 
 def all_have_codes(networks: StoredNetworks) -> bool:
-    """Whether :func:`code_parts` can be asked: no segment's embeddings depend on more than its head."""
-    return all(map(stands_alone, networks.configs))
+    """Whether :func:`code_parts` applies: embeddings of every segment depend on its semantic head only."""
+    return all(map(is_self_contained, networks.configs))
 
 
 def code_parts(networks: StoredNetworks) -> Iterator[EmbeddingParts]:
-    """Embeddings of all frames, segment by segment, as :func:`nervcodec.decoding.rendering.parts` gives them.
+    """Embeddings of all frames, segment by segment, without running a network.
 
     Raises:
         ContainerError: a head is damaged or does not fit its network.
@@ -136,5 +136,5 @@ def code_parts(networks: StoredNetworks) -> Iterator[EmbeddingParts]:
         assert config.semantic is not None
         codes, gain, mean = (arrays[f"{SEMANTIC}{name}"] for name in ("codes", "gain", "mean"))
         coefficients = codes.reshape(*codes.shape[:2], -1).swapaxes(1, 2) * gain
-        places = at(config.semantic.code_frames, config.geometry.frames, config.cuts)
-        yield EmbeddingParts(coefficients, arrays[f"{SEMANTIC}directions.weight"].T, mean, *places)
+        weights = interpolation_weights(config.semantic.code_frames, config.geometry.frames, config.cuts)
+        yield EmbeddingParts(coefficients, arrays[f"{SEMANTIC}directions.weight"].T, mean, *weights)

@@ -16,7 +16,7 @@ from nervcodec.network.config import CELL, STAGES, GridConfig, NetworkConfig, ne
 
 GRIDS, DECODER, RGB_HEAD, SEMANTIC_HEAD = PARTS = ("grids", "decoder", "RGB head", "semantic head")
 
-_OWNERS = {  # what tensors' names begin with
+_PART_OF_PREFIX = {
     "grids": GRIDS,
     "enter": DECODER, "stages": DECODER, "raise_": DECODER,  # of GridField
     "stem": DECODER, "blocks": DECODER,  # of PatchField
@@ -32,27 +32,27 @@ class PartSize(NamedTuple):
     parameters: int
 
     def plus(self, shape: tuple[int, ...], count: int) -> PartSize:
-        """With a tensor of that shape in so many bytes."""
+        """With another tensor of a shape and coded size."""
         return PartSize(self.bytes + count, self.parameters + math.prod(shape))
 
 
 def part_of(name: str) -> str:
-    """The part, one of :data:`PARTS`, that a tensor belongs to.
+    """The part of the network, one of :data:`PARTS`, of a tensor.
 
     Raises:
         ContainerError: no network has such a tensor.
     """
-    owner = name.partition(".")[0]
-    if owner not in _OWNERS:
+    prefix = name.partition(".")[0]
+    if prefix not in _PART_OF_PREFIX:
         raise ContainerError(f"tensor {name[:80]!r} belongs to no part of a network")
-    return _OWNERS[owner]
+    return _PART_OF_PREFIX[prefix]
 
 
 def weights_by_part(opened: Container) -> dict[str, PartSize]:
-    """Weights of all segments by what they are for, grids by the scale they feed; shared ones count once.
+    """Weights of all segments by part, grids by scale; shared ones count once.
 
     Raises:
-        ContainerError: what is stored is damaged, or not of the networks that the header describes.
+        ContainerError: stored data is damaged, or does not match the networks in the header.
     """
     sums: dict[str, PartSize] = {}
     shared = opened.shared_weights()
@@ -63,7 +63,7 @@ def weights_by_part(opened: Container) -> dict[str, PartSize]:
         try:
             network = network_from_json(segment.network)
             for name, (shape, count) in stored.items():
-                part = _scaled_part(name, network)
+                part = _part_with_scale(name, network)
                 sums[part] = sums.get(part, PartSize(0, 0)).plus(shape, count)
         except ContainerError as error:
             raise ContainerError(f"{opened.path}: {error}") from None
@@ -72,10 +72,10 @@ def weights_by_part(opened: Container) -> dict[str, PartSize]:
 
 
 def shared_weights(opened: Container) -> PartSize | None:
-    """Those of the weights that all segments share; None where each has all its own.
+    """Weights that all segments share; None where there are none.
 
     Raises:
-        ContainerError: what is stored is damaged.
+        ContainerError: stored data is damaged.
     """
     shared = opened.shared_weights()
     if shared is None:
@@ -87,7 +87,7 @@ def shared_weights(opened: Container) -> PartSize | None:
 
 
 def bytes_by_part(opened: Container, weights: Mapping[str, PartSize]) -> dict[str, int]:
-    """Bytes of the file by what they are for, given what :func:`weights_by_part` found; they add up to its size."""
+    """Bytes of the file by purpose, given :func:`weights_by_part`; they add up to its size."""
     parts = {name: part.bytes for name, part in weights.items()}
     parts["base"] = sum(opened.nbytes(name) for name in opened.header.base_arrays())
     parts |= {"frame times": opened.nbytes(FRAME_TIMES), "audio": opened.nbytes(AUDIO)}
@@ -99,7 +99,7 @@ def _grids_of(stage: int) -> str:
     return f"{GRIDS} 1/{CELL >> stage}"
 
 
-def _scaled_part(name: str, network: NetworkConfig) -> str:
+def _part_with_scale(name: str, network: NetworkConfig) -> str:
     """As :func:`part_of`, with the scale of grids."""
     part = part_of(name)
     if part != GRIDS:
@@ -113,14 +113,14 @@ def _scaled_part(name: str, network: NetworkConfig) -> str:
 
 @dataclass(frozen=True)
 class Summary:
-    """A container by its parts.
+    """Summary of a container.
 
     Attributes:
         header: the container's.
         size_bytes: of the file.
-        weights: by what they are for.
-        bytes_by_part: of the file, which add up to its size.
-        shared: those of the weights that all segments share; None where each has its own.
+        weights: by part.
+        bytes_by_part: of the file; they add up to its size.
+        shared: weights that all segments share; None where there are none.
     """
 
     header: Header
@@ -131,7 +131,7 @@ class Summary:
 
     @classmethod
     def of(cls, opened: Container) -> Summary:
-        """Of an open container.
+        """From an open container.
 
         Raises:
             ContainerError: it is damaged.
@@ -142,12 +142,12 @@ class Summary:
 
     @property
     def parameters(self) -> int:
-        """Of all networks."""
+        """Number of parameters of all networks."""
         return sum(part.parameters for part in self.weights.values())
 
     @property
     def coded_bytes(self) -> int:
-        """Of all weights."""
+        """Size of all weights."""
         return sum(part.bytes for part in self.weights.values())
 
     @property
@@ -156,8 +156,8 @@ class Summary:
         video = self.header.video
         return 8 * self.size_bytes / (video.frame_count * video.width * video.height)
 
-    def in_words(self) -> list[tuple[str, str]]:
-        """What a person reads of it: names and values, without the bytes by part."""
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for people, without the bytes by part."""
         header, parameters, coded = self.header, self.parameters, self.coded_bytes
         video, fit, aspect, shared = header.video, header.fit, header.video.sample_aspect_ratio, self.shared
         bits = f", {8 * coded / parameters:.2f} bits per parameter" if parameters else ""
@@ -186,7 +186,7 @@ class Summary:
 
 
 def _kind(header: Header) -> str:
-    """Of the networks; beside a base layer they hold embeddings alone."""
+    """Kind of network; with a base layer, the semantic head."""
     return SEMANTIC_HEAD if header.base is not None else str(header.segments[0].network.get("kind"))
 
 
@@ -200,7 +200,7 @@ def _entropy(coded: int, entropy: int) -> str:
 
 
 def _stopped(fit: FitRecord, frames: int) -> str:
-    """That a fit was stopped, and how much of the video is missing; nothing where it was not."""
+    """Note on an interrupted fit and missing frames; empty for a complete one."""
     if fit.complete:
         return ""
     missing = fit.missing_frames or 0

@@ -167,7 +167,7 @@ def file_details(store: ContainerStore, item: FileEntry) -> dict:
         "frame_times_s": times,
         "grid": {"rows": rows, "cols": columns},
         "parts": [{"name": name, "bytes": count} for name, count in summary.bytes_by_part.items()],
-        "facts": [{"name": name, "value": value} for name, value in summary.in_words()],
+        "facts": [{"name": name, "value": value} for name, value in summary.rows()],
         "psnr_over_time": None,  # no file holds it
         "has_base": header.base is not None,
         "video": {"type": made.type, **length},

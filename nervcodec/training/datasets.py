@@ -138,7 +138,7 @@ class PatchSet(TrainingSet):
 
     def __init__(self, field: PatchField, frames: Tensor):
         self._field = field
-        self._windows = field.geometry.patches.windows()
+        self._windows = field.geometry.patches.patches()
         self.count = len(frames) * len(self._windows)
         height, width = field.geometry.patches.patch_size
         patches = []

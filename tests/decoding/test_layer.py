@@ -95,7 +95,7 @@ def test_windows_are_those_of_whole_frames(video):
         frame = video[number]
         for row in range(2):
             for column in range(4):
-                box = video.grid.window(row, column)
+                box = video.grid.patch(row, column)
                 wanted = frame[box.y : box.y + box.height, box.x : box.x + box.width]
                 assert np.array_equal(video.patch(number, row, column), wanted)
 

@@ -74,5 +74,5 @@ def test_a_patch_of_a_base_layer_is_exact(name):
 
 
 def _patch_of(video, frame):
-    window = video.grid.window(0, 1)
+    window = video.grid.patch(0, 1)
     return frame[window.y : window.y + window.height, window.x : window.x + window.width]

@@ -15,10 +15,10 @@ from nervcodec.network.config import (
     Geometry,
     HeadOnlyConfig,
     SemanticConfig,
-    completed,
+    frame_tables,
     network_from_json,
     network_to_json,
-    tables_of,
+    with_frame_tables,
 )
 from nervcodec.network.shapes import parameter_shapes
 
@@ -33,11 +33,11 @@ def test_what_is_said_of_frames_travels_apart_from_the_rest():
     from_header = network_from_json(data)
     assert parameter_shapes(from_header) == parameter_shapes(config)
     assert from_header != config
-    tables = tables_of(config, semantic.code_frames)
+    tables = frame_tables(config, semantic.code_frames)
     assert tables == FrameTables((0, 2, 5), (1, 0, 99, 3, 2))
-    assert completed(from_header, tables) == config
+    assert with_frame_tables(from_header, tables) == config
     with pytest.raises(ContainerError, match="speaks of single frames"):
-        completed(config, tables)
+        with_frame_tables(config, tables)
     for other, message in (
         (FrameTables((0, 2), tables.pace), "2 frames with embeddings for 3 semantic codes"),
         (FrameTables((), tables.pace), "0 frames with embeddings for 3 semantic codes"),
@@ -45,11 +45,11 @@ def test_what_is_said_of_frames_travels_apart_from_the_rest():
         (FrameTables((0, 2, 5), (1, 2)), "pace does not go from frame to frame"),
     ):
         with pytest.raises(ContainerError, match=message):
-            completed(from_header, other)
+            with_frame_tables(from_header, other)
     with pytest.raises(ContainerError, match="a pace for a network that has none"):
-        completed(patch_config(48, 64), FrameTables((), (1,) * 5))
+        with_frame_tables(patch_config(48, 64), FrameTables((), (1,) * 5))
     with pytest.raises(ContainerError, match="without a semantic head"):
-        completed(replace(from_header, semantic=None), tables)
+        with_frame_tables(replace(from_header, semantic=None), tables)
     with pytest.raises(ValueError, match="not known"):
         build(from_header)
 
@@ -88,7 +88,7 @@ def test_a_head_beside_a_base_layer_is_read_as_earlier_files_have_it():
     assert parameter_shapes(replace(config, semantic=None)) == {}
     with pytest.raises(ContainerError, match="unknown entries: 'depth'"):
         network_from_json({**data, "depth": 1})
-    with pytest.raises(ValueError, match="no network beside a base layer"):
+    with pytest.raises(ValueError, match="no network with a base layer"):
         build(config)
 
 

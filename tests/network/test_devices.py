@@ -16,7 +16,7 @@ from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, PatchConfig, SemanticConfig
 from nervcodec.network.field import Inputs
 from nervcodec.network.heads import semantic_head
-from nervcodec.network.shapes import stands_alone
+from nervcodec.network.shapes import is_self_contained
 from nervcodec.training import losses, quantization
 from nervcodec.training.datasets import ReferenceEmbeddings, SegmentData, training_set
 
@@ -100,7 +100,7 @@ def test_rendering_of_frames_patches_and_windows(cuda, config):
     frames = REAL_FRAMES
     with torch.no_grad():
         assert field.render(Inputs(frames)).shape == (2, 48, 64, 3)
-        patch = field.render(Inputs(frames, (GEOMETRY.patches.window(1, 2),)))
+        patch = field.render(Inputs(frames, (GEOMETRY.patches.patch(1, 2),)))
     assert patch.shape == (2, 24, 16, 3)
     assert patch.device.type == "cuda"
 
@@ -116,7 +116,7 @@ def test_the_semantic_head(cuda, config):
 
 def test_a_head_that_stands_alone(cuda):
     """As search loads it: weights from a file, then the device."""
-    assert stands_alone(GRID)
+    assert is_self_contained(GRID)
     with torch.device(cuda):
         head = semantic_head(GRID, GRID.widths[0])
     coefficients = head.coefficients(None, REAL_FRAMES.to(cuda))

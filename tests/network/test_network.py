@@ -79,7 +79,7 @@ def test_a_patch_alone_is_the_same_window_of_the_frame(height, width, autocast):
         for row in range(grid.rows):
             for column in range(grid.columns):
                 x, y, w, h = grid.box(row, column)
-                patch = field.render(Inputs(torch.tensor([3]), (field.geometry.patches.window(row, column),)))
+                patch = field.render(Inputs(torch.tensor([3]), (field.geometry.patches.patch(row, column),)))
                 assert patch.shape == (1, h, w, 3)
                 difference = (patch - frame[:, y : y + h, x : x + w]).abs().max().item()
                 assert difference <= 1 / 255 * max(1.0, scale)
@@ -91,7 +91,7 @@ def test_a_window_is_less_work_than_the_frame():
     field = lively(grid_config(640, 1280))
     seen = []
     field.stages[0].register_forward_hook(lambda module, args, out: seen.append(out.shape[1:3].numel()))
-    field.render(Inputs(torch.tensor([0]), (field.geometry.patches.window(0, 0),)))
+    field.render(Inputs(torch.tensor([0]), (field.geometry.patches.patch(0, 0),)))
     field.render(Inputs(torch.tensor([0])))
     assert seen[0] < seen[1] / 3
 

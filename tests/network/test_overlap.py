@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nervcodec.network.overlap import ANGLE, BLOCK, REACH, overlapped, parted
+from nervcodec.network.overlap import ANGLE, BLOCK, REACH, overlap, split_blocks
 
 
 def noise(batch, rows, columns, seed=0):
@@ -19,19 +19,19 @@ def noise(batch, rows, columns, seed=0):
 @given(st.integers(1, 3), st.integers(2, 9), st.integers(2, 9), st.integers(0, 100))
 def test_the_inverse_and_what_stays(batch, rows, columns, seed):
     blocks = noise(batch, rows, columns, seed)
-    picture = overlapped(blocks)
+    picture = overlap(blocks)
     assert picture.shape == blocks.shape
-    torch.testing.assert_close(parted(picture), blocks, atol=1e-5, rtol=0)
+    torch.testing.assert_close(split_blocks(picture), blocks, atol=1e-5, rtol=0)
     torch.testing.assert_close(picture.square().sum(), blocks.square().sum())
     assert torch.equal(picture[:, :REACH, :REACH], blocks[:, :REACH, :REACH])  # no border near
     flat = torch.full_like(blocks, 0.25)
-    torch.testing.assert_close(overlapped(flat), flat)
+    torch.testing.assert_close(overlap(flat), flat)
 
 
 def test_down_is_as_across():
     blocks = noise(1, 5, 7)
-    turned = overlapped(blocks.transpose(1, 2).contiguous()).transpose(1, 2)
-    torch.testing.assert_close(turned, overlapped(blocks), atol=1e-5, rtol=0)
+    turned = overlap(blocks.transpose(1, 2).contiguous()).transpose(1, 2)
+    torch.testing.assert_close(turned, overlap(blocks), atol=1e-5, rtol=0)
 
 
 def test_four_pixels_about_a_border():
@@ -42,7 +42,7 @@ def test_four_pixels_about_a_border():
     cosine, sine = np.cos(ANGLE), np.sin(ANGLE)
     turned_outer, turned_inner = cosine * outer + sine * inner, cosine * inner - sine * outer
     wanted = [(a + d + turned_outer) / 2, (b + c + turned_inner) / 2, (b + c - turned_inner) / 2]
-    found = overlapped(row)[0, 0]
+    found = overlap(row)[0, 0]
     for x, value in zip(range(2, 5), wanted, strict=True):
         torch.testing.assert_close(found[x].double(), value, atol=1e-6, rtol=0)
     assert torch.equal(found[:2], row[0, 0, :2])
@@ -50,7 +50,7 @@ def test_four_pixels_about_a_border():
 
 def test_gradients_go_the_way_back():
     blocks = noise(1, 2, 3).double().requires_grad_()
-    assert torch.autograd.gradcheck(overlapped, (blocks,))
+    assert torch.autograd.gradcheck(overlap, (blocks,))
 
 
 def blockiness(image):
@@ -73,7 +73,7 @@ def test_a_lattice_is_measured_and_taken_away(seed):
     )
     errors = generator.normal(size=(32, 32, 3)).repeat(4, 0).repeat(4, 1) * 6
     shown = {}
-    for name, one in (("blocks", errors), ("lapped", overlapped(torch.from_numpy(errors)[None])[0].numpy())):
+    for name, one in (("blocks", errors), ("lapped", overlap(torch.from_numpy(errors)[None])[0].numpy())):
         original = blockiness((smooth + 128).clip(0, 255).astype(np.uint8))
         assert original == pytest.approx(1, abs=0.05)
         shown[name] = blockiness((smooth + one + 128).clip(0, 255).astype(np.uint8)) / original
