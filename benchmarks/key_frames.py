@@ -21,8 +21,8 @@ from end_to_end import clip
 from machine import print_rows, save
 
 from nervcodec import metrics
-from nervcodec.base import av1, obu
-from nervcodec.base.convert import base_format, to_base
+from nervcodec.base import codec, obu
+from nervcodec.base.codec import base_format, to_base
 from nervcodec.colour import to_rgb8
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media.options import SourceOptions
@@ -48,14 +48,14 @@ def rows_of(name: str, source: Path, crop: tuple[int, int] | None, preset: int) 
     ways: dict[str, Sequence[int]] = {
         "one a segment": (),
         "SVT-AV1's interval": range(SVT_INTERVAL, len(frames), SVT_INTERVAL),
-        "at cuts, at most 6.5 s apart": av1.key_frames(len(frames), info.frame_rate, cuts),
+        "at cuts, at most 6.5 s apart": codec.key_frames(len(frames), info.frame_rate, cuts),
     }
     rows, curves = [], {}
     for way, keys in ways.items():
         points = []
         for crf in CRFS:
-            stream = av1.encode(frames, form, *size, info.frame_rate, crf, preset, keys)
-            decoded = av1.decode(obu.units(stream), form, *size)
+            stream = codec.encode(frames, form, *size, info.frame_rate, crf, preset, keys)
+            decoded = codec.decode(obu.units(stream), form, *size)
             psnr_db = np.mean([metrics.psnr_db(to_rgb8(f, form)[0], p) for f, p in zip(decoded, pixels, strict=True)])
             points.append((len(stream), float(psnr_db)))
         curves[way] = points
@@ -78,7 +78,7 @@ def rows_of(name: str, source: Path, crop: tuple[int, int] | None, preset: int) 
 def _decode_s(stream: bytes, form: PlaneFormat, size: tuple[int, int], first: int, end: int) -> float:
     """Seconds to decode the frame before ``end`` from the key frame ``first`` on, and to convert it to RGB."""
     start = time.perf_counter()
-    with contextlib.closing(av1.decode(obu.units(stream)[first:], form, *size)) as decoded:
+    with contextlib.closing(codec.decode(obu.units(stream)[first:], form, *size)) as decoded:
         (last,) = itertools.islice(decoded, end - first - 1, end - first)
     to_rgb8(last, form)
     return time.perf_counter() - start

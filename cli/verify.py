@@ -16,7 +16,7 @@ from nervcodec.formats.text import counted
 @options.debug
 def verify(file: str) -> None:
     """Check a container's checksums and structure; exit status 1 and the reason where it is damaged."""
-    from nervcodec.base.check import check_whole
+    from nervcodec.base.streams import check_whole
     from nervcodec.cli.output import say
     from nervcodec.formats.container import Container
 

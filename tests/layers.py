@@ -9,7 +9,7 @@ from containers import everything, write
 
 import nervcodec
 from nervcodec import metrics
-from nervcodec.base import av1
+from nervcodec.base import codec
 from nervcodec.evaluation.compare import open_original
 from nervcodec.formats.container import checksum
 from nervcodec.formats.header import StoredTensor
@@ -40,8 +40,8 @@ class Counted:
 
     def __init__(self, monkeypatch):
         self.frames = self.decoders = 0
-        self._decode = av1.decode
-        monkeypatch.setattr(av1, "decode", self._counted)
+        self._decode = codec.decode
+        monkeypatch.setattr(codec, "decode", self._counted)
 
     def _counted(self, *arguments):
         self.decoders += 1

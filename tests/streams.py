@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """AV1 streams and planes taken apart, for tests."""
 
-from nervcodec.base import av1, obu
-from nervcodec.base.check import checked_units
+from nervcodec.base import codec, obu
+from nervcodec.base.obu import checked_units
 
 
 def delimited(stream):
@@ -23,4 +23,4 @@ def samples_of(planes):
 
 def decode_stream(stream, form, width, height, count, first=0):
     """The frames of a stream from one on."""
-    return list(av1.decode(checked_units(stream, form, width, height, count)[first:], form, width, height))
+    return list(codec.decode(checked_units(stream, form, width, height, count)[first:], form, width, height))

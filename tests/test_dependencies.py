@@ -65,7 +65,7 @@ ONLY_IMPORTER = {
     "starlette": "nervcodec.serve",
     "uvicorn": "nervcodec.serve",
 }
-USES_AV = {f"nervcodec.base.{name}" for name in ("av1", "copied", "packets")}  # besides nervcodec.media
+USES_AV = {f"nervcodec.base.{name}" for name in ("codec", "copy")}  # besides nervcodec.media
 EXEMPT = {"nervcodec.cli", "nervcodec.__main__"}  # from the last row
 BUILDS_ON = {"nervcodec.serve": "nervcodec.index"}  # an optional package that may import another
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec.base import obu
-from nervcodec.base.check import checked_units
+from nervcodec.base.obu import checked_units
 from nervcodec.errors import ContainerError, VideoError, named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import BASE, COPY, BaseFacts

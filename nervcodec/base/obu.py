@@ -11,12 +11,15 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from nervcodec.errors import ContainerError
+from nervcodec.formats.header import PlaneFormat
+from nervcodec.formats.text import counted
 
 SEQUENCE, _DELIMITER, FRAME_HEADER, TILE_GROUP, _METADATA, FRAME, REPEATED_HEADER, _PADDING = *range(1, 8), 15
 _GOES_ON = (TILE_GROUP, REPEATED_HEADER, _PADDING)
 _KNOWN = {SEQUENCE, _DELIMITER, FRAME_HEADER, TILE_GROUP, _METADATA, FRAME, REPEATED_HEADER, _PADDING}
 DELIMITER = b"\x12\x00"
 KEY_FRAME = 0
+_SMALLEST = 64  # pixels of a side that every version of SVT-AV1 accepts
 _SRGB = (1, 13, 0)  # primaries, transfer and matrix that stand for planes of RGB
 
 
@@ -51,7 +54,7 @@ class Obu(NamedTuple):
     end: int
 
 
-class Bits:
+class BitReader:
     """Reads a number of bits after the other; what is not there is an error."""
 
     def __init__(self, data: memoryview):
@@ -197,7 +200,7 @@ def _frame_header(body: memoryview, sequence: SequenceHeader) -> _FrameHeader:
     """The beginning of a frame header (5.9.2)."""
     if sequence.is_reduced:
         return _FrameHeader(KEY_FRAME, True)
-    bits = Bits(body)
+    bits = BitReader(body)
     if bits.read(1):
         return _FrameHeader(None, True)
     return _FrameHeader(bits.read(2), bool(bits.read(1)))
@@ -212,7 +215,7 @@ def sequence_header(body: memoryview) -> SequenceHeader:
     Raises:
         ContainerError: it is cut short, or is of a stream in layers.
     """
-    bits = Bits(body)
+    bits = BitReader(body)
     profile = bits.read(3)
     if profile > 2:
         raise ContainerError("the AV1 stream is damaged: its profile is unknown")
@@ -233,7 +236,7 @@ def sequence_header(body: memoryview) -> SequenceHeader:
     return SequenceHeader(reduced, width, height, *_samples(bits, profile))
 
 
-def _skip_operating_points(bits: Bits) -> None:
+def _skip_operating_points(bits: BitReader) -> None:
     """Read over what a sequence header says of timing and levels."""
     delay_bits = 0
     if bits.read(1):
@@ -256,7 +259,7 @@ def _skip_operating_points(bits: Bits) -> None:
             bits.read(4)
 
 
-def _skip_tools(bits: Bits) -> None:
+def _skip_tools(bits: BitReader) -> None:
     """Read over the coding tools that a sequence uses."""
     bits.read(4)
     has_order = bits.read(1)
@@ -268,7 +271,7 @@ def _skip_tools(bits: Bits) -> None:
         bits.read(3)
 
 
-def _samples(bits: Bits, profile: int) -> tuple[int, str]:
+def _samples(bits: BitReader, profile: int) -> tuple[int, str]:
     """The beginning of color_config (5.5.2): depth and chroma."""
     depth = 10 if bits.read(1) else 8
     if profile == 2 and depth == 10 and bits.read(1):
@@ -284,3 +287,38 @@ def _samples(bits: Bits, profile: int) -> tuple[int, str]:
     if profile == 2 and depth == 12:
         chroma = ("420" if bits.read(1) else "422") if bits.read(1) else "444"
     return depth, chroma
+
+
+def coded_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) of the frames in the stream: even, and at least 64."""
+    return max(_SMALLEST, width + width % 2), max(_SMALLEST, height + height % 2)
+
+
+def checked_units(
+    stream: bytes | memoryview, form: PlaneFormat, width: int, height: int, frames: int
+) -> list[memoryview]:
+    """The temporal units of an AV1 stream, whose headers are compared with what is expected; no pixel is decoded.
+
+    Args:
+        stream: OBUs without temporal delimiters.
+        form: of its samples.
+        width, height: of a frame, which the stream holds in ``coded_size``.
+        frames: how many there are.
+
+    Raises:
+        ContainerError: the stream is damaged, or another.
+    """
+    temporal_units = units(stream)
+    if len(temporal_units) != frames:
+        raise ContainerError(
+            f"the AV1 stream is damaged: it holds {counted(len(temporal_units), 'frame')} and {frames:,} are expected"
+        )
+    size = coded_size(width, height)
+    expected = f"{size[0]}x{size[1]} of {form.chroma} with {form.depth}"
+    for unit in obus(stream):
+        if unit.kind == SEQUENCE:
+            header = sequence_header(memoryview(stream)[unit.body : unit.end])
+            actual = f"{header.width}x{header.height} of {header.chroma} with {header.depth}"
+            if actual != expected:
+                raise ContainerError(f"the AV1 stream is damaged: its frames are {actual} bits, not {expected}")
+    return temporal_units

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The base layer of a container as frames by their numbers, whatever kind of stream they lie in."""
+"""The base layer of a container, an AV1 stream or a copy: its frames by number, and checks of its structure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Generator
 from typing import NamedTuple, Protocol
 
 from nervcodec.base import obu
-from nervcodec.base.check import checked_units
-from nervcodec.errors import named
+from nervcodec.base.obu import checked_units
+from nervcodec.errors import ContainerError, named
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AV1, BASE, BaseFacts
 from nervcodec.media.planes import Light, Planes, light_of
 from nervcodec.recent import Recent
 
-_STREAMS = 8  # whose key frames are remembered
+_STREAMS = 4  # of which units and key frames are cached
 
 
 class Run(NamedTuple):
@@ -53,7 +53,7 @@ class SegmentStreams:
 
     def __init__(self, opened: Container, base: BaseFacts):
         self._opened, self._base, self._segments = opened, base, opened.header.segments
-        self._keys: Recent[list[int]] = Recent(_STREAMS)
+        self._parsed: Recent[tuple[list[memoryview], list[int]]] = Recent(_STREAMS)
 
     def _segment(self, frame: int) -> int:
         return bisect.bisect_right(self._segments, frame, key=lambda segment: segment.first_frame) - 1
@@ -66,29 +66,35 @@ class SegmentStreams:
         """
         number = self._segment(frame)
         segment = self._segments[number]
-        keys = self._keys.get(number, lambda: obu.key_frames(self._units(number)))
+        _, keys = self._units_and_keys(number)
         local = keys[bisect.bisect_right(keys, frame - segment.first_frame) - 1]
         return Run(segment.first_frame + local, segment.first_frame + segment.frame_count)
 
-    def _units(self, number: int) -> list[memoryview]:
+    def _units_and_keys(self, number: int) -> tuple[list[memoryview], list[int]]:
+        """The temporal units of a segment, and the numbers of its key frames."""
         segment, video = self._segments[number], self._opened.header.video
-        stream = self._opened.base_stream(segment).data
-        with named(self._opened.path):
-            return checked_units(stream, self._base.planes, video.width, video.height, segment.frame_count)
+
+        def parse() -> tuple[list[memoryview], list[int]]:
+            stream = self._opened.base_stream(segment).data
+            with named(self._opened.path):
+                units = checked_units(stream, self._base.planes, video.width, video.height, segment.frame_count)
+                return units, obu.key_frames(units)
+
+        return self._parsed.get(number, parse)
 
     def decode(self, run: Run) -> Generator[Planes, None, None]:
         """See :class:`BaseStreams`."""
-        from nervcodec.base import av1  # it imports PyAV, which search does without
+        from nervcodec.base import codec  # it imports PyAV, which search does without
 
         video, number = self._opened.header.video, self._segment(run.first)
-        units = self._units(number)[run.first - self._segments[number].first_frame :]
-        return av1.decode(units, self._base.planes, video.width, video.height)
+        units = self._units_and_keys(number)[0][run.first - self._segments[number].first_frame :]
+        return codec.decode(units, self._base.planes, video.width, video.height)
 
     def light(self) -> Light | None:
         """See :class:`BaseStreams`."""
-        from nervcodec.base import av1
+        from nervcodec.base import codec
 
-        return av1.light(self._units(0)[0])
+        return codec.light(self._units_and_keys(0)[0][0])
 
 
 class CopiedStream:
@@ -105,7 +111,7 @@ class CopiedStream:
 
     def decode(self, run: Run) -> Generator[Planes, None, None]:
         """See :class:`BaseStreams`."""
-        from nervcodec.base import copied  # it imports PyAV, which search does without
+        from nervcodec.base import copy  # it imports PyAV, which search does without
 
         base, video = self._base, self._opened.header.video
         parts: list[tuple[int, int | None]] = [(0, None)]
@@ -114,14 +120,14 @@ class CopiedStream:
             parts = [(0, places[0]), (places[run.first], None)]
         pieces, count = self._opened.pieces(BASE, *parts), run.end - run.first
         to_end = run.end == video.frame_count
-        return copied.decode(pieces, base.planes, video.width, video.height, count, base.skipped, base.flawed, to_end)
+        return copy.decode(pieces, base.planes, video.width, video.height, count, base.skipped, base.flawed, to_end)
 
     def light(self) -> Light | None:
         """See :class:`BaseStreams`."""
-        from nervcodec.base import copied
+        from nervcodec.base import copy
 
         video = self._opened.header.video
-        frames = copied.decoded(self._opened.pieces(BASE, (0, None)), (video.width, video.height), self._base.flawed)
+        frames = copy.decoded(self._opened.pieces(BASE, (0, None)), (video.width, video.height), self._base.flawed)
         with contextlib.closing(frames), named(self._opened.path):
             first = next(frames, None)
         return None if first is None else light_of(first)
@@ -132,3 +138,40 @@ def streams_of(opened: Container) -> BaseStreams:
     base = opened.header.base
     assert base is not None
     return SegmentStreams(opened, base) if base.kind == AV1 else CopiedStream(opened, base)
+
+
+def check_base(opened: Container) -> None:
+    """Look at the frames that each AV1 stream of a container holds, and at what it says of their size and samples.
+
+    Raises:
+        ContainerError: a stream is damaged, or another than the header says.
+    """
+    base, video = opened.header.base, opened.header.video
+    if base is None or base.kind != AV1:
+        return
+    for number, segment in enumerate(opened.header.segments):
+        stream = opened.base_stream(segment).data
+        try:
+            checked_units(stream, base.planes, video.width, video.height, segment.frame_count)
+        except ContainerError as error:
+            raise ContainerError(f"{opened.path}: segment {number}: {error}") from None
+
+
+def check_whole(opened: Container, weights: bool = True) -> None:
+    """Compare all of a container with its checksums, and look at how it is put together.
+
+    Args:
+        opened: the container.
+        weights: decode them as well, which takes most of the time and finds what no damage after writing can be.
+
+    Raises:
+        ContainerError: something is damaged.
+    """
+    opened.verify()
+    for segment in opened.header.segments:
+        opened.embedded_frames(segment)
+        if weights:
+            opened.weights(segment.prefix)
+    if (shared := opened.shared_weights()) is not None and weights:
+        shared.decode()
+    check_base(opened)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec import __version__, metrics
-from nervcodec.base.check import coded_size
-from nervcodec.base.convert import base_format
+from nervcodec.base.codec import base_format
+from nervcodec.base.obu import coded_size
 from nervcodec.encoding.copied import CopiedBase
 from nervcodec.encoding.head import Tensors
 from nervcodec.encoding.layered import DEPTH

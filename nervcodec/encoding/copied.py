@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nervcodec import metrics
-from nervcodec.base.packets import Packets
+from nervcodec.base.copy import Packets
 from nervcodec.encoding.basis import Basis, basis_for
 from nervcodec.encoding.embedding import Embedded, embed_segment
 from nervcodec.encoding.head import head_of, room_beside, stored

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nervcodec import metrics, sizing
-from nervcodec.base import av1
-from nervcodec.base.convert import base_format, to_base
-from nervcodec.base.rate import Search, preset_for, quality_aim, size_aim
+from nervcodec.base import codec
+from nervcodec.base.codec import base_format, to_base
+from nervcodec.base.crf import Search, preset_for, quality_aim, size_aim
 from nervcodec.colour import to_rgb8
 from nervcodec.encoding.embedding import fitted_frames
 from nervcodec.encoding.head import SEMANTIC_SHARE, SegmentHead, head_of, room_beside, stored
@@ -194,7 +194,9 @@ class _Coder:
             psnr_db.append(metrics.psnr_db(to_rgb8(planes, self.format)[0], image))
             self.hooks.advance()
 
-        keys = av1.key_frames(self.geometry.frames, self.plan.info.frame_rate, self.cuts)
+        keys = codec.key_frames(self.geometry.frames, self.plan.info.frame_rate, self.cuts)
         size, info = (self.geometry.width, self.geometry.height), self.plan.info
-        stream = av1.encode(frames(), self.format, *size, info.frame_rate, crf, self.preset, keys, info.light, compare)
+        stream = codec.encode(
+            frames(), self.format, *size, info.frame_rate, crf, self.preset, keys, info.light, compare
+        )
         return _Coded(stream, np.array(psnr_db), crf)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nervcodec import sizing
+from nervcodec.base.copy import require_packets
 from nervcodec.base.options import NONE
-from nervcodec.base.packets import require_packets
 from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, choose
 from nervcodec.errors import ConfigError

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nervcodec.base.check import check_whole
+from nervcodec.base.streams import check_whole
 from nervcodec.errors import (
     ConfigError,
     ContainerError,

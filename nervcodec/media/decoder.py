@@ -7,7 +7,7 @@ import contextlib
 import io
 import math
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -234,7 +234,7 @@ class Decoder:
         sent = received = errors = 0
         gives_each = codec_name(stream) in _A_FRAME_EACH and not self._source.threads
         for packet in self._packets(container, stream, clock):
-            sent += packet is not None
+            sent += packet is not None and not packet.is_discard  # of an edit list: decoded, not shown
             if gives_each and sent - received - errors > _MOST_REORDERED:
                 gives_each = False
                 self.damage.near.append(self._given)
@@ -457,3 +457,35 @@ def chroma_place(source: Input) -> str:
     if colours.get(matroska.ACROSS, 1) == 2:
         return "center"
     return "topleft" if colours.get(matroska.DOWN, 2) == 1 else "left"
+
+
+class PieceReader(io.RawIOBase):
+    """A readable file made of an iterator of bytes, for PyAV.
+
+    PyAV drops exceptions of a file's ``read``, KeyboardInterrupt included: here one ends the file, and
+    :meth:`raise_error` raises it.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]):
+        super().__init__()
+        self._pieces, self._rest = iter(pieces), memoryview(b"")
+        self._error: BaseException | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        try:
+            if not self._rest and self._error is None:
+                self._rest = memoryview(next(self._pieces, b""))
+            data, self._rest = self._rest[:size], self._rest[size:]
+            return data.tobytes()
+        except BaseException as error:
+            self._error = error
+            return b""
+
+    def raise_error(self) -> None:
+        """Raise the error of the iterator, if there was one."""
+        if self._error is not None:
+            raise self._error

@@ -21,7 +21,7 @@ from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.atomic import writing
 from nervcodec.media import matroska
 from nervcodec.media.audio import FORMATS, Sound
-from nervcodec.media.decoder import has_alpha, packet_of
+from nervcodec.media.decoder import PieceReader, has_alpha, packet_of
 
 _MATROSKA = (".mkv", ".webm")
 _MOST_REORDERED = 32  # packets of a stream, one after the other, by H.264 and HEVC
@@ -166,25 +166,25 @@ def write_copy(path: Path, pieces: Callable[[], Iterable[bytes]], skipped: int, 
     if skipped:
         with opened_copy(pieces(), path, remedy) as (stored, file):
             begins = _begins(stored, skipped)
-            file.require_all()
+            file.raise_error()
         sound = None if sound is None else replace(sound, is_whole=False)  # what begins before is not shown
     with opened_copy(pieces(), path, remedy) as (stored, file):
         write(path, lambda container: _copy(container, stored, file, begins), sound, remedy)
 
 
 @contextlib.contextmanager
-def opened_copy(pieces: Iterable[bytes], path: Path, remedy: str = "") -> Iterator[tuple[InputContainer, _Pieces]]:
+def opened_copy(pieces: Iterable[bytes], path: Path, remedy: str = "") -> Iterator[tuple[InputContainer, PieceReader]]:
     """Open the Matroska file of a copied stream, and the object that reads its pieces.
 
     Raises:
         ContainerError: it holds no picture.
         VideoError: it cannot be read; ``path`` and ``remedy`` begin and end the message.
     """
-    file = _Pieces(pieces)
+    file = PieceReader(pieces)
     try:
         container = av.open(file, format="matroska")
     except av.FFmpegError as error:
-        file.require_all()
+        file.raise_error()
         raise VideoError(f"{path}: cannot be written (the copied stream: {error.strerror}){remedy}") from None
     assert isinstance(container, InputContainer)
     with container:
@@ -201,7 +201,7 @@ def _begins(stored: InputContainer, skipped: int) -> int:
     return ticks[skipped]
 
 
-def _copy(container: OutputContainer, stored: InputContainer, file: _Pieces, begins: int | None) -> Picture:
+def _copy(container: OutputContainer, stored: InputContainer, file: PieceReader, begins: int | None) -> Picture:
     template = stored.streams.video[0]
     stream = container.add_stream_from_template(template, opaque=True)
     if template.sample_aspect_ratio:
@@ -214,7 +214,7 @@ def _copy(container: OutputContainer, stored: InputContainer, file: _Pieces, beg
 
 
 def _shifted(
-    stored: Iterable[av.Packet], file: _Pieces, stream: VideoStream, begins: int | None
+    stored: Iterable[av.Packet], file: PieceReader, stream: VideoStream, begins: int | None
 ) -> Iterator[av.Packet]:
     """Packets whose first frame shows at 0, or that which shows at ``begins``.
 
@@ -234,35 +234,4 @@ def _shifted(
         if packet.pts is not None:
             packet.pts -= begins
         yield packet
-    file.require_all()
-
-
-class _Pieces(io.RawIOBase):
-    """A file that is read once, from its beginning to its end, given in pieces.
-
-    FFmpeg would not hand on what goes wrong where they are made, Ctrl-C included, so that ends the file.
-    """
-
-    def __init__(self, pieces: Iterable[bytes]):
-        super().__init__()
-        self._pieces, self._rest = iter(pieces), memoryview(b"")
-        self._failure: BaseException | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
-        try:
-            if not self._rest and self._failure is None:
-                self._rest = memoryview(next(self._pieces, b""))
-            data, self._rest = self._rest[:size], self._rest[size:]
-            return data.tobytes()
-        except BaseException as failure:
-            self._failure = failure
-            return b""
-
-    def require_all(self) -> None:
-        """Raise what went wrong."""
-        if self._failure is not None:
-            raise self._failure
+    file.raise_error()

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from nervcodec.base.convert import base_format, to_base
+from nervcodec.base.codec import base_format, to_base
 from nervcodec.colour import STEP, to_rgb
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media.planes import Planes, chroma_size

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from streams import decode_stream, samples_of
 
-from nervcodec.base import av1, obu
+from nervcodec.base import codec, obu
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media import audio, mux
 from nervcodec.media.audio import Sound
@@ -35,7 +35,7 @@ def segments(bikes):
     info = scan(bikes, options)
     form = plane_format(info, options)
     frames = list(read_planes(info, options, form))
-    return [av1.encode(part, form, 128, 64, Fraction(25), 45, 12) for part in (frames[:25], frames[25:])]
+    return [codec.encode(part, form, 128, 64, Fraction(25), 45, 12) for part in (frames[:25], frames[25:])]
 
 
 def write(path, streams, rate=RATE, ticks=None, aspect=Fraction(1), sound=None):
@@ -123,7 +123,7 @@ def test_sound(suffix, segments, tmp_path, bunny):
 
 def test_odd_sizes_show_what_is_coded(tmp_path):
     frame = Planes(*(np.full((1, *size), 99, np.uint8) for size in ((67, 71), (34, 36), (34, 36))))
-    stream = av1.encode([frame], FORM, 71, 67, Fraction(25), 20, 12)
+    stream = codec.encode([frame], FORM, 71, 67, Fraction(25), 20, 12)
     path = tmp_path / "a.mp4"
     write(path, [stream])
     info = scan(path)

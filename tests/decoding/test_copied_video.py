@@ -10,7 +10,7 @@ import pytest
 from containers import everything, tampered, write
 
 import nervcodec
-from nervcodec.base import copied, packets
+from nervcodec.base import copy
 from nervcodec.colour import to_rgb8
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import checksum
@@ -26,7 +26,7 @@ def street(bikes, tmp_path_factory):
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(bikes), "-t", "2.4", "-vf", "scale=320:136"]
     subprocess.run([*command, "-c:v", "libx264", "-g", "10", str(source)], check=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packets, "_APART_S", 0.3)
+        patch.setattr(copy, "_APART_S", 0.3)
         nervcodec.encode(source, base="copy", encoder="none", segment="15f")
     info = scan(source)
     form = plane_format(info)
@@ -36,8 +36,8 @@ def street(bikes, tmp_path_factory):
 @pytest.fixture
 def runs(monkeypatch):
     """How many frames each decoder was asked for."""
-    counts, decode = [], copied.decode
-    monkeypatch.setattr(copied, "decode", lambda *a: counts.append(a[4]) or decode(*a))
+    counts, decode = [], copy.decode
+    monkeypatch.setattr(copy, "decode", lambda *a: counts.append(a[4]) or decode(*a))
     return counts
 
 

@@ -16,8 +16,8 @@ from containers import everything, write
 from layers import Counted, qualities, rewritten, stream_of
 
 import nervcodec
-from nervcodec.base import av1, obu
-from nervcodec.base.check import check_base
+from nervcodec.base import codec, obu
+from nervcodec.base.streams import check_base
 from nervcodec.decoding.networks import NetworkCache
 from nervcodec.errors import ConfigError, ContainerError, NervError
 from nervcodec.formats import bitstream
@@ -65,8 +65,8 @@ def test_only_the_segments_stream_is_decoded_and_only_as_far_as_needed(video, co
 
 def test_one_frame_is_held(layered_nerv, monkeypatch):
     """Of those that were decoded, whatever was done with them."""
-    seen, decode = [], av1.decode
-    monkeypatch.setattr(av1, "decode", lambda *a: (seen.append(weakref.ref(f.y)) or f for f in decode(*a)))
+    seen, decode = [], codec.decode
+    monkeypatch.setattr(codec, "decode", lambda *a: (seen.append(weakref.ref(f.y)) or f for f in decode(*a)))
     with nervcodec.open(layered_nerv, "cpu") as video:
         frames = video.frames()
         for _ in range(20):
@@ -151,10 +151,10 @@ def other(width=176, height=144, count=HALF, depth=10, crf=40):
     kind = np.uint8 if depth == 8 else np.uint16
     sizes = (height, width), *[(-(-height // 2), -(-width // 2))] * 2
     frames = [
-        av1.Planes(*(rng.integers(300, 700, (1, *size)).astype(kind) >> (10 - depth) for size in sizes))
+        codec.Planes(*(rng.integers(300, 700, (1, *size)).astype(kind) >> (10 - depth) for size in sizes))
         for _ in range(count)
     ]
-    return av1.encode(frames, form, width, height, av1.Fraction(25), crf, 12)
+    return codec.encode(frames, form, width, height, codec.Fraction(25), crf, 12)
 
 
 def coded(codec, form):

@@ -11,7 +11,7 @@ import pytest
 from containers import everything
 
 import nervcodec
-from nervcodec.base import packets
+from nervcodec.base import copy
 from nervcodec.colour import to_rgb8
 from nervcodec.errors import VideoError
 from nervcodec.formats.container import Container, read_header
@@ -238,9 +238,9 @@ def test_packets_that_decode_to_something_else(bikes, tmp_path, ffmpeg):
     source = tmp_path / "a.mp4"
     ffmpeg("-i", bikes, *SMALL, "-c:v", "libx264", source)
     info = scan(source)
-    found = packets.Packets.of(info, plane_format(info), tmp_path / "packets.mkv")
+    found = copy.Packets.of(info, plane_format(info), tmp_path / "packets.mkv")
     assert len(list(found.frames())) == 20
-    assert not found.flawed
+    assert not found.tolerates_errors
     sums = info.checksums
     for other, message in (
         (np.r_[sums[:7], 0, sums[8:]], "frame 7 is another, and the source has 20"),
@@ -249,7 +249,7 @@ def test_packets_that_decode_to_something_else(bikes, tmp_path, ffmpeg):
     ):
         changed = replace(info, checksums=other, times_s=np.arange(len(other)) / 25)
         with pytest.raises(VideoError, match=message):
-            list(packets.Packets.of(changed, found.form, tmp_path / "packets.mkv").frames())
+            list(copy.Packets.of(changed, found.form, tmp_path / "packets.mkv").frames())
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_packets_that_decode_to_something_else(bikes, tmp_path, ffmpeg):
 )
 def test_places_where_decoding_may_begin(how, is_clean, bikes, tmp_path, ffmpeg, monkeypatch):
     """Every one of them was tried, and gives the frames that decoding from the beginning gives."""
-    monkeypatch.setattr(packets, "_APART_S", 0.3)
+    monkeypatch.setattr(copy, "_APART_S", 0.3)
     source = tmp_path / "a.mp4"
     ffmpeg("-i", bikes, "-t", "2", "-vf", "scale=320:136", "-c:v", *how, source)
     report = copied(source)

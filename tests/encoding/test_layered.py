@@ -12,7 +12,7 @@ from layers import qualities
 
 import nervcodec
 from nervcodec import options
-from nervcodec.base import av1
+from nervcodec.base import codec
 from nervcodec.encoding import layered
 from nervcodec.encoding.layered import code_segment
 from nervcodec.encoding.plan import make_plan
@@ -172,8 +172,8 @@ def coded(carphone, index=0, hook=None, **settings):
 
 
 def test_more_time_is_a_slower_preset_and_no_fit(carphone, monkeypatch):
-    presets, encode = [], av1.encode
-    monkeypatch.setattr(av1, "encode", lambda *arguments: presets.append(arguments[6]) or encode(*arguments))
+    presets, encode = [], codec.encode
+    monkeypatch.setattr(codec, "encode", lambda *arguments: presets.append(arguments[6]) or encode(*arguments))
     quick, usual, slow = (coded(carphone, **settings) for settings in ({"time_s": 0.01}, {}, {"time_s": 600}))
     assert presets == [10, 5, 2]
     assert [segment.steps for segment in (quick, usual, slow)] == [0, 0, 0]
@@ -250,7 +250,7 @@ def test_segments_that_are_done_are_not_coded_again(carphone, tmp_path, monkeypa
         monkeypatch.setattr(f"nervcodec.training.checkpoint.{name}", 0.0)
     settings = {**CLIP, "segment": "8f"}
     whole = nervcodec.encode(carphone, tmp_path / "whole.nerv", **settings)
-    out, encode, calls = tmp_path / "a.nerv", av1.encode, []
+    out, encode, calls = tmp_path / "a.nerv", codec.encode, []
 
     def dies(*arguments):
         calls.append(1)
@@ -258,7 +258,7 @@ def test_segments_that_are_done_are_not_coded_again(carphone, tmp_path, monkeypa
             raise VideoError("killed")
         return encode(*arguments)
 
-    monkeypatch.setattr(av1, "encode", dies)
+    monkeypatch.setattr(codec, "encode", dies)
     with pytest.raises(VideoError, match="killed"):
         nervcodec.encode(carphone, out, **settings)
     assert not out.exists()

@@ -98,12 +98,12 @@ def test_what_is_around_a_frame_is_decoded_ahead(place, monkeypatch):
         while not (site.works.store._room.used_bytes >= 30 * 176 * 144 * 3):
             assert time.monotonic() < end
             time.sleep(0.05)
-        monkeypatch.setattr("nervcodec.base.av1.decode", None)
+        monkeypatch.setattr("nervcodec.base.codec.decode", None)
         for number in (30, 59, 45, 31):
             reply = site.right(f"/frame/footage.nerv/{number}?format=png")
             monkeypatch.undo()
             np.testing.assert_array_equal(pixels(reply.body), video[number])
-            monkeypatch.setattr("nervcodec.base.av1.decode", None)
+            monkeypatch.setattr("nervcodec.base.codec.decode", None)
 
 
 def test_an_error_of_ours_is_one_line(place, monkeypatch):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nervcodec.base.rate import BEST, WORST, Search, preset_for, quality_aim, quarter, size_aim
+from nervcodec.base.crf import BEST, WORST, Search, preset_for, quality_aim, round_crf, size_aim
 
-# (crf, bytes, dB) of SVT-AV1, preset 5, measured: bikes at half size, carphone and bunny at a quarter.
+# (crf, bytes, dB) of SVT-AV1, preset 5, measured: bikes at half size, carphone and bunny at a round_crf.
 MEASURED = {
     "bikes": ([1, 2.75, 6.5, 11.25, 17.25, 22.25, 35, 47.25, 57.25, 63, 70],
               [1033082, 575838, 218184, 115611, 73950, 58328, 30965, 17191, 9923, 4351, 2659],
@@ -46,7 +46,7 @@ def found(curve, aim, over_is_worse):
 
     def attempt(crf):
         assert crf not in tried
-        assert crf == quarter(crf)
+        assert crf == round_crf(crf)
         tried.append(crf)
         return f"at {crf}", curve(crf)
 
@@ -124,4 +124,4 @@ def test_presets():
     assert preset_for(0.0, 1) == 10
     presets = [preset_for(seconds, 100) for seconds in (1, 2, 4, 8, 16, 32, 64)]
     assert presets == sorted(presets, reverse=True)
-    assert (quarter(-3), quarter(30.1), quarter(99)) == (BEST, 30, WORST)
+    assert (round_crf(-3), round_crf(30.1), round_crf(99)) == (BEST, 30, WORST)

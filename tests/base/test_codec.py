@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from streams import decode_stream, delimited, samples_of
 
-from nervcodec.base import av1, obu
-from nervcodec.base.convert import base_format, to_base
+from nervcodec.base import codec, obu
+from nervcodec.base.codec import base_format, to_base
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media.options import SourceOptions
@@ -46,7 +46,7 @@ def psnr(mine, other, form):
 def test_there_and_back(depth, width, height, count):
     form = PlaneFormat(depth, matrix=1)
     frames = moving(form, width, height, count)
-    stream = av1.encode(frames, form, width, height, RATE, 10, 10)
+    stream = codec.encode(frames, form, width, height, RATE, 10, 10)
     decoded = decode_stream(stream, form, width, height, count)
     assert [p.shape for p in decoded[0]] == [p.shape for p in frames[0]]
     assert psnr(decoded, frames, form) > 38
@@ -65,7 +65,7 @@ def test_a_real_clip_decodes_to_the_same_bits_by_another_decoder(bikes, depth):
     source = plane_format(info, options)
     form = base_format(source, depth)
     frames = [to_base(frame, source, depth) for frame in read_planes(info, options, source)]
-    stream = av1.encode(frames, form, info.width, info.height, RATE, 40, 10)
+    stream = codec.encode(frames, form, info.width, info.height, RATE, 40, 10)
     decoded = decode_stream(stream, form, info.width, info.height, 50)
     data = b"".join(samples_of(frame) for frame in decoded)
     assert data == by_another(stream, "yuv420p" if depth == 8 else "yuv420p10le")
@@ -80,7 +80,7 @@ def test_key_frames_are_those_asked_for_and_no_more(bikes, keys):
     info = scan(bikes, options)
     form = plane_format(info, options)
     size = info.width, info.height
-    stream = av1.encode(read_planes(info, options, form), form, *size, RATE, 50, 12, keys)
+    stream = codec.encode(read_planes(info, options, form), form, *size, RATE, 50, 12, keys)
     assert obu.key_frames(obu.units(stream)) == [0, *keys]
     decoded = decode_stream(stream, form, *size, 250)
     for key in keys:
@@ -101,7 +101,7 @@ def test_key_frames_are_those_asked_for_and_no_more(bikes, keys):
     ],
 )
 def test_where_key_frames_are(frames, cuts, keys):
-    assert av1.key_frames(frames, RATE, cuts) == keys
+    assert codec.key_frames(frames, RATE, cuts) == keys
 
 
 def colours_of(stream):
@@ -113,15 +113,15 @@ def colours_of(stream):
 
 def test_the_stream_says_its_colours():
     form = PlaneFormat(10, "420", 9, True, "topleft", 9, 16)
-    assert colours_of(av1.encode(moving(form, 64, 64, 2), form, 64, 64, RATE, 40, 12)) == (9, 16, 9, 2)
+    assert colours_of(codec.encode(moving(form, 64, 64, 2), form, 64, 64, RATE, 40, 12)) == (9, 16, 9, 2)
     unknown = PlaneFormat(8, primaries=200, transfer=201)
-    assert colours_of(av1.encode(moving(unknown, 64, 64, 1), unknown, 64, 64, RATE, 40, 12)) == (2, 2, 2, 1)
+    assert colours_of(codec.encode(moving(unknown, 64, 64, 1), unknown, 64, 64, RATE, 40, 12)) == (2, 2, 2, 1)
 
 
 @pytest.fixture(scope="module")
 def stream():
     form = PlaneFormat()
-    return av1.encode(moving(form, 80, 70, 12), form, 80, 70, RATE, 40, 12)
+    return codec.encode(moving(form, 80, 70, 12), form, 80, 70, RATE, 40, 12)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_garbage_in_frames_gives_no_invented_frame(stream):
 
 def test_a_size_that_changes_in_the_middle(stream):
     form = PlaneFormat()
-    other = av1.encode(moving(form, 66, 64, 2), form, 66, 64, RATE, 40, 12)
+    other = codec.encode(moving(form, 66, 64, 2), form, 66, 64, RATE, 40, 12)
     with pytest.raises(ContainerError, match="its frames are 66x64"):
         decode_stream(stream + other, form, 80, 70, 14)
 
@@ -159,7 +159,7 @@ def test_frames_of_another_size_are_refused(stream):
     """Where the sequence header does not tell: frames may state a size of their own."""
     for size in ((66, 70), (90, 70)):
         with pytest.raises(ContainerError, match="only 0 of 12"):
-            list(av1.decode(obu.units(stream), PlaneFormat(), *size))
+            list(codec.decode(obu.units(stream), PlaneFormat(), *size))
 
 
 def test_frames_that_cannot_be_read_are_not_a_shorter_stream():
@@ -170,6 +170,6 @@ def test_frames_that_cannot_be_read_are_not_a_shorter_stream():
         raise VideoError("clip.mp4: only 3 of 9 frames could be read")
 
     with pytest.raises(VideoError, match="only 3 of 9"):
-        av1.encode(broken(), form, 64, 64, RATE, 40, 12)
+        codec.encode(broken(), form, 64, 64, RATE, 40, 12)
     with pytest.raises(VideoError, match="no frame"):
-        av1.encode([], form, 64, 64, RATE, 40, 12)
+        codec.encode([], form, 64, 64, RATE, 40, 12)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from streams import samples_of
 
-from nervcodec.base import copied, packets
+from nervcodec.base import copy
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media import mux
@@ -30,12 +30,12 @@ def made(carphone, tmp_path_factory):
     subprocess.run([*command, "-vf", chain, "-c:v", "libx264", "-g", "4", "-crf", "10", str(source)], check=True)
     info = scan(source)
     form = plane_format(info)
-    taken = packets.Packets.of(info, form, folder / "a.mkv")
+    taken = copy.Packets.of(info, form, folder / "a.mkv")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packets, "_APART_S", 0.0)
+        patch.setattr(copy, "_APART_S", 0.0)
         wanted = [samples_of(planes) for planes in taken.frames()]
     assert wanted == [samples_of(planes) for planes in read_planes(info, None, form)]
-    return taken.file.read_bytes(), form, wanted, taken.entries
+    return taken.file.read_bytes(), form, wanted, taken.random_access_points
 
 
 @pytest.fixture
@@ -51,15 +51,15 @@ def entries(made):
 
 
 def frames(data, form, count, size=(96, 80), **more):
-    return [samples_of(planes) for planes in copied.decode(iter([data]), form, *size, count, **more)]
+    return [samples_of(planes) for planes in copy.decode(iter([data]), form, *size, count, **more)]
 
 
 def test_there_and_back(clip):
     data, form, wanted = clip
     assert frames(data, form, 12) == wanted
-    assert frames(data, form, 7, skipped=5) == wanted[5:]
+    assert frames(data, form, 7, preroll_frames=5) == wanted[5:]
     pieces = (data[begin : begin + 100] for begin in range(0, len(data), 100))
-    assert [samples_of(p) for p in copied.decode(pieces, form, 96, 80, 12, flawed=True)] == wanted
+    assert [samples_of(p) for p in copy.decode(pieces, form, 96, 80, 12, tolerates_errors=True)] == wanted
 
 
 def test_what_begins_at_an_entry_stands_alone(clip, entries):
@@ -75,9 +75,9 @@ def test_too_many_and_too_few_frames(count, message, clip):
     data, form, wanted = clip
     given = []
     with pytest.raises(ContainerError, match=message):
-        given.extend(samples_of(planes) for planes in copied.decode(iter([data]), form, 96, 80, count))
+        given.extend(samples_of(planes) for planes in copy.decode(iter([data]), form, 96, 80, count))
     with pytest.raises(ContainerError, match=message):
-        frames(data, form, count, flawed=True)
+        frames(data, form, count, tolerates_errors=True)
     assert given == wanted[: min(count, 12) - 1]  # the last is not given before it is known to be the last
 
 
@@ -86,7 +86,7 @@ def test_frames_of_another_size(clip):
     for size in ((94, 80), (96, 82), (80, 96), (2, 2)):
         for flawed in (False, True):
             with pytest.raises(ContainerError, match="the copied stream is damaged") as caught:
-                frames(data, form, 12, size, flawed=flawed)
+                frames(data, form, 12, size, tolerates_errors=flawed)
             assert "\n" not in str(caught.value)
 
 
@@ -108,7 +108,7 @@ def test_garbage_within_gives_an_error_and_true_frames_alone(coder, part, carpho
     broken[begin : begin + 400] = np.random.default_rng(0).bytes(400)
     given = []
     with pytest.raises(ContainerError, match="the copied stream is damaged") as caught:
-        given.extend(samples_of(planes) for planes in copied.decode(iter([bytes(broken)]), form, 96, 80, 12))
+        given.extend(samples_of(planes) for planes in copy.decode(iter([bytes(broken)]), form, 96, 80, 12))
     assert "\n" not in str(caught.value)
     assert given == wanted[: len(given)]
 
@@ -117,7 +117,7 @@ def test_garbage_within_gives_an_error_and_true_frames_alone(coder, part, carpho
 def test_what_is_no_stream_at_all(data):
     for flawed in (False, True):
         with pytest.raises(ContainerError, match="the copied stream is damaged"):
-            frames(data, FORM, 3, flawed=flawed)
+            frames(data, FORM, 3, tolerates_errors=flawed)
 
 
 def test_a_stream_that_is_cut_short(clip):
@@ -136,14 +136,14 @@ def test_what_is_read_may_fail_underneath(clip):
         raise ContainerError("a.nerv: was cut short while it was open")
 
     with pytest.raises(ContainerError, match=r"a\.nerv: was cut short"):
-        list(copied.decode(pieces(), form, 96, 80, 12))
+        list(copy.decode(pieces(), form, 96, 80, 12))
 
 
 def test_a_decoder_that_stalls_is_given_up(clip, monkeypatch):
     """One line after a time without a frame; here what it reads does not come."""
     data, form, wanted = clip
     comes = threading.Event()
-    monkeypatch.setattr(copied, "STALLS_S", 0.3)
+    monkeypatch.setattr(copy, "STALLS_S", 0.3)
 
     def pieces():
         yield data[: len(data) // 2]
@@ -152,7 +152,9 @@ def test_a_decoder_that_stalls_is_given_up(clip, monkeypatch):
     given = []
     for flawed in (False, True):
         with pytest.raises(ContainerError, match=r"nothing came after frame \d+ for 0\.3 s"):
-            given.extend(samples_of(planes) for planes in copied.decode(pieces(), form, 96, 80, 12, flawed=flawed))
+            given.extend(
+                samples_of(planes) for planes in copy.decode(pieces(), form, 96, 80, 12, tolerates_errors=flawed)
+            )
     comes.set()
     assert given[0] == wanted[0]
 
@@ -160,7 +162,7 @@ def test_a_decoder_that_stalls_is_given_up(clip, monkeypatch):
 def test_closing_ends_the_thread(clip):
     data, form, wanted = clip
     before = set(threading.enumerate())
-    decoder = copied.decode(iter([data]), form, 96, 80, 12)
+    decoder = copy.decode(iter([data]), form, 96, 80, 12)
     assert samples_of(next(decoder)) == wanted[0]
     (thread,) = set(threading.enumerate()) - before
     decoder.close()

@@ -38,7 +38,7 @@ def preset_for(seconds: float | None, megapixels: float) -> int:
 
 
 @dataclass(frozen=True)
-class Aim:
+class TargetRange:
     """What a search wants of a figure that falls as the crf rises.
 
     Attributes:
@@ -65,19 +65,19 @@ class Search(Generic[_Trial]):
         over_is_worse: where no crf lies in the range, a figure below it is the lesser evil; else one above.
     """
 
-    def __init__(self, attempt: Callable[[float], tuple[_Trial, float]], aim: Aim, over_is_worse: bool):
+    def __init__(self, attempt: Callable[[float], tuple[_Trial, float]], aim: TargetRange, over_is_worse: bool):
         self._attempt, self._aim, self._over_is_worse = attempt, aim, over_is_worse
         self._tried: dict[float, tuple[_Trial, float]] = {}
 
     def run(self, first: float) -> tuple[float, _Trial]:
         """The crf and its trial, begun at ``first``."""
-        crf: float | None = quarter(first)
+        crf: float | None = round_crf(first)
         while crf is not None and len(self._tried) < _TRIES:
             self._tried[crf] = self._attempt(crf)
             figures = {at: figure for at, (_, figure) in self._tried.items()}
             if self._aim.least <= figures[crf] <= self._aim.most:
                 break
-            crf = _towards(self._aim.middle, figures, self._aim.per_length)
+            crf = next_crf(self._aim.middle, figures, self._aim.per_length)
         chosen = self._best()
         return chosen, self._tried[chosen][0]
 
@@ -96,7 +96,7 @@ class Search(Generic[_Trial]):
         return max(figures) if self._over_is_worse else min(figures)
 
 
-def _towards(wanted: float, figures: dict[float, float], per_length: float) -> float | None:
+def next_crf(wanted: float, figures: dict[float, float], per_length: float) -> float | None:
     """The crf that should have a figure, seen from those that others have; None where there is nothing left between."""
     above = [at for at, figure in figures.items() if figure > wanted]
     below = [at for at, figure in figures.items() if figure <= wanted]
@@ -106,14 +106,14 @@ def _towards(wanted: float, figures: dict[float, float], per_length: float) -> f
             return None
         share = (figures[low] - wanted) / (figures[low] - figures[high]) if len(figures) < _LIKELY else 0.5
         inner = _crf(_length(low) + share * (_length(high) - _length(low)))
-        return min(max(quarter(inner), low + STEP), high - STEP)
+        return min(max(round_crf(inner), low + STEP), high - STEP)
     nearest = max(above) if above else min(below)
     if len(figures) >= _LIKELY and nearest not in (BEST, WORST):
         return WORST if above else BEST
     slope = _slope(nearest, figures, per_length)
-    found = quarter(_crf(_length(nearest) + (wanted - figures[nearest]) / slope))
+    found = round_crf(_crf(_length(nearest) + (wanted - figures[nearest]) / slope))
     if found == nearest:
-        found = quarter(nearest + (STEP if above else -STEP))
+        found = round_crf(nearest + (STEP if above else -STEP))
     return None if found == nearest else found  # the best or the worst there is
 
 
@@ -145,16 +145,16 @@ def _between(at: float, places: Sequence[float], values: Sequence[float]) -> flo
     return values[right - 1] + share * (values[right] - values[right - 1])
 
 
-def quarter(crf: float) -> float:
+def round_crf(crf: float) -> float:
     """The nearest crf that SVT-AV1 has, within what a search may choose."""
     return min(max(round(crf / STEP) * STEP, BEST), WORST)
 
 
-def size_aim(limit_bytes: float, reach: float) -> Aim:
+def size_aim(limit_bytes: float, reach: float) -> TargetRange:
     """From a part of a size to the size itself, as logarithms."""
-    return Aim(math.log(max(limit_bytes * reach, 1)), math.log(max(limit_bytes, 2)), 1.0)
+    return TargetRange(math.log(max(limit_bytes * reach, 1)), math.log(max(limit_bytes, 2)), 1.0)
 
 
-def quality_aim(psnr_db: float, above_db: float) -> Aim:
+def quality_aim(psnr_db: float, above_db: float) -> TargetRange:
     """From a PSNR to a little above."""
-    return Aim(psnr_db, psnr_db + above_db, 4.5)
+    return TargetRange(psnr_db, psnr_db + above_db, 4.5)

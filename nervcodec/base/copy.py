@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A source's video packets taken out as they are, and the proof that they decode to the frames of the source."""
+"""A stream copy: a source's own video packets in a Matroska file, and their decoding to exactly the source's frames."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import bisect
 import contextlib
 import itertools
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,14 +17,20 @@ from av.container import OutputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from nervcodec.base import copied
 from nervcodec.errors import ContainerError, VideoError, explained
 from nervcodec.formats.header import COPY, BaseFacts, PlaneFormat
 from nervcodec.media import decoder, matroska
+from nervcodec.media.decoder import STALLS_S, PieceReader
 from nervcodec.media.planes import Planes, plane_filters, to_planes
-from nervcodec.media.reader import Filters, Samples, checksum
+from nervcodec.media.reader import Filters, Samples, checksum, is_transposed
 from nervcodec.media.source import VideoInfo
+from nervcodec.threads import StalledError, read_ahead
 
+# FFmpeg would hide damage: `explode` makes an error of what it complains of. dav1d decodes one frame after the other:
+# where one call gives a frame and an error, PyAV drops the error.
+_STRICT = {"err_detect": "explode", "max_frame_delay": "1"}
+_READ_BYTES = 1 << 18  # at once
+_AHEAD = 4  # frames that may wait
 _REMEDY = "--base av1 codes it anew"
 # Live: of no stated length, so that what begins at a cluster is a whole file, too.
 _MATROSKA = {"live": "1", "fflags": "+bitexact", "allow_raw_vfw": "1"}
@@ -32,6 +38,114 @@ _MATROSKA |= {"cluster_time_limit": "5000", "cluster_size_limit": str(5 << 20)} 
 _CLUSTER = b"\x1f\x43\xb6\x75"  # its first bytes
 _PIECE = 1 << 20  # bytes read at once
 _APART_S = 5.0  # from one entry to the next, at least
+
+
+def decode(
+    pieces: Iterable[bytes],
+    form: PlaneFormat,
+    width: int,
+    height: int,
+    frames: int,
+    preroll_frames: int = 0,
+    tolerates_errors: bool = False,
+    to_end: bool = True,
+) -> Generator[Planes, None, None]:
+    """Decode frames of a stream. Closing the generator closes the decoder.
+
+    Args:
+        pieces: of the Matroska file, in order.
+        form: what its samples become, as :func:`nervcodec.media.planes.plane_format` says of the source.
+        width, height: of a frame, upright.
+        frames: how many are decoded.
+        preroll_frames: how many come before them that are not given.
+        tolerates_errors: decoder errors are ignored, as they are where a source is read.
+        to_end: the stream has no further frames, which is an error where it does.
+
+    Yields:
+        One frame, ``frames`` times.
+
+    Raises:
+        ContainerError: the stream is damaged, or holds something else than was said.
+    """
+    chain = Filters(Path("copied stream"), plane_filters(form, height, width))
+    count, held = -preroll_frames, None
+    with contextlib.closing(decoded(pieces, (width, height), tolerates_errors)) as found:
+        for frame in found:
+            count += 1
+            if count > frames:
+                raise ContainerError(f"the copied stream is damaged: more than {frames} frames could be decoded")
+            if held is not None:  # the last one is given once it is known that nothing comes after it
+                yield held
+                held = None
+            if count > 0:
+                try:
+                    held = to_planes(chain.frame(frame), form, height, width)
+                except VideoError as error:
+                    raise ContainerError(f"the copied stream is damaged: {error}") from None
+            if count == frames and not to_end:
+                break
+    if count < frames or held is None:
+        raise ContainerError(f"the copied stream is damaged: only {max(count, 0)} of {frames} frames could be decoded")
+    yield held
+
+
+def decoded(
+    pieces: Iterable[bytes], size: tuple[int, int], tolerates_errors: bool = False
+) -> Generator[av.VideoFrame, None, None]:
+    """All frames of a stream as they are decoded in a background thread, not yet upright.
+
+    Args:
+        pieces: of the Matroska file, in order.
+        size: (width, height) of a frame once it is upright.
+        tolerates_errors: decoder errors are ignored, as they are where a source is read.
+
+    Raises:
+        ContainerError: the decoder finds an error that is not ignored, gives no frame for 30 s, or a frame has another
+            size.
+    """
+    count = 0
+    with contextlib.closing(read_ahead(_decoded(pieces, size, tolerates_errors), _AHEAD, STALLS_S)) as frames:
+        try:
+            for frame in frames:
+                yield frame
+                count += 1
+        except StalledError:
+            what = f"nothing came after frame {count} for {STALLS_S:g} s"
+            raise ContainerError(f"the copied stream cannot be decoded: {what}") from None
+
+
+def _decoded(pieces: Iterable[bytes], size: tuple[int, int], tolerates_errors: bool) -> Iterator[av.VideoFrame]:
+    count, reader = 0, PieceReader(pieces)
+    try:
+        with av.open(reader, format="matroska", buffer_size=_READ_BYTES, metadata_errors="replace") as file:
+            if not (stream := next(iter(file.streams.video), None)) or stream.codec_context is None:
+                raise ContainerError(_damage(count, "it holds no video"))
+            # As the source is read: frames decoded side by side are concealed differently from run to run.
+            stream.thread_type = "NONE" if tolerates_errors else "AUTO"
+            stream.codec_context.options = {} if tolerates_errors else dict(_STRICT)
+            for packet in file.demux(stream):
+                try:
+                    frames = stream.decode(packet if packet.size else None)
+                except av.FFmpegError:
+                    if not tolerates_errors:
+                        raise
+                    continue
+                for frame in frames:
+                    if frame.is_corrupt and not tolerates_errors:
+                        raise ContainerError(_damage(count, "a frame that could not be decoded as a whole"))
+                    found = frame.width, frame.height
+                    if (found[::-1] if is_transposed(frame) else found) != size:
+                        raise ContainerError(_damage(count, f"a frame of {found[0]}x{found[1]}"))
+                    yield frame
+                    count += 1
+        reader.raise_error()
+    except av.FFmpegError as error:
+        reader.raise_error()
+        raise ContainerError(_damage(count, str(error.strerror))) from None
+
+
+def _damage(count: int, reason: str) -> str:
+    return f"the copied stream is damaged near frame {count} ({reason})"
 
 
 @dataclass
@@ -44,10 +158,10 @@ class Packets:
         form: what samples become.
         codec: FFmpeg's name.
         size: (width, height) as coded, before rotation.
-        skipped: how many of the first no player shows.
-        entries: where decoding may begin, (frame, byte): each gives the frames of the source up to the next. Known once
-            all frames were decoded; none where only the beginning will do.
-        flawed: decoder errors had to be ignored to get the frames of the source. Known then, too.
+        preroll_frames: how many of the first no player shows.
+        random_access_points: (frame, byte) of each verified place where decoding may begin. Known once all frames were
+            decoded; empty where only the beginning will do.
+        tolerates_errors: decoder errors had to be ignored to get the frames of the source. Known then, too.
     """
 
     file: Path
@@ -55,9 +169,9 @@ class Packets:
     form: PlaneFormat
     codec: str
     size: tuple[int, int]
-    skipped: int
-    entries: list[tuple[int, int]] = field(default_factory=list)
-    flawed: bool = False
+    preroll_frames: int
+    random_access_points: list[tuple[int, int]] = field(default_factory=list)
+    tolerates_errors: bool = False
 
     @classmethod
     def of(cls, source: VideoInfo, form: PlaneFormat, file: Path) -> Packets:
@@ -75,27 +189,27 @@ class Packets:
         with source.snapshot.watched(), decoder.opened(source.path, source.input.frame_rate) as container:
             stream = decoder.videos(container)[source.input.number]
             try:
-                skipped = _copy(decoder.packets(container, stream), stream, file)
+                preroll_frames = _copy(decoder.packets(container, stream), stream, file)
             except av.FFmpegError as error:
                 what = "its packets cannot go into Matroska as they are"
                 raise VideoError(f"{source.path}: {what} ({error.strerror}); {_REMEDY}") from None
         with decoder.opened(file) as container:
             (stream,) = container.streams.video
-            return cls(file, source, form, decoder.codec_name(stream), (stream.width, stream.height), skipped)
+            return cls(file, source, form, decoder.codec_name(stream), (stream.width, stream.height), preroll_frames)
 
     @property
     def facts(self) -> BaseFacts:
         """What a header says of them, once all frames were decoded."""
-        entries = tuple(self.entries) if len(self.entries) > 1 else ()
+        random_access_points = tuple(self.random_access_points) if len(self.random_access_points) > 1 else ()
         return BaseFacts(
             COPY,
             self.codec,
             self.form,
             *self.size,
             psnr_db=100.0,
-            skipped=self.skipped,
-            entries=entries,
-            flawed=self.flawed,
+            skipped=self.preroll_frames,
+            entries=random_access_points,
+            flawed=self.tolerates_errors,
         )
 
     def frames(self) -> Generator[Planes, None, None]:
@@ -113,8 +227,8 @@ class Packets:
         height, width = self.source.height, self.source.width
         chain = Filters(self.source.path, plane_filters(self.form, height, width))
         done = 0
-        for flawed in (False, True):
-            self.flawed = flawed
+        for tolerates_errors in (False, True):
+            self.tolerates_errors = tolerates_errors
             try:
                 with contextlib.closing(self._compared()) as frames:
                     for frame in itertools.islice(frames, done, None):
@@ -122,7 +236,7 @@ class Packets:
                         yield to_planes(chain.frame(frame), self.form, height, width)
                 return
             except ContainerError as error:
-                if flawed:
+                if tolerates_errors:
                     raise VideoError(
                         f"{self.source.path}: its packets do not decode to its frames without its file ({error}); "
                         f"{_REMEDY}"
@@ -139,8 +253,8 @@ class Packets:
             ContainerError: a frame is another, or there are more or fewer.
         """
         count = self.source.frame_count
-        places = [] if self.skipped or self.flawed else self._candidates()
-        self.entries = places[:1]
+        places = [] if self.preroll_frames or self.tolerates_errors else self._candidates()
+        self.random_access_points = places[:1]
         bounds = [*(frame for frame, _ in places[1:]), count]
         decoder = self._decoded(0)
         try:
@@ -152,7 +266,7 @@ class Packets:
                         yield frame
                         agreed += 1
                     decoder, trial = trial, decoder
-                    self.entries.append((first, begin))
+                    self.random_access_points.append((first, begin))
                 except ContainerError:
                     yield from itertools.islice(self._same(decoder, first, end), agreed, None)
                 finally:
@@ -174,16 +288,16 @@ class Packets:
             yield frame
 
     def _decoded(self, begin: int) -> Generator[av.VideoFrame, None, None]:
-        """Frames decoded from a cluster on, or from the beginning without those that are skipped."""
+        """Frames decoded from a cluster on, or from the beginning without those that are preroll_frames."""
         size = self.source.width, self.source.height
-        with contextlib.closing(copied.decoded(self._pieces(begin), size, self.flawed)) as frames:
-            yield from itertools.islice(frames, 0 if begin else self.skipped, None)
+        with contextlib.closing(decoded(self._pieces(begin), size, self.tolerates_errors)) as frames:
+            yield from itertools.islice(frames, 0 if begin else self.preroll_frames, None)
 
     def _pieces(self, begin: int) -> Iterator[bytes]:
         """The file, without what lies between its head and a cluster."""
         with explained(f"{self.file}: cannot be read", VideoError), open(self.file, "rb") as file:
             if begin:
-                yield file.read(self.entries[0][1])
+                yield file.read(self.random_access_points[0][1])
                 file.seek(begin)
             while piece := file.read(_PIECE):
                 yield piece
@@ -214,7 +328,7 @@ def _copy(packets: Iterator[av.Packet], stream: VideoStream, file: Path) -> int:
         av.FFmpegError: Matroska does not take them.
     """
     target, copy = _opened(file, stream)
-    shown, skipped, start, shows = 0, 0, stream.start_time or 0, 0
+    shown, preroll_frames, start, shows = 0, 0, stream.start_time or 0, 0
     hidden: list[av.Packet] = []
     earliest: int | None = None
     with target:
@@ -232,10 +346,10 @@ def _copy(packets: Iterator[av.Packet], stream: VideoStream, file: Path) -> int:
             hidden.append(packet)
             if not packet.is_discard:  # what is hidden behind the last that is shown is left out
                 target.mux(hidden)
-                shown, skipped, hidden = shown + 1, number - shown, []
+                shown, preroll_frames, hidden = shown + 1, number - shown, []
     if (aspect := stream.sample_aspect_ratio or Fraction(1)) != 1:
         matroska.set_aspect(file, stream.codec_context.width, stream.codec_context.height, aspect, in_pixels=False)
-    return skipped
+    return preroll_frames
 
 
 def _opened(file: Path, stream: VideoStream) -> tuple[OutputContainer, VideoStream]:
