@@ -27,7 +27,7 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.device import choose
 from nervcodec.evaluation import fidelity
 from nervcodec.formats import bitstream
-from nervcodec.formats.bitstream import RoundedTensor, round_to_steps
+from nervcodec.formats.bitstream import QuantizedTensor, quantize_tensor
 from nervcodec.formats.container import Container
 from nervcodec.media.reader import read_frames, read_segment
 from nervcodec.media.shots import find_cuts, seen_small
@@ -49,7 +49,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def coded(tensor: RoundedTensor) -> int:
+def coded(tensor: QuantizedTensor) -> int:
     """Bytes of whole numbers through our own coder."""
     return int(bitstream.encode({"x": tensor}).size)
 
@@ -57,7 +57,7 @@ def coded(tensor: RoundedTensor) -> int:
 def int8(reference: np.ndarray) -> tuple[np.ndarray, int]:
     """Every embedding as it is, 8 bits a number."""
     step = np.abs(reference).max() / 127
-    rounded = round_to_steps(reference.reshape(-1, reference.shape[-1]), np.array([step]))
+    rounded = quantize_tensor(reference.reshape(-1, reference.shape[-1]), np.array([step]))
     return unit(rounded.values().reshape(reference.shape)), min(coded(rounded), reference.size * _BYTE)
 
 
@@ -68,7 +68,7 @@ def principal(reference: np.ndarray, rank: int) -> tuple[np.ndarray, int]:
     _, _, directions = np.linalg.svd(flat, full_matrices=False)
     directions = directions[:rank].astype(np.float16).astype(np.float32)
     coefficients = flat @ directions.T
-    rounded = round_to_steps(coefficients, np.array([np.abs(coefficients).max() / 127]))
+    rounded = quantize_tensor(coefficients, np.array([np.abs(coefficients).max() / 127]))
     size = coded(rounded) + (directions.size + mean.size) * _HALF
     return unit((rounded.values() @ directions + mean).reshape(reference.shape)), size
 

@@ -15,7 +15,7 @@ import click
 from nervcodec.cli import options
 from nervcodec.cli.output import remark, say
 from nervcodec.errors import ConfigError
-from nervcodec.formats.text import counted
+from nervcodec.formats.text import count_noun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,9 +125,9 @@ def decode(
             _write_video(video, target, decoded, in_hdr, _size(video, patch, scale), crf, sound)
     if target is not None and not quiet:
         say(
-            f"{counted(len(numbers), 'PNG image')} in {target}"
+            f"{count_noun(len(numbers), 'PNG image')} in {target}"
             if as_images
-            else f"{target}, {counted(len(numbers), 'frame')}"
+            else f"{target}, {count_noun(len(numbers), 'frame')}"
         )
 
 
@@ -154,7 +154,7 @@ def _write_base(file: str, output: str | None, audio: str, force: bool, quiet: b
         sound = _fitting(sound_of(opened) if audio == "copy" else None, target.suffix, progress)
         count = write_base(opened, target, sound)
     if not quiet:
-        say(f"{target}, {counted(count, 'frame')}")
+        say(f"{target}, {count_noun(count, 'frame')}")
 
 
 def _target(file: str, output: str | None, frames_asked: bool) -> tuple[Path | None, bool]:
@@ -273,7 +273,7 @@ def _state_needs(video: NervVideo, count: int, scale: float, progress: Observer)
         size = f"{video.header.video.width} x {video.header.video.height}"
         scaled = "" if scale == 1 else f", times {scale:g}"
         progress.note(
-            f"{counted(count, 'frame')} of {size}{scaled}: about {memory} of memory, {pixels} before compression"
+            f"{count_noun(count, 'frame')} of {size}{scaled}: about {memory} of memory, {pixels} before compression"
         )
 
 
@@ -296,12 +296,12 @@ def _size(video: NervVideo, patch: tuple[int, int] | None, scale: float) -> tupl
 def _default_target(source: Path, images: bool) -> Path:
     """Beside the container, under its name, but never where the header says that its source was."""
     from nervcodec.formats.container import read_header
-    from nervcodec.formats.text import recorded, within
+    from nervcodec.formats.text import sanitize_name, truncate_name
 
     ending = "_frames" if images else ".mp4"
-    name = within(source.stem, ending)
-    if recorded(name).casefold() == read_header(source).video.source_name.casefold():
-        name = within(source.stem, f".decoded{ending}")
+    name = truncate_name(source.stem, ending)
+    if sanitize_name(name).casefold() == read_header(source).video.source_name.casefold():
+        name = truncate_name(source.stem, f".decoded{ending}")
         remark(f"writing {name}, since {source.name} was made from a source of the usual name")
     return source.with_name(name)
 

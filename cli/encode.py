@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from nervcodec.cli import many, options
-from nervcodec.formats.text import counted
+from nervcodec.formats.text import count_noun
 from nervcodec.options import GROUPS, SECTIONS
 
 
@@ -76,7 +76,7 @@ def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) ->
             ("file", str(report.path)),
             ("size", f"{human_bytes(report.size_bytes)} ({share:.0%} of the source, {report.rate_bpp:.4f} bpp)"),
             ("quality", f"{decibels(report.psnr_db)} as it is decoded"),
-            ("fit", f"{report.fit_s:.1f} s, {counted(report.steps, 'step')}, {counted(report.frames, 'frame')}"),
+            ("fit", f"{report.fit_s:.1f} s, {count_noun(report.steps, 'step')}, {count_noun(report.frames, 'frame')}"),
         ]
         if report.held_out_psnr_db is not None:
             rows.insert(3, ("held out", f"{report.held_out_psnr_db:.2f} dB at the frames that were not fitted"))

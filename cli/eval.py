@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nervcodec.cli import options
-from nervcodec.formats.text import counted
+from nervcodec.formats.text import count_noun
 
 if TYPE_CHECKING:
     from nervcodec.evaluation.compare import EvalReport
@@ -127,7 +127,7 @@ def _write_plot(out: str, source: str, report: EvalReport) -> None:
 
     curves = {c[0].codec: [(p.size_bytes, p.quality.psnr_db) for p in c] for c in report.against}
     curves = {"nervcodec": [(report.size_bytes, report.psnr_db)], **curves}
-    rate_distortion(curves, f"{Path(source).name}, {counted(len(report.per_frame), 'frame')}", Path(out))
+    rate_distortion(curves, f"{Path(source).name}, {count_noun(len(report.per_frame), 'frame')}", Path(out))
 
 
 def _write_page(out: str, file: str, source: str, report: EvalReport, device: str, precision: str) -> None:

@@ -15,7 +15,7 @@ import click
 from nervcodec.cli import options
 from nervcodec.cli.interrupts import handled
 from nervcodec.cli.output import one_thread_for_numpy, remark
-from nervcodec.formats.text import counted
+from nervcodec.formats.text import count_noun
 
 if TYPE_CHECKING:
     from nervcodec.index.update import Report
@@ -81,7 +81,7 @@ class _Progress:
         now = time.monotonic()
         if now - self._last > self._EVERY_S:
             self._last = now
-            remark(f"{done} of {counted(total, 'file')} read")
+            remark(f"{done} of {count_noun(total, 'file')} read")
 
 
 def _show(report: Report, as_json: bool) -> None:
@@ -93,7 +93,7 @@ def _show(report: Report, as_json: bool) -> None:
     if as_json:
         print_json(report.to_json())
         return
-    counted = ((name, f"{getattr(report, name):,}") for name in ("files", "new", "changed", "moved", "gone"))
+    counts = ((name, f"{getattr(report, name):,}") for name in ("files", "new", "changed", "moved", "gone"))
     rest = [("unreadable", f"{len(report.unreadable):,}"), ("rows", f"{report.rows:,}")]
     rest += [("size", human_bytes(report.size_bytes)), ("seconds", f"{report.seconds:.1f}")]
-    print_pairs("Index", [*counted, *rest])
+    print_pairs("Index", [*counts, *rest])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nervcodec.formats.text import counted
+from nervcodec.formats.text import count_noun
 
 if TYPE_CHECKING:
     from nervcodec.encoding import EncodeReport
@@ -82,7 +82,7 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
     _show(reports, [job for job in found.jobs if job.source not in begun], wanted)
     rest = len(found.jobs) - sum(report.status != reported.STOPPED for report in reports)
     if stopped and rest:
-        remark(f"interrupted; {rest} of {counted(len(found.jobs), 'file')} not finished")
+        remark(f"interrupted; {rest} of {count_noun(len(found.jobs), 'file')} not finished")
         raise click.exceptions.Exit(INTERRUPTED)
     if any(report.status == reported.FAILED for report in reports):
         raise click.exceptions.Exit(FAILED)
@@ -141,4 +141,6 @@ def _show(reports: Sequence[FileReport], others: Sequence[Job], wanted: Wanted) 
         rows += [[str(job.source), _NOT_ENCODED, "", "", "", ""] for job in others]
         counts[_NOT_ENCODED] = len(others)
         said = ", ".join(f"{counts[status]:,} {status}" for status in (*STATUSES, _NOT_ENCODED) if counts[status])
-        print_table(f"{counted(len(rows), 'file')}: {said}", ["file", "status", "size", "quality", "time", "why"], rows)
+        print_table(
+            f"{count_noun(len(rows), 'file')}: {said}", ["file", "status", "size", "quality", "time", "why"], rows
+        )

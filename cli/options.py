@@ -12,7 +12,7 @@ import click
 
 from nervcodec.device import DEVICE, PRECISION
 from nervcodec.errors import ConfigError
-from nervcodec.settings import Setting, listed, settings_of
+from nervcodec.settings import Setting, join_names, settings_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SHORT_CHOICES = 3  # up to this many, help shows the choices in place of a metavar
@@ -92,7 +92,7 @@ def help_text(setting: Setting) -> str:
     if setting.forms:
         parts.append(f"Forms: {', '.join(setting.forms)}.")
     if len(setting.choices) > _SHORT_CHOICES:
-        parts.append(f"One of {listed(setting.choices)}.")
+        parts.append(f"One of {join_names(setting.choices)}.")
     if setting.without:
         parts.append(f"Default: {setting.without}.")
     return " ".join(parts)

@@ -11,7 +11,7 @@ import sys
 from typing import Any, TextIO
 
 from nervcodec.errors import NervError
-from nervcodec.formats.text import escape, shortened, shown
+from nervcodec.formats.text import escape, escape_character, shorten
 
 # Exit statuses; BROKEN_PIPE is how a shell reports a process that SIGPIPE ended.
 FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -24,7 +24,7 @@ class OutputError(NervError):
 
 def say(text: str) -> None:
     """A line on stdout."""
-    print(shown(text), flush=True)
+    print(escape(text), flush=True)
 
 
 def remark(text: str) -> None:
@@ -42,8 +42,8 @@ def one_thread_for_numpy() -> None:
 
 def one_line(text: str) -> str:
     """A message, escaped and shortened in the middle where it or a quotation in it is too long."""
-    cut = re.sub(rf"'[^']{{{_QUOTED},}}'", lambda quoted: f"'{shortened(quoted[0][1:-1], _QUOTED)}'", text.strip())
-    return shortened(cut, _LONGEST)
+    cut = re.sub(rf"'[^']{{{_QUOTED},}}'", lambda quoted: f"'{shorten(quoted[0][1:-1], _QUOTED)}'", text.strip())
+    return shorten(cut, _LONGEST)
 
 
 def can_write(text: str) -> bool:
@@ -76,7 +76,7 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     """Error handler for characters that an encoding lacks; see ``codecs.register_error``."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(map(escape, error.object[error.start : error.end])), error.end
+    return "".join(map(escape_character, error.object[error.start : error.end])), error.end
 
 
 def _like(stream: Any, number: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nervcodec.cli.interrupts import handled
 from nervcodec.cli.output import one_line, remark
 from nervcodec.events import EvaluationEvent, FileEvent, Observer, StepEvent, WorkEvent
-from nervcodec.formats.text import counted, shortened
+from nervcodec.formats.text import count_noun, shorten
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -102,7 +102,7 @@ class PlainObserver(ProgressObserver):
     def file(self, event: FileEvent) -> None:
         super().file(event)
         self._file, self._segment = f"file {event.number + 1} of {event.count}", ""
-        self._say(shortened(event.name))
+        self._say(shorten(event.name))
 
     def begin_segment(self, number: int, count: int) -> None:
         self._segment = f"segment {number + 1} of {count}" if count > 1 else ""
@@ -170,7 +170,7 @@ class RichObserver(ProgressObserver):
     def file(self, event: FileEvent) -> None:
         super().file(event)
         self._remove(_SEGMENTS, _STAGE)
-        detail = f"{event.number + 1}/{event.count} {shortened(event.name, _NAME_WIDTH)}"
+        detail = f"{event.number + 1}/{event.count} {shorten(event.name, _NAME_WIDTH)}"
         self._draw(_FILES, _FILES, event.count, event.number, detail)
 
     def begin_segment(self, number: int, count: int) -> None:
@@ -219,7 +219,7 @@ def describe(event: StepEvent) -> str:
 def describe_work(event: WorkEvent) -> str:
     """How far workers are, in a few words."""
     files = f"{event.files_over} of {event.files} files, " if event.files > 1 else ""
-    return f"{files}{counted(event.tasks, 'task')} done, {event.running} running"
+    return f"{files}{count_noun(event.tasks, 'task')} done, {event.running} running"
 
 
 def observer(quiet: bool) -> ProgressObserver:

@@ -95,14 +95,12 @@ def search(
 
 def _find_containers(paths: list[str]) -> dict[Path, os.stat_result]:
     """The containers to search. A path that does not exist is wrong usage, mostly a query without quotation marks."""
-    from nervcodec.formats.text import shortened
+    from nervcodec.formats.text import shorten
     from nervcodec.search.files import find_containers
 
     for path in paths:
         if not os.path.exists(path):
-            raise click.UsageError(
-                f"'{shortened(path)}' does not exist; a query of several words needs quotation marks"
-            )
+            raise click.UsageError(f"'{shorten(path)}' does not exist; a query of several words needs quotation marks")
     return find_containers(paths)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from nervcodec.cli import options
-from nervcodec.formats.text import counted
+from nervcodec.formats.text import count_noun
 
 
 @click.command(epilog="Example: nervcodec verify kitchen.nerv")
@@ -23,4 +23,4 @@ def verify(file: str) -> None:
     with Container.at(Path(file)) as opened:
         check_whole(opened)
     count = len(opened.header.tensors)
-    say(f"{file}: whole ({counted(count, 'tensor')}, {counted(opened.header.video.frame_count, 'frame')})")
+    say(f"{file}: whole ({count_noun(count, 'tensor')}, {count_noun(opened.header.video.frame_count, 'frame')})")

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nervcodec.errors import ContainerError, explained
+from nervcodec.errors import ContainerError, wrap_os_error
 
 MAX_HEADER_BYTES = 64 << 20
 _MAX_DIMENSIONS, _MAX_ARRAY_BYTES = 32, 1 << 56  # far beyond any file, and within what numpy counts with
@@ -34,7 +34,7 @@ TYPES = {
 _NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
 
 
-class ArrayPlace(NamedTuple):
+class ArrayLocation(NamedTuple):
     """An array of a file.
 
     Attributes:
@@ -113,7 +113,7 @@ class ArrayFile:
     def __init__(self, path: Path):
         self.path = path
         # A ValueError for a name with a zero in it.
-        with explained(f"{path}: cannot be read", ContainerError, ValueError):
+        with wrap_os_error(f"{path}: cannot be read", ContainerError, ValueError):
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise ContainerError(
                     f"{path}: not a .nerv file but a folder, pipe or device; copy what it holds to a file"
@@ -151,7 +151,7 @@ class ArrayFile:
     def _read(self, start: int, count: int) -> Iterator[bytes]:
         end = start + count
         while start < end:
-            with explained(f"{self.path}: cannot be read", ContainerError), self._lock:
+            with wrap_os_error(f"{self.path}: cannot be read", ContainerError), self._lock:
                 if not self._release.alive:
                     raise ContainerError(f"{self.path}: is closed; open it again")
                 piece = self._read_at(start, min(_PIECE, end - start))
@@ -166,7 +166,7 @@ class ArrayFile:
         self._file.seek(start)
         return self._file.read(count)
 
-    def _table(self) -> tuple[dict[str, str], dict[str, ArrayPlace]]:
+    def _table(self) -> tuple[dict[str, str], dict[str, ArrayLocation]]:
         """Metadata and places; refuses early what is no safetensors file, before a length in it is believed."""
         prefix = b"".join(self._read(0, min(9, self.size)))
         if len(prefix) < 9 or prefix[8:] != b"{":
@@ -187,7 +187,7 @@ class ArrayFile:
         return metadata, places
 
 
-def _parse(text: bytes, start: int) -> tuple[dict[str, str], dict[str, ArrayPlace]]:
+def _parse(text: bytes, start: int) -> tuple[dict[str, str], dict[str, ArrayLocation]]:
     """Metadata and places of the arrays, whose bytes begin at ``start``; raises what comes of a table that is none."""
     table = json.loads(text.decode(), object_pairs_hook=_object)
     metadata = table.pop("__metadata__", {})
@@ -207,7 +207,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _place(entry: dict[str, Any], start: int) -> ArrayPlace:
+def _place(entry: dict[str, Any], start: int) -> ArrayLocation:
     dtype, shape, (begin, end) = np.dtype(TYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
     if any(type(n) is not int or n < 0 for n in (*shape, begin, end)) or len(shape) > _MAX_DIMENSIONS:
         raise ValueError("no whole numbers, or too many")
@@ -215,4 +215,4 @@ def _place(entry: dict[str, Any], start: int) -> ArrayPlace:
         raise ValueError("an array is too large")
     if end - begin != dtype.itemsize * math.prod(shape):
         raise ValueError("an array is not as large as its shape says")
-    return ArrayPlace(dtype, tuple(shape), start + begin, end - begin)
+    return ArrayLocation(dtype, tuple(shape), start + begin, end - begin)

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nervcodec.errors import NervError, explained
-from nervcodec.formats.text import within
+from nervcodec.errors import NervError, wrap_os_error
+from nervcodec.formats.text import truncate_name
 
 _STEM_BYTES, _SUFFIX_BYTES = 60, 60  # of a temporary name, which has eight more characters in between
 
@@ -28,7 +28,7 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     target = Path(target)
     suffix = target.suffix if len(os.fsencode(target.suffix)) <= _SUFFIX_BYTES else ""
-    prefix = within(f".{target.stem}", ".", _STEM_BYTES)
+    prefix = truncate_name(f".{target.stem}", ".", _STEM_BYTES)
     handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
     os.close(handle)
     temporary = Path(name)
@@ -53,5 +53,5 @@ def writing(target: Path, kind: type[NervError], *also: type[Exception]) -> Iter
         kind: of error.
         also: errors beside OSError that mean that the output cannot be written.
     """
-    with explained(f"{target}: cannot be written", kind, *also), replacing(target) as temporary:
+    with wrap_os_error(f"{target}: cannot be written", kind, *also), replacing(target) as temporary:
         yield temporary

@@ -36,7 +36,7 @@ _PRIOR, _POOLED = 32.0, 24.0  # weights, in values seen, of the first guess and 
 
 
 @dataclass(frozen=True)
-class RoundedTensor:
+class QuantizedTensor:
     """A tensor as whole numbers of steps.
 
     Attributes:
@@ -55,7 +55,7 @@ class RoundedTensor:
         return self.integers.astype(np.float32) * steps
 
 
-def round_to_steps(values: np.ndarray, steps: np.ndarray) -> RoundedTensor:
+def quantize_tensor(values: np.ndarray, steps: np.ndarray) -> QuantizedTensor:
     """The nearest whole numbers of steps; steps are kept to five digits, and widened where values are too many steps.
 
     Raises:
@@ -70,12 +70,12 @@ def round_to_steps(values: np.ndarray, steps: np.ndarray) -> RoundedTensor:
     most = np.abs(values).max(axis=axes, initial=0.0)
     steps = np.maximum(steps, most / (LARGEST - 1))
     steps = np.array([f"{step:.5g}" for step in steps], np.float32)
-    unit = RoundedTensor(np.ones([1] * values.ndim, np.int32), steps).values()
-    return RoundedTensor(np.rint(values / unit).astype(np.int32), steps)
+    unit = QuantizedTensor(np.ones([1] * values.ndim, np.int32), steps).values()
+    return QuantizedTensor(np.rint(values / unit).astype(np.int32), steps)
 
 
 @dataclass(frozen=True)
-class StoredWeight:
+class TensorEntry:
     """One line of the table.
 
     Attributes:
@@ -112,7 +112,7 @@ class StoredWeight:
             raise ContainerError("the table of weights is damaged")
 
 
-def encode(tensors: dict[str, RoundedTensor | np.ndarray]) -> np.ndarray:
+def encode(tensors: dict[str, QuantizedTensor | np.ndarray]) -> np.ndarray:
     """Weights to a stream.
 
     Args:
@@ -127,7 +127,7 @@ def encode(tensors: dict[str, RoundedTensor | np.ndarray]) -> np.ndarray:
     coder = constriction.stream.queue.RangeEncoder()
     halves, lines = b"", []
     for name, tensor in tensors.items():
-        if isinstance(tensor, RoundedTensor):
+        if isinstance(tensor, QuantizedTensor):
             lines.append(_encode_rounded(name, tensor, coder))
             continue
         with np.errstate(over="ignore"):
@@ -135,15 +135,15 @@ def encode(tensors: dict[str, RoundedTensor | np.ndarray]) -> np.ndarray:
         if not np.isfinite(half).all():
             raise ContainerError("refusing to store a value that is not finite or beyond float16 (65504)")
         halves += half.tobytes()
-        lines.append(StoredWeight(name, tensor.shape, half.nbytes))
+        lines.append(TensorEntry(name, tensor.shape, half.nbytes))
     table = zlib.compress(json.dumps([_to_row(line) for line in lines], separators=(",", ":")).encode(), 9)
     words = coder.get_compressed().astype("<u4")
     return np.frombuffer(len(table).to_bytes(4, "little") + table + halves + words.tobytes(), np.uint8)
 
 
-def _encode_rounded(name: str, tensor: RoundedTensor, coder: Any) -> StoredWeight:
+def _encode_rounded(name: str, tensor: QuantizedTensor, coder: Any) -> TensorEntry:
     integers = tensor.integers
-    plain = StoredWeight(
+    plain = TensorEntry(
         name,
         coded_bytes=0,
         shape=integers.shape,
@@ -164,7 +164,7 @@ def _encode_rounded(name: str, tensor: RoundedTensor, coder: Any) -> StoredWeigh
     return best
 
 
-def read_table(stream: np.ndarray) -> tuple[list[StoredWeight], int]:
+def read_table(stream: np.ndarray) -> tuple[list[TensorEntry], int]:
     """The table of a stream and the number of bytes before the weights themselves.
 
     Raises:
@@ -182,12 +182,12 @@ def read_table(stream: np.ndarray) -> tuple[list[StoredWeight], int]:
         lines = [_from_row(row) for row in rows]
     except (zlib.error, ValueError, TypeError, RecursionError):
         raise ContainerError("the table of weights is damaged") from None
-    if len({line.name for line in lines}) != len(lines) or sum(line.size for line in lines) > most_values(len(data)):
+    if len({line.name for line in lines}) != len(lines) or sum(line.size for line in lines) > max_values(len(data)):
         raise ContainerError("the table of weights is damaged")
     return lines, 4 + length
 
 
-def most_values(size: int) -> int:
+def max_values(size: int) -> int:
     """Weights that a stream of so many bytes may hold; a thirtieth of a bit each is far less than any fit needs."""
     return min(MAX_VALUES, FREE_VALUES + VALUES_PER_BYTE * size)
 
@@ -197,32 +197,32 @@ def decode(stream: np.ndarray, beginning: str = "") -> dict[str, np.ndarray]:
     return values(read(stream, beginning))
 
 
-def values(tensors: dict[str, RoundedTensor | np.ndarray]) -> dict[str, np.ndarray]:
+def values(tensors: dict[str, QuantizedTensor | np.ndarray]) -> dict[str, np.ndarray]:
     """Float32 tensors of what :func:`read` gave.
 
     Raises:
         ContainerError: one of them is not finite.
     """
-    result = {n: t.values() if isinstance(t, RoundedTensor) else t for n, t in tensors.items()}
+    result = {n: t.values() if isinstance(t, QuantizedTensor) else t for n, t in tensors.items()}
     for name, array in result.items():
         if not np.isfinite(array).all():
             raise ContainerError(f"tensor {name[:80]!r} holds NaN or infinite values")
     return result
 
 
-def value_count(tensors: dict[str, RoundedTensor | np.ndarray]) -> int:
+def value_count(tensors: dict[str, QuantizedTensor | np.ndarray]) -> int:
     """How many numbers some tensors hold."""
-    return sum((t.integers if isinstance(t, RoundedTensor) else t).size for t in tensors.values())
+    return sum((t.integers if isinstance(t, QuantizedTensor) else t).size for t in tensors.values())
 
 
-def entropy_bytes(tensors: dict[str, RoundedTensor | np.ndarray]) -> float:
+def entropy_bytes(tensors: dict[str, QuantizedTensor | np.ndarray]) -> float:
     """What an ideal coder without contexts would take for the rounded tensors, if it knew each one's distribution.
 
     That is the empirical (order 0) entropy of the integers of each tensor, added up; float16 tensors take their size.
     """
     total = 0.0
     for tensor in tensors.values():
-        if isinstance(tensor, RoundedTensor):
+        if isinstance(tensor, QuantizedTensor):
             _, counts = np.unique(tensor.integers, return_counts=True)
             total -= float((counts * np.log2(counts / counts.sum())).sum()) / 8
         else:
@@ -230,7 +230,7 @@ def entropy_bytes(tensors: dict[str, RoundedTensor | np.ndarray]) -> float:
     return total
 
 
-def read(stream: np.ndarray, beginning: str = "") -> dict[str, RoundedTensor | np.ndarray]:
+def read(stream: np.ndarray, beginning: str = "") -> dict[str, QuantizedTensor | np.ndarray]:
     """A stream back to its integers and steps, or float32 where a tensor was kept as float16.
 
     Args:
@@ -241,7 +241,7 @@ def read(stream: np.ndarray, beginning: str = "") -> dict[str, RoundedTensor | n
         ContainerError: the stream is damaged.
     """
     lines, start = read_table(stream)
-    result: dict[str, RoundedTensor | np.ndarray] = {}
+    result: dict[str, QuantizedTensor | np.ndarray] = {}
     coded = []
     for line in lines:
         if line.steps:
@@ -259,22 +259,22 @@ def read(stream: np.ndarray, beginning: str = "") -> dict[str, RoundedTensor | n
     last = max((number for number, line in enumerate(coded) if line.name.startswith(beginning)), default=-1)
     for line in coded[: last + 1]:
         integers = _decode_integers(line, coder)
-        result[line.name] = RoundedTensor(integers, np.array(line.steps, np.float32))
+        result[line.name] = QuantizedTensor(integers, np.array(line.steps, np.float32))
     return {line.name: result[line.name] for line in lines if line.name.startswith(beginning)}
 
 
-def _to_row(line: StoredWeight) -> list:
+def _to_row(line: TensorEntry) -> list:
     steps = [float(f"{step:.5g}") for step in line.steps]
     return [line.name, line.shape, line.coded_bytes, steps, line.low, line.high, line.typical, int(line.neighbours)]
 
 
-def _from_row(row: list) -> StoredWeight:
+def _from_row(row: list) -> TensorEntry:
     name, shape, coded_bytes, steps, low, high, typical, neighbours = row
     whole = [*shape, coded_bytes, low, high, typical, neighbours]
     if not isinstance(name, str) or any(type(n) is not int for n in whole) or neighbours not in (0, 1):
         raise ContainerError("the table of weights is damaged")
     steps = tuple(float(step) for step in steps)
-    return StoredWeight(name, tuple(shape), coded_bytes, steps, low, high, typical, bool(neighbours))
+    return TensorEntry(name, tuple(shape), coded_bytes, steps, low, high, typical, bool(neighbours))
 
 
 # ---------------------------------------------------------------------- models
@@ -283,7 +283,7 @@ def _from_row(row: list) -> StoredWeight:
 class _Model:
     """Counts of what was coded, by context, and the probabilities that follow from them."""
 
-    def __init__(self, line: StoredWeight):
+    def __init__(self, line: TensorEntry):
         self.low, self.alphabet = line.low, line.high - line.low + 1
         self.contexts = (2 * _NEAR + 1) ** 2 if line.neighbours else 1
         self.counts = np.zeros((self.contexts, self.alphabet))
@@ -316,7 +316,7 @@ def _in_order(values: np.ndarray) -> float:
     return float(np.add.accumulate(values)[-1])
 
 
-def _rows(line: StoredWeight, integers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _rows(line: TensorEntry, integers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(contexts, view of the integers) of each row, in coding order; a row may be filled in before the next."""
     if not line.neighbours:
         flat = integers.reshape(-1)
@@ -342,7 +342,7 @@ def _rows(line: StoredWeight, integers: np.ndarray) -> Iterator[tuple[np.ndarray
             yield before[:, row] + above, integers[moment, :, row]
 
 
-def _encode_integers(line: StoredWeight, integers: np.ndarray, coder: Any) -> None:
+def _encode_integers(line: TensorEntry, integers: np.ndarray, coder: Any) -> None:
     model, family = _Model(line), constriction.stream.model.Categorical(perfect=False)
     if model.alphabet == 1:
         return
@@ -352,7 +352,7 @@ def _encode_integers(line: StoredWeight, integers: np.ndarray, coder: Any) -> No
         model.update(contexts, symbols)
 
 
-def _decode_integers(line: StoredWeight, coder: Any) -> np.ndarray:
+def _decode_integers(line: TensorEntry, coder: Any) -> np.ndarray:
     integers = np.zeros(line.shape, np.int32)
     model, family = _Model(line), constriction.stream.model.Categorical(perfect=False)
     if model.alphabet == 1:

@@ -16,11 +16,11 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import numpy as np
 
-from nervcodec.errors import ContainerError, OutdatedContainerError, TooNewError, explained
+from nervcodec.errors import ContainerError, OutdatedContainerError, TooNewError, wrap_os_error
 from nervcodec.formats.arrays import ArrayFile, bytes_of, head, little_endian
 from nervcodec.formats.atomic import writing
 from nervcodec.formats.fields import from_json, to_json
@@ -38,7 +38,6 @@ from nervcodec.formats.header import (
 )
 from nervcodec.formats.weights import StoredWeights
 
-Opened = TypeVar("Opened", bound="CheckedArrays")
 _DIGEST_BYTES = 8
 _BEGINNING = b'{"__metadata__":{"format":"nerv",'  # of every container, behind the length of its table
 _PIECE = 1 << 20  # bytes copied at once
@@ -54,16 +53,18 @@ def checksum(array: np.ndarray) -> str:
     return digest(bytes_of(array))
 
 
-class CheckedArrays:
-    """The arrays of an open file, each read when it is asked for, compared with its checksum, and not kept.
+class Container:
+    """An open ``.nerv`` file. Opening reads the header only; arrays are read and checked on access, and not kept.
+
+    Thread-safe. A container without references closes itself.
 
     Args:
         file: the open file, which is closed with this.
         header: checked.
 
     Attributes:
-        header: as given.
-        path: where the file is.
+        header: as passed.
+        path: of the file.
         size_bytes: of the whole file.
     """
 
@@ -72,11 +73,35 @@ class CheckedArrays:
         self.path, self.size_bytes = file.path, file.size
         self._compared: set[str] = set()  # arrays that were, with their checksums, once and for all
 
+    @classmethod
+    def at(cls, path: Path) -> Container:
+        """Open a file.
+
+        Raises:
+            OutdatedContainerError: it has an earlier version of the format, or a network above a base layer.
+            TooNewError: it has a later one.
+            ContainerError: not a ``.nerv`` file, truncated, or its header is impossible or names other arrays than the
+                file has.
+        """
+        path = Path(path)
+        file = ArrayFile(path)
+        try:
+            header = _parse(path, file.metadata)
+            if odd := sorted(set(file.places) ^ set(header.tensors)):
+                raise ContainerError(f"{path}: header and file disagree about tensor {odd[0][:80]!r}")
+            for name in header.base_arrays():
+                if (file.places[name].dtype, len(file.places[name].shape)) != (np.uint8, 1):
+                    raise ContainerError(f"{path}: tensor {name}: the stream of a base layer is a row of bytes")
+        except ContainerError:
+            file.close()
+            raise
+        return cls(file, header)
+
     def close(self) -> None:
         """Give the file back; the header stays."""
         self._file.close()
 
-    def __enter__(self: Opened) -> Opened:
+    def __enter__(self) -> Container:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,38 +152,6 @@ class CheckedArrays:
             yield piece
         if digest.hexdigest() != self.header.tensors[name].checksum:
             raise ContainerError(f"{self.path}: tensor {name} is damaged (checksum differs)")
-
-
-class Container(CheckedArrays):
-    """An open ``.nerv`` file: its header, and what it holds when that is asked for.
-
-    Opening reads the beginning of the file alone. Any number of threads may ask. A container that nobody refers to any
-    more closes itself.
-    """
-
-    @classmethod
-    def at(cls, path: Path) -> Container:
-        """Open a file.
-
-        Raises:
-            OutdatedContainerError: it has an earlier version of the format, or a network above a base layer.
-            TooNewError: it has a later one.
-            ContainerError: not a ``.nerv`` file, truncated, or its header is impossible or names other arrays than the
-                file has.
-        """
-        path = Path(path)
-        file = ArrayFile(path)
-        try:
-            header = _parse(path, file.metadata)
-            if odd := sorted(set(file.places) ^ set(header.tensors)):
-                raise ContainerError(f"{path}: header and file disagree about tensor {odd[0][:80]!r}")
-            for name in header.base_arrays():
-                if (file.places[name].dtype, len(file.places[name].shape)) != (np.uint8, 1):
-                    raise ContainerError(f"{path}: tensor {name}: the stream of a base layer is a row of bytes")
-        except ContainerError:
-            file.close()
-            raise
-        return cls(file, header)
 
     def verify(self) -> None:
         """Compare every array with its checksum, and look at the frame times; no array is held in memory.
@@ -341,7 +334,7 @@ class Writer:
         self.tensors: dict[str, StoredTensor] = {}
         self._arrays: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
         self._places: dict[str, tuple[int, int]] = {}
-        with explained(f"{self.target}: cannot be written", ContainerError):
+        with wrap_os_error(f"{self.target}: cannot be written", ContainerError):
             self._spool = tempfile.TemporaryFile(dir=self.target.parent)  # noqa: SIM115  # closed by __exit__
 
     def __enter__(self) -> Writer:
@@ -365,7 +358,7 @@ class Writer:
         if name in self.tensors:
             raise ContainerError(f"{self.target}: two arrays are called {name}")
         stored = little_endian(array)
-        with explained(f"{self.target}: cannot be written", ContainerError):
+        with wrap_os_error(f"{self.target}: cannot be written", ContainerError):
             self._places[name] = self._spool.tell(), stored.nbytes
             self._spool.write(bytes_of(stored))
         self._arrays[name] = stored.dtype, stored.shape

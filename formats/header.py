@@ -74,7 +74,7 @@ def _is_digest(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class VideoFacts:
+class VideoHeader:
     """What is known of the source video, after crop, scale and trimming.
 
     Attributes:
@@ -192,7 +192,7 @@ class PlaneFormat:
 
 
 @dataclass(frozen=True)
-class BaseFacts:
+class BaseHeader:
     """A classical codec's stream under the network: what it is, and how its samples stand for colours.
 
     Attributes:
@@ -244,7 +244,7 @@ class BaseFacts:
 
 
 @dataclass(frozen=True)
-class SemanticFacts:
+class SemanticHeader:
     """Which encoder made the embeddings the semantic head was fitted to.
 
     Attributes:
@@ -357,15 +357,15 @@ class Header:
         shared: prefix of the parameters that the networks of all segments share; None where each has all its own.
     """
 
-    video: VideoFacts
+    video: VideoHeader
     patch_grid: tuple[int, int]
     segments: tuple[Segment, ...]
     tensors: dict[str, StoredTensor]
     fit: FitRecord
     tool: str
-    semantic: SemanticFacts | None = None
+    semantic: SemanticHeader | None = None
     split: tuple[int, int, int] | None = None
-    base: BaseFacts | None = None
+    base: BaseHeader | None = None
     shared: str | None = None
 
     def __post_init__(self) -> None:

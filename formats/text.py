@@ -19,7 +19,7 @@ _JOINERS = "\u200c\u200d"  # within words of Persian and Indic scripts, and with
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
-def within(stem: str, suffix: str = "", limit: int = NAME_BYTES) -> str:
+def truncate_name(stem: str, suffix: str = "", limit: int = NAME_BYTES) -> str:
     """``stem + suffix``, with the end of the stem left out where the name would take more than ``limit`` bytes.
 
     Args:
@@ -41,12 +41,12 @@ def is_system_folder(name: str) -> bool:
     return name.lower() in SYSTEM_FOLDERS
 
 
-def recorded(name: str) -> str:
+def sanitize_name(name: str) -> str:
     """A source's name as a header holds it: printable, without folders, and short enough to be a name again."""
-    return within("".join(c if c.isprintable() and c not in "/\\" else "_" for c in name))
+    return truncate_name("".join(c if c.isprintable() and c not in "/\\" else "_" for c in name))
 
 
-def escape(character: str) -> str:
+def escape_character(character: str) -> str:
     r"""A character as ``\n``, ``\x1b`` or ``\u202e``; a byte that is no text (``\udcff`` in Python) as ``\xff``."""
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
@@ -56,23 +56,23 @@ def escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def shown(text: str) -> str:
+def escape(text: str) -> str:
     """The text on one line: what a terminal would obey, or could not print, is escaped."""
-    return "".join(c if _is_harmless(c) else escape(c) for c in text)
+    return "".join(c if _is_harmless(c) else escape_character(c) for c in text)
 
 
 def _is_harmless(character: str) -> bool:
     return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
 
 
-def counted(count: int, noun: str) -> str:
+def count_noun(count: int, noun: str) -> str:
     """A number and what it counts: ``1 frame``, ``2,000 frames``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def shortened(text: str, length: int = 70) -> str:
-    """:func:`shown`, with the middle left out where it is longer than ``length`` characters."""
-    line = shown(text)
+def shorten(text: str, length: int = 70) -> str:
+    """:func:`escape`, with the middle left out where it is longer than ``length`` characters."""
+    line = escape(text)
     if len(line) <= length:
         return line
     end = length // 3

@@ -16,7 +16,7 @@ import numpy as np
 
 from nervcodec.errors import ContainerError
 from nervcodec.formats import bitstream
-from nervcodec.formats.bitstream import LARGEST, RoundedTensor
+from nervcodec.formats.bitstream import LARGEST, QuantizedTensor
 from nervcodec.formats.header import MAX_PACE
 
 MARK = ":"
@@ -36,11 +36,11 @@ class FrameTables:
     embedded: tuple[int, ...] = ()
     pace: tuple[int, ...] = ()
 
-    def tensors(self) -> dict[str, RoundedTensor]:
+    def tensors(self) -> dict[str, QuantizedTensor]:
         """As a stream begins with them."""
         lists = {EMBEDDED: _to_gaps(self.embedded), PACE: self.pace}
         one = np.ones(1, np.float32)
-        return {name: RoundedTensor(np.array(values, np.int32), one) for name, values in lists.items() if values}
+        return {name: QuantizedTensor(np.array(values, np.int32), one) for name, values in lists.items() if values}
 
 
 def read_tables(stream: np.ndarray, frames: int) -> FrameTables:
@@ -69,8 +69,8 @@ def read_tables(stream: np.ndarray, frames: int) -> FrameTables:
     return FrameTables(embedded, () if pace is None else tuple(pace.tolist()))
 
 
-def _integers(tensor: RoundedTensor | np.ndarray) -> np.ndarray:
-    return tensor.integers if isinstance(tensor, RoundedTensor) else tensor
+def _integers(tensor: QuantizedTensor | np.ndarray) -> np.ndarray:
+    return tensor.integers if isinstance(tensor, QuantizedTensor) else tensor
 
 
 def _to_gaps(frames: tuple[int, ...]) -> list[int]:

@@ -24,7 +24,7 @@ PRECISION = Setting(
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8  # glibc's mallopt(3)
 
 
-def keep_memory(arenas: int | None = None) -> None:
+def tune_allocator(arenas: int | None = None) -> None:
     """Ask the C library to keep freed memory and torch to take large pages; a no-op beyond glibc.
 
     A fit allocates and frees the same tens of megabytes at every step. By default glibc hands each such block back
@@ -47,16 +47,16 @@ def keep_memory(arenas: int | None = None) -> None:
         mallopt(_M_ARENA_MAX, arenas)
 
 
-def give_back_memory() -> None:
-    """Hand to the kernel what is free of the memory that :func:`keep_memory` keeps; a no-op beyond glibc."""
+def trim_memory() -> None:
+    """Hand to the kernel what is free of the memory that :func:`tune_allocator` keeps; a no-op beyond glibc."""
     if sys.platform.startswith("linux"):
         with contextlib.suppress(AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def use_threads(count: int) -> None:
+def set_threads(count: int) -> None:
     """Let torch compute in so many threads in this process."""
-    keep_memory()
+    tune_allocator()
     import torch
 
     torch.set_num_threads(count)
@@ -96,13 +96,13 @@ def choose(device: str = "auto", precision: str = "auto", arenas: int | None = N
 
     Args:
         device, precision: as :data:`DEVICE` and :data:`PRECISION` take them.
-        arenas: as :func:`keep_memory` takes it.
+        arenas: as :func:`tune_allocator` takes it.
 
     Raises:
         ConfigError: an unknown name, or CUDA is asked for and torch sees none.
     """
     device, precision = DEVICE.settled("device", device), PRECISION.settled("precision", precision)
-    keep_memory(arenas)
+    tune_allocator(arenas)
     if device != "cpu":
         import torch
 
@@ -126,7 +126,7 @@ def choose_later(device: str = "auto", precision: str = "auto") -> Callable[[], 
         hardware = choose(device, precision)
         return lambda: hardware
     PRECISION.settled("precision", precision)
-    keep_memory()
+    tune_allocator()
     return cache(lambda: choose(device, precision))
 
 

@@ -69,7 +69,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def named(file: object) -> Iterator[None]:
+def prefix_path(file: object) -> Iterator[None]:
     """Begin what is wrong with a container with its name, where it does not begin so already.
 
     Args:
@@ -83,7 +83,7 @@ def named(file: object) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explained(what: str, kind: type[NervError], *also: type[Exception]) -> Iterator[None]:
+def wrap_os_error(what: str, kind: type[NervError], *also: type[Exception]) -> Iterator[None]:
     """Turn an OSError of the block into one of ours: ``what``, a colon, and the system's reason.
 
     Args:

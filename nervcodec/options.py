@@ -19,7 +19,7 @@ from nervcodec.media.options import SECTION as SOURCE
 from nervcodec.media.options import SourceOptions
 from nervcodec.ranges import FrameSplit, parse_duration, parse_pair, parse_size, parse_split, parse_strides
 from nervcodec.semantic.encoder import AUTO, FORMS
-from nervcodec.settings import Setting, converted, owners, settings_of, settle
+from nervcodec.settings import Setting, convert, owners, settings_of, validate
 from nervcodec.training.config import GOAL, FitConfig
 
 NETWORK, SEARCH, RUN = "Network", "Search", "Run"
@@ -89,7 +89,7 @@ class NetworkOptions:
     ).field()
 
     def __post_init__(self) -> None:
-        settle(self)
+        validate(self)
 
     @property
     def positional_encoding(self) -> tuple[float, int]:
@@ -150,7 +150,7 @@ class EncodeOptions:
     precision: str = PRECISION.field()
 
     def __post_init__(self) -> None:
-        settle(self)
+        validate(self)
         if self.size_bytes is not None and self.bpp is not None:
             raise OptionsError("choose at most one of --size and --bpp")
 
@@ -221,7 +221,7 @@ class Shortcuts:
     debug_run: bool = Setting(False, "A handful of batches and a container, to see whether all works.", RUN).field()
 
     def __post_init__(self) -> None:
-        settle(self)
+        validate(self)
 
 
 # What debug_run sets, whatever the preset: a handful of batches of a quarter of a second, and one evaluation.
@@ -233,7 +233,7 @@ OWNERS = owners(*GROUPS)
 
 def _of(group: type, values: dict[str, object]) -> dict[str, Any]:
     """Those values that are settings of a group, as it wants them."""
-    return {name: converted(group, name, value) for name, value in values.items() if OWNERS[name] is group}
+    return {name: convert(group, name, value) for name, value in values.items() if OWNERS[name] is group}
 
 
 def _refuse_without_effect(given: dict[str, object], network: NetworkOptions) -> None:

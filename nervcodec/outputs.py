@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nervcodec.errors import ConfigError, LockedError, explained
+from nervcodec.errors import ConfigError, LockedError, wrap_os_error
 from nervcodec.formats.atomic import replacing
-from nervcodec.formats.text import SUFFIX, within
+from nervcodec.formats.text import SUFFIX, truncate_name
 
 _LOCK_SUFFIX = ".lock"
 _RENEW_S, _STALE_S = 60.0, 300.0  # a lock is renewed so often, and abandoned when it was not for so long
@@ -31,7 +31,7 @@ def beside(source: Path, whole: bool = False) -> Path:
     """
     place = source if source.name not in ("", "..") else source.resolve()
     name = place.name if whole or os.path.isdir(place) else place.stem
-    return place.with_name(within(name, SUFFIX))
+    return place.with_name(truncate_name(name, SUFFIX))
 
 
 def require_free(target: Path, force: bool) -> None:
@@ -68,7 +68,7 @@ def require_folder(target: Path) -> None:
 
 def _there(target: Path) -> bool:
     # A ValueError for a name with a zero in it.
-    with explained(f"{target}: cannot be written", ConfigError, ValueError):
+    with wrap_os_error(f"{target}: cannot be written", ConfigError, ValueError):
         try:
             target.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -87,9 +87,9 @@ def locked(target: Path) -> Iterator[None]:
         LockedError: another encode holds it.
         ConfigError: it cannot be written.
     """
-    lock = target.with_name(within(f".{target.name}", _LOCK_SUFFIX))
+    lock = target.with_name(truncate_name(f".{target.name}", _LOCK_SUFFIX))
     own = {"host": platform.node(), "process": os.getpid(), "start": time.time(), "thread": threading.get_ident()}
-    with explained(f"{target}: cannot be written", ConfigError):
+    with wrap_os_error(f"{target}: cannot be written", ConfigError):
         if not _create(lock, own):
             holder = _holder(lock)
             if holder is not None:

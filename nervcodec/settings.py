@@ -118,7 +118,7 @@ class Setting:
         return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def listed(names: Collection[str]) -> str:
+def join_names(names: Collection[str]) -> str:
     """Names with commas, numbered ones as from the first to the last: ``l1, l2, fusion1 to fusion12``."""
     parts: list[list[str]] = []
     for name in names:
@@ -152,7 +152,7 @@ def owners(*groups: type) -> dict[str, type]:
     return found
 
 
-def settle(instance: Any) -> None:
+def validate(instance: Any) -> None:
     """Check all settings of a frozen dataclass, for its ``__post_init__``.
 
     Raises:
@@ -163,7 +163,7 @@ def settle(instance: Any) -> None:
         object.__setattr__(instance, name, said.settled(name, value))
 
 
-def converted(kind: type, name: str, value: object) -> Any:
+def convert(kind: type, name: str, value: object) -> Any:
     """A value as a setting of a dataclass wants it, which may be given as a text; its bounds are not looked at.
 
     Raises:
@@ -175,10 +175,10 @@ def converted(kind: type, name: str, value: object) -> Any:
             value = parse(value)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
-    return typed(name, typing.get_type_hints(kind)[name], value)
+    return check_type(name, typing.get_type_hints(kind)[name], value)
 
 
-def typed(name: str, hint: Any, value: object) -> Any:
+def check_type(name: str, hint: Any, value: object) -> Any:
     """A value as a field of a dataclass wants it.
 
     Args:

@@ -75,7 +75,7 @@ _LEAST_PER_PIXEL = 0.024  # parameters of the whole network: with fewer, the qui
 
 
 @dataclass(frozen=True)
-class Outlook:
+class SegmentTraits:
     """What is known of a segment before its fit, and of the fit.
 
     Attributes:
@@ -107,7 +107,7 @@ class Outlook:
         return len(self.cuts) + 1
 
 
-NOTHING_KNOWN = Outlook()
+UNKNOWN_TRAITS = SegmentTraits()
 
 
 def parameter_budget(geometry: Geometry, goal: SizeGoal | None, detailed: bool = False, own: bool = False) -> int:
@@ -151,7 +151,7 @@ def network_config(
     goal: SizeGoal | None = None,
     dimension: int | None = None,
     embedded: Sequence[int] = (),
-    outlook: Outlook = NOTHING_KNOWN,
+    outlook: SegmentTraits = UNKNOWN_TRAITS,
 ) -> NetworkConfig:
     """The network for a segment, of the kind and size that was chosen.
 
@@ -186,7 +186,7 @@ def grid_config(
     geometry: Geometry,
     budget: int,
     semantic: SemanticConfig | None,
-    outlook: Outlook = NOTHING_KNOWN,
+    outlook: SegmentTraits = UNKNOWN_TRAITS,
     detailed: bool = False,
 ) -> GridConfig:
     """The ``grid`` network for a segment with about ``budget`` parameters, semantic head included.
@@ -215,7 +215,7 @@ def grid_config(
     return replace(smallest, grids=_densest(layout, geometry, budget - beside, outlook))
 
 
-def own_budget(chosen: NetworkOptions, geometry: Geometry, goal: SizeGoal | None, joint: GridConfig) -> int:
+def per_segment_budget(chosen: NetworkOptions, geometry: Geometry, goal: SizeGoal | None, joint: GridConfig) -> int:
     """Parameters of a segment's own, beside a decoder that it shares with others.
 
     Args:
@@ -229,7 +229,7 @@ def own_budget(chosen: NetworkOptions, geometry: Geometry, goal: SizeGoal | None
     return max(0, chosen.parameters - parameter_count(joint) + sum(grid.size for grid in joint.grids))
 
 
-def own_config(joint: GridConfig, geometry: Geometry, budget: int, outlook: Outlook) -> GridConfig:
+def per_segment_config(joint: GridConfig, geometry: Geometry, budget: int, outlook: SegmentTraits) -> GridConfig:
     """The ``grid`` network of a segment that shares its decoder, and grids of what lasts, with others.
 
     Args:
@@ -245,7 +245,9 @@ def own_config(joint: GridConfig, geometry: Geometry, budget: int, outlook: Outl
     return replace(joint, geometry=geometry, grids=grids, cuts=outlook.cuts, pace=outlook.pace, scenes=outlook.scenes)
 
 
-def _that_fits(layout: _Layout, geometry: Geometry, budget: int, outlook: Outlook) -> tuple[_Layout, Outlook]:
+def _that_fits(
+    layout: _Layout, geometry: Geometry, budget: int, outlook: SegmentTraits
+) -> tuple[_Layout, SegmentTraits]:
     """A layout whose grid for what lasts, thinner at low rates, leaves most parameters to those that change."""
     for channels, lean in _THINNER:
         thin = tuple((s, min(channels, c) if not per_frame else c, per_frame, p) for s, c, per_frame, p in layout)
@@ -256,7 +258,7 @@ def _that_fits(layout: _Layout, geometry: Geometry, budget: int, outlook: Outloo
     return thin, known
 
 
-def _densest(layout: _Layout, geometry: Geometry, budget: int, outlook: Outlook) -> tuple[GridShape, ...]:
+def _densest(layout: _Layout, geometry: Geometry, budget: int, outlook: SegmentTraits) -> tuple[GridShape, ...]:
     """The grids with as many positions in time as a number of parameters allows."""
     low, high = 0.0, 4.0
     for _ in range(24):
@@ -266,13 +268,13 @@ def _densest(layout: _Layout, geometry: Geometry, budget: int, outlook: Outlook)
     return grid_shapes(layout, geometry, low, outlook)
 
 
-def _suits_details(geometry: Geometry, budget: int, outlook: Outlook) -> bool:
+def _suits_details(geometry: Geometry, budget: int, outlook: SegmentTraits) -> bool:
     """Whether details that change are worth parameters of their own, of a budget that counts on them."""
     enough = budget >= _LEAST_PER_PIXEL * geometry.frames * geometry.height * geometry.width
     return enough and outlook.passes >= _LONG_PASSES and outlook.persistence >= _LASTING
 
 
-def grid_shapes(layout: _Layout, geometry: Geometry, density: float, outlook: Outlook) -> tuple[GridShape, ...]:
+def grid_shapes(layout: _Layout, geometry: Geometry, density: float, outlook: SegmentTraits) -> tuple[GridShape, ...]:
     """The grids with their resolution in time multiplied by ``density``."""
     cells, shapes = geometry.cells, []
     moments = geometry.frames if outlook.fitted is None else outlook.fitted

@@ -16,10 +16,10 @@ from nervcodec.formats.header import (
     FitRecord,
     Header,
     Segment,
-    SemanticFacts,
+    SemanticHeader,
     StoredTensor,
     TensorCode,
-    VideoFacts,
+    VideoHeader,
 )
 
 
@@ -43,13 +43,13 @@ def make(frames: int = 10, **video) -> tuple[Header, dict[str, np.ndarray]]:
         tensors[name] = StoredTensor(container.checksum(arrays[name]))
     facts = {"width": 64, "height": 48, "frame_rate": (30000, 1001), "frame_count": frames, "duration_s": 0.4}
     header = Header(
-        video=VideoFacts(**{**facts, "source_name": "kitchen sink \u6c34.mp4", **video}),
+        video=VideoHeader(**{**facts, "source_name": "kitchen sink \u6c34.mp4", **video}),
         patch_grid=(2, 4),
         segments=(Segment(0, frames, {"kind": "grid"}, "0/"),),
         tensors=tensors,
         fit=FitRecord(30.5, 12.0, 100),
         tool="nervcodec test",
-        semantic=SemanticFacts("offline", 384, 5.0),
+        semantic=SemanticHeader("offline", 384, 5.0),
     )
     return header, arrays
 

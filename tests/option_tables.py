@@ -7,7 +7,7 @@
 from pathlib import Path
 
 from nervcodec.options import GROUPS, SECTIONS
-from nervcodec.settings import Setting, listed, settings_of
+from nervcodec.settings import Setting, join_names, settings_of
 from nervcodec.training.config import FUSIONS, PIXEL_LOSSES, FitConfig
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "training.md"
@@ -45,7 +45,7 @@ def row(name: str, said: Setting) -> str:
     """Of one option."""
     flag = "" if said.flag == "" else f"`{said.option(name)}`"
     value = f" `{said.metavar}`" if said.metavar and flag else ""
-    values = listed(said.choices) or ", ".join(said.forms) or said.bounds
+    values = join_names(said.choices) or ", ".join(said.forms) or said.bounds
     network = f"{said.network} only. " if said.network else ""
     return f"| {flag}{value} | `{name}` | {values} | {said.without} | {network}{said.help} |"
 

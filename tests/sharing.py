@@ -14,16 +14,16 @@ import torch
 
 from nervcodec import sizing
 from nervcodec.formats import bitstream
-from nervcodec.formats.bitstream import RoundedTensor, round_to_steps
+from nervcodec.formats.bitstream import QuantizedTensor, quantize_tensor
 from nervcodec.formats.container import Writer
-from nervcodec.formats.header import STREAM, FitRecord, Header, Segment, SemanticFacts, TensorCode, VideoFacts
+from nervcodec.formats.header import STREAM, FitRecord, Header, Segment, SemanticHeader, TensorCode, VideoHeader
 from nervcodec.network.build import build, to_arrays
 from nervcodec.network.config import Geometry, GridConfig, SemanticConfig, frame_tables, network_to_json
 from nervcodec.network.shapes import is_per_segment
 
 FRAMES, EMBEDDED = (9, 6), ((0, 3, 7), (1, 4))
 SHARED = "shared/"
-Tensors = dict[str, RoundedTensor | np.ndarray]
+Tensors = dict[str, QuantizedTensor | np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ def parts() -> list[Part]:
         torch.manual_seed(2)
         for frames, embedded in zip(FRAMES, EMBEDDED, strict=True):
             geometry = Geometry(frames, 40, 56, 2, 3)
-            outlook = sizing.Outlook(pace=tuple(rng.integers(0, 20, frames - 1).tolist()))
+            outlook = sizing.SegmentTraits(pace=tuple(rng.integers(0, 20, frames - 1).tolist()))
             config = sizing.grid_config(geometry, 9_000, SemanticConfig(16, rank=4, code_frames=embedded), outlook)
             parameters: Tensors = {}
             for name, array in to_arrays(build(config)).items():
                 values = array + rng.normal(size=array.shape, scale=0.3).astype(np.float32)
-                parameters[name] = round_to_steps(values, np.array([0.05])) if array.size >= 256 else values
+                parameters[name] = quantize_tensor(values, np.array([0.05])) if array.size >= 256 else values
             if found:
                 parameters |= found[0].of(own=False)
             found.append(Part(config, dict(frame_tables(config, embedded).tensors()), parameters))
@@ -68,7 +68,7 @@ def save(target: Path, streams: dict[str, Tensors], configs: list[GridConfig]) -
         starts = (0, FRAMES[0])
         writer.finish(
             Header(
-                video=VideoFacts(56, 40, (25, 1), count, count / 25, "by hand.mp4"),
+                video=VideoHeader(56, 40, (25, 1), count, count / 25, "by hand.mp4"),
                 patch_grid=(2, 3),
                 segments=tuple(
                     Segment(start, frames, network_to_json(config), f"{number}/")
@@ -77,7 +77,7 @@ def save(target: Path, streams: dict[str, Tensors], configs: list[GridConfig]) -
                 tensors=writer.tensors,
                 fit=FitRecord(10.0, 0.0, 0),
                 tool="nervcodec tests",
-                semantic=SemanticFacts("offline", 16, 8.3333),
+                semantic=SemanticHeader("offline", 16, 8.3333),
                 shared=SHARED if SHARED in streams else None,
             )
         )

@@ -16,7 +16,7 @@ from nervcodec.cli.main import cli
 from nervcodec.errors import ConfigError
 from nervcodec.media.options import SourceOptions
 from nervcodec.options import DEBUG_RUN, GROUPS, OWNERS, PRESETS, SECTIONS, NetworkOptions, from_flat
-from nervcodec.settings import Setting, converted, listed, owners, settings_of
+from nervcodec.settings import Setting, convert, join_names, owners, settings_of
 from nervcodec.training.config import FitConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "version3_pe.nerv"
@@ -116,7 +116,7 @@ def test_device_and_precision_are_the_same_everywhere(command):
 def test_a_default_is_a_value_that_can_be_given(name):
     said = SAID[name]
     if said.default is not None:
-        assert said.settled(name, converted(OWNERS[name], name, said.default)) == said.default
+        assert said.settled(name, convert(OWNERS[name], name, said.default)) == said.default
     if said.parse is not None and said.default is not None:
         assert said.parse(said.as_text(said.default)) == said.default
     assert said.help.endswith(".")
@@ -125,7 +125,7 @@ def test_a_default_is_a_value_that_can_be_given(name):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_set_what_there_is_to_values_it_takes(preset):
     for name, value in (*PRESETS[preset].items(), *DEBUG_RUN.items()):
-        SAID[name].settled(name, converted(OWNERS[name], name, value))
+        SAID[name].settled(name, convert(OWNERS[name], name, value))
     wanted = from_flat(preset=preset)
     for name, value in PRESETS[preset].items():
         part = {
@@ -134,7 +134,7 @@ def test_presets_set_what_there_is_to_values_it_takes(preset):
             NetworkOptions: wanted.network,
             FitConfig: wanted.fit,
         }
-        assert getattr(part.get(OWNERS[name], wanted), name) == converted(OWNERS[name], name, value)
+        assert getattr(part.get(OWNERS[name], wanted), name) == convert(OWNERS[name], name, value)
 
 
 def test_what_is_given_goes_before_a_preset_and_a_debug_run_before_all():
@@ -186,9 +186,9 @@ def test_settings_of_the_other_network_are_refused():
 
 
 def test_numbered_names_are_listed_from_the_first_to_the_last():
-    assert listed(["l1", "l2", "log-l2", "fusion1", "fusion2", "fusion3"]) == "l1, l2, log-l2, fusion1 to fusion3"
-    assert listed(["a9", "a10", "a11", "b12", "a12"]) == "a9 to a11, b12, a12"
-    assert listed([]) == ""
+    assert join_names(["l1", "l2", "log-l2", "fusion1", "fusion2", "fusion3"]) == "l1, l2, log-l2, fusion1 to fusion3"
+    assert join_names(["a9", "a10", "a11", "b12", "a12"]) == "a9 to a11, b12, a12"
+    assert join_names([]) == ""
 
 
 # ------------------------------------------------------------------ the documentation

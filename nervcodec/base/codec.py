@@ -20,7 +20,7 @@ from nervcodec.base import obu
 from nervcodec.base.obu import coded_size
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.formats.text import counted
+from nervcodec.formats.text import count_noun
 from nervcodec.media.decoder import packet_of
 from nervcodec.media.planes import Light, Planes, light_of, pixel_format, to_frame, to_planes
 from nervcodec.threads import read_ahead
@@ -103,7 +103,7 @@ def encode(
     stream = obu.stripped(b"".join(packets))
     made, count = len(obu.units(stream)), next(read)
     if made != count:
-        raise VideoError(f"SVT-AV1 made {made} of {counted(count, 'frame')}")
+        raise VideoError(f"SVT-AV1 made {made} of {count_noun(count, 'frame')}")
     return stream
 
 
@@ -224,7 +224,7 @@ def light(unit: bytes | memoryview) -> Light | None:
 
 
 def _shortage(count: int, frames: int, reason: str) -> str:
-    return f"the AV1 stream is damaged: only {count} of {counted(frames, 'frame')} could be decoded ({reason})"
+    return f"the AV1 stream is damaged: only {count} of {count_noun(frames, 'frame')} could be decoded ({reason})"
 
 
 def base_format(form: PlaneFormat, depth: int) -> PlaneFormat:

@@ -17,8 +17,8 @@ from av.container import OutputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from nervcodec.errors import ContainerError, VideoError, explained
-from nervcodec.formats.header import COPY, BaseFacts, PlaneFormat
+from nervcodec.errors import ContainerError, VideoError, wrap_os_error
+from nervcodec.formats.header import COPY, BaseHeader, PlaneFormat
 from nervcodec.media import decoder, matroska
 from nervcodec.media.decoder import STALLS_S, PieceReader
 from nervcodec.media.planes import Planes, plane_filters, to_planes
@@ -198,10 +198,10 @@ class Packets:
             return cls(file, source, form, decoder.codec_name(stream), (stream.width, stream.height), preroll_frames)
 
     @property
-    def facts(self) -> BaseFacts:
+    def facts(self) -> BaseHeader:
         """What a header says of them, once all frames were decoded."""
         random_access_points = tuple(self.random_access_points) if len(self.random_access_points) > 1 else ()
-        return BaseFacts(
+        return BaseHeader(
             COPY,
             self.codec,
             self.form,
@@ -295,7 +295,7 @@ class Packets:
 
     def _pieces(self, begin: int) -> Iterator[bytes]:
         """The file, without what lies between its head and a cluster."""
-        with explained(f"{self.file}: cannot be read", VideoError), open(self.file, "rb") as file:
+        with wrap_os_error(f"{self.file}: cannot be read", VideoError), open(self.file, "rb") as file:
             if begin:
                 yield file.read(self.random_access_points[0][1])
                 file.seek(begin)

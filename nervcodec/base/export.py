@@ -10,9 +10,9 @@ import numpy as np
 
 from nervcodec.base import obu
 from nervcodec.base.obu import checked_units
-from nervcodec.errors import ContainerError, VideoError, named
+from nervcodec.errors import ContainerError, VideoError, prefix_path
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import BASE, COPY, BaseFacts
+from nervcodec.formats.header import BASE, COPY, BaseHeader
 from nervcodec.media import mux
 from nervcodec.media.audio import Sound
 from nervcodec.media.decoder import has_alpha
@@ -21,7 +21,7 @@ SUFFIXES = (".mp4", ".mkv", ".webm")
 _TICKS_S = 90_000  # a second, for frames with times of their own
 
 
-def require_base(opened: Container) -> BaseFacts:
+def require_base(opened: Container) -> BaseHeader:
     """What the header says of the base layer.
 
     Raises:
@@ -46,7 +46,7 @@ def loses_alpha(opened: Container, suffix: str) -> bool:
     """Whether a format leaves out the alpha plane of a copied stream: MP4 holds none beside VP8 and VP9."""
     if require_base(opened).kind != COPY or suffix.lower() != ".mp4":
         return False
-    with named(opened.path), mux.opened_copy(opened.pieces(BASE, (0, None)), opened.path) as (stored, _):
+    with prefix_path(opened.path), mux.opened_copy(opened.pieces(BASE, (0, None)), opened.path) as (stored, _):
         return has_alpha(stored.streams.video[0])
 
 
@@ -69,7 +69,7 @@ def write_base(opened: Container, path: Path, sound: Sound | None = None) -> int
     base, video, suffix = require_base(opened), opened.header.video, path.suffix.lower()
     if suffix not in SUFFIXES:
         raise VideoError(f"{path}: the base goes into {', '.join(SUFFIXES)} as it is; choose one of these")
-    with named(opened.path):
+    with prefix_path(opened.path):
         if base.kind == COPY:
             if base.skipped and suffix != ".mp4":
                 what = "frames come before the first that is shown, which .mp4 alone can say; choose that"

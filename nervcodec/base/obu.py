@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from nervcodec.errors import ContainerError
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.formats.text import counted
+from nervcodec.formats.text import count_noun
 
 SEQUENCE, _DELIMITER, FRAME_HEADER, TILE_GROUP, _METADATA, FRAME, REPEATED_HEADER, _PADDING = *range(1, 8), 15
 _GOES_ON = (TILE_GROUP, REPEATED_HEADER, _PADDING)
@@ -310,9 +310,8 @@ def checked_units(
     """
     temporal_units = units(stream)
     if len(temporal_units) != frames:
-        raise ContainerError(
-            f"the AV1 stream is damaged: it holds {counted(len(temporal_units), 'frame')} and {frames:,} are expected"
-        )
+        held = count_noun(len(temporal_units), "frame")
+        raise ContainerError(f"the AV1 stream is damaged: it holds {held} and {frames:,} are expected")
     size = coded_size(width, height)
     expected = f"{size[0]}x{size[1]} of {form.chroma} with {form.depth}"
     for unit in obus(stream):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nervcodec.errors import OptionsError
 from nervcodec.formats.header import AV1, COPY, MAX_CRF
-from nervcodec.settings import Setting, settle
+from nervcodec.settings import Setting, validate
 
 SECTION = "Base layer"
 NONE = "none"
@@ -34,7 +34,7 @@ class BaseOptions:
     ).field()  # fmt: skip
 
     def __post_init__(self) -> None:
-        settle(self)
+        validate(self)
 
     @property
     def first_crf(self) -> float:

@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 
 from nervcodec.base import obu
 from nervcodec.base.obu import checked_units
-from nervcodec.errors import ContainerError, named
+from nervcodec.errors import ContainerError, prefix_path
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import AV1, BASE, BaseFacts
+from nervcodec.formats.header import AV1, BASE, BaseHeader
 from nervcodec.media.planes import Light, Planes, light_of
 from nervcodec.recent import Recent
 
@@ -51,7 +51,7 @@ class BaseStreams(Protocol):
 class SegmentStreams:
     """A stream of AV1 for each segment, which begins with a key frame and may have more."""
 
-    def __init__(self, opened: Container, base: BaseFacts):
+    def __init__(self, opened: Container, base: BaseHeader):
         self._opened, self._base, self._segments = opened, base, opened.header.segments
         self._parsed: Recent[tuple[list[memoryview], list[int]]] = Recent(_STREAMS)
 
@@ -76,7 +76,7 @@ class SegmentStreams:
 
         def parse() -> tuple[list[memoryview], list[int]]:
             stream = self._opened.base_stream(segment).data
-            with named(self._opened.path):
+            with prefix_path(self._opened.path):
                 units = checked_units(stream, self._base.planes, video.width, video.height, segment.frame_count)
                 return units, obu.key_frames(units)
 
@@ -100,7 +100,7 @@ class SegmentStreams:
 class CopiedStream:
     """The source's own packets in one stream, which is decoded from one of its entries to the next."""
 
-    def __init__(self, opened: Container, base: BaseFacts):
+    def __init__(self, opened: Container, base: BaseHeader):
         self._opened, self._base = opened, base
         self._frames = [*(frame for frame, _ in base.entries or ((0, 0),)), opened.header.video.frame_count]
 
@@ -128,7 +128,7 @@ class CopiedStream:
 
         video = self._opened.header.video
         frames = copy.decoded(self._opened.pieces(BASE, (0, None)), (video.width, video.height), self._base.flawed)
-        with contextlib.closing(frames), named(self._opened.path):
+        with contextlib.closing(frames), prefix_path(self._opened.path):
             first = next(frames, None)
         return None if first is None else light_of(first)
 

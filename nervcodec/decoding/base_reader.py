@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from nervcodec.base.streams import streams_of
-from nervcodec.errors import named
+from nervcodec.errors import prefix_path
 from nervcodec.formats.container import Container
 from nervcodec.media.planes import Planes
 
@@ -40,7 +40,7 @@ class BaseReader:
             self._frames = self._streams.decode(run)
             self._next, self._end = run
         while self._next <= number:
-            with named(self._opened.path):
+            with prefix_path(self._opened.path):
                 self._last = next(self._frames)
             self._next += 1
         assert self._last is not None

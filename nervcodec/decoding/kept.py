@@ -19,7 +19,7 @@ import numpy as np
 from nervcodec.base.streams import Run, streams_of
 from nervcodec.coordinates import Patch
 from nervcodec.decoding.video import NervVideo
-from nervcodec.errors import named
+from nervcodec.errors import prefix_path
 from nervcodec.formats.container import Container
 from nervcodec.media.planes import Planes
 
@@ -213,7 +213,7 @@ class KeptLayer:
         decoder = self._standing.take(run, number) or _Decoder(run.first, run.end, self._streams.decode(run))
         planes = None
         try:
-            with named(self._opened.path):
+            with prefix_path(self._opened.path):
                 while decoder.next <= number and goes_on():
                     planes = next(decoder.frames)
                     self._room.put(self._owner, decoder.next, planes)

@@ -23,8 +23,8 @@ from nervcodec.decoding.networks import SHARED_CACHE, NetworkCache, Networks, ba
 from nervcodec.device import Hardware, choose_later
 from nervcodec.errors import ConfigError, NervError
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import HDR, SemanticFacts
-from nervcodec.formats.text import counted
+from nervcodec.formats.header import HDR, SemanticHeader
+from nervcodec.formats.text import count_noun
 from nervcodec.media.planes import Planes
 from nervcodec.network.stored import EmbeddingParts, require_embeddings
 
@@ -130,7 +130,7 @@ class NervVideo(Sequence[np.ndarray]):
 
     def __repr__(self) -> str:
         video = self.header.video
-        frames = f"{counted(video.frame_count, 'frame')} of {video.width}x{video.height}, {video.fps:.6g} a second"
+        frames = f"{count_noun(video.frame_count, 'frame')} of {video.width}x{video.height}, {video.fps:.6g} a second"
         semantic = f"embeddings by {self.header.semantic.encoder}" if self.header.semantic else "no embeddings"
         state = "closed" if self._networks.closed else f"{frames}, {semantic}"
         return f"<{type(self).__name__} {str(self.path)!r}: {state}>"
@@ -379,7 +379,7 @@ class NervVideo(Sequence[np.ndarray]):
 
     # ------------------------------------------------------------------ embeddings and search
 
-    def require_embeddings(self) -> SemanticFacts:
+    def require_embeddings(self) -> SemanticHeader:
         """Encoder and size of the embeddings.
 
         Raises:
@@ -441,9 +441,9 @@ class NervVideo(Sequence[np.ndarray]):
         from nervcodec.search.moments import find_moments
         from nervcodec.search.query import Query, QueryEncoder, Term
         from nervcodec.search.scores import VideoEmbeddings
-        from nervcodec.settings import typed
+        from nervcodec.settings import check_type
 
-        encode = QueryEncoder(Query((Term(typed("query", str, query)),)), cut_off=cut_off, encoder=encoder)
-        if typed("k", int, k) < 1:
+        encode = QueryEncoder(Query((Term(check_type("query", str, query)),)), cut_off=cut_off, encoder=encoder)
+        if check_type("k", int, k) < 1:
             raise ConfigError("k must be 1 or more")
         return find_moments([VideoEmbeddings.from_video(self)], encode, int(k))

@@ -29,14 +29,14 @@ from nervcodec.formats.header import (
     FRAME_TIMES,
     STREAM,
     WEIGHTS,
-    BaseFacts,
+    BaseHeader,
     FitRecord,
     Header,
-    SemanticFacts,
+    SemanticHeader,
     TensorCode,
-    VideoFacts,
+    VideoHeader,
 )
-from nervcodec.formats.text import counted, recorded
+from nervcodec.formats.text import count_noun, sanitize_name
 from nervcodec.media.audio import LEAD_S
 from nervcodec.ranges import FITTED, HELD_OUT
 
@@ -164,7 +164,8 @@ def assemble(
     size = _written(plan, target, done, fit, (copied, shared.tensors))
     if missing:
         observer.note(
-            f"{target.name} holds the first {frames:,} of {counted(info.frame_count, 'frame')}: the encode was stopped"
+            f"{target.name} holds the first {frames:,} of {count_noun(info.frame_count, 'frame')}: "
+            "the encode was stopped"
         )
     if complete and (missed := _missed(plan, psnr_db, size)):
         observer.note(missed)
@@ -216,13 +217,13 @@ def _base_report(done: Sequence[EncodedSegment], psnr_db: float, copied: CopiedB
     return BaseReport(psnr_db, sum(layer.stream.size for layer in layers)) if layers else None
 
 
-def _base_facts(plan: Plan, done: Sequence[EncodedSegment]) -> BaseFacts | None:
+def _base_facts(plan: Plan, done: Sequence[EncodedSegment]) -> BaseHeader | None:
     layers = _layers(done)
     if not layers or plan.planes is None:
         return None
     qualities = {layer.crf for layer in layers}
     psnr_db = float(np.concatenate([layer.psnr_db for layer in layers]).mean())
-    return BaseFacts(
+    return BaseHeader(
         AV1,
         "av1",
         base_format(plan.planes, DEPTH),
@@ -246,7 +247,7 @@ def _written(
     semantic = None
     if encoder is not None:
         sampled = sum(len(d.embedded_frames) for d in done) / frames * float(info.frame_rate)
-        semantic = SemanticFacts(encoder.name, encoder.dimension, round(sampled, 4))
+        semantic = SemanticHeader(encoder.name, encoder.dimension, round(sampled, 4))
     with Writer(target) as writer:
         for d in done:
             if d.stream.size:
@@ -276,18 +277,18 @@ def _written(
         return writer.finish(header)
 
 
-def _facts(plan: Plan, frames: int) -> VideoFacts:
+def _facts(plan: Plan, frames: int) -> VideoHeader:
     info, wanted = plan.info, plan.wanted.source
     imposed = info.input.frame_rate
     duration = info.duration_s if frames == info.frame_count else float(info.times_s[frames])
     aspect = Fraction(info.sample_aspect_ratio)
-    return VideoFacts(
+    return VideoHeader(
         width=info.width,
         height=info.height,
         frame_rate=(info.frame_rate.numerator, info.frame_rate.denominator),
         frame_count=frames,
         duration_s=round(duration, 6),
-        source_name=recorded(plan.source.resolve().name),
+        source_name=sanitize_name(plan.source.resolve().name),
         sample_aspect_ratio=(aspect.numerator, aspect.denominator),
         source_bytes=info.file_bytes,
         source_start_s=wanted.start_s,

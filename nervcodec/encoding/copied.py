@@ -20,7 +20,7 @@ from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
-from nervcodec.formats.header import BaseFacts, Segment
+from nervcodec.formats.header import BaseHeader, Segment
 from nervcodec.network.config import HeadOnlyConfig, network_to_json
 
 
@@ -34,7 +34,7 @@ class CopiedBase:
         data: ``(n,)`` uint8, its bytes, for another machine; else None.
     """
 
-    facts: BaseFacts
+    facts: BaseHeader
     file: Path
     data: np.ndarray | None = None
 

@@ -13,7 +13,7 @@ from nervcodec.training.pca import principal_head
 
 SEMANTIC_SHARE = 0.08  # of a segment's bytes that embeddings may take where that leaves them good enough
 
-Tensors = dict[str, bitstream.RoundedTensor | np.ndarray]
+Tensors = dict[str, bitstream.QuantizedTensor | np.ndarray]
 
 
 @dataclass(frozen=True)

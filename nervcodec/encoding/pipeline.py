@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from nervcodec.device import choose, give_back_memory
+from nervcodec.device import choose, trim_memory
 from nervcodec.encoding.assemble import EncodeReport, assemble
 from nervcodec.encoding.basis import Embedded, basis_for
 from nervcodec.encoding.copied import Copied, copy_source
@@ -136,7 +136,7 @@ class TaskRunner:
         """Embeddings of a segment with a base layer."""
         plan = self._with_runtime(plan)
         embedded = embed_base_segment(plan, index, self._reader_of(plan), self._observer)
-        give_back_memory()
+        trim_memory()
         return embedded
 
     def encode(
@@ -173,7 +173,7 @@ class TaskRunner:
             del task, pixels  # so that at most one segment is in memory
         if index == count - 1:  # a background thread may still be at the end of its last frame
             self.close()
-        give_back_memory()
+        trim_memory()
         observer.worth_keeping()
         return segment, embed_s
 

@@ -75,7 +75,7 @@ def prepare(
 
 def _require_few(parameters: int, goal: SizeGoal | None) -> None:
     """Refuse more parameters than a file of a size may hold."""
-    if goal is not None and parameters > bitstream.most_values(int(goal.limit_bytes)):
+    if goal is not None and parameters > bitstream.max_values(int(goal.limit_bytes)):
         raise ConfigError(f"{parameters:,} parameters are too many for {goal.limit_bytes:,.0f} bytes")
 
 
@@ -97,15 +97,15 @@ def _with_shared(
     if goal is not None and shared.basis is not None and data.embedded_frames is not None:
         codes = shared.basis.segment(tuple(data.embedded_frames.tolist()), data.embeddings).size_bytes
         goal = goal.minus(codes, sizing.OWN_MINIMUM_BYTES)
-    budget = sizing.own_budget(wanted.network, geometry, goal, shared.network.config)
+    budget = sizing.per_segment_budget(wanted.network, geometry, goal, shared.network.config)
     scenes: tuple[int, ...] = ()
     scene_count = 0
     if shared.scenes is not None:
         cuts, scenes = shared.scenes.of(np.arange(first, first + frames))
         scene_count = len(shared.scenes.scenes)
     fitted, pace = int(data.is_fitted.sum()), find_pace(data.frames)
-    outlook = sizing.Outlook(fitted, cuts, pace, fewest=1, scenes=scenes, scene_count=scene_count)
-    config = sizing.own_config(shared.network.config, geometry, budget, outlook)
+    outlook = sizing.SegmentTraits(fitted, cuts, pace, fewest=1, scenes=scenes, scene_count=scene_count)
+    config = sizing.per_segment_config(shared.network.config, geometry, budget, outlook)
     _require_few(per_segment_parameter_count(config), goal)
     return SegmentTask(
         index,
@@ -122,10 +122,12 @@ def _with_shared(
     )
 
 
-def _outlook(plan: Plan, pixels: np.ndarray, cuts: tuple[int, ...], fitted: int, fit: FitConfig) -> sizing.Outlook:
+def _outlook(
+    plan: Plan, pixels: np.ndarray, cuts: tuple[int, ...], fitted: int, fit: FitConfig
+) -> sizing.SegmentTraits:
     """What a segment's frames, so many of them fitted, and its fit let expect."""
     passes = sizing.expected_passes(plan.geometry(len(pixels)), fit, fitted, plan.hardware.device)
-    return sizing.Outlook(fitted, cuts, find_pace(pixels), persistence(pixels, cuts), passes)
+    return sizing.SegmentTraits(fitted, cuts, find_pace(pixels), persistence(pixels, cuts), passes)
 
 
 def _held_out_to_show(plan: Plan, fitted: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nervcodec import sizing
-from nervcodec.device import give_back_memory
+from nervcodec.device import trim_memory
 from nervcodec.encoding.basis import Basis, basis_for
 from nervcodec.encoding.embedding import Embedded, embed_segment, fitted_frames
 from nervcodec.encoding.fit import fitted, where_it_fits
@@ -152,7 +152,7 @@ def survey(plan: Plan, most: int, observer: Observer) -> Survey:
             frames[inside] = pixels[numbers[inside] - first]
             first += length
             del pixels  # so that no more than one segment is in memory
-            give_back_memory()
+            trim_memory()
     return Survey(everything, numbers, frames, scenes)
 
 
@@ -228,7 +228,7 @@ def _fitted_to(plan: Plan, seen: Survey, goal: SizeGoal | None, hooks: Hook, res
         goal = replace(goal, limit_bytes=goal.limit_bytes * math.sqrt(share))
     fit = shared_fit(plan)
     passes = sizing.expected_passes(plan.geometry(len(seen.frames)), fit, len(seen.frames), plan.hardware.device)
-    outlook = sizing.Outlook(
+    outlook = sizing.SegmentTraits(
         cuts=cuts,
         pace=find_pace(seen.frames),
         persistence=persistence(seen.frames, cuts),

@@ -25,7 +25,7 @@ from nervcodec.evaluation.classical import Point, Vmaf, curves_at, parse_codecs
 from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
-from nervcodec.formats.text import counted, human_bytes
+from nervcodec.formats.text import count_noun, human_bytes
 from nervcodec.media.source import SourceOptions, scan
 from nervcodec.media.writer import write_pngs
 from nervcodec.outputs import require_folder
@@ -214,7 +214,7 @@ def open_original(video: NervVideo, original: Path) -> Original:
     info = scan(original, options)
     if info.frame_count < len(video):
         raise VideoError(
-            f"{original}: gives {counted(info.frame_count, 'frame')}, but {video.path.name} holds {len(video)}; "
+            f"{original}: gives {count_noun(info.frame_count, 'frame')}, but {video.path.name} holds {len(video)}; "
             "is it the video that was encoded?"
         )
     return Original(info, options, video.header.base is not None)
@@ -275,7 +275,7 @@ def _compared(
     info = source_video.info
     if against and info.frame_count != len(video):
         raise VideoError(
-            f"{video.path.name} holds {len(video)} of {counted(info.frame_count, 'frame')}, "
+            f"{video.path.name} holds {len(video)} of {count_noun(info.frame_count, 'frame')}, "
             "which other codecs would encode"
         )
     facts = video.header.video

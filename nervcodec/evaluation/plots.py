@@ -12,7 +12,7 @@ import numpy as np
 
 from nervcodec.errors import ConfigError
 from nervcodec.formats.atomic import writing
-from nervcodec.formats.text import shown
+from nervcodec.formats.text import escape
 
 
 def require_plots() -> None:
@@ -46,7 +46,7 @@ def rate_distortion(curves: Mapping[str, Sequence[tuple[float, float]]], title: 
         style, size = ("*", 12) if len(points) == 1 else ("o-", 5)
         axes.plot(kilobytes, psnr, style, markersize=size, label=label)
     axes.set(xlabel="KB (1,000 bytes)", ylabel="PSNR, RGB (dB)", xscale="log")
-    axes.set_title(shown(title), parse_math=False)  # a file's name may hold dollar signs
+    axes.set_title(escape(title), parse_math=False)  # a file's name may hold dollar signs
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="x", which="minor", labelsize=7)

@@ -18,7 +18,7 @@ from nervcodec.evaluation import fidelity
 from nervcodec.evaluation.compare import EvalReport, FrameFigures, open_original
 from nervcodec.evaluation.plots import psnr_over_frames, require_plots
 from nervcodec.formats.atomic import writing
-from nervcodec.formats.text import shown
+from nervcodec.formats.text import escape
 from nervcodec.metrics import AMPLIFIED, amplified_difference
 from nervcodec.ranges import HELD_OUT
 from nervcodec.search.moments import Moment, find_moments
@@ -61,7 +61,7 @@ def write_report(
     text = resources.files("nervcodec.evaluation").joinpath("report.html").read_text(encoding="utf-8")
     with NervVideo.at(path, device, precision) as video:
         page = environment.from_string(text).render(
-            title=shown(f"{video.path.name} against {Path(original).name}"),
+            title=escape(f"{video.path.name} against {Path(original).name}"),
             header=video.header,
             report=report,
             parts=parts,

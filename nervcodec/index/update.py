@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nervcodec.errors import ContainerError, FolderIndexError, NervError, explained
+from nervcodec.errors import ContainerError, FolderIndexError, NervError, wrap_os_error
 from nervcodec.formats.container import fingerprint
 from nervcodec.index import store
 from nervcodec.index.store import Content, FileRow, Kind, Store, compress, explain_errors
@@ -87,7 +87,7 @@ def open_writable(folder: Path, force: bool = False) -> Iterator[Store]:
     if not folder.is_dir():
         raise FolderIndexError(f"{folder}: is not a folder")
     place = folder / store.FOLDER
-    with explained(f"{place}: cannot be written", FolderIndexError):
+    with wrap_os_error(f"{place}: cannot be written", FolderIndexError):
         place.mkdir(exist_ok=True)
         lock = open(place / "lock", "a+")  # noqa: SIM115  # closed below
     with lock:
@@ -117,7 +117,7 @@ def _empty(folder: Path) -> None:
             opened.clear()
             opened.compact()
     except FolderIndexError:
-        with explained(f"{folder / store.FOLDER}: cannot be written", FolderIndexError):
+        with wrap_os_error(f"{folder / store.FOLDER}: cannot be written", FolderIndexError):
             Store.delete(folder)
 
 

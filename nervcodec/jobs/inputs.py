@@ -17,10 +17,10 @@ from nervcodec.errors import (
     OutdatedContainerError,
     TooNewError,
     VideoError,
-    explained,
+    wrap_os_error,
 )
 from nervcodec.formats.container import Container, is_container
-from nervcodec.formats.text import counted, is_system_folder, recorded
+from nervcodec.formats.text import count_noun, is_system_folder, sanitize_name
 from nervcodec.media.probe import images_in, modified, numbered_images, require_file, source_digest
 from nervcodec.outputs import beside, require_folder
 
@@ -121,7 +121,7 @@ def find(inputs: Sequence[str | os.PathLike[str]], out: Path | None = None, recu
             search.add(path)
     if count := len(search.system_folders):
         names = ", ".join(sorted(set(search.system_folders)))
-        search.notes.append(f"left out: {counted(count, 'folder')} of the system, a NAS or a recycle bin ({names})")
+        search.notes.append(f"left out: {count_noun(count, 'folder')} of the system, a NAS or a recycle bin ({names})")
     if not search.places:
         raise NothingFoundError(f"{', '.join(map(str, inputs))}: no video and no folder of numbered frames below")
     jobs = _with_targets(list(search.places.values()), out)
@@ -138,7 +138,7 @@ def require_source(path: Path) -> None:
         ConfigError: it is one.
         VideoError: it is a folder that cannot be read.
     """
-    with explained(f"{path}: cannot be read", VideoError):
+    with wrap_os_error(f"{path}: cannot be read", VideoError):
         without_frames = path.is_dir() and not _numbered(images_in(path))
     if without_frames and any(True for _ in _walk(path, _Search(None))):
         raise ConfigError(f"{path}: is a folder of videos; --recursive encodes all that are below it")
@@ -254,7 +254,7 @@ def is_up_to_date(job: Job, note: Callable[[str], None]) -> bool:
     try:
         with Container.at(target) as opened:
             video, fit = opened.header.video, opened.header.fit
-            if video.source_name != recorded(source.resolve().name):
+            if video.source_name != sanitize_name(source.resolve().name):
                 raise ConfigError(
                     f"{target}: exists and was made of another source, {video.source_name}; --force overwrites it"
                 )

@@ -149,9 +149,9 @@ def _runner() -> tuple[TaskRunner, _Notes]:
 
 def _run(threads: int, kind: str, arguments: tuple[Any, ...]) -> tuple[Any, Exception | None, list[str]]:
     """The result of a task, its error, and its notes."""
-    from nervcodec.device import use_threads
+    from nervcodec.device import set_threads
 
-    use_threads(threads)
+    set_threads(threads)
     runner, observer = _runner()
     observer.notes = []
     try:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from nervcodec import options
 from nervcodec.errors import ConfigError, LockedError, NervError
 from nervcodec.events import FileEvent, Observer, WorkEvent
-from nervcodec.formats.text import counted
+from nervcodec.formats.text import count_noun
 from nervcodec.jobs.inputs import Found, Job, find, is_up_to_date
 from nervcodec.jobs.report import DONE, SKIPPED, STOPPED, FileReport, failed, is_of_a_source, reason
 from nervcodec.jobs.workers import Done, Executor, LocalWorkers, ThisProcess, WorkerLostError
@@ -361,7 +361,7 @@ class Scheduler:
         seconds = time.perf_counter() - active.begun
         if report is not None and report.complete:
             return FileReport(job.source, job.target, DONE, report=report, seconds=seconds)
-        why = f"{counted(kept, 'segment')} kept" if kept else "nothing of it is kept"
+        why = f"{count_noun(kept, 'segment')} kept" if kept else "nothing of it is kept"
         if report is not None:
             why = "holds the best state by then"
         return FileReport(job.source, job.target, STOPPED, why, report, seconds)

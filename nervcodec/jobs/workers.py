@@ -308,9 +308,9 @@ def _initialize(channel: Connection, threads: int | None, seeks: bool, make_runn
         signal.signal(number, signal.SIG_IGN)
     _observer = _ChannelObserver(channel)
     if threads is not None:
-        from nervcodec.device import use_threads
+        from nervcodec.device import set_threads
 
-        use_threads(threads)
+        set_threads(threads)
     from nervcodec.encoding.pipeline import TaskRunner
 
     _runner = (make_runner or TaskRunner)(_observer, seeks)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from nervcodec.ranges import parse_duration, parse_pair, parse_rate, parse_scale
-from nervcodec.settings import Setting, settle
+from nervcodec.settings import Setting, validate
 
 SECTION = "Source"
 DEFAULT_RATE = Fraction(25)  # of a folder of frames, and of a stream that states none
@@ -45,4 +45,4 @@ class SourceOptions:
     ).field()  # fmt: skip
 
     def __post_init__(self) -> None:
-        settle(self)
+        validate(self)

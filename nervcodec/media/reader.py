@@ -17,7 +17,7 @@ from av.sidedata.sidedata import SideDataContainer
 
 from nervcodec.errors import VideoError
 from nervcodec.formats.header import PlaneFormat
-from nervcodec.formats.text import counted
+from nervcodec.formats.text import count_noun
 from nervcodec.media.decoder import Decoder, chroma_place
 from nervcodec.media.options import SourceOptions
 from nervcodec.media.planes import Planes, matrix_options, pixel_format, to_planes
@@ -96,13 +96,13 @@ def read_filtered(
         with contextlib.closing(decoder.frames()) as frames:
             for frame, _ in frames:
                 if count == info.frame_count:
-                    raise VideoError(f"{info.path}: more than {counted(count, 'frame')} could be read")
+                    raise VideoError(f"{info.path}: more than {count_noun(count, 'frame')} could be read")
                 yield chain.frame(frame)
                 count += 1
         if count < info.frame_count:
             said = "; ".join(decoder.damage.reasons) or "it ends there"
             raise VideoError(
-                f"{info.path}: only {count} of {counted(info.frame_count, 'frame')} could be read ({said})"
+                f"{info.path}: only {count} of {count_noun(info.frame_count, 'frame')} could be read ({said})"
             )
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervcodec.errors import VideoError, explained
+from nervcodec.errors import VideoError, wrap_os_error
 from nervcodec.formats.header import MAX_FRAMES, MAX_PIXELS, MAX_SIDE
-from nervcodec.formats.text import counted
+from nervcodec.formats.text import count_noun
 from nervcodec.media.options import DEFAULT_RATE, SourceOptions
 from nervcodec.media.planes import Light, light_of
 from nervcodec.media.probe import Input, Probed, Snapshot, numbered_images, probe, require_file, require_one_size
@@ -117,7 +117,7 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
     path, options = Path(path), options or SourceOptions()
     require_file(path)
     images = _images(path, options) if path.is_dir() else ()
-    with explained(f"{path}: cannot be read", VideoError):
+    with wrap_os_error(f"{path}: cannot be read", VideoError):
         snapshot = Snapshot.of(path, images or [path])
     with snapshot.watched():
         found = _probed_folder(path, images, options) if images else probe(path, options.stream, options.frame_rate)
@@ -241,7 +241,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
         raise VideoError(f"{path}: has more than {MAX_FRAMES:,} frames; encode it in parts (--start, --duration)")
     if images and count != len(images):
         said = "; ".join(damage.reasons)
-        raise VideoError(f"{path}: only {count} of {counted(len(images), 'image')} could be read ({said})")
+        raise VideoError(f"{path}: only {count} of {count_noun(len(images), 'image')} could be read ({said})")
     width, height = output_size(path, frames.size, options)
     # Scaling by different factors across and down changes the shape of a pixel, as in ffmpeg's scale filter.
     cropped = options.crop[::-1] if options.crop else frames.size
@@ -257,7 +257,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
         notes.append(f"{path.name}: states no frame rate; {float(when.rate):g} frames a second are assumed (--fps)")
     if frames.interlaced:
         notes.append(
-            f"{path.name}: {frames.interlaced:,} of {counted(count, 'frame')} are interlaced; their two fields stay "
+            f"{path.name}: {frames.interlaced:,} of {count_noun(count, 'frame')} are interlaced; their two fields stay "
             "woven as they are stored, so that moving edges show combs (deinterlace it before to avoid that)"
         )
     if len(frames.clock) > 1:
@@ -314,7 +314,7 @@ def _complaints(damage: Damage, when: Timing, ends_s: float) -> list[str]:
         where = f"near frame {first} ({times[first]:.2f} s)"
         if last > first:
             where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
-        missing = f", {counted(damage.lost, 'frame')} missing there" if damage.lost else ""
+        missing = f", {count_noun(damage.lost, 'frame')} missing there" if damage.lost else ""
         said.append(f"damaged {where}: concealed as well as ffmpeg can{missing}")
     return said
 

@@ -15,7 +15,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 
-from nervcodec.errors import VideoError, explained
+from nervcodec.errors import VideoError, wrap_os_error
 from nervcodec.formats.atomic import writing
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media import mux
@@ -302,7 +302,7 @@ def write_pngs(folder: Path, numbered: Iterable[tuple[int, np.ndarray]], digits:
     Raises:
         VideoError: the folder cannot be made or written.
     """
-    with explained(f"{folder}: cannot be made", VideoError):
+    with wrap_os_error(f"{folder}: cannot be made", VideoError):
         folder.mkdir(parents=True, exist_ok=True)
     count = 0
     for number, frame in numbered:

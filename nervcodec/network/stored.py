@@ -12,13 +12,13 @@ import numpy as np
 from nervcodec.coordinates import interpolation_weights
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import Header, Segment, SemanticFacts
+from nervcodec.formats.header import Header, Segment, SemanticHeader
 from nervcodec.formats.weights import StoredWeights
 from nervcodec.network.config import HeadOnlyConfig, NetworkConfig, PatchConfig, network_from_json, with_frame_tables
 from nervcodec.network.shapes import SEMANTIC, check_shapes, check_sharing, is_self_contained
 
 
-def require_embeddings(path: Path, header: Header) -> SemanticFacts:
+def require_embeddings(path: Path, header: Header) -> SemanticHeader:
     """Encoder and size of a container's embeddings.
 
     Raises:

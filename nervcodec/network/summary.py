@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import Container
-from nervcodec.formats.header import AUDIO, FRAME_TIMES, IDENTICAL_DB, BaseFacts, FitRecord, Header
-from nervcodec.formats.text import counted, decibels, human_bytes, timecode
+from nervcodec.formats.header import AUDIO, FRAME_TIMES, IDENTICAL_DB, BaseHeader, FitRecord, Header
+from nervcodec.formats.text import count_noun, decibels, human_bytes, timecode
 from nervcodec.network.config import CELL, STAGES, GridConfig, NetworkConfig, network_from_json
 
 GRIDS, DECODER, RGB_HEAD, SEMANTIC_HEAD = PARTS = ("grids", "decoder", "RGB head", "semantic head")
@@ -170,9 +170,9 @@ class Summary:
             ("patches", f"{header.patch_grid[0]} x {header.patch_grid[1]}"),
             ("segments", str(len(header.segments))),
             *([("base layer", _base(header.base))] if header.base is not None else []),
-            ("network", f"{_kind(header)}, {counted(parameters, 'parameter')}"),
+            ("network", f"{_kind(header)}, {count_noun(parameters, 'parameter')}"),
             *(
-                [("shared", f"{counted(shared.parameters, 'parameter')}, {shared.bytes:,} bytes")]
+                [("shared", f"{count_noun(shared.parameters, 'parameter')}, {shared.bytes:,} bytes")]
                 if shared is not None
                 else []
             ),
@@ -180,7 +180,7 @@ class Summary:
             *([("entropy", _entropy(coded, fit.entropy_bytes))] if fit.entropy_bytes else []),
             ("encoder", header.semantic.encoder if header.semantic else "none: cannot be searched"),
             ("quality", f"{decibels(fit.psnr_db)}{_stopped(fit, video.frame_count)}"),
-            ("fit", f"{fit.fit_s:.1f} s, {counted(fit.steps, 'step')}"),
+            ("fit", f"{fit.fit_s:.1f} s, {count_noun(fit.steps, 'step')}"),
             ("written by", header.tool),
         ]
 
@@ -204,11 +204,11 @@ def _stopped(fit: FitRecord, frames: int) -> str:
     if fit.complete:
         return ""
     missing = fit.missing_frames or 0
-    of = counted(frames + missing, "frame")
+    of = count_noun(frames + missing, "frame")
     return f" (the fit was stopped early{f'; {missing:,} of {of} missing' if missing else ''})"
 
 
-def _base(base: BaseFacts) -> str:
+def _base(base: BaseHeader) -> str:
     facts = [] if base.kind == base.codec else [base.kind]
     facts += [base.codec, f"{base.width}x{base.height}", f"{base.planes.depth} bit {base.planes.chroma}"]
     facts += [] if base.crf is None else [f"crf {base.crf:g}"]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from nervcodec.errors import ConfigError, EncoderError
-from nervcodec.formats.text import shortened
+from nervcodec.formats.text import shorten
 from nervcodec.semantic import cache as disk_cache
 from nervcodec.semantic.encoder import ClassEncoder, SemanticEncoder, load
 
@@ -74,7 +74,7 @@ class Query:
     def __str__(self) -> str:
         """One line of no more than about 70 characters."""
         parts = [f"{'+' if t.sign > 0 else '-'} {t.text if t.text is not None else t.image}" for t in self.terms]
-        return shortened(" ".join(parts).removeprefix("+ ").strip())
+        return shorten(" ".join(parts).removeprefix("+ ").strip())
 
     @property
     def has_image(self) -> bool:

@@ -11,9 +11,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from nervcodec.decoding import NervVideo
-from nervcodec.errors import ConfigError, explained
+from nervcodec.errors import ConfigError, wrap_os_error
 from nervcodec.formats.atomic import writing
-from nervcodec.formats.text import shown, timecode, within
+from nervcodec.formats.text import escape, timecode, truncate_name
 from nervcodec.media.writer import write_video
 from nervcodec.outputs import require_free
 from nervcodec.search.moments import Moment
@@ -109,7 +109,7 @@ def draw_contact_sheet(moments: Sequence[Moment], title: str, open_video: OpenVi
 
 def _ellipsize(draw: ImageDraw.ImageDraw, text: str, font: _Font, width: int) -> str:
     """The text, its middle replaced by an ellipsis if it is wider than ``width`` pixels."""
-    text = shown(text)
+    text = escape(text)
     kept = len(text)
     cut = text
     while draw.textlength(cut, font) > width and kept > 2:
@@ -138,7 +138,7 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_video: OpenVideo, 
         ConfigError: a file exists and ``force`` is not set, or the folder cannot be created.
         VideoError: a clip cannot be written.
     """
-    with explained(f"{folder}: cannot be created", ConfigError):
+    with wrap_os_error(f"{folder}: cannot be created", ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
     targets = [folder / clip_name(rank, moment) for rank, moment in enumerate(moments, 1)]
     for target in targets:
@@ -158,4 +158,4 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_video: OpenVideo, 
 def clip_name(rank: int, moment: Moment) -> str:
     """Name of the clip of the rank-th best moment, short enough for any file system."""
     stem = re.sub(r"[^\w.-]+", "_", moment.file.stem).lstrip(".-") or "video"
-    return f"{rank:02d}_{within(stem, limit=_STEM_BYTES)}_{moment.first_frame}-{moment.last_frame}.mp4"
+    return f"{rank:02d}_{truncate_name(stem, limit=_STEM_BYTES)}_{moment.first_frame}-{moment.last_frame}.mp4"

@@ -15,7 +15,7 @@ from nervcodec.decoding.kept import KeptVideo, Room
 from nervcodec.errors import ConfigError, ContainerError, NervError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AUDIO, Header
-from nervcodec.formats.text import SUFFIX, is_system_folder, shown
+from nervcodec.formats.text import SUFFIX, escape, is_system_folder
 from nervcodec.search.files import containers_below
 from nervcodec.serve import limits
 from nervcodec.serve.limits import MissingError
@@ -114,7 +114,7 @@ class ContainerStore:
         Raises:
             MissingError: there is none, or it is not served.
         """
-        missing = MissingError(f"there is no {shown(path[:100])}")
+        missing = MissingError(f"there is no {escape(path[:100])}")
         parts = path.split("/")
         odd = any(not part or part.startswith(".") or is_system_folder(part) for part in parts)
         if odd or "\0" in path or os.sep != "/" and os.sep in path or not path.lower().endswith(SUFFIX):
@@ -234,7 +234,7 @@ def _facts(header: Header) -> dict:
 
 
 def _entry(path: str, file: Path, facts: os.stat_result) -> FileEntry:
-    return FileEntry(path if _is_text(path) else shown(path), file, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+    return FileEntry(path if _is_text(path) else escape(path), file, facts.st_size, facts.st_mtime_ns, facts.st_ino)
 
 
 def _is_text(path: str) -> bool:

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nervcodec.device import give_back_memory, keep_memory, use_threads
+from nervcodec.device import set_threads, trim_memory, tune_allocator
 from nervcodec.errors import ContainerError, NervError
 from nervcodec.serve.desk import Desk, Leave
 from nervcodec.serve.limits import ReplacedError, single_param
@@ -30,7 +30,7 @@ _LONGEST_TAGS = 1_000  # characters of If-None-Match that are looked at
 
 def _warm() -> None:
     """Import what takes seconds before anybody waits for it. Many frames at once, each by few threads, take least."""
-    use_threads(max(1, (os.cpu_count() or 1) // 4))
+    set_threads(max(1, (os.cpu_count() or 1) // 4))
     import nervcodec.decoding.rendering  # noqa: F401
 
 
@@ -49,7 +49,7 @@ class Works:
     """
 
     def __init__(self, place: Path):
-        keep_memory(_ARENAS)
+        tune_allocator(_ARENAS)
         self.store = ContainerStore(place)
         threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1))
         # Many frames are there already, and shall not wait for those that a decoder has to walk to.
@@ -76,7 +76,7 @@ class Works:
         while True:
             await asyncio.sleep(_IDLE_S / 2)
             if await asyncio.to_thread(self.store.rest, _IDLE_S):
-                await asyncio.to_thread(give_back_memory)
+                await asyncio.to_thread(trim_memory)
 
     @property
     def _desks(self) -> tuple[Desk, ...]:

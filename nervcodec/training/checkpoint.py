@@ -21,7 +21,7 @@ from nervcodec import __version__
 from nervcodec.errors import CheckpointError
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.header import FORMAT_VERSION
-from nervcodec.formats.text import within
+from nervcodec.formats.text import truncate_name
 
 SUFFIX = ".resume"
 EVERY_S, FIRST_S = 60.0, 10.0  # shortest time between two checkpoints, and until the first
@@ -116,7 +116,7 @@ class Checkpoint:
         warn: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._target, self.path = target, target.with_name(within(target.name, SUFFIX))
+        self._target, self.path = target, target.with_name(truncate_name(target.name, SUFFIX))
         self.identity = identity
         self.finished: dict[int, dict[str, Any]] = {}
         self.shared: dict[str, Any] | None = None

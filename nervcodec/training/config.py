@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from nervcodec.errors import ConfigError
 from nervcodec.ranges import parse_duration
-from nervcodec.settings import Setting, settle
+from nervcodec.settings import Setting, validate
 
 Schedule = Callable[[float], float]
 # Weights of the terms of each fused loss; "ms-ssim" is a term only. Numbered as in HNeRV (Chen et al. 2023,
@@ -183,4 +183,4 @@ class FitConfig:
         return self if self.time_s is None else replace(self, time_s=self.time_s * share)
 
     def __post_init__(self) -> None:
-        settle(self)
+        validate(self)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nervcodec.errors import ConfigError, explained
+from nervcodec.errors import ConfigError, wrap_os_error
 from nervcodec.events import EvaluationEvent, Observer, StepEvent
 from nervcodec.training import diagnostics
 from nervcodec.training.checkpoint import Checkpoint
@@ -201,7 +201,7 @@ class TensorBoardLog(Hook):
         require_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
-        with explained(f"{folder}: cannot be written", ConfigError):
+        with wrap_os_error(f"{folder}: cannot be written", ConfigError):
             folder.mkdir(parents=True, exist_ok=True)
             self.writer = SummaryWriter(str(folder))
         self._share, self._spent_s, self._report_s, self._clock = share, 0.0, _REPORT_S, clock

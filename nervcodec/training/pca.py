@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nervcodec.formats import bitstream
-from nervcodec.formats.bitstream import RoundedTensor, round_to_steps
+from nervcodec.formats.bitstream import QuantizedTensor, quantize_tensor
 
 CODES = "semantic.codes"  # the only per-segment parameter of a head
 TARGET_COSINE, MIN_COSINE = 0.92, 0.88  # mean cosine of centred embeddings
@@ -36,7 +36,7 @@ class Head:
     """
 
     rank: int
-    tensors: dict[str, RoundedTensor | np.ndarray]
+    tensors: dict[str, QuantizedTensor | np.ndarray]
     cosine: float
     size_bytes: int
 
@@ -69,7 +69,7 @@ def principal_head(reference: np.ndarray, grid: tuple[int, int], limit_bytes: fl
     return best
 
 
-def project(head: Head, reference: np.ndarray, grid: tuple[int, int]) -> RoundedTensor:
+def project(head: Head, reference: np.ndarray, grid: tuple[int, int]) -> QuantizedTensor:
     """Codes of other embeddings in the basis of a head, quantized with its step.
 
     Args:
@@ -78,12 +78,12 @@ def project(head: Head, reference: np.ndarray, grid: tuple[int, int]) -> Rounded
         grid: rows and columns of patches.
     """
     values, own = bitstream.values(head.tensors), head.tensors[CODES]
-    assert isinstance(own, RoundedTensor)
+    assert isinstance(own, QuantizedTensor)
     basis = values["semantic.directions.weight"] * values["semantic.gain"]  # (D, r), one unit of a code each
     flat = (reference - values["semantic.mean"]).reshape(-1, reference.shape[2])
     coordinates, *_ = np.linalg.lstsq(basis, flat.T, rcond=None)
     codes = coordinates.reshape(head.rank, len(reference), *grid).transpose(1, 0, 2, 3)
-    return round_to_steps(np.ascontiguousarray(codes), own.steps)
+    return quantize_tensor(np.ascontiguousarray(codes), own.steps)
 
 
 def _quantized(
@@ -106,11 +106,11 @@ def _quantized(
     # Directions are stored scaled by their strength, so that one step suits all; it balances the gain of a bit more for
     # directions with that of a bit more for coordinates.
     direction_step = step * scale / max(float(strength[0]), 1e-6)
-    tensors: dict[str, RoundedTensor | np.ndarray] = {
-        CODES: round_to_steps(codes.reshape(frames, len(used), rows, columns), np.array([step])),
+    tensors: dict[str, QuantizedTensor | np.ndarray] = {
+        CODES: quantize_tensor(codes.reshape(frames, len(used), rows, columns), np.array([step])),
         "semantic.gain": gain,
-        "semantic.directions.weight": round_to_steps(directions[used].T * (scale / gain), np.array([direction_step])),
-        "semantic.mean": round_to_steps(centre, np.array([_MEAN_STEP / math.sqrt(len(centre))])),
+        "semantic.directions.weight": quantize_tensor(directions[used].T * (scale / gain), np.array([direction_step])),
+        "semantic.mean": quantize_tensor(centre, np.array([_MEAN_STEP / math.sqrt(len(centre))])),
     }
     values = bitstream.values(tensors)
     again = values[CODES].reshape(frames, len(used), -1).transpose(0, 2, 1).reshape(-1, len(used))

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from nervcodec.formats import bitstream
-from nervcodec.formats.bitstream import round_to_steps
+from nervcodec.formats.bitstream import quantize_tensor
 from nervcodec.network.build import to_arrays
 from nervcodec.network.field import Field
 from nervcodec.training.config import SizeGoal
@@ -134,7 +134,7 @@ def encode_weights(field: Field, steps: dict[str, np.ndarray], shrink: float = 0
         values = weights[name]
         by = shrink * (step.reshape(-1, *[1] * (values.ndim - 2)) if step.size > 1 else step)
         weights[name] = np.sign(values) * np.maximum(np.abs(values) - by, 0)
-    return bitstream.encode({n: round_to_steps(w, steps[n]) if n in steps else w for n, w in weights.items()})
+    return bitstream.encode({n: quantize_tensor(w, steps[n]) if n in steps else w for n, w in weights.items()})
 
 
 def encode_to_size(field: Field, steps: dict[str, np.ndarray], goal: SizeGoal | None) -> np.ndarray:

@@ -18,7 +18,7 @@ from nervcodec.errors import ConfigError, ContainerError
 from nervcodec.formats import container
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.container import Container
-from nervcodec.formats.text import NAME_BYTES, shortened, shown, within
+from nervcodec.formats.text import NAME_BYTES, escape, shorten, truncate_name
 from nervcodec.outputs import require_folder, require_free
 from nervcodec.search.files import find_containers
 from nervcodec.search.moments import Moment
@@ -37,22 +37,22 @@ LONG = ["a" * 246, "a" * 251, "映" * 82, "é" * 125, os.fsdecode(b"\xff" * 250)
 
 
 def test_names_are_shown_on_one_line():
-    assert shown(ODD) == ODD_SHOWN
-    assert shown("Küche 映画　1\u202fPM \u200d.mp4") == "Küche 映画　1\u202fPM \u200d.mp4"
-    assert shown("\x7f\x9b\u2028\U000e0001\ud800\r") == r"\x7f\x9b\u2028\U000e0001\ud800\r"
+    assert escape(ODD) == ODD_SHOWN
+    assert escape("Küche 映画　1\u202fPM \u200d.mp4") == "Küche 映画　1\u202fPM \u200d.mp4"
+    assert escape("\x7f\x9b\u2028\U000e0001\ud800\r") == r"\x7f\x9b\u2028\U000e0001\ud800\r"
 
 
 @given(st.text(st.characters(codec=None)), st.integers(10, 100))
 def test_what_is_shown_is_one_printable_line(text, length):
-    assert len(shown(text).splitlines()) <= 1
-    assert "\t" not in shown(text)
-    assert shown(text).encode().decode() == shown(text)
-    assert len(shortened(text, length)) <= length
+    assert len(escape(text).splitlines()) <= 1
+    assert "\t" not in escape(text)
+    assert escape(text).encode().decode() == escape(text)
+    assert len(shorten(text, length)) <= length
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(12, 255))
 def test_names_fit(stem, limit):
-    name = within(stem, ".nerv", limit)
+    name = truncate_name(stem, ".nerv", limit)
     assert len(os.fsencode(name)) <= limit
     assert name.endswith(".nerv")
     kept = name.removesuffix(".nerv")
@@ -73,17 +73,19 @@ def test_remarks_are_cut_in_the_middle():
 @pytest.mark.parametrize("stem", LONG, ids=range(len(LONG)))
 def test_what_is_derived_from_a_long_name_can_be_written(stem, tmp_path):
     for suffix in (".nerv", ".mp4", "." + "x" * 200):
-        target = tmp_path / within(stem, suffix)
+        target = tmp_path / truncate_name(stem, suffix)
         with replacing(target) as temporary:
             assert len(os.fsencode(temporary.name)) <= NAME_BYTES
             temporary.write_text("x")
         assert target.read_text() == "x"
     clock = iter([0, 99, 99]).__next__
-    checkpoint = Checkpoint(tmp_path / within(stem, ".nerv"), "", pytest.fail, clock=clock)
+    checkpoint = Checkpoint(tmp_path / truncate_name(stem, ".nerv"), "", pytest.fail, clock=clock)
     assert checkpoint.save_if_due(dict)
     assert checkpoint.path.name.endswith(".resume")
     checkpoint.remove()
-    name = clip_name(12, Moment(0, Path(within(stem, ".nerv")), 0, 1, 1_000_000, 2_000_000, 0, (0, 0), (0, 0, 1, 1)))
+    name = clip_name(
+        12, Moment(0, Path(truncate_name(stem, ".nerv")), 0, 1, 1_000_000, 2_000_000, 0, (0, 0), (0, 0, 1, 1))
+    )
     (tmp_path / name).write_text("x")
 
 

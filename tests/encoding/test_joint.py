@@ -26,7 +26,9 @@ from nervcodec.network.shapes import is_per_segment, parameter_count, per_segmen
 from nervcodec.options import from_flat
 
 FRAMES = 24
-KNOWN = sizing.Outlook(cuts=(10,), pace=(3,) * 5 + (0, 9) + (4,) * (FRAMES - 8), fewest=3, scenes=(0, 1), scene_count=2)
+KNOWN = sizing.SegmentTraits(
+    cuts=(10,), pace=(3,) * 5 + (0, 9) + (4,) * (FRAMES - 8), fewest=3, scenes=(0, 1), scene_count=2
+)
 
 
 def shared_network(outlook=KNOWN, numbers=None, seed=1):
@@ -45,8 +47,8 @@ def shared_network(outlook=KNOWN, numbers=None, seed=1):
 
 def of_segment(shared, first, frames, **known):
     """A segment's network that begins where the sample came to, with an entry for every frame where it may."""
-    outlook = sizing.Outlook(fewest=frames, **known)
-    config = sizing.own_config(shared.config, Geometry(frames, 48, 64, 2, 2), 10**6, outlook)
+    outlook = sizing.SegmentTraits(fewest=frames, **known)
+    config = sizing.per_segment_config(shared.config, Geometry(frames, 48, 64, 2, 2), 10**6, outlook)
     field = build(config)
     field.freeze({name: torch.from_numpy(values) for name, values in shared.weights().items()})
     with torch.no_grad():
@@ -69,7 +71,7 @@ def test_a_segment_begins_where_the_sample_came_to(first, frames, cuts, scenes):
 
 
 def test_segments_of_which_the_sample_has_little_or_nothing():
-    outlook = sizing.Outlook(cuts=(2,), fewest=3)
+    outlook = sizing.SegmentTraits(cuts=(2,), fewest=3)
     _, shared = shared_network(outlook, numbers=np.array([0, 30, 60, 90]))
     assert not shared.config.lasting
     for first, frames in ((0, 30), (10, 20), (31, 8), (85, 6)):
@@ -85,7 +87,7 @@ def test_whose_a_parameter_is():
     assert f"grids.{fine}.values" in shared.tensors
     assert not any(name in shared.grids for name in shared.tensors)
     assert {name for name in shared.grids if not is_per_segment(shared.config, name)} == set()
-    config = sizing.own_config(
+    config = sizing.per_segment_config(
         shared.config, Geometry(9, 48, 64, 2, 2), 5_000, replace(KNOWN, cuts=(), pace=(), scenes=(1,))
     )
     common = sum(array.size for array in bitstream.values(shared.tensors).values())
@@ -109,7 +111,7 @@ def test_it_is_kept_as_it_is():
 
 
 def test_more_bytes_for_where_more_happens():
-    _, shared = shared_network(sizing.Outlook(fewest=FRAMES))
+    _, shared = shared_network(sizing.SegmentTraits(fewest=FRAMES))
     for grid in shared.grids.values():
         grid[: FRAMES // 2] *= 0.01
     still, busy, nothing = shared.shares([FRAMES // 2, FRAMES // 2, 6])

@@ -77,7 +77,7 @@ def test_the_fit_never_sees_a_held_out_frame(carphone):
     from nervcodec.device import choose
     from nervcodec.network.build import build, to_arrays
     from nervcodec.network.config import Geometry
-    from nervcodec.sizing import Outlook, grid_config
+    from nervcodec.sizing import SegmentTraits, grid_config
     from nervcodec.training.config import FitConfig
     from nervcodec.training.datasets import SegmentData
     from nervcodec.training.loop import TrainingLoop
@@ -90,7 +90,7 @@ def test_the_fit_never_sees_a_held_out_frame(carphone):
     weights = []
     for pixels in (frames, other):
         torch.manual_seed(0)
-        field = build(grid_config(geometry, 30_000, None, Outlook(int(fitted.sum()))))
+        field = build(grid_config(geometry, 30_000, None, SegmentTraits(int(fitted.sum()))))
         data = SegmentData(pixels, fitted=fitted)
         result = TrainingLoop(FitState(field, data, FitConfig(epochs=3), choose("cpu", "fp32"))).run()
         assert result.steps == 3  # six frames are one batch

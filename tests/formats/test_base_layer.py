@@ -12,12 +12,12 @@ import nervcodec
 from nervcodec.errors import ContainerError, OutdatedContainerError
 from nervcodec.formats.container import Container, checksum
 from nervcodec.formats.fields import from_json, to_json
-from nervcodec.formats.header import BaseFacts, Header, PlaneFormat, Segment, StoredTensor
+from nervcodec.formats.header import BaseHeader, Header, PlaneFormat, Segment, StoredTensor
 from nervcodec.network.config import Geometry, PatchConfig, network_to_json
 
 FACTS = {
-    "av1": BaseFacts("av1", "av1", PlaneFormat(10, matrix=1), 64, 48, 45, 36.8),
-    "copy": BaseFacts("copy", "h264", PlaneFormat(), 63, 47),
+    "av1": BaseHeader("av1", "av1", PlaneFormat(10, matrix=1), 64, 48, 45, 36.8),
+    "copy": BaseHeader("copy", "h264", PlaneFormat(), 63, 47),
 }
 
 
@@ -48,7 +48,7 @@ def test_a_file_with_a_base_layer_and_no_weights(tmp_path, kind):
 def test_it_survives_json_and_leaves_out_what_is_nothing():
     for facts in FACTS.values():
         for compact in (False, True):
-            assert from_json(BaseFacts, json.loads(json.dumps(to_json(facts, compact)))) == facts
+            assert from_json(BaseHeader, json.loads(json.dumps(to_json(facts, compact)))) == facts
     assert "full_range" not in to_json(FACTS["av1"], compact=True)["planes"]
     assert "crf" not in to_json(FACTS["copy"])
 
@@ -139,7 +139,7 @@ def test_info_shows_it(tmp_path, run, kind):
     assert wanted[kind] in shown
     assert "0 parameters" in shown
     facts = json.loads(run("info", path, "--json").stdout)
-    assert from_json(BaseFacts, facts["base"]) == FACTS[kind]
+    assert from_json(BaseHeader, facts["base"]) == FACTS[kind]
     assert facts["bytes_by_part"]["base"] == sum(array.size for array in arrays.values())
     assert sum(facts["bytes_by_part"].values()) == path.stat().st_size
     assert (facts["parameters"], facts["bits_per_parameter"]) == (0, None)

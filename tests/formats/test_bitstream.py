@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from nervcodec.errors import ContainerError
 from nervcodec.formats import bitstream
-from nervcodec.formats.bitstream import LARGEST, RoundedTensor, round_to_steps
+from nervcodec.formats.bitstream import LARGEST, QuantizedTensor, quantize_tensor
 from nervcodec.formats.container import Container
 
 integers = hnp.arrays(
@@ -47,7 +47,7 @@ def test_what_goes_in_comes_out(arrays, data):
     tensors = {}
     for name, array in arrays.items():
         channels = array.shape[1] if array.ndim > 1 and data.draw(st.booleans()) else 1
-        tensors[name] = RoundedTensor(array, np.full(channels, 0.03125, np.float32))
+        tensors[name] = QuantizedTensor(array, np.full(channels, 0.03125, np.float32))
     halves = {"half": np.linspace(-2, 2, 7, dtype=np.float32), **tensors, "other": np.zeros((3, 1), np.float32)}
     decoded = bitstream.decode(bitstream.encode(halves))
     assert list(decoded) == list(halves)
@@ -60,14 +60,14 @@ def test_what_goes_in_comes_out(arrays, data):
 @given(hnp.arrays(np.float32, (6, 3, 2, 5), elements=st.floats(-100, 100, width=32)), st.integers(1, 3))
 def test_rounding_is_within_half_a_step(values, digits):
     steps = np.array([0.1, 0.0312345678, 10.0**-digits])
-    tensor = round_to_steps(values, steps)
+    tensor = quantize_tensor(values, steps)
     error = np.abs(tensor.values() - values)
     assert (error <= 0.5001 * tensor.steps.reshape(1, 3, 1, 1) + 1e-5).all()
     assert np.abs(tensor.integers).max(initial=0) <= LARGEST
 
 
 def test_a_step_too_fine_is_widened():
-    tensor = round_to_steps(np.array([[1000.0, 1.0]]), np.array([1e-9]))
+    tensor = quantize_tensor(np.array([[1000.0, 1.0]]), np.array([1e-9]))
     assert np.abs(tensor.integers).max() <= LARGEST
     assert tensor.values()[0, 0] == pytest.approx(1000, rel=1e-3)
 
@@ -75,23 +75,23 @@ def test_a_step_too_fine_is_widened():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused(bad):
     with pytest.raises(ContainerError, match="NaN or infinite"):
-        round_to_steps(np.array([1.0, bad]), np.array([0.1]))
+        quantize_tensor(np.array([1.0, bad]), np.array([0.1]))
     with pytest.raises(ContainerError, match="step"):
-        round_to_steps(np.array([1.0]), np.array([bad]))
+        quantize_tensor(np.array([1.0]), np.array([bad]))
     with pytest.raises(ContainerError, match="float16"):
         bitstream.encode({"a": np.array([1.0, bad], np.float32)})
 
 
 def test_coded_size_is_within_a_percent_of_the_entropy():
     values = np.random.default_rng(0).laplace(scale=2.5, size=(256, 512))
-    tensor = round_to_steps(values, np.array([1.0]))
+    tensor = quantize_tensor(values, np.array([1.0]))
     size = bitstream.encode({"a": tensor}).size
     assert size < 1.01 * entropy_bytes(tensor.integers) + 200
 
 
 def test_neighbours_pay_in_grids():
     grid = walk((6, 2, 40, 60))
-    coded = bitstream.encode({"grid": RoundedTensor(grid, np.ones(2, np.float32))})
+    coded = bitstream.encode({"grid": QuantizedTensor(grid, np.ones(2, np.float32))})
     (line,), _ = bitstream.read_table(coded)
     assert line.neighbours
     assert line.coded_bytes < 0.9 * entropy_bytes(grid)
@@ -99,7 +99,7 @@ def test_neighbours_pay_in_grids():
 
 
 def test_the_table_accounts_for_every_byte():
-    tensors = {"a": RoundedTensor(walk((3, 2, 20, 20)), np.ones(1, np.float32)), "b": np.zeros(10, np.float32)}
+    tensors = {"a": QuantizedTensor(walk((3, 2, 20, 20)), np.ones(1, np.float32)), "b": np.zeros(10, np.float32)}
     stream = bitstream.encode(tensors)
     lines, start = bitstream.read_table(stream)
     assert sum(line.coded_bytes for line in lines) == pytest.approx(stream.size - start, abs=8)
@@ -108,7 +108,7 @@ def test_the_table_accounts_for_every_byte():
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damage_is_an_error_or_other_numbers_but_nothing_else(data):
-    tensors = {"a": RoundedTensor(walk((2, 2, 8, 8)), np.ones(2, np.float32)), "b": np.ones(3, np.float32)}
+    tensors = {"a": QuantizedTensor(walk((2, 2, 8, 8)), np.ones(2, np.float32)), "b": np.ones(3, np.float32)}
     stream = damaged(data, bitstream.encode(tensors))
     try:
         decoded = bitstream.decode(stream)
@@ -128,10 +128,10 @@ def test_a_deflated_bomb_is_refused():
 
 def test_a_short_stream_cannot_ask_for_much():
     """Weights of one value take no bytes, however many there are."""
-    wide = RoundedTensor(np.zeros((1 << 23,), np.int32), np.ones(1, np.float32))
+    wide = QuantizedTensor(np.zeros((1 << 23,), np.int32), np.ones(1, np.float32))
     with pytest.raises(ContainerError, match="table"):
         bitstream.decode(bitstream.encode({"a": wide}))
-    assert bitstream.decode(bitstream.encode({"a": RoundedTensor(wide.integers[: 1 << 20], wide.steps)}))["a"].size
+    assert bitstream.decode(bitstream.encode({"a": QuantizedTensor(wide.integers[: 1 << 20], wide.steps)}))["a"].size
 
 
 SCRIPT = """
@@ -168,7 +168,7 @@ small = hnp.arrays(
 @settings(max_examples=25, deadline=None)
 @given(st.lists(small, min_size=1, max_size=3))
 def test_a_decoder_written_from_the_documentation_agrees(arrays):
-    tensors = {str(i): RoundedTensor(array, np.array([0.37], np.float32)) for i, array in enumerate(arrays)}
+    tensors = {str(i): QuantizedTensor(array, np.array([0.37], np.float32)) for i, array in enumerate(arrays)}
     stream = bitstream.encode({**tensors, "half": np.array([[1.5, -2.25]], np.float32)})
     ours, theirs = bitstream.decode(stream), reference_decoder.decode(stream.tobytes())
     assert ours.keys() == theirs.keys()
@@ -189,8 +189,8 @@ def test_the_coder_is_pinned():
     import hashlib
 
     tensors = {
-        "grid": RoundedTensor(walk((4, 2, 9, 11)), np.array([0.5, 0.25], np.float32)),
-        "matrix": RoundedTensor(walk((1, 1, 30, 20), 7.0)[0, 0], np.array([0.125], np.float32)),
+        "grid": QuantizedTensor(walk((4, 2, 9, 11)), np.array([0.5, 0.25], np.float32)),
+        "matrix": QuantizedTensor(walk((1, 1, 30, 20), 7.0)[0, 0], np.array([0.125], np.float32)),
         "bias": np.arange(5, dtype=np.float32),
     }
     stream = bitstream.encode(tensors)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nervcodec.errors import ContainerError
 from nervcodec.formats import bitstream
-from nervcodec.formats.bitstream import LARGEST, RoundedTensor
+from nervcodec.formats.bitstream import LARGEST, QuantizedTensor
 from nervcodec.formats.container import Container, checksum
 from nervcodec.formats.header import MAX_PACE, STREAM, StoredTensor, TensorCode
 from nervcodec.formats.weights import EMBEDDED, PACE, FrameTables, read_tables
@@ -22,7 +22,7 @@ from nervcodec.formats.weights import EMBEDDED, PACE, FrameTables, read_tables
 GOLDEN = Path(__file__).parents[1] / "golden"
 WEIGHTS = {
     "half": np.ones(3, np.float32),
-    "grid": RoundedTensor(np.arange(-30, 30, dtype=np.int32).reshape(5, 2, 2, 3), np.ones(2, np.float32)),
+    "grid": QuantizedTensor(np.arange(-30, 30, dtype=np.int32).reshape(5, 2, 2, 3), np.ones(2, np.float32)),
 }
 paces = st.lists(st.integers(0, MAX_PACE), max_size=300).map(tuple)
 far_apart = st.sets(st.integers(0, 40_000) | st.integers(LARGEST - 2, LARGEST + 2), max_size=60)
@@ -30,7 +30,7 @@ far_apart = st.sets(st.integers(0, 40_000) | st.integers(LARGEST - 2, LARGEST + 
 
 def tables_stream(*tables: tuple[str, list[int] | np.ndarray], step: float = 1.0) -> np.ndarray:
     """A stream with tables that say what they like, before weights."""
-    made = {name: RoundedTensor(np.array(values, np.int32), np.float32([step])) for name, values in tables}
+    made = {name: QuantizedTensor(np.array(values, np.int32), np.float32([step])) for name, values in tables}
     return bitstream.encode({**made, **WEIGHTS})
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from nervcodec.errors import EncoderError, FolderIndexError
 from nervcodec.formats.container import Container, Writer
-from nervcodec.formats.header import SemanticFacts
+from nervcodec.formats.header import SemanticHeader
 from nervcodec.index import lookup, store
 from nervcodec.index import update as updating
 from nervcodec.index.lookup import best_scores, find_index, search_files, select_candidates
@@ -51,7 +51,7 @@ def folder(tmp_path):
     for number, source in enumerate(SOURCES):
         shutil.copy(source, tmp_path / "videos")
         with_source_name(source, tmp_path / "videos" / "deep" / f"{number}.nerv", f"{number}.mp4")
-    semantic = SemanticFacts("openclip:toy/toy", 16, 8.0)
+    semantic = SemanticHeader("openclip:toy/toy", 16, 8.0)
     with_source_name(OTHER, tmp_path / "videos" / "other.nerv", "x", semantic=semantic)
     shutil.copy2(tmp_path / "videos" / "version3_grid.nerv", tmp_path / "videos" / "twin.nerv")
     (tmp_path / "videos" / "cut.nerv").write_bytes(SOURCES[0].read_bytes()[:-9])

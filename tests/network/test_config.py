@@ -26,7 +26,7 @@ from nervcodec.network.shapes import parameter_shapes
 def test_what_is_said_of_frames_travels_apart_from_the_rest():
     semantic = SemanticConfig(16, rank=4, code_frames=(0, 2, 5))
     geometry = Geometry(6, 48, 64, 2, 4)
-    config = sizing.grid_config(geometry, 30_000, semantic, sizing.Outlook(pace=(1, 0, 99, 3, 2), cuts=(3,)))
+    config = sizing.grid_config(geometry, 30_000, semantic, sizing.SegmentTraits(pace=(1, 0, 99, 3, 2), cuts=(3,)))
     data = json.loads(json.dumps(network_to_json(config)))
     assert not {"pace", "code_frames"} & {*data, *data["semantic"]}
     assert data["semantic"]["codes"] == 3

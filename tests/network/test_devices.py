@@ -22,7 +22,9 @@ from nervcodec.training.datasets import ReferenceEmbeddings, SegmentData, traini
 
 GEOMETRY = Geometry(6, 48, 64, 2, 4)
 CODES = (0, 2, 4)
-GRID = sizing.grid_config(GEOMETRY, 30_000, SemanticConfig(12, rank=4, code_frames=CODES), sizing.Outlook(cuts=(3,)))
+GRID = sizing.grid_config(
+    GEOMETRY, 30_000, SemanticConfig(12, rank=4, code_frames=CODES), sizing.SegmentTraits(cuts=(3,))
+)
 POOLED = sizing.grid_config(GEOMETRY, 30_000, SemanticConfig(12, rank=4, grid_channels=4, grid_times=4))
 PATCH = PatchConfig(
     GEOMETRY, 1.25, 10, (3, 4), 8, (2, 2), 1.2, 6, SemanticConfig(12, hidden=8, rank=4, grid_channels=0, grid_times=1)
