@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Making elements, and two small habits that all views share.
+// Elements, keys, and the pace of calls.
 
 /** An element: tag, attributes (a function is a listener, true an empty attribute, null or false none), children. */
 export function el(tag, attributes = {}, ...children) {
@@ -22,7 +22,7 @@ export function svg(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** A box in fractions of the picture that it lies on. */
+/** Positions an element by a box in fractions of the picture. */
 export function place(element, box) {
   for (const [side, value] of Object.entries({ left: box.x, top: box.y, width: box.w, height: box.h })) {
     element.style[side] = `${(100 * value).toFixed(3)}%`;
@@ -30,7 +30,7 @@ export function place(element, box) {
   return element;
 }
 
-/** Only the last call counts: each stops the one before it. Null where a later one came in between. */
+/** Runs one task at a time: a new one aborts the last, whose result is null. */
 export class Last {
   #controller = null;
 
@@ -52,7 +52,7 @@ export class Last {
   }
 }
 
-/** A function that runs some time after its last call. */
+/** Debounces: the action runs some time after the last call. */
 export function rested(milliseconds, action) {
   let timer = 0;
   return (...values) => {
@@ -61,7 +61,7 @@ export function rested(milliseconds, action) {
   };
 }
 
-/** A function that runs at once, and then at most once in so many milliseconds, with the latest values. */
+/** Throttles: the action runs at once, and then at most once per interval, with the latest values. */
 export function paced(milliseconds, action) {
   let timer = 0;
   let waiting = null;
@@ -77,4 +77,27 @@ export function paced(milliseconds, action) {
     waiting = values;
     if (!timer) due();
   };
+}
+
+const OWN_ARROWS = "[role=tab], [role=radio], input[type=radio], .own-arrows";
+
+/** Whether a key belongs to the element that has the focus. */
+function taken(event) {
+  const target = event.target;
+  if (event.ctrlKey || event.metaKey || event.altKey) return true;
+  if (target.closest?.("dialog")) return true;
+  if (target.matches?.("input[type=search], input[type=text], textarea, select")) return true;
+  if ((event.key === " " || event.key === "Enter") && target.matches?.("button, a, summary")) return true;
+  return /^(Arrow|Home|End|Page)/.test(event.key) && Boolean(target.closest?.(OWN_ARROWS));
+}
+
+/** @param actions key (as KeyboardEvent.key, letters small) -> function; other keys are left to the browser */
+export function onKeys(actions) {
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || taken(event)) return;
+    const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  });
 }

@@ -2,9 +2,8 @@
 // The containers below a folder, and a search over them.
 
 import { listFiles, root, thumbnailAddress, watchAddress } from "./api.js";
-import { Last, el, rested } from "./dom.js";
+import { Last, el, onKeys, rested } from "./dom.js";
 import { bytes, clockTime, count, day, decibels, sentence, shortLength } from "./format.js";
-import { onKeys } from "./keys.js";
 import { Query } from "./query.js";
 import { SearchPanel } from "./search.js";
 

@@ -2,9 +2,8 @@
 // The search box and its results, on the library and on the player page.
 
 import { frameAddress, search, watchAddress } from "./api.js";
-import { Last, el, place } from "./dom.js";
+import { Last, el, onKeys, place } from "./dom.js";
 import { clockTime, count, score, sentence, shortLength } from "./format.js";
-import { onKeys } from "./keys.js";
 import { Query, patchOf } from "./query.js";
 
 const MOST = 24;
