@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Arrays in a safetensors file: the table at its head, and their bytes where and when they are wanted.
+"""Arrays of a safetensors file: its table, and the bytes of arrays on access.
 
-The file is not mapped into memory, so that one which is cut short while it is open gives an error and not the end of
-the process. Nothing here knows what the arrays mean.
+The file is not memory-mapped: if it is truncated while it is open, reading raises an error instead of a bus error.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from nervcodec.errors import ContainerError, wrap_os_error
 
 MAX_HEADER_BYTES = 64 << 20
 _MAX_DIMENSIONS, _MAX_ARRAY_BYTES = 32, 1 << 56  # far beyond any file, and within what numpy counts with
-_PIECE = 1 << 20  # bytes read at once
+_CHUNK = 1 << 20  # bytes per read
 
-# By safetensors' name. A file holds the arrays of later types first, and those of one type by their names.
+# By safetensors' name. A file stores arrays of later types first, and those of one type sorted by name.
 TYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "U16": "<u2", "F16": "<f2",
     "I32": "<i4", "U32": "<u4", "F32": "<f4", "F64": "<f8", "I64": "<i8", "U64": "<u8",
@@ -40,7 +39,7 @@ class ArrayLocation(NamedTuple):
     Attributes:
         dtype: little-endian.
         shape: any.
-        start, nbytes: its place in the file.
+        start, nbytes: byte range in the file.
     """
 
     dtype: np.dtype
@@ -50,10 +49,10 @@ class ArrayLocation(NamedTuple):
 
 
 def little_endian(array: np.ndarray) -> np.ndarray:
-    """The array as the file holds it, contiguous.
+    """The array as stored, contiguous.
 
     Raises:
-        ContainerError: the file has no such type.
+        ContainerError: safetensors has no such type.
     """
     dtype = array.dtype.newbyteorder("<")
     if dtype not in _NAMES:
@@ -62,21 +61,21 @@ def little_endian(array: np.ndarray) -> np.ndarray:
 
 
 def bytes_of(array: np.ndarray) -> memoryview:
-    """The bytes that the file holds of an array."""
+    """Bytes of an array as stored."""
     return little_endian(array).reshape(-1).view(np.uint8).data
 
 
-def head(
+def file_head(
     metadata: Mapping[str, str], arrays: Mapping[str, tuple[np.dtype, tuple[int, ...]]]
 ) -> tuple[bytes, list[str]]:
-    """What a file begins with, its table in one fixed order.
+    """First bytes of a file: its table, in a fixed order.
 
     Args:
         metadata: any texts.
         arrays: little-endian type and shape by name.
 
     Returns:
-        The bytes before those of the arrays, and the order that the arrays have to follow in.
+        The bytes before the arrays, and the order of the arrays.
     """
     rank = {np.dtype(kind): number for number, kind in enumerate(TYPES.values())}
     order = sorted(arrays, key=lambda name: (-rank[arrays[name][0]], name))
@@ -92,19 +91,18 @@ def head(
 
 
 class ArrayFile:
-    """A safetensors file, open for reading by any number of threads.
+    """A safetensors file, open for reading. Thread-safe.
 
-    The file is given back by :meth:`close`, or when nobody refers to this any more. One that is replaced by another
-    meanwhile stays readable.
+    It is closed by :meth:`close` or without references. A file that is replaced meanwhile stays readable.
 
     Args:
         path: the file.
 
     Attributes:
-        path: as given.
+        path: as passed.
         size: bytes of the file.
         metadata: texts by name.
-        places: of the arrays, by name.
+        locations: of the arrays, by name.
 
     Raises:
         ContainerError: no such file, not a safetensors file, or not as long as its table says.
@@ -123,30 +121,30 @@ class ArrayFile:
         self._lock = threading.Lock()
         self.size = os.fstat(self._file.fileno()).st_size
         try:
-            self.metadata, self.places = self._table()
+            self.metadata, self.locations = self._table()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Give the file back; what was read stays."""
+        """Close the file."""
         with self._lock:
             self._release()
 
-    def pieces(self, name: str, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes of an array, little-endian, or some of them, a part after the other.
+    def chunks(self, name: str, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes of an array or of a range of it, little-endian, in chunks.
 
         Args:
             name: of the array.
-            begin: the first byte wanted, from 0.
-            end: the one after the last; None for all.
+            begin: first byte, from 0.
+            end: byte after the last; None for the end.
 
         Raises:
-            ContainerError: the file is closed, or was cut short meanwhile.
+            ContainerError: the file is closed, or was truncated meanwhile.
         """
-        place = self.places[name]
-        end = place.nbytes if end is None else min(end, place.nbytes)
-        return self._read(place.start + begin, max(0, end - begin))
+        location = self.locations[name]
+        end = location.nbytes if end is None else min(end, location.nbytes)
+        return self._read(location.start + begin, max(0, end - begin))
 
     def _read(self, start: int, count: int) -> Iterator[bytes]:
         end = start + count
@@ -154,20 +152,20 @@ class ArrayFile:
             with wrap_os_error(f"{self.path}: cannot be read", ContainerError), self._lock:
                 if not self._release.alive:
                     raise ContainerError(f"{self.path}: is closed; open it again")
-                piece = self._read_at(start, min(_PIECE, end - start))
-            if not piece:
+                chunk = self._read_at(start, min(_CHUNK, end - start))
+            if not chunk:
                 raise ContainerError(f"{self.path}: was cut short while it was open")
-            yield piece
-            start += len(piece)
+            yield chunk
+            start += len(chunk)
 
     def _read_at(self, start: int, count: int) -> bytes:
-        if hasattr(os, "pread"):  # leaves alone the position, which a forked process shares
+        if hasattr(os, "pread"):  # does not move the position, which a forked process shares
             return os.pread(self._file.fileno(), count, start)
         self._file.seek(start)
         return self._file.read(count)
 
     def _table(self) -> tuple[dict[str, str], dict[str, ArrayLocation]]:
-        """Metadata and places; refuses early what is no safetensors file, before a length in it is believed."""
+        """Metadata and locations; rejects other files before a length in them is used."""
         prefix = b"".join(self._read(0, min(9, self.size)))
         if len(prefix) < 9 or prefix[8:] != b"{":
             raise ContainerError(f"{self.path}: not a .nerv file")
@@ -178,39 +176,39 @@ class ArrayFile:
             raise ContainerError(f"{self.path}: damaged or cut short (the header ends after the file)")
         text = b"".join(self._read(8, length))
         try:
-            metadata, places = _parse(text, 8 + length)
+            metadata, locations = _parse(text, 8 + length)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise ContainerError(f"{self.path}: not a .nerv file, or its header is damaged") from None
-        end = max((place.start + place.nbytes for place in places.values()), default=8 + length)
+        end = max((location.start + location.nbytes for location in locations.values()), default=8 + length)
         if end != self.size:
             raise ContainerError(f"{self.path}: damaged or cut short (it has {self.size:,} bytes, not {end:,})")
-        return metadata, places
+        return metadata, locations
 
 
 def _parse(text: bytes, start: int) -> tuple[dict[str, str], dict[str, ArrayLocation]]:
-    """Metadata and places of the arrays, whose bytes begin at ``start``; raises what comes of a table that is none."""
+    """Metadata and locations of the arrays, whose bytes begin at ``start``; an invalid table raises various errors."""
     table = json.loads(text.decode(), object_pairs_hook=_object)
     metadata = table.pop("__metadata__", {})
-    "".join([*metadata, *metadata.values()]).encode()  # texts, and no halves of characters
-    places = {name: _place(entry, start) for name, entry in table.items()}
-    for place in sorted(places.values(), key=lambda place: (place.start, place.nbytes)):
-        if place.start != start:
+    "".join([*metadata, *metadata.values()]).encode()  # strings without lone surrogates
+    locations = {name: _location(entry, start) for name, entry in table.items()}
+    for location in sorted(locations.values(), key=lambda location: (location.start, location.nbytes)):
+        if location.start != start:
             raise ValueError("arrays overlap or leave a gap")
-        start += place.nbytes
-    return metadata, places
+        start += location.nbytes
+    return metadata, locations
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise ValueError("duplicate name")
+    return entries
 
 
-def _place(entry: dict[str, Any], start: int) -> ArrayLocation:
+def _location(entry: dict[str, Any], start: int) -> ArrayLocation:
     dtype, shape, (begin, end) = np.dtype(TYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
     if any(type(n) is not int or n < 0 for n in (*shape, begin, end)) or len(shape) > _MAX_DIMENSIONS:
-        raise ValueError("no whole numbers, or too many")
+        raise ValueError("not integers, or too many")
     if dtype.itemsize * math.prod(max(1, n) for n in shape) > _MAX_ARRAY_BYTES:
         raise ValueError("an array is too large")
     if end - begin != dtype.itemsize * math.prod(shape):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files that appear whole or not at all: write beside the target, flush to disk, then rename."""
+"""Atomic outputs: write beside the target, flush to disk, then rename."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ _STEM_BYTES, _SUFFIX_BYTES = 60, 60  # of a temporary name, which has eight more
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path in the target's folder; it becomes the target when the block ends without an error.
+    """Yield a temporary path in the target's folder that replaces the target if the block ends without an error.
 
-    The temporary name keeps the target's suffix, since ffmpeg chooses a format by it; one too long to be that of any
-    format is left out. On any error, an interrupt included, the temporary file is removed and the target stays as it
-    was.
+    The temporary name keeps the target's suffix, since FFmpeg chooses a format by it, unless it is too long for that.
+    On any error or interrupt the temporary file is removed and the target is not changed.
 
     Raises:
         OSError: the folder does not exist or cannot be written.
@@ -46,12 +45,12 @@ def replacing(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(target: Path, kind: type[NervError], *also: type[Exception]) -> Iterator[Path]:
-    """As :func:`replacing`, for outputs that were asked for: what goes wrong is an error of ours.
+    """As :func:`replacing`, with OSErrors converted to a NervError.
 
     Args:
         target: the output.
-        kind: of error.
-        also: errors beside OSError that mean that the output cannot be written.
+        kind: of the error.
+        also: errors besides OSError to convert.
     """
     with wrap_os_error(f"{target}: cannot be written", kind, *also), replacing(target) as temporary:
         yield temporary

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Weights as one entropy-coded stream: integers under adaptive models, through constriction's range coder.
 
-The stream is ``uint8``: the length of a table (4 bytes, little-endian), the table (JSON, deflated), the tensors that
-are kept as float16, and the words of the range coder (Martin 1979; ``constriction``, Bamler 2022, arXiv:2201.01741).
+The stream is ``uint8``: the length of a table (4 bytes, little-endian), the table (JSON, deflated), the float16
+tensors, and the words of the range coder (Martin 1979; ``constriction``, Bamler 2022, arXiv:2201.01741).
 
-Every rounded tensor is coded row by row. The model of a value is a table of counts of what was coded before it in
-the same context, so there is nothing to transmit but what the table says. The context of a value in a grid
-``(T, C, H, W)`` is the value at the same place one moment earlier and the value above it. All arithmetic that a
-decoder repeats is in integers, or in additions, multiplications and divisions of IEEE doubles in a fixed order,
-which give the same bits on every machine.
+Quantized tensors are coded row by row with adaptive models: counts of earlier values in the same context. Only the
+table is transmitted. The context of a value in a grid ``(T, C, H, W)`` is the value at the same position one entry
+earlier in time and the value above it. The decoder's arithmetic is in integers, or in additions, multiplications and
+divisions of IEEE doubles in a fixed order, so it is bit-exact on every machine.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from nervcodec.errors import ContainerError
 LARGEST = 4095  # of a quantised value, either sign
 MAX_TABLE_BYTES = 16 << 20
 MAX_VALUES = 1 << 28
-FREE_VALUES, VALUES_PER_BYTE = 1 << 22, 256  # a short stream cannot ask for much memory or time
+FREE_VALUES, VALUES_PER_BYTE = 1 << 22, 256  # limits memory and time by the size of the stream
 MAX_TENSORS = 4096
 
-_NEAR = 3  # neighbours are told apart from -3 to 3, in units of a typical value
-_PRIOR, _POOLED = 32.0, 24.0  # weights, in values seen, of the first guess and of all contexts together
+_NEAR = 3  # neighbours are quantized to -3 ... 3, in units of a typical value
+_PRIOR, _POOLED = 32.0, 24.0  # pseudo-counts of the prior and of the pooled contexts
 
 
 @dataclass(frozen=True)
 class QuantizedTensor:
-    """A tensor as whole numbers of steps.
+    """A tensor as integer multiples of steps.
 
     Attributes:
         integers: int32, any shape, from -4095 to 4095.
@@ -56,7 +55,7 @@ class QuantizedTensor:
 
 
 def quantize_tensor(values: np.ndarray, steps: np.ndarray) -> QuantizedTensor:
-    """The nearest whole numbers of steps; steps are kept to five digits, and widened where values are too many steps.
+    """Quantize to the nearest multiples of steps, which get five digits and are widened if integers would exceed 4095.
 
     Raises:
         ContainerError: a value or step is not finite, or a step is not above 0.
@@ -76,15 +75,15 @@ def quantize_tensor(values: np.ndarray, steps: np.ndarray) -> QuantizedTensor:
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One line of the table.
+    """One entry of the table.
 
     Attributes:
         name, shape: of the tensor.
-        coded_bytes: what it takes of the stream, table apart.
+        coded_bytes: in the stream, without its table entry.
         steps: empty for float16.
         low, high: least and greatest integer.
         typical: 16 times the mean absolute integer, rounded.
-        neighbours: whether values are coded in the context of their neighbours.
+        neighbours: whether contexts are used.
     """
 
     name: str
@@ -116,7 +115,7 @@ def encode(tensors: dict[str, QuantizedTensor | np.ndarray]) -> np.ndarray:
     """Weights to a stream.
 
     Args:
-        tensors: rounded tensors, and float arrays to be kept as float16.
+        tensors: quantized tensors, and float arrays to store as float16.
 
     Returns:
         ``(n,)`` uint8.
@@ -125,18 +124,18 @@ def encode(tensors: dict[str, QuantizedTensor | np.ndarray]) -> np.ndarray:
         ContainerError: a float is beyond float16.
     """
     coder = constriction.stream.queue.RangeEncoder()
-    halves, lines = b"", []
+    halves, entries = b"", []
     for name, tensor in tensors.items():
         if isinstance(tensor, QuantizedTensor):
-            lines.append(_encode_rounded(name, tensor, coder))
+            entries.append(_encode_rounded(name, tensor, coder))
             continue
         with np.errstate(over="ignore"):
             half = tensor.astype("<f2")
         if not np.isfinite(half).all():
             raise ContainerError("refusing to store a value that is not finite or beyond float16 (65504)")
         halves += half.tobytes()
-        lines.append(TensorEntry(name, tensor.shape, half.nbytes))
-    table = zlib.compress(json.dumps([_to_row(line) for line in lines], separators=(",", ":")).encode(), 9)
+        entries.append(TensorEntry(name, tensor.shape, half.nbytes))
+    table = zlib.compress(json.dumps([_to_row(entry) for entry in entries], separators=(",", ":")).encode(), 9)
     words = coder.get_compressed().astype("<u4")
     return np.frombuffer(len(table).to_bytes(4, "little") + table + halves + words.tobytes(), np.uint8)
 
@@ -153,19 +152,19 @@ def _encode_rounded(name: str, tensor: QuantizedTensor, coder: Any) -> TensorEnt
         typical=int(round(16 * float(np.abs(integers).mean()))),
     )
     choices = [False, True] if integers.ndim == 4 and integers.shape[2] > 1 else [False]
-    lines = []
+    entries = []
     for neighbours in choices:
-        line = replace(plain, neighbours=neighbours)
+        entry = replace(plain, neighbours=neighbours)
         trial = constriction.stream.queue.RangeEncoder()
-        _encode_integers(line, integers, trial)
-        lines.append(replace(line, coded_bytes=trial.num_bits() // 8))
-    best = min(lines, key=lambda line: line.coded_bytes)
+        _encode_integers(entry, integers, trial)
+        entries.append(replace(entry, coded_bytes=trial.num_bits() // 8))
+    best = min(entries, key=lambda entry: entry.coded_bytes)
     _encode_integers(best, integers, coder)
     return best
 
 
 def read_table(stream: np.ndarray) -> tuple[list[TensorEntry], int]:
-    """The table of a stream and the number of bytes before the weights themselves.
+    """The table of a stream, and the offset of the weights.
 
     Raises:
         ContainerError: the stream is damaged.
@@ -179,26 +178,27 @@ def read_table(stream: np.ndarray) -> tuple[list[TensorEntry], int]:
         rows = json.loads(inflate.decompress(data[4 : 4 + length], MAX_TABLE_BYTES))
         if len(rows) > MAX_TENSORS:
             raise ContainerError("the table of weights is damaged")
-        lines = [_from_row(row) for row in rows]
+        entries = [_from_row(row) for row in rows]
     except (zlib.error, ValueError, TypeError, RecursionError):
         raise ContainerError("the table of weights is damaged") from None
-    if len({line.name for line in lines}) != len(lines) or sum(line.size for line in lines) > max_values(len(data)):
+    has_duplicates = len({entry.name for entry in entries}) != len(entries)
+    if has_duplicates or sum(entry.size for entry in entries) > max_values(len(data)):
         raise ContainerError("the table of weights is damaged")
-    return lines, 4 + length
+    return entries, 4 + length
 
 
 def max_values(size: int) -> int:
-    """Weights that a stream of so many bytes may hold; a thirtieth of a bit each is far less than any fit needs."""
+    """Most weights in a stream of ``size`` bytes; a thirtieth of a bit each is far below any real rate."""
     return min(MAX_VALUES, FREE_VALUES + VALUES_PER_BYTE * size)
 
 
-def decode(stream: np.ndarray, beginning: str = "") -> dict[str, np.ndarray]:
+def decode(stream: np.ndarray, prefix: str = "") -> dict[str, np.ndarray]:
     """A stream back to float32 tensors by name; see :func:`read`."""
-    return values(read(stream, beginning))
+    return values(read(stream, prefix))
 
 
 def values(tensors: dict[str, QuantizedTensor | np.ndarray]) -> dict[str, np.ndarray]:
-    """Float32 tensors of what :func:`read` gave.
+    """Float32 tensors from the result of :func:`read`.
 
     Raises:
         ContainerError: one of them is not finite.
@@ -211,14 +211,14 @@ def values(tensors: dict[str, QuantizedTensor | np.ndarray]) -> dict[str, np.nda
 
 
 def value_count(tensors: dict[str, QuantizedTensor | np.ndarray]) -> int:
-    """How many numbers some tensors hold."""
+    """Number of values of some tensors."""
     return sum((t.integers if isinstance(t, QuantizedTensor) else t).size for t in tensors.values())
 
 
 def entropy_bytes(tensors: dict[str, QuantizedTensor | np.ndarray]) -> float:
-    """What an ideal coder without contexts would take for the rounded tensors, if it knew each one's distribution.
+    """Size with an ideal coder without contexts that knows the distribution of each tensor.
 
-    That is the empirical (order 0) entropy of the integers of each tensor, added up; float16 tensors take their size.
+    The sum of the empirical (order 0) entropies of the tensors' integers; float16 tensors count with their size.
     """
     total = 0.0
     for tensor in tensors.values():
@@ -230,42 +230,43 @@ def entropy_bytes(tensors: dict[str, QuantizedTensor | np.ndarray]) -> float:
     return total
 
 
-def read(stream: np.ndarray, beginning: str = "") -> dict[str, QuantizedTensor | np.ndarray]:
-    """A stream back to its integers and steps, or float32 where a tensor was kept as float16.
+def read(stream: np.ndarray, prefix: str = "") -> dict[str, QuantizedTensor | np.ndarray]:
+    """Decode a stream to integers and steps, or float32 for float16 tensors.
 
     Args:
         stream: ``(n,)`` uint8.
-        beginning: only tensors whose names begin so. What comes after the last of them is not decoded.
+        prefix: of the names to decode; nothing after the last of them is decoded.
 
     Raises:
         ContainerError: the stream is damaged.
     """
-    lines, start = read_table(stream)
+    entries, start = read_table(stream)
     result: dict[str, QuantizedTensor | np.ndarray] = {}
     coded = []
-    for line in lines:
-        if line.steps:
-            coded.append(line)
+    for entry in entries:
+        if entry.steps:
+            coded.append(entry)
             continue
-        part = stream[start : start + 2 * line.size]
-        if part.size != 2 * line.size:
+        part = stream[start : start + 2 * entry.size]
+        if part.size != 2 * entry.size:
             raise ContainerError("the stream of weights is cut short")
-        result[line.name] = part.view("<f2").astype(np.float32).reshape(line.shape)
-        start += 2 * line.size
+        result[entry.name] = part.view("<f2").astype(np.float32).reshape(entry.shape)
+        start += 2 * entry.size
     words = stream[start:]
     if words.size % 4:
         raise ContainerError("the stream of weights is cut short")
     coder = constriction.stream.queue.RangeDecoder(np.ascontiguousarray(words).view("<u4").astype(np.uint32))
-    last = max((number for number, line in enumerate(coded) if line.name.startswith(beginning)), default=-1)
-    for line in coded[: last + 1]:
-        integers = _decode_integers(line, coder)
-        result[line.name] = QuantizedTensor(integers, np.array(line.steps, np.float32))
-    return {line.name: result[line.name] for line in lines if line.name.startswith(beginning)}
+    last = max((number for number, entry in enumerate(coded) if entry.name.startswith(prefix)), default=-1)
+    for entry in coded[: last + 1]:
+        integers = _decode_integers(entry, coder)
+        result[entry.name] = QuantizedTensor(integers, np.array(entry.steps, np.float32))
+    return {entry.name: result[entry.name] for entry in entries if entry.name.startswith(prefix)}
 
 
-def _to_row(line: TensorEntry) -> list:
-    steps = [float(f"{step:.5g}") for step in line.steps]
-    return [line.name, line.shape, line.coded_bytes, steps, line.low, line.high, line.typical, int(line.neighbours)]
+def _to_row(entry: TensorEntry) -> list:
+    steps = [float(f"{step:.5g}") for step in entry.steps]
+    low, high, typical = entry.low, entry.high, entry.typical
+    return [entry.name, entry.shape, entry.coded_bytes, steps, low, high, typical, int(entry.neighbours)]
 
 
 def _from_row(row: list) -> TensorEntry:
@@ -281,29 +282,29 @@ def _from_row(row: list) -> TensorEntry:
 
 
 class _Model:
-    """Counts of what was coded, by context, and the probabilities that follow from them."""
+    """Adaptive model: counts of coded values by context, and the resulting probabilities."""
 
-    def __init__(self, line: TensorEntry):
-        self.low, self.alphabet = line.low, line.high - line.low + 1
-        self.contexts = (2 * _NEAR + 1) ** 2 if line.neighbours else 1
+    def __init__(self, entry: TensorEntry):
+        self.low, self.alphabet = entry.low, entry.high - entry.low + 1
+        self.contexts = (2 * _NEAR + 1) ** 2 if entry.neighbours else 1
         self.counts = np.zeros((self.contexts, self.alphabet))
         self.seen, self.next_update = 0, 0
-        # The first guess falls off geometrically on both sides of 0; powers by repeated multiplication are exact.
-        ratio = (line.typical + 1) / (line.typical + 17)
+        # A two-sided geometric prior; powers by repeated multiplication are bit-exact.
+        ratio = (entry.typical + 1) / (entry.typical + 17)
         powers = np.multiply.accumulate(np.full(LARGEST + 1, ratio))
-        self.prior = powers[np.abs(np.arange(line.low, line.high + 1))]
+        self.prior = powers[np.abs(np.arange(entry.low, entry.high + 1))]
         self.prior = self.prior / _in_order(self.prior)
         self._refresh()
 
     def _refresh(self) -> None:
         pooled = np.add.accumulate(self.counts, axis=0)[-1]
-        guess = (pooled + _PRIOR * self.prior) / (self.seen + _PRIOR)
+        pooled_probabilities = (pooled + _PRIOR * self.prior) / (self.seen + _PRIOR)
         totals = np.add.accumulate(self.counts, axis=1)[:, -1:]
-        self.probabilities = ((self.counts + _POOLED * guess) / (totals + _POOLED)).astype(np.float32)
+        self.probabilities = ((self.counts + _POOLED * pooled_probabilities) / (totals + _POOLED)).astype(np.float32)
         self.next_update = self.seen + max(64, self.seen // 16)
 
     def update(self, contexts: np.ndarray, integers: np.ndarray) -> None:
-        """Learn a row of values."""
+        """Update with a row of values."""
         flat = contexts * self.alphabet + (integers - self.low)
         self.counts += np.bincount(flat, minlength=self.counts.size).reshape(self.counts.shape)
         self.seen += integers.size
@@ -312,13 +313,13 @@ class _Model:
 
 
 def _in_order(values: np.ndarray) -> float:
-    """Sum from left to right; ``np.sum`` adds in an order that depends on the machine."""
+    """Sum from left to right: the order of ``np.sum`` depends on the machine."""
     return float(np.add.accumulate(values)[-1])
 
 
-def _rows(line: TensorEntry, integers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(contexts, view of the integers) of each row, in coding order; a row may be filled in before the next."""
-    if not line.neighbours:
+def _rows(entry: TensorEntry, integers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(contexts, view of the integers) of each row, in coding order; a decoder fills each before the next."""
+    if not entry.neighbours:
         flat = integers.reshape(-1)
         start = 0
         while start < flat.size:
@@ -327,7 +328,7 @@ def _rows(line: TensorEntry, integers: np.ndarray) -> Iterator[tuple[np.ndarray,
             start = stop
         return
     moments, _, height, _ = integers.shape
-    unit = max(16, 2 * line.typical // 3)
+    unit = max(16, 2 * entry.typical // 3)
     side = 2 * _NEAR + 1
 
     def near(values: np.ndarray) -> np.ndarray:
@@ -342,26 +343,26 @@ def _rows(line: TensorEntry, integers: np.ndarray) -> Iterator[tuple[np.ndarray,
             yield before[:, row] + above, integers[moment, :, row]
 
 
-def _encode_integers(line: TensorEntry, integers: np.ndarray, coder: Any) -> None:
-    model, family = _Model(line), constriction.stream.model.Categorical(perfect=False)
+def _encode_integers(entry: TensorEntry, integers: np.ndarray, coder: Any) -> None:
+    model, family = _Model(entry), constriction.stream.model.Categorical(perfect=False)
     if model.alphabet == 1:
         return
-    for contexts, row in _rows(line, np.ascontiguousarray(integers)):
+    for contexts, row in _rows(entry, np.ascontiguousarray(integers)):
         contexts, symbols = contexts.reshape(-1), row.reshape(-1)
-        coder.encode((symbols - line.low).astype(np.int32), family, model.probabilities[contexts])
+        coder.encode((symbols - entry.low).astype(np.int32), family, model.probabilities[contexts])
         model.update(contexts, symbols)
 
 
-def _decode_integers(line: TensorEntry, coder: Any) -> np.ndarray:
-    integers = np.zeros(line.shape, np.int32)
-    model, family = _Model(line), constriction.stream.model.Categorical(perfect=False)
+def _decode_integers(entry: TensorEntry, coder: Any) -> np.ndarray:
+    integers = np.zeros(entry.shape, np.int32)
+    model, family = _Model(entry), constriction.stream.model.Categorical(perfect=False)
     if model.alphabet == 1:
-        return integers + np.int32(line.low)
-    for contexts, row in _rows(line, integers):
+        return integers + np.int32(entry.low)
+    for contexts, row in _rows(entry, integers):
         flat = contexts.reshape(-1)
         try:
-            symbols = coder.decode(family, model.probabilities[flat]) + np.int32(line.low)
-        except AssertionError:  # what constriction raises for words that no encoder wrote
+            symbols = coder.decode(family, model.probabilities[flat]) + np.int32(entry.low)
+        except AssertionError:  # constriction's error for invalid words
             raise ContainerError("the stream of weights is damaged") from None
         row[...] = symbols.reshape(row.shape)
         model.update(flat, symbols)

@@ -21,7 +21,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nervcodec.errors import ContainerError, OutdatedContainerError, TooNewError, wrap_os_error
-from nervcodec.formats.arrays import ArrayFile, bytes_of, head, little_endian
+from nervcodec.formats.arrays import ArrayFile, bytes_of, file_head, little_endian
 from nervcodec.formats.atomic import writing
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import (
@@ -39,8 +39,8 @@ from nervcodec.formats.header import (
 from nervcodec.formats.weights import StoredWeights
 
 _DIGEST_BYTES = 8
-_BEGINNING = b'{"__metadata__":{"format":"nerv",'  # of every container, behind the length of its table
-_PIECE = 1 << 20  # bytes copied at once
+_BEGINNING = b'{"__metadata__":{"format":"nerv",'  # of every container, after the length of its table
+_CHUNK = 1 << 20  # bytes per copy
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -71,7 +71,7 @@ class Container:
     def __init__(self, file: ArrayFile, header: Header):
         self._file, self.header = file, header
         self.path, self.size_bytes = file.path, file.size
-        self._compared: set[str] = set()  # arrays that were, with their checksums, once and for all
+        self._verified: set[str] = set()  # arrays whose checksum was compared
 
     @classmethod
     def at(cls, path: Path) -> Container:
@@ -87,10 +87,10 @@ class Container:
         file = ArrayFile(path)
         try:
             header = _parse(path, file.metadata)
-            if odd := sorted(set(file.places) ^ set(header.tensors)):
+            if odd := sorted(set(file.locations) ^ set(header.tensors)):
                 raise ContainerError(f"{path}: header and file disagree about tensor {odd[0][:80]!r}")
             for name in header.base_arrays():
-                if (file.places[name].dtype, len(file.places[name].shape)) != (np.uint8, 1):
+                if (file.locations[name].dtype, len(file.locations[name].shape)) != (np.uint8, 1):
                     raise ContainerError(f"{path}: tensor {name}: the stream of a base layer is a row of bytes")
         except ContainerError:
             file.close()
@@ -98,7 +98,7 @@ class Container:
         return cls(file, header)
 
     def close(self) -> None:
-        """Give the file back; the header stays."""
+        """Close the file; the header stays."""
         self._file.close()
 
     def __enter__(self) -> Container:
@@ -108,59 +108,59 @@ class Container:
         self.close()
 
     def array(self, name: str) -> np.ndarray:
-        """A stored array, not yet turned back into weights.
+        """A stored array, without decoding weights.
 
         Raises:
-            KeyError: there is none of that name.
+            KeyError: no such array.
             ContainerError: it is damaged, or the container is closed.
         """
-        place = self._file.places[name]
-        data = np.empty(place.nbytes, np.uint8)
+        location = self._file.locations[name]
+        data = np.empty(location.nbytes, np.uint8)
         done = 0
-        for piece in self._whole(name):
-            data[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
-            done += len(piece)
-        stored = data.view(place.dtype).reshape(place.shape)
-        return stored.astype(place.dtype.newbyteorder("="), copy=False)
+        for chunk in self._checked_chunks(name):
+            data[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            done += len(chunk)
+        stored = data.view(location.dtype).reshape(location.shape)
+        return stored.astype(location.dtype.newbyteorder("="), copy=False)
 
     def nbytes(self, name: str) -> int:
-        """Bytes that an array takes in the file, 0 where there is none of that name."""
-        return self._file.places[name].nbytes if name in self._file.places else 0
+        """Size of a stored array, 0 where there is none of that name."""
+        return self._file.locations[name].nbytes if name in self._file.locations else 0
 
-    def pieces(self, name: str, *parts: tuple[int, int | None]) -> Iterator[bytes]:
-        """Parts of an array's bytes, one after the other, none of which is kept: for those too large to hold.
+    def chunks(self, name: str, *ranges: tuple[int, int | None]) -> Iterator[bytes]:
+        """Bytes of ranges of an array, in chunks, without loading it.
 
         Args:
             name: of the array.
-            parts: (first byte, byte after the last or None for the end) of each.
+            ranges: (first byte, byte after the last or None for the end) of each.
 
         Raises:
-            KeyError: there is none of that name.
-            ContainerError: it is damaged, which is known before the first piece; or the container is closed.
+            KeyError: no such array.
+            ContainerError: it is damaged, raised before the first chunk, or the container is closed.
         """
-        if name not in self._compared:
-            for _ in self._whole(name):
+        if name not in self._verified:
+            for _ in self._checked_chunks(name):
                 continue
-            self._compared.add(name)
-        return itertools.chain.from_iterable(self._file.pieces(name, begin, end) for begin, end in parts)
+            self._verified.add(name)
+        return itertools.chain.from_iterable(self._file.chunks(name, begin, end) for begin, end in ranges)
 
-    def _whole(self, name: str) -> Iterator[bytes]:
-        """The bytes of an array in pieces; an error after the last where they are not what was written."""
+    def _checked_chunks(self, name: str) -> Iterator[bytes]:
+        """Bytes of an array in chunks; raises after the last one if the checksum differs."""
         digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        for piece in self._file.pieces(name):
-            digest.update(piece)
-            yield piece
+        for chunk in self._file.chunks(name):
+            digest.update(chunk)
+            yield chunk
         if digest.hexdigest() != self.header.tensors[name].checksum:
             raise ContainerError(f"{self.path}: tensor {name} is damaged (checksum differs)")
 
     def verify(self) -> None:
-        """Compare every array with its checksum, and look at the frame times; no array is held in memory.
+        """Verify every checksum and the frame times, without keeping arrays in memory.
 
         Raises:
-            ContainerError: something is damaged.
+            ContainerError: the file is damaged.
         """
         for name in self.header.tensors:
-            for _ in self._whole(name):
+            for _ in self._checked_chunks(name):
                 continue
         self.frame_times()
 
@@ -173,7 +173,7 @@ class Container:
         return self.network(segment.prefix).frame_tables(segment.frame_count).embedded
 
     def base_stream(self, segment: Segment) -> np.ndarray:
-        """``(n,)`` uint8, the base layer's stream of a segment; that of the whole file where it has one for all.
+        """``(n,)`` uint8, the base layer's stream of a segment, or of the whole file where it has a single one.
 
         Raises:
             KeyError: the file has no base layer.
@@ -183,7 +183,7 @@ class Container:
         return self.array(BASE if base is not None and base.kind == COPY else segment.prefix + BASE)
 
     def network(self, prefix: str) -> StoredWeights:
-        """What is stored of the network whose arrays' names begin with ``prefix``.
+        """Stored weights of the network whose arrays' names begin with ``prefix``.
 
         Raises:
             ContainerError: it is damaged, or the container is closed.
@@ -192,7 +192,7 @@ class Container:
         return StoredWeights(self.path, prefix, {name: self.array(name) for name in names})
 
     def shared_weights(self) -> StoredWeights | None:
-        """What is stored of the parameters that all segments share; None where each has all its own.
+        """Stored weights that all segments share; None where there are none.
 
         Raises:
             ContainerError: it is damaged, or the container is closed.
@@ -200,22 +200,22 @@ class Container:
         if self.header.shared is None:
             return None
         shared = self.network(self.header.shared)
-        shared.frame_tables(0)  # it has no frames of which a table could speak
+        shared.frame_tables(0)  # raises if it has frame tables
         return shared
 
     def weights(self, prefix: str) -> dict[str, np.ndarray]:
-        """Float32 tensors of the network whose stored names begin with ``prefix``, under the rest of their names.
+        """Float32 tensors of the network whose stored names begin with ``prefix``, by name without the prefix.
 
         Raises:
-            ContainerError: what is stored is damaged or cannot be turned back into numbers.
+            ContainerError: stored data is damaged.
         """
         return self.network(prefix).decode()
 
     def stored(self, prefix: str) -> dict[str, tuple[tuple[int, ...], int]]:
-        """(shape, bytes in the file) of each tensor that :meth:`weights` gives; read, but not decoded.
+        """(shape, bytes in the file) of each tensor of :meth:`weights`, without decoding.
 
         Raises:
-            ContainerError: what is stored is damaged.
+            ContainerError: stored data is damaged.
         """
         return self.network(prefix).table()
 
@@ -228,7 +228,7 @@ class Container:
         return self.array(AUDIO).tobytes() if AUDIO in self.header.tensors else None
 
     def frame_times(self) -> np.ndarray:
-        """``(frame_count,)`` float64, the time in seconds at which each frame begins to show.
+        """``(frame_count,)`` float64, presentation time of each frame in seconds.
 
         Raises:
             ContainerError: the table of a variable rate is damaged, missing or wrong.
@@ -236,8 +236,8 @@ class Container:
         video = self.header.video
         if not video.variable_frame_rate:
             return np.arange(video.frame_count, dtype=np.float64) / video.fps
-        place = self._file.places.get(FRAME_TIMES)
-        if place is not None and place.shape == (video.frame_count,):
+        location = self._file.locations.get(FRAME_TIMES)
+        if location is not None and location.shape == (video.frame_count,):
             times = self.array(FRAME_TIMES).astype(np.float64)
             if np.isfinite(times).all() and (np.diff(times) >= 0).all():
                 return times
@@ -245,9 +245,9 @@ class Container:
 
 
 def fingerprint(path: Path) -> str:
-    """The checksum in a container's header, which covers those of all its arrays: equal for equal contents.
+    """The header checksum of a container, which covers the checksums of all arrays: equal for equal contents.
 
-    Reads the beginning of the file alone, and does not look into the header.
+    Reads the beginning of the file only, without parsing the header.
 
     Raises:
         ContainerError: not a ``.nerv`` file, or cut short.
@@ -260,7 +260,7 @@ def fingerprint(path: Path) -> str:
 
 
 def is_container(path: Path) -> bool:
-    """Whether a file begins as every container does, of whatever version and however damaged it is after that.
+    """Whether a file begins like a container, of any version and even if damaged.
 
     Raises:
         OSError: it cannot be read.
@@ -270,7 +270,7 @@ def is_container(path: Path) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """Read and check the header alone.
+    """Read and check the header only.
 
     Raises:
         ContainerError: as :meth:`Container.at`.
@@ -313,27 +313,27 @@ def _parse(path: Path, metadata: dict[str, str]) -> Header:
 
 
 class Writer:
-    """A container under way; until it is finished its arrays lie in a nameless file beside the target.
+    """Writes a container; its arrays are collected in an unnamed temporary file beside the target.
 
     >>> with Writer(path) as writer:                             # doctest: +SKIP
     ...     writer.add("0/weights", stream, TensorCode(STREAM))  # doctest: +SKIP
     ...     writer.finish(header)                                # doctest: +SKIP
 
     Args:
-        target: the container; nothing is there before :meth:`finish`.
+        target: the container, created by :meth:`finish`.
 
     Attributes:
-        tensors: what the header has to say of the arrays so far.
+        tensors: header entries of the arrays so far.
 
     Raises:
-        ContainerError: the place cannot be written.
+        ContainerError: the target cannot be written.
     """
 
     def __init__(self, target: Path):
         self.target = Path(target)
         self.tensors: dict[str, StoredTensor] = {}
         self._arrays: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
-        self._places: dict[str, tuple[int, int]] = {}
+        self._ranges: dict[str, tuple[int, int]] = {}
         with wrap_os_error(f"{self.target}: cannot be written", ContainerError):
             self._spool = tempfile.TemporaryFile(dir=self.target.parent)  # noqa: SIM115  # closed by __exit__
 
@@ -341,25 +341,25 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # what could not be written before is not wanted now
+        with contextlib.suppress(OSError):  # unwritten data is discarded
             self._spool.close()
 
     def add(self, name: str, array: np.ndarray, code: TensorCode | None = None) -> None:
-        """Take an array.
+        """Add an array.
 
         Args:
             name: with its segment's prefix.
             array: of any shape.
-            code: how it turns into weights; None for what are none.
+            code: how weights are decoded; None for other arrays.
 
         Raises:
-            ContainerError: a second array of that name, one of a type that cannot be stored, or no space.
+            ContainerError: duplicate name, unsupported type, or no space.
         """
         if name in self.tensors:
             raise ContainerError(f"{self.target}: two arrays are called {name}")
         stored = little_endian(array)
         with wrap_os_error(f"{self.target}: cannot be written", ContainerError):
-            self._places[name] = self._spool.tell(), stored.nbytes
+            self._ranges[name] = self._spool.tell(), stored.nbytes
             self._spool.write(bytes_of(stored))
         self._arrays[name] = stored.dtype, stored.shape
         self.tensors[name] = StoredTensor(checksum(stored), code)
@@ -371,7 +371,7 @@ class Writer:
             header: with :attr:`tensors` in it.
 
         Raises:
-            ContainerError: the header speaks of other arrays, or the place cannot be written.
+            ContainerError: the header lists other arrays, or the target cannot be written.
         """
         if header.tensors != self.tensors:
             raise ContainerError("header and arrays do not name the same tensors")
@@ -382,17 +382,17 @@ class Writer:
             "header": text,
             "header_checksum": digest(text.encode()),
         }
-        beginning, order = head(metadata, self._arrays)
+        beginning, order = file_head(metadata, self._arrays)
         with writing(self.target, ContainerError) as temporary, open(temporary, "wb") as file:
             file.write(beginning)
             for name in order:
-                self._copy(*self._places[name], file)
+                self._copy(*self._ranges[name], file)
             return file.tell()
 
     def _copy(self, start: int, count: int, file: BinaryIO) -> None:
-        """Bytes of the spool to a file."""
+        """Copy bytes of the spool to a file."""
         self._spool.seek(start)
         while count:
-            piece = self._spool.read(min(_PIECE, count))
-            file.write(piece)
-            count -= len(piece)
+            chunk = self._spool.read(min(_CHUNK, count))
+            file.write(chunk)
+            count -= len(chunk)

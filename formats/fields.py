@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""JSON objects <-> frozen dataclasses, refusing unknown keys, missing keys, wrong types and absurd numbers."""
+"""JSON objects <-> frozen dataclasses, rejecting unknown keys, missing keys and wrong types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Row:
-    """A dataclass all of whose fields are required: a file holds the list of their values, in order."""
+    """A dataclass all of whose fields are required: stored as the list of their values, in order."""
 
 
 def to_json(value: Any, compact: bool = False) -> Any:
@@ -23,7 +23,7 @@ def to_json(value: Any, compact: bool = False) -> Any:
 
     Args:
         value: to turn.
-        compact: as files hold it: without fields that are 0, false or empty where that is their default.
+        compact: as stored in files: without fields that are 0, false or empty by default.
     """
     if dataclasses.is_dataclass(value):
         fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
@@ -42,7 +42,7 @@ def from_json(kind: type[T], data: Any, where: str = "header") -> T:
     """Build a dataclass from JSON, checking every key and type; the dataclass's own checks run as well.
 
     Raises:
-        ContainerError: with the place of the first wrong value, such as ``header.video.width``.
+        ContainerError: with the path of the first wrong value, such as ``header.video.width``.
     """
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
     if issubclass(kind, Row):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The header of a ``.nerv`` file: frozen dataclasses that check themselves, and their JSON form.
 
-Numbers in a header come from strangers. Every count has a cap, so that nothing is allocated or looped over
-before it is known to be sane; what the numbers say about tensors is checked against the tensors themselves.
+Headers are untrusted input. Every count has a limit, so that nothing is allocated or looped over
+before it is validated; numbers about tensors are checked against the tensors themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 AV1 = "av1"  # a stream of its own for each segment, which begins with a key frame
 COPY = "copy"  # the source's own packets, in one stream for the whole video
-HEAD_ONLY = "refiner"  # a segment without a network of pixels: earlier versions had one that refined the base layer
+HEAD_ONLY = "refiner"  # a segment without a pixel network; the name is of an earlier version
 MAX_CRF = 70  # the worst quality that SVT-AV1 knows
 STREAM = "stream"  # uint8, all weights of a network, entropy coded (:mod:`nervcodec.formats.bitstream`)
 FORMAT = "nerv"
@@ -36,12 +36,12 @@ MAX_PATCHES = 4_096
 MAX_DIMENSION = 65_536
 MAX_TEXT = 1_024
 SOURCE_DIGEST_BYTES = 16
-MAX_PACE = 99  # of the time that passes from frame to frame
+MAX_PACE = 99  # largest time between consecutive frames in a time warp
 
 
 @dataclass(frozen=True)
 class TensorCode:
-    """How one stored array turns back into numbers.
+    """How a stored array is decoded.
 
     Attributes:
         codec: ``stream``.
@@ -75,7 +75,7 @@ def _is_digest(text: str) -> bool:
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What is known of the source video, after crop, scale and trimming.
+    """The source video, after crop, scale and trimming.
 
     Attributes:
         width, height: of a frame, in pixels.
@@ -84,16 +84,16 @@ class VideoHeader:
         duration_s: seconds.
         source_name: file name of the source, without folders.
         sample_aspect_ratio: width : height of one pixel.
-        source_bytes: size of the whole source file, audio included; None where it is not known.
+        source_bytes: size of the whole source file, audio included; None if unknown.
         source_digest: 32 hexadecimal digits that tell one source from another of the same name and size (see
             ``docs/container.md``); None in files written before it was recorded.
         source_start_s: where in the source this container begins, in seconds.
-        source_duration_s: how much of the source was asked for, in seconds; None for all of it.
+        source_duration_s: requested duration of the source, in seconds; None for all of it.
         crop: (height, width) of the window cut from the middle of the source's frames, before any scaling.
         variable_frame_rate: frame times are stored in the tensor ``frame_times``.
         first_frame_s: when the first frame shows in the time of the packets in the tensor ``audio``, in seconds.
-        source_stream: number of the source's video stream that was asked for; None where none was.
-        source_frame_rate: that was imposed on the source; None where none was.
+        source_stream: requested video stream of the source; None for the default.
+        source_frame_rate: requested frame rate for the source; None for its own.
     """
 
     width: int
@@ -118,8 +118,8 @@ class VideoHeader:
         _check(1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE, "frame size is out of range")
         _check(self.width * self.height <= MAX_PIXELS, "a frame has too many pixels")
         _check(1 <= self.frame_count <= MAX_FRAMES, "frame count is out of range")
-        given = self.source_frame_rate or (1, 1)
-        rates = ("frame rate", self.frame_rate), ("source frame rate", given)
+        source_rate = self.source_frame_rate or (1, 1)
+        rates = ("frame rate", self.frame_rate), ("source frame rate", source_rate)
         for name, pair in (*rates, ("sample aspect ratio", self.sample_aspect_ratio)):
             _check(all(1 <= n <= 1 << 31 for n in pair), f"{name} is out of range")
         _check(Fraction(*self.frame_rate) <= 100_000, "frame rate is out of range")
@@ -146,17 +146,17 @@ _BT601 = (0.299, 0.114)
 
 @dataclass(frozen=True)
 class PlaneFormat:
-    """How the samples of a base layer stand for colours: one plane of luma and two of chroma.
+    """Sample format of a base layer: one plane of luma and two of chroma.
 
     Attributes:
         depth: bits of a sample, 8 or 10.
         chroma: ``420``, ``422`` or ``444``, how many samples the chroma planes have.
         matrix: code point MatrixCoefficients of ITU-T H.273: 1 BT.709, 5 and 6 BT.601, 9 BT.2020; 0 where the planes
-            are G, B and R themselves; 2 where the source says nothing, which is read as BT.601, as ffmpeg does.
+            are G, B and R themselves; 2 where it is unspecified, which is decoded as BT.601, as ffmpeg does.
         full_range: black and white are the least and greatest value; else 16 and 235 (luma), times 4 for 10 bits.
-        chroma_place: where a chroma sample lies among its luma samples: ``left``, ``center`` or ``topleft``.
-        primaries, transfer: ColourPrimaries and TransferCharacteristics of H.273, 2 where nothing is said. They do not
-            change RGB, only its tone mapping; a stream that is exported carries them.
+        chroma_place: chroma siting: ``left``, ``center`` or ``topleft``.
+        primaries, transfer: ColourPrimaries and TransferCharacteristics of H.273, 2 where unspecified. They do not
+            change RGB, only its tone mapping; an exported stream carries them.
     """
 
     depth: int = 8
@@ -177,12 +177,12 @@ class PlaneFormat:
 
     @property
     def is_hdr(self) -> bool:
-        """Whether its transfer is one of HDR."""
+        """Whether its transfer function is PQ or HLG."""
         return self.transfer in HDR
 
     @property
     def luma_weights(self) -> tuple[float, float]:
-        """What red and blue have in luma, by the matrix; the rest is green's."""
+        """Luma weights of red and blue, by the matrix; the rest is green's."""
         return _LUMA_WEIGHTS.get(self.matrix, _BT601)
 
     @property
@@ -193,20 +193,20 @@ class PlaneFormat:
 
 @dataclass(frozen=True)
 class BaseHeader:
-    """A classical codec's stream under the network: what it is, and how its samples stand for colours.
+    """A base layer: the stream of a classical codec and its sample format.
 
     Attributes:
         kind: ``av1``, a stream for each segment that begins with a key frame, or ``copy``, the source's own packets in
             one Matroska file for the whole video.
         codec: its name as ffmpeg has it, e.g. ``av1`` or ``h264``.
-        planes: how samples stand for colours.
+        planes: sample format.
         width, height: of the coded frames, in pixels of luma; with ``av1`` the video is their top left part.
-        crf: quality it was coded at, 0 (best) to 70; None where that is not known.
+        crf: quality, 0 (best) to 70; None if unknown.
         psnr_db: of the base alone, as measured at encode; None where it was not.
-        skipped: with ``copy``, frames at the beginning of its stream that no player shows; no part of the video.
-        entries: with ``copy``, where decoding may begin: (number of a frame, byte of the stream) from which that frame
-            and all after it are decoded exactly, behind the bytes before the first entry; none: at its beginning alone.
-        flawed: with ``copy``, decoders complain of the stream and go on past that; else no complaint is expected.
+        skipped: with ``copy``, preroll: frames at the beginning of its stream that are decoded but not presented.
+        entries: with ``copy``, random access points: (frame number, byte offset) from which that frame and later ones
+            decode exactly, after the bytes before the first entry; empty: decoding starts at the beginning only.
+        flawed: with ``copy``, decoding tolerates errors in the stream; else an error means damage.
     """
 
     kind: str
@@ -245,7 +245,7 @@ class BaseHeader:
 
 @dataclass(frozen=True)
 class SemanticHeader:
-    """Which encoder made the embeddings the semantic head was fitted to.
+    """Encoder of the embeddings.
 
     Attributes:
         encoder: its name as ``--encoder`` takes it, e.g. ``openclip:ViT-B-32/laion2b_s34b_b79k``.
@@ -265,12 +265,12 @@ class SemanticHeader:
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of frames with a network of its own.
+    """Consecutive frames with their own network.
 
     Attributes:
         first_frame, frame_count: the run.
         network: the network's configuration, as ``nervcodec.network.config`` reads it.
-        prefix: its arrays are named ``prefix`` + what they are.
+        prefix: of the names of its arrays.
     """
 
     first_frame: int
@@ -287,25 +287,25 @@ class Segment:
 
     @property
     def changes_base(self) -> bool:
-        """Whether its network changes the frames of a base layer, which earlier versions of nervcodec had."""
+        """Whether its network refines a base layer, as in files of earlier versions."""
         return self.network.get("kind") == HEAD_ONLY and bool(self.network.get("width"))
 
 
-IDENTICAL_DB = 100.0  # the PSNR that is recorded for frames without any error
+IDENTICAL_DB = 100.0  # recorded for frames without any error
 
 
 @dataclass(frozen=True)
 class FitRecord:
-    """What the encoder measured, after quantisation.
+    """Measurements of the encoder, after quantization.
 
     Attributes:
         psnr_db: mean over the fitted frames of the RGB PSNR in dB (:data:`IDENTICAL_DB` for identical frames).
         fit_s: seconds spent fitting, embeddings and video input apart.
         steps: optimiser steps.
         complete: False where the fit was interrupted.
-        entropy_bytes: empirical entropy of the quantised weights, each tensor for itself, to hold their coded size
-            against; None where it was not recorded.
-        missing_frames: frames after the last that would have been encoded had the fit not been stopped; None for none.
+        entropy_bytes: empirical entropy of the quantized weights, tensor by tensor, to compare with their coded size;
+            None if not recorded.
+        missing_frames: frames not encoded because the fit was stopped; None for none.
     """
 
     psnr_db: float
@@ -325,10 +325,10 @@ class FitRecord:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One array of the file: how to read it and what its bytes must hash to.
+    """One array of the file: its checksum and encoding.
 
     Attributes:
-        code: how the stored numbers turn into values; None for plain arrays.
+        code: how it is decoded; None for plain arrays.
         checksum: BLAKE2b with an 8 byte digest over the stored little-endian bytes, in hex.
     """
 
@@ -341,7 +341,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Header:
-    """Everything a ``.nerv`` file says about itself.
+    """Header of a ``.nerv`` file.
 
     Attributes:
         video: the source.
@@ -349,12 +349,12 @@ class Header:
         segments: in order, covering every frame exactly once.
         tensors: by name; exactly the arrays in the file.
         semantic: None where the container has no embeddings.
-        fit: what was measured at encode.
+        fit: measurements of the encoder.
         tool: name and version of the writer.
         split: (fitted, train, total) of the repeating pattern by which frames were held out from the fit, as
             ``nervcodec.ranges`` reads it; None where all were fitted.
         base: the base layer, or None.
-        shared: prefix of the parameters that the networks of all segments share; None where each has all its own.
+        shared: prefix of the parameters that all segments share; None where there are none.
     """
 
     video: VideoHeader
@@ -403,11 +403,11 @@ class Header:
         return [segment.prefix + BASE for segment in self.segments] if self.base.kind == AV1 else [BASE]
 
     def _check_base(self) -> None:
-        wanted = set(self.base_arrays())
-        found = {name for name in self.tensors if name.rpartition("/")[2] == BASE}
-        _check(all(self.tensors[name].code is None for name in found), "the stream of a base layer holds no weights")
+        expected = set(self.base_arrays())
+        stored = {name for name in self.tensors if name.rpartition("/")[2] == BASE}
+        _check(all(self.tensors[name].code is None for name in stored), "the stream of a base layer holds no weights")
         if self.base is not None:
-            missing = min(wanted - found, default="")
+            missing = min(expected - stored, default="")
             _check(not missing, f"a base layer of kind {self.base.kind} has no array {missing!r}")
             padding = self.base.width - self.video.width, self.base.height - self.video.height
             fits = self.base.kind == COPY or all(0 <= more <= MOST_PADDING for more in padding)
@@ -415,4 +415,4 @@ class Header:
             last = self.base.entries[-1][0] if self.base.entries else 0
             _check(last < self.video.frame_count, "an entry of the base layer lies behind the last frame")
         kind = "without a base layer" if self.base is None else f"whose base layer is of kind {self.base.kind}"
-        _check(found <= wanted, f"a file {kind} has no array {min(found - wanted, default='')!r}")
+        _check(stored <= expected, f"a file {kind} has no array {min(stored - expected, default='')!r}")

@@ -20,34 +20,34 @@ _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def truncate_name(stem: str, suffix: str = "", limit: int = NAME_BYTES) -> str:
-    """``stem + suffix``, with the end of the stem left out where the name would take more than ``limit`` bytes.
+    """``stem + suffix``, with the stem truncated where the name would exceed ``limit`` bytes.
 
     Args:
-        stem: may hold bytes that are no text, as ``os.fsdecode`` gives them; no character is cut in two.
-        suffix: kept whole.
-        limit: in bytes as the file system counts them.
+        stem: may contain surrogate escapes of ``os.fsdecode``; no character is split.
+        suffix: never truncated.
+        limit: in encoded bytes.
     """
-    room = limit - len(os.fsencode(suffix))
+    available = limit - len(os.fsencode(suffix))
     sizes = [len(os.fsencode(character)) for character in stem]
     kept, used = len(stem), sum(sizes)
-    while kept and used > room:
+    while kept and used > available:
         kept -= 1
         used -= sizes[kept]
     return stem[:kept] + suffix
 
 
 def is_system_folder(name: str) -> bool:
-    """Whether a folder of this name holds copies, thumbnails or deleted files, and not what somebody keeps there."""
+    """Whether a folder of this name holds system files such as thumbnails or deleted files."""
     return name.lower() in SYSTEM_FOLDERS
 
 
 def sanitize_name(name: str) -> str:
-    """A source's name as a header holds it: printable, without folders, and short enough to be a name again."""
+    """A source's name for the header: printable, without folders, at most a file name long."""
     return truncate_name("".join(c if c.isprintable() and c not in "/\\" else "_" for c in name))
 
 
 def escape_character(character: str) -> str:
-    r"""A character as ``\n``, ``\x1b`` or ``\u202e``; a byte that is no text (``\udcff`` in Python) as ``\xff``."""
+    r"""A character as ``\n``, ``\x1b`` or ``\u202e``; a surrogate escape (``\udcff``) as ``\xff``."""
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
         code -= 0xDC00
@@ -57,7 +57,7 @@ def escape_character(character: str) -> str:
 
 
 def escape(text: str) -> str:
-    """The text on one line: what a terminal would obey, or could not print, is escaped."""
+    """The text on one line, with control and unprintable characters escaped."""
     return "".join(c if _is_harmless(c) else escape_character(c) for c in text)
 
 
@@ -71,7 +71,7 @@ def count_noun(count: int, noun: str) -> str:
 
 
 def shorten(text: str, length: int = 70) -> str:
-    """:func:`escape`, with the middle left out where it is longer than ``length`` characters."""
+    """:func:`escape`, with the middle elided beyond ``length`` characters."""
     line = escape(text)
     if len(line) <= length:
         return line
@@ -97,5 +97,5 @@ def timecode(seconds: float) -> str:
 
 
 def decibels(psnr_db: float) -> str:
-    """A quality, in words where nothing is lost."""
+    """A PSNR, or words for identical pixels."""
     return "the same pixels as the source" if psnr_db >= IDENTICAL_DB else f"{psnr_db:.2f} dB PSNR"

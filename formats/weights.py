@@ -25,33 +25,33 @@ EMBEDDED, PACE = ":embedded", ":pace"
 
 @dataclass(frozen=True)
 class FrameTables:
-    """What a segment says of its frames.
+    """Per-frame tables of a segment.
 
     Attributes:
-        embedded: frames, counted from the segment's first, whose embeddings were fitted; ascending. Where the network
-            has codes, there is one for each of them.
-        pace: how much time passes for the grids from each frame to the next; empty: the same everywhere.
+        embedded: frames with fitted embeddings, counted from the segment's first, ascending. A network with codes has
+            one for each.
+        pace: time between consecutive frames as the grids see it (time warp); empty for uniform time.
     """
 
     embedded: tuple[int, ...] = ()
     pace: tuple[int, ...] = ()
 
     def tensors(self) -> dict[str, QuantizedTensor]:
-        """As a stream begins with them."""
+        """Tensors at the prefix of a stream."""
         lists = {EMBEDDED: _to_gaps(self.embedded), PACE: self.pace}
         one = np.ones(1, np.float32)
         return {name: QuantizedTensor(np.array(values, np.int32), one) for name, values in lists.items() if values}
 
 
 def read_tables(stream: np.ndarray, frames: int) -> FrameTables:
-    """The tables of a stream; nothing behind them is decoded.
+    """The tables of a stream; nothing after them is decoded.
 
     Args:
         stream: ``(n,)`` uint8.
         frames: of the segment.
 
     Raises:
-        ContainerError: the stream is damaged, or what they say cannot be.
+        ContainerError: the stream is damaged, or a table is invalid.
     """
     lines, _ = bitstream.read_table(stream)
     for line in lines:
@@ -74,7 +74,7 @@ def _integers(tensor: QuantizedTensor | np.ndarray) -> np.ndarray:
 
 
 def _to_gaps(frames: tuple[int, ...]) -> list[int]:
-    """How far each frame is from the one before it, the first one from 0; 4095 adds to the number behind it."""
+    """Distance of each frame from the previous one, the first from 0; 4095 is added to the number after it."""
     gaps = []
     for before, frame in zip((0, *frames), frames, strict=False):
         times, rest = divmod(frame - before, LARGEST)
@@ -83,7 +83,7 @@ def _to_gaps(frames: tuple[int, ...]) -> list[int]:
 
 
 def _from_gaps(gaps: np.ndarray, frames: int) -> tuple[int, ...]:
-    """The inverse of :func:`_to_gaps`, for a segment of so many frames."""
+    """The inverse of :func:`_to_gaps`, for a segment of ``frames``."""
     passed = gaps.astype(np.int64).cumsum()[gaps < LARGEST]
     ascends = gaps.min() >= 0 and gaps[-1] < LARGEST and (np.diff(passed) > 0).all()
     if not ascends or passed[-1] >= frames:
@@ -92,11 +92,11 @@ def _from_gaps(gaps: np.ndarray, frames: int) -> tuple[int, ...]:
 
 
 class StoredWeights:
-    """The streams that hold weights, of a segment or shared by all, read and found whole, but not decoded.
+    """Streams of weights of a segment, or shared by all: read and verified, but not decoded.
 
     Args:
         path: the container.
-        prefix: what their names begin with.
+        prefix: of their names.
         streams: ``(n,)`` uint8 by stored name.
     """
 
@@ -104,46 +104,46 @@ class StoredWeights:
         self._path, self._prefix, self._streams = path, prefix, streams
 
     def table(self) -> dict[str, tuple[tuple[int, ...], int]]:
-        """(shape, bytes in the file) of each tensor that :meth:`decode` gives.
+        """(shape, bytes in the file) of each tensor of :meth:`decode`.
 
         Raises:
             ContainerError: a table of weights is damaged.
         """
         result = {}
         for name, stream in self._streams.items():
-            with self._blamed(name):
+            with self._naming_array(name):
                 lines, _ = bitstream.read_table(stream)
                 tensors = [line for line in lines if not line.name.startswith(MARK)]
                 result.update({line.name: (line.shape, line.coded_bytes) for line in tensors})
         return result
 
     def frame_tables(self, frames: int) -> FrameTables:
-        """What is said of each of a segment's ``frames``; no weights are decoded.
+        """Frame tables of a segment with ``frames``, without decoding weights.
 
         Raises:
-            ContainerError: they are damaged, or what they say cannot be.
+            ContainerError: they are damaged or invalid.
         """
-        found = []
+        tables_by_stream = []
         for name, stream in self._streams.items():
-            with self._blamed(name):
-                found.append(read_tables(stream, frames))
-        told = [tables for tables in found if tables != FrameTables()]
-        if len(told) > 1:
+            with self._naming_array(name):
+                tables_by_stream.append(read_tables(stream, frames))
+        nonempty = [tables for tables in tables_by_stream if tables != FrameTables()]
+        if len(nonempty) > 1:
             raise ContainerError(f"{self._path}: two streams of {self._prefix} hold tables of frames")
-        return told[0] if told else FrameTables()
+        return nonempty[0] if nonempty else FrameTables()
 
-    def decode(self, beginning: str = "") -> dict[str, np.ndarray]:
+    def decode(self, prefix: str = "") -> dict[str, np.ndarray]:
         """Float32 tensors by name; see :meth:`Container.weights`."""
         result = {}
         for name, stream in self._streams.items():
-            with self._blamed(name):
-                tensors = bitstream.decode(stream, beginning)
+            with self._naming_array(name):
+                tensors = bitstream.decode(stream, prefix)
                 result.update({n: tensor for n, tensor in tensors.items() if not n.startswith(MARK)})
         return result
 
     @contextmanager
-    def _blamed(self, name: str) -> Iterator[None]:
-        """Errors say which array of which file they are about."""
+    def _naming_array(self, name: str) -> Iterator[None]:
+        """Prefix errors with the file and the array."""
         try:
             yield
         except ContainerError as error:

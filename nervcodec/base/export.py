@@ -46,7 +46,7 @@ def loses_alpha(opened: Container, suffix: str) -> bool:
     """Whether a format leaves out the alpha plane of a copied stream: MP4 holds none beside VP8 and VP9."""
     if require_base(opened).kind != COPY or suffix.lower() != ".mp4":
         return False
-    with prefix_path(opened.path), mux.opened_copy(opened.pieces(BASE, (0, None)), opened.path) as (stored, _):
+    with prefix_path(opened.path), mux.opened_copy(opened.chunks(BASE, (0, None)), opened.path) as (stored, _):
         return has_alpha(stored.streams.video[0])
 
 
@@ -74,7 +74,7 @@ def write_base(opened: Container, path: Path, sound: Sound | None = None) -> int
             if base.skipped and suffix != ".mp4":
                 what = "frames come before the first that is shown, which .mp4 alone can say; choose that"
                 raise VideoError(f"{path}: {what}")
-            mux.write_copy(path, lambda: opened.pieces(BASE, (0, None)), base.skipped, sound)
+            mux.write_copy(path, lambda: opened.chunks(BASE, (0, None)), base.skipped, sound)
             return video.frame_count
         units = [
             unit

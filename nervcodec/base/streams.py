@@ -118,7 +118,7 @@ class CopiedStream:
         if run.first:
             places = dict(base.entries)
             parts = [(0, places[0]), (places[run.first], None)]
-        pieces, count = self._opened.pieces(BASE, *parts), run.end - run.first
+        pieces, count = self._opened.chunks(BASE, *parts), run.end - run.first
         to_end = run.end == video.frame_count
         return copy.decode(pieces, base.planes, video.width, video.height, count, base.skipped, base.flawed, to_end)
 
@@ -127,7 +127,7 @@ class CopiedStream:
         from nervcodec.base import copy
 
         video = self._opened.header.video
-        frames = copy.decoded(self._opened.pieces(BASE, (0, None)), (video.width, video.height), self._base.flawed)
+        frames = copy.decoded(self._opened.chunks(BASE, (0, None)), (video.width, video.height), self._base.flawed)
         with contextlib.closing(frames), prefix_path(self._opened.path):
             first = next(frames, None)
         return None if first is None else light_of(first)

@@ -43,20 +43,20 @@ def test_entries_survive(tmp_path):
 def test_parts_of_an_array(tmp_path):
     path = write(tmp_path / "a.nerv", *with_base("copy"))
     with Container.at(path) as opened:
-        assert b"".join(opened.pieces("base", (0, None))) == b"stream base"
-        assert b"".join(opened.pieces("base", (0, 2), (7, None))) == b"stbase"
-        assert b"".join(opened.pieces("base", (2, 99), (99, None), (5, 3))) == b"ream base"
+        assert b"".join(opened.chunks("base", (0, None))) == b"stream base"
+        assert b"".join(opened.chunks("base", (0, 2), (7, None))) == b"stbase"
+        assert b"".join(opened.chunks("base", (2, 99), (99, None), (5, 3))) == b"ream base"
         with pytest.raises(KeyError):
-            opened.pieces("bass", (0, None))
+            opened.chunks("bass", (0, None))
     with pytest.raises(ContainerError, match="is closed"):
-        list(opened.pieces("base", (0, None)))
+        list(opened.chunks("base", (0, None)))
 
 
 def test_what_is_damaged_is_known_before_the_first_piece(tmp_path):
     path = write(tmp_path / "a.nerv", *with_base("copy"))
     path.write_bytes(path.read_bytes().replace(b"stream base", b"stream BASE"))
     with Container.at(path) as opened, pytest.raises(ContainerError, match="tensor base is damaged"):
-        opened.pieces("base", (0, 2))
+        opened.chunks("base", (0, 2))
 
 
 def test_an_array_too_large_to_hold_is_read_in_pieces(tmp_path):
@@ -67,4 +67,4 @@ def test_an_array_too_large_to_hold_is_read_in_pieces(tmp_path):
 
     header = replace(header, tensors={"base": StoredTensor(checksum(large))})
     with Container.at(write(tmp_path / "a.nerv", header, {"base": large})) as opened:
-        assert [len(piece) for piece in opened.pieces("base", (1 << 19, None))] == [1 << 20, 1 << 20, 1 << 19]
+        assert [len(piece) for piece in opened.chunks("base", (1 << 19, None))] == [1 << 20, 1 << 20, 1 << 19]
