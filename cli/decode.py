@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Frame = TypeVar("Frame")
 
-_MUCH_MEMORY, _MANY_PIXELS = 2 * 10**9, 20 * 10**9  # bytes, from which decode says what it will take
+_MUCH_MEMORY, _MANY_PIXELS = 2 * 10**9, 20 * 10**9  # bytes above which decode prints a note
 
 
 def _patch(text: str) -> tuple[int, int]:
@@ -167,7 +167,7 @@ def _target(file: str, output: str | None, frames_asked: bool) -> tuple[Path | N
 
 
 def _numbers(video: NervVideo, frames: str | None, patch: tuple[int, int] | None) -> range:
-    """The frames asked for; a range or patch that makes no sense is wrong usage."""
+    """Numbers of the selected frames; an invalid range or patch is a usage error."""
     from nervcodec.ranges import parse_frames
 
     try:
@@ -196,7 +196,7 @@ def _keeps_hdr(video: NervVideo, target: Path | None, patch: tuple[int, int] | N
 
 
 def _state_tone_map(video: NervVideo, tone_map: bool, progress: Observer) -> None:
-    """Say that HDR is tone-mapped where that was not asked for, or that nothing is where it was."""
+    """Note that HDR is tone-mapped without --tone-map, or that --tone-map has no effect."""
     if video.hdr is not None and not tone_map:
         progress.note(f"{video.path.name}: is HDR ({video.hdr}); it is tone-mapped to 8-bit BT.709")
     elif tone_map and video.header.base is None:
@@ -258,7 +258,7 @@ def _fitting(sound: Sound | None, suffix: str, progress: Observer) -> Sound | No
 
 
 def _state_needs(video: NervVideo, count: int, scale: float, progress: Observer) -> None:
-    """Say what a large decode will take before it takes it; refuse what this machine cannot hold."""
+    """Note the memory of a large decode; refuse one that exceeds this machine's memory."""
     from nervcodec.device import physical_memory
     from nervcodec.formats.text import human_bytes
 
@@ -278,7 +278,7 @@ def _state_needs(video: NervVideo, count: int, scale: float, progress: Observer)
 
 
 def _counted(frames: Iterator[Frame], count: int, progress: Observer) -> Iterator[Frame]:
-    """So many frames, telling the observer of each."""
+    """Frames, each reported to the observer."""
     progress.stage("Decoding", count)
     for frame in frames:
         yield frame
@@ -294,7 +294,7 @@ def _size(video: NervVideo, patch: tuple[int, int] | None, scale: float) -> tupl
 
 
 def _default_target(source: Path, images: bool) -> Path:
-    """Beside the container, under its name, but never where the header says that its source was."""
+    """Beside the container, under its name, but never the name of the source in the header."""
     from nervcodec.formats.container import read_header
     from nervcodec.formats.text import sanitize_name, truncate_name
 

@@ -2,7 +2,7 @@
 """From planes of luma and chroma to RGB, in integers only: every machine gives the same bits. No torch.
 
 A colour is counted in 1/64 of an 8-bit step. What chroma adds to R, G and B is worked out where the chroma samples are
-and interpolated linearly from there, at the places that the format says; at the edges of a frame the last sample is
+and interpolated linearly from there, at the chroma location of the format; at the edges of a frame the last sample is
 repeated. All of it is arithmetic of 16 bits on whole arrays: even and odd columns are kept apart, and rows too where
 chroma has half as many, with a column more on each side, so that neighbours are the same array one place further on.
 Bands of rows that a processor's caches hold are done one after the other, into memory that is used again.
@@ -41,7 +41,7 @@ def to_rgb(planes: Sequence[np.ndarray], form: PlaneFormat, window: Window | Non
     Args:
         planes: ``(n, H, W)`` luma and twice ``(n, h, w)`` chroma, uint8 or (10 bits) uint16 or int16.
         form: what the samples mean.
-        window: of the frame that is wanted; None for all of it. It is equal to that window of the whole frame.
+        window: part of the frame; None for all of it. Equal to that window of the whole frame.
 
     Returns:
         ``(n, height, width, 3)`` int16, 1/64 of an 8-bit step: 0 is black and 255 * 64 white. Values below and above
@@ -134,7 +134,7 @@ _rooms = threading.local()
 
 
 def _room(name: str, *shape: int) -> np.ndarray:
-    """Memory that is written anew by each band, int16: always the same, since fresh memory costs more than sums."""
+    """An int16 buffer that each band overwrites: reused, since new memory costs more than the sums."""
     size = math.prod(shape)
     kept = getattr(_rooms, name, None)
     if kept is None or len(kept) < size or len(kept) > 4 * max(size, 8 * _BAND):
@@ -293,7 +293,7 @@ def _of_columns(added: np.ndarray, with_first: bool) -> tuple[np.ndarray, np.nda
     """``(.., columns + 2)`` of chroma's columns as luma's even and odd ones, of the same shape.
 
     Args:
-        added: one more column on each side, in place of which nothing of meaning is given.
+        added: one more column on each side, whose values are undefined.
         with_first: chroma lies on the first of two columns of luma, not between them.
     """
     even, odd = added, _room("odd", *added.shape)

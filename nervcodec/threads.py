@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An iterator that runs in a thread of its own, some items ahead of whoever takes them."""
+"""Background iteration: a thread runs an iterator a few items ahead of its consumer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Item = TypeVar("_Item")
 
 
 class StalledError(Exception):
-    """An iterator gave no item for too long."""
+    """An iterator yielded no item within the timeout."""
 
 
 def read_ahead(items: Iterator[_Item], count: int, timeout_s: float | None = None) -> Generator[_Item, None, None]:
@@ -73,7 +73,7 @@ class _Reader(threading.Thread, Generic[_Item]):
                 self.queue.put(((item,), None))
                 if self._stopped.is_set():
                     break
-        except BaseException as raised:  # is raised again by whoever takes the items
+        except BaseException as raised:  # raised again in the consumer
             error = raised
         if not self._stopped.is_set():
             self.queue.put((None, error))
@@ -84,6 +84,6 @@ class _Reader(threading.Thread, Generic[_Item]):
         """Have the thread end at its next item."""
         self._stopped.set()
         with contextlib.suppress(queue.Empty):
-            while True:  # a thread that waits for room goes on
+            while True:  # unblocks a thread that waits in put
                 self.queue.get_nowait()
         self.join(_JOIN_S)

@@ -72,7 +72,7 @@ def encode(
     """Code frames as one closed stream that begins with a key frame. Frames are read and coded in a background thread.
 
     Args:
-        frames: of 4:2:0, as many as there are.
+        frames: 4:2:0, one per array.
         form: of their samples; its colours are written into the stream.
         width, height: of a frame. What is coded is ``coded_size``, with the last row and column repeated.
         rate: frames a second.
@@ -124,7 +124,7 @@ def _packets(
             raise VideoError("no frame to encode")
         yield from map(bytes, encoder.encode_lazy(None))
     except BaseException as error:
-        # Closing SVT-AV1 would wait until it has coded all that it was given: up to 15 s.
+        # Closing SVT-AV1 would wait until it has encoded all queued frames: up to 15 s.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(encoder))
         if isinstance(error, av.FFmpegError):
             raise VideoError(f"SVT-AV1 refused ({error})") from None
@@ -163,7 +163,7 @@ def decode(
     """Decode a stream, holding a few frames at a time. Closing the generator stops the decoder.
 
     Args:
-        units: temporal units of what :func:`encode` gave, from a key frame on.
+        units: temporal units of a stream of :func:`encode`, from a key frame on.
         form: of the samples.
         width, height: of a frame, cut from what is coded.
 
@@ -171,7 +171,7 @@ def decode(
         One frame of each unit.
 
     Raises:
-        ContainerError: the stream is damaged, or holds something else than was said.
+        ContainerError: the stream is damaged, or its frames have another size or format.
     """
     decoder, count, expected = _Decoder(form, width, height), 0, len(units)
     try:
@@ -210,7 +210,7 @@ class _Decoder:
 
 
 def light(unit: bytes | memoryview) -> Light | None:
-    """How bright a stream in HDR is, as the frame of its first temporal unit states it; None for nothing stated.
+    """Light levels that the first temporal unit of an HDR stream states; None without any.
 
     Raises:
         ContainerError: that is damaged.
@@ -228,7 +228,7 @@ def _shortage(count: int, frames: int, reason: str) -> str:
 
 
 def base_format(form: PlaneFormat, depth: int) -> PlaneFormat:
-    """What planes of a format become: the same colours in 4:2:0; G, B and R become BT.709 of limited range.
+    """The format of the base layer: the same colours in 4:2:0; G, B and R become BT.709 of limited range.
 
     Args:
         form: of the source.
@@ -243,7 +243,7 @@ def base_format(form: PlaneFormat, depth: int) -> PlaneFormat:
 def to_base(planes: Planes, form: PlaneFormat, depth: int) -> Planes:
     """Planes of ``form`` as those of ``base_format(form, depth)``.
 
-    4:2:0 of the same depth is left as it is. Chroma at half the rate is a mean of what lies around its place.
+    4:2:0 of the same depth stays unchanged. Chroma at half the rate is the weighted mean of neighbouring samples.
     """
     if form.matrix == 0:
         return _from_rgb(planes, form, depth)
@@ -264,7 +264,7 @@ def _scaled(plane: np.ndarray, form: PlaneFormat, depth: int, middle: int) -> np
     Args:
         plane: of samples.
         form: theirs.
-        depth: bits wanted.
+        depth: bits of the result.
         middle: the sample that stands for nothing, half of all: 0 for luma.
     """
     if depth > form.depth and not form.full_range:
@@ -279,7 +279,7 @@ def _whole(plane: np.ndarray, depth: int) -> np.ndarray:
 
 
 def _halved(plane: np.ndarray, across: bool) -> np.ndarray:
-    """``(n, H, W)`` at half the rows (between two of them) and, if wanted, half the columns (on every second)."""
+    """``(n, H, W)`` at half the rows (between two of them) and, with ``across``, half the columns (on every second)."""
     plane = np.pad(plane, ((0, 0), (0, plane.shape[1] % 2), (0, 0)), "edge")
     plane = (plane[:, 0::2] + plane[:, 1::2]) / 2
     if not across:

@@ -31,7 +31,7 @@ from nervcodec.threads import StalledError, read_ahead
 _STRICT = {"err_detect": "explode", "max_frame_delay": "1"}
 _READ_BYTES = 1 << 18  # at once
 _AHEAD = 4  # frames that may wait
-_REMEDY = "--base av1 codes it anew"
+_REMEDY = "--base av1 encodes it again"
 # Live: of no stated length, so that what begins at a cluster is a whole file, too.
 _MATROSKA = {"live": "1", "fflags": "+bitexact", "allow_raw_vfw": "1"}
 _MATROSKA |= {"cluster_time_limit": "5000", "cluster_size_limit": str(5 << 20)}  # the longest and largest
@@ -54,10 +54,10 @@ def decode(
 
     Args:
         pieces: of the Matroska file, in order.
-        form: what its samples become, as :func:`nervcodec.media.planes.plane_format` says of the source.
+        form: what its samples become, as :func:`nervcodec.media.reader.plane_format` returns it for the source.
         width, height: of a frame, upright.
         frames: how many are decoded.
-        preroll_frames: how many come before them that are not given.
+        preroll_frames: decoded frames before them that are not yielded.
         tolerates_errors: decoder errors are ignored, as they are where a source is read.
         to_end: the stream has no further frames, which is an error where it does.
 
@@ -65,7 +65,7 @@ def decode(
         One frame, ``frames`` times.
 
     Raises:
-        ContainerError: the stream is damaged, or holds something else than was said.
+        ContainerError: the stream is damaged, or its frames have another size or format.
     """
     chain = Filters(Path("copied stream"), plane_filters(form, height, width))
     count, held = -preroll_frames, None
@@ -74,7 +74,7 @@ def decode(
             count += 1
             if count > frames:
                 raise ContainerError(f"the copied stream is damaged: more than {frames} frames could be decoded")
-            if held is not None:  # the last one is given once it is known that nothing comes after it
+            if held is not None:  # the last one is held back until the end of the stream is verified
                 yield held
                 held = None
             if count > 0:
@@ -155,10 +155,10 @@ class Packets:
     Attributes:
         file: where they are.
         source: of whose they are.
-        form: what samples become.
+        form: of the decoded samples.
         codec: FFmpeg's name.
         size: (width, height) as coded, before rotation.
-        preroll_frames: how many of the first no player shows.
+        preroll_frames: frames at the beginning that no player shows.
         random_access_points: (frame, byte) of each verified place where decoding may begin. Known once all frames were
             decoded; empty where only the beginning will do.
         tolerates_errors: decoder errors had to be ignored to get the frames of the source. Known then, too.
@@ -199,7 +199,7 @@ class Packets:
 
     @property
     def facts(self) -> BaseHeader:
-        """What a header says of them, once all frames were decoded."""
+        """The header entry of the base layer, once all frames were decoded."""
         random_access_points = tuple(self.random_access_points) if len(self.random_access_points) > 1 else ()
         return BaseHeader(
             COPY,
@@ -245,9 +245,9 @@ class Packets:
     def _compared(self) -> Generator[av.VideoFrame, None, None]:
         """All frames, each the same as the source's.
 
-        Where decoding may begin at a key frame is tried on the way: there a second decoder begins, and takes over if it
-        gives the source's frames up to the next such place. A key frame alone would be no proof: it may start an open
-        GOP or an intra refresh. A reader, too, begins anew at each entry, so that it does what was tried.
+        A key frame may start an open GOP or an intra refresh, so each candidate for random access is verified: a second
+        decoder starts there and takes over if it gives the source's frames up to the next candidate. Readers start a
+        new decoder at each random access point, too, so they repeat exactly what was verified.
 
         Raises:
             ContainerError: a frame is another, or there are more or fewer.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which quality a base layer is coded at: presets that suit a time, and a search for a size or a PSNR."""
+"""Quality of the base layer: the preset for a time limit, and the search for the crf of a size or a PSNR."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from nervcodec.formats.header import MAX_CRF
 
 BEST, WORST, STEP = 1.0, float(MAX_CRF), 0.25  # of a crf that a search chooses
-USUAL_PRESET = 5  # of SVT-AV1, where no time is given
+USUAL_PRESET = 5  # of SVT-AV1, without a time limit
 # Seconds that two cores take for a million pixels, by preset, in 10 bits (benchmarks/NOTES.md).
 _SECONDS_PER_MEGAPIXEL = {2: 0.42, 4: 0.15, 5: 0.11, 6: 0.08, 8: 0.04, 10: 0.015}
 _CORES = 2
@@ -27,7 +27,7 @@ _Trial = TypeVar("_Trial")
 
 
 def preset_for(seconds: float | None, megapixels: float) -> int:
-    """The slowest preset of SVT-AV1 that codes so many pixels in a time, or the fastest there is."""
+    """The slowest preset of SVT-AV1 that encodes ``megapixels`` within ``seconds``, or the fastest preset."""
     if seconds is None:
         return USUAL_PRESET
     cores = (os.cpu_count() or _CORES) / _CORES
@@ -39,10 +39,10 @@ def preset_for(seconds: float | None, megapixels: float) -> int:
 
 @dataclass(frozen=True)
 class TargetRange:
-    """What a search wants of a figure that falls as the crf rises.
+    """Target of a search: a range of a figure that falls as the crf rises.
 
     Attributes:
-        least, most: it lies between these.
+        least, most: limits of the range.
         per_length: how much the figure rises where a stream gets e times as long, about.
     """
 
@@ -52,7 +52,7 @@ class TargetRange:
 
     @property
     def middle(self) -> float:
-        """What is aimed at."""
+        """Middle of the range."""
         return (self.least + self.most) / 2
 
 
@@ -60,7 +60,7 @@ class Search(Generic[_Trial]):
     """Finds a crf whose trial has a figure in a range.
 
     Args:
-        attempt: codes at a crf; returns what came of it and its figure.
+        attempt: encodes at a crf; returns the result and its figure.
         aim: the range.
         over_is_worse: where no crf lies in the range, a figure below it is the lesser evil; else one above.
     """
@@ -96,22 +96,22 @@ class Search(Generic[_Trial]):
         return max(figures) if self._over_is_worse else min(figures)
 
 
-def next_crf(wanted: float, figures: dict[float, float], per_length: float) -> float | None:
-    """The crf that should have a figure, seen from those that others have; None where there is nothing left between."""
-    above = [at for at, figure in figures.items() if figure > wanted]
-    below = [at for at, figure in figures.items() if figure <= wanted]
+def next_crf(target: float, figures: dict[float, float], per_length: float) -> float | None:
+    """The crf that should reach a figure, interpolated from the tried ones; None where none is left between them."""
+    above = [at for at, figure in figures.items() if figure > target]
+    below = [at for at, figure in figures.items() if figure <= target]
     if above and below:
         low, high = max(above), min(below)
         if high - low <= STEP:
             return None
-        share = (figures[low] - wanted) / (figures[low] - figures[high]) if len(figures) < _LIKELY else 0.5
+        share = (figures[low] - target) / (figures[low] - figures[high]) if len(figures) < _LIKELY else 0.5
         inner = _crf(_length(low) + share * (_length(high) - _length(low)))
         return min(max(round_crf(inner), low + STEP), high - STEP)
     nearest = max(above) if above else min(below)
     if len(figures) >= _LIKELY and nearest not in (BEST, WORST):
         return WORST if above else BEST
     slope = _slope(nearest, figures, per_length)
-    found = round_crf(_crf(_length(nearest) + (wanted - figures[nearest]) / slope))
+    found = round_crf(_crf(_length(nearest) + (target - figures[nearest]) / slope))
     if found == nearest:
         found = round_crf(nearest + (STEP if above else -STEP))
     return None if found == nearest else found  # the best or the worst there is

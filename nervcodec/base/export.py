@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The base layer of a container as a video file, not coded again. No network is needed for it, and no torch."""
+"""The base layer of a container as a video file, without re-encoding, a network or torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TICKS_S = 90_000  # a second, for frames with times of their own
 
 
 def require_base(opened: Container) -> BaseHeader:
-    """What the header says of the base layer.
+    """The base layer's entry in the header.
 
     Raises:
         ContainerError: there is none.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """AV1 streams as they are stored: OBUs with their sizes, without temporal delimiters.
 
-A delimiter tells a player nothing that the rest does not: a temporal unit ends with the frame that is shown. Only what
-is needed to see that is read (AV1 specification, section 5): one layer, no scalability.
+Delimiters are redundant: a temporal unit ends with the frame that is shown. Only the syntax needed to find that frame
+is parsed (AV1 specification, section 5): one layer, no scalability.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SRGB = (1, 13, 0)  # primaries, transfer and matrix that stand for planes of RG
 
 
 class SequenceHeader(NamedTuple):
-    """What a sequence header says.
+    """Contents of a sequence header.
 
     Attributes:
         is_reduced: one frame, with the short headers of a still picture.
@@ -55,7 +55,7 @@ class Obu(NamedTuple):
 
 
 class BitReader:
-    """Reads a number of bits after the other; what is not there is an error."""
+    """Reads bits in order; reading past the end is an error."""
 
     def __init__(self, data: memoryview):
         self._data, self._at = data, 0
@@ -237,7 +237,7 @@ def sequence_header(body: memoryview) -> SequenceHeader:
 
 
 def _skip_operating_points(bits: BitReader) -> None:
-    """Read over what a sequence header says of timing and levels."""
+    """Skip timing and operating points of a sequence header."""
     delay_bits = 0
     if bits.read(1):
         bits.read(64)
@@ -260,7 +260,7 @@ def _skip_operating_points(bits: BitReader) -> None:
 
 
 def _skip_tools(bits: BitReader) -> None:
-    """Read over the coding tools that a sequence uses."""
+    """Skip the coding tools of a sequence header."""
     bits.read(4)
     has_order = bits.read(1)
     bits.read(2 * has_order)

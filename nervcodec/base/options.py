@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whether a file has a base layer, and how good that is. Standard library only."""
+"""Options of the base layer: its kind and quality. Standard library only."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ class BaseOptions:
 
     @property
     def first_crf(self) -> float:
-        """The quality that was asked for, or the usual one, from which a search begins."""
+        """The chosen or default quality, at which a search begins."""
         return DEFAULT_CRF if self.crf is None else self.crf

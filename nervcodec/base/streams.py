@@ -32,20 +32,20 @@ class Run(NamedTuple):
 
 
 class BaseStreams(Protocol):
-    """What a kind of base layer can be asked."""
+    """Frames of a base layer of any kind."""
 
     def run(self, frame: int) -> Run:
-        """The shortest way to a frame."""
+        """The shortest run of frames to decode that contains a frame."""
 
     def decode(self, run: Run) -> Generator[Planes, None, None]:
         """The frames of a run, one after the other. Closing the generator stops the decoder.
 
         Raises:
-            ContainerError: the stream is damaged, or not what the header says.
+            ContainerError: the stream is damaged, or contradicts the header.
         """
 
     def light(self) -> Light | None:
-        """How bright it is, as its first frame states it; None where that states nothing."""
+        """Light levels that its first frame states; None without any."""
 
 
 class SegmentStreams:
@@ -62,7 +62,7 @@ class SegmentStreams:
         """From the last key frame before a frame to the end of its segment.
 
         Raises:
-            ContainerError: the stream is damaged, or not what the header says.
+            ContainerError: the stream is damaged, or contradicts the header.
         """
         number = self._segment(frame)
         segment = self._segments[number]
@@ -141,10 +141,10 @@ def streams_of(opened: Container) -> BaseStreams:
 
 
 def check_base(opened: Container) -> None:
-    """Look at the frames that each AV1 stream of a container holds, and at what it says of their size and samples.
+    """Compare the number, size and sample format of the frames in each AV1 stream with the header; nothing is decoded.
 
     Raises:
-        ContainerError: a stream is damaged, or another than the header says.
+        ContainerError: a stream is damaged, or contradicts the header.
     """
     base, video = opened.header.base, opened.header.video
     if base is None or base.kind != AV1:
@@ -158,11 +158,11 @@ def check_base(opened: Container) -> None:
 
 
 def check_whole(opened: Container, weights: bool = True) -> None:
-    """Compare all of a container with its checksums, and look at how it is put together.
+    """Compare all of a container with its checksums, and check its structure.
 
     Args:
         opened: the container.
-        weights: decode them as well, which takes most of the time and finds what no damage after writing can be.
+        weights: decode them as well, which takes most of the time and finds errors of the writer only.
 
     Raises:
         ContainerError: something is damaged.

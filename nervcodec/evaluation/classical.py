@@ -148,7 +148,7 @@ def run(codec: ClassicalCodec, quality: int, original: Original) -> Point:
 
 
 def at_size(codec: ClassicalCodec, size_bytes: int, original: Original) -> int:
-    """The best quality whose stream takes at most so many bytes, or the worst there is; by bisection."""
+    """The best quality whose stream fits the byte limit, else the worst quality; by bisection."""
     fits, too_large = codec.worst, codec.best - 1
     with tempfile.TemporaryDirectory() as name:
         while fits - too_large > 1:
@@ -161,7 +161,7 @@ def at_size(codec: ClassicalCodec, size_bytes: int, original: Original) -> int:
 
 
 def curves_at(names: Sequence[str], size_bytes: int, original: Original, observer: Observer) -> list[list[Point]]:
-    """For each codec three points: the size asked for, then one smaller and one larger file."""
+    """For each codec three points: the target size, then one smaller and one larger file."""
     curves = []
     for name in names:
         codec = CODECS[name]

@@ -73,10 +73,10 @@ class EvalReport:
         decode_fps: frames a second as uint8 arrays, opening the file apart.
         fidelity: of embeddings, by the role of the frames, ``train`` or ``val``; empty where there are none.
         per_frame: every frame's role in the fit and figures.
-        per_patch: the same of every patch of every frame, where it was asked for.
+        per_patch: the same of every patch of every frame, with ``per_patch=True``.
         base_bytes: of the base layer's streams; None without one.
-        vmaf: 0 to 100, where other codecs were asked for and ffmpeg has libvmaf.
-        against: for each codec asked for, its point at no more bytes than the file, then one of fewer and one of more.
+        vmaf: 0 to 100, with ``against`` and where ffmpeg has libvmaf.
+        against: for each codec, its point at no more bytes than the file, then one of fewer and one of more.
     """
 
     psnr_db: float
@@ -202,13 +202,13 @@ def open_original(video: NervVideo, original: Path) -> Original:
         VideoError: it cannot be read, or has fewer frames than the container.
     """
     facts = video.header.video
-    given = facts.source_frame_rate
+    imposed_rate = facts.source_frame_rate
     options = SourceOptions(
         start_s=facts.source_start_s,
         duration_s=facts.source_duration_s,
         crop=facts.crop,
         scale=(facts.width, facts.height),
-        frame_rate=video.frame_rate if os.path.isdir(original) else given and Fraction(*given),
+        frame_rate=video.frame_rate if os.path.isdir(original) else imposed_rate and Fraction(*imposed_rate),
         stream=facts.source_stream,
     )
     info = scan(original, options)
@@ -281,7 +281,7 @@ def _compared(
     facts = video.header.video
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
     judged = _judged_frames(video, roles) if retrieval and video.header.semantic else {}
-    wanted = {int(number) for parts in judged.values() for part in parts for number in part}
+    embedded = {int(number) for parts in judged.values() for part in parts for number in part}
     kept: dict[int, np.ndarray] = {}
     patches: list[PatchFigures] = []
     observer.stage("Comparing frames", len(video))
@@ -303,14 +303,14 @@ def _compared(
                 write_pngs(images, [(number, np.concatenate(side_by_side, axis=1))], 5)
             if per_patch:
                 patches += _of_patches(number, frame, source, video.grid, roles[number])
-            if number in wanted:
+            if number in embedded:
                 kept[number] = np.array(source)
             observer.advance()
         if vmaf is not None:
             score = vmaf.score()
-    if wanted and video.hdr is not None:  # embeddings are made from tone-mapped frames
-        kept = {n: frame for n, frame in enumerate(source_video.frames(tone_map=True)) if n in wanted}
-    found, cosines = _fidelity(video, kept, judged, queries, observer) if wanted else ({}, {})
+    if embedded and video.hdr is not None:  # embeddings are made from tone-mapped frames
+        kept = {n: frame for n, frame in enumerate(source_video.frames(tone_map=True)) if n in embedded}
+    found, cosines = _fidelity(video, kept, judged, queries, observer) if embedded else ({}, {})
     rows = [r._replace(cosine=float(cosines[r.frame].mean())) if r.frame in cosines else r for r in rows]
     patches = [
         p._replace(cosine=float(cosines[p.frame][p.row * video.grid.columns + p.column])) if p.frame in cosines else p

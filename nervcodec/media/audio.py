@@ -25,13 +25,13 @@ from nervcodec.media import decoder
 from nervcodec.media.decoder import ClockPart
 from nervcodec.media.source import SourceOptions, VideoInfo
 
-LEAD_S = 1.0  # that stored packets are late: some begin before zero, which the Matroska muxer would move
+LEAD_S = 1.0  # offset of stored packets: the Matroska muxer would move packets that begin before zero
 _TICK_S = Fraction(1, 1_000_000)
 _MATROSKA = {"fflags": "+bitexact"}
 COPIED = "copy"
-# What a format gets where it cannot hold the packets as they are; Matroska holds all.
+# The encoder for each format that cannot hold the packets as they are; Matroska holds all of them.
 _ENCODERS = {".mp4": "aac", ".mov": "aac", ".avi": "libmp3lame", ".webm": "libopus", ".mkv": "aac"}
-# That an encoder takes, from the most channels; what a stream says no layout of becomes the one of as many.
+# Channel layouts of each encoder, most channels first; an unknown layout becomes the first with as many channels.
 _LAYOUTS = {
     "aac": "7.1|5.1|5.1(side)|5.0|5.0(side)|quad|4.0|3.0|stereo|mono",
     "libopus": "7.1|5.1|quad|stereo|mono",
@@ -42,10 +42,10 @@ _SAMPLES = {"aac": "fltp", "libmp3lame": "fltp", "libopus": "flt"}
 _FRAGMENTS = {"movflags": "+empty_moov+default_base_moof+frag_every_frame+skip_trailer"}
 _ALWAYS_AT_ZERO = ("avi",)  # formats whose streams begin together
 _LEAST_LEAD_S, _LATE_S = Fraction(1, 10), Fraction(1, 20)
-_GAP_S = 0.03  # that is filled with silence
+_GAP_S = 0.03  # shortest gap that is filled with silence
 _ROUNDED_S = Fraction(1, 1000)  # times in Matroska
-_TRIED = 50  # packets, to see whether a format holds them
-_SETTLING_S = 1  # of sound decoded before a range
+_TRIED = 50  # packets muxed to test whether a format holds them
+_SETTLING_S = 1  # seconds of sound decoded before a range
 
 
 def packets(info: VideoInfo, options: SourceOptions) -> bytes:
@@ -78,8 +78,8 @@ def packets(info: VideoInfo, options: SourceOptions) -> bytes:
                         file.mux(packet)
                         count += 1
         except (av.FFmpegError, ValueError):
-            said = f"its sound cannot be copied (Matroska does not hold this kind of {codec})"
-            raise VideoError(f"{info.path}: {said}; --audio none leaves it out") from None
+            reason = f"its sound cannot be copied (Matroska does not hold this kind of {codec})"
+            raise VideoError(f"{info.path}: {reason}; --audio none leaves it out") from None
     return data.getvalue() if count else b""
 
 
@@ -142,7 +142,7 @@ class Sound:
         duration_s: how much of it; None for all that follows.
         encoder: ``copy`` for the packets as they are, else FFmpeg's encoder that they are encoded with again.
         is_whole: what is heard before the first frame belongs to it, too.
-        layouts: of channels that the encoder may be given, with | between; None for all that it takes.
+        layouts: channel layouts for the encoder, separated by |; None for all that it accepts.
     """
 
     data: bytes
@@ -253,7 +253,7 @@ class Sound:
         return source
 
     def _timed(self, source: InputContainer, earliest: Fraction | None) -> Iterator[tuple[Packet, Fraction]]:
-        """The packets that begin in the range, and when they do, in seconds from the first frame.
+        """The packets that begin in the range, with their start times in seconds from the first frame.
 
         Times in Matroska are whole milliseconds; packets of a fixed length follow each other exactly.
 

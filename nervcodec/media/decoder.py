@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 # Flags of a demuxer, as libavformat numbers them.
 HAS_NO_STAMPS, _MAY_JUMP, _SEEKS_BY_PTS = 0x80, 0x200, 0x4000000
 _MAKES_STAMPS = 0x1  # of libavformat's context
-JUMP_S, STEP_BACK_S = 10.0, 0.1  # between neighbouring packets, that is no gap but another clock
-STALLS_S = 30.0  # without a frame after which a source is given up
+JUMP_S, STEP_BACK_S = 10.0, 0.1  # steps between neighbouring packets that mean another clock, not a gap
+STALLS_S = 30.0  # without a frame before decoding fails
 _CORRUPT_FOR_OTHER_REASONS = {"mpegts", "ogg"}  # demuxers whose packets may be marked within a whole file
 _GAP, _GAP_FOLLOWS = 1.5, 4  # durations; packets between one that is marked as corrupt and the gap that shows a loss
 _A_FRAME_EACH = {"hevc", "av1"}  # codecs of which every packet gives a frame
@@ -58,14 +58,14 @@ class ClockPart:
 
 @dataclass
 class Damage:
-    """What went wrong while frames were decoded.
+    """Errors found while frames were decoded.
 
     Attributes:
-        near: number of frames given before each packet that could not be decoded or was concealed.
-        lost: frames that are missing: of packets that gave none, and of packets that are not in the file.
+        near: number of frames decoded before each packet that is damaged, missing or concealed.
+        lost: missing frames: packets without a frame, and packets that are missing in the file.
         reasons: errors of FFmpeg, each once.
-        is_cut_off: the file ends before its structure says.
-        unknown: packets that gave no frame without an error.
+        is_cut_off: the file ends before the end that its structure states.
+        unknown: packets without a frame and without an error.
     """
 
     near: list[int] = field(default_factory=list)
@@ -101,7 +101,7 @@ def videos(container: InputContainer) -> list[VideoStream]:
 
 
 def stated_s(container: InputContainer, stream: VideoStream) -> float | None:
-    """Seconds that a stream states to last; None where it states nothing, or FFmpeg only estimates it."""
+    """Stated duration of a stream in seconds; None where it states none, or FFmpeg only estimates it."""
     if match := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # of Matroska
         return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
     if container.format.flags & (HAS_NO_STAMPS | _MAY_JUMP) or not stream.duration or stream.time_base is None:
@@ -129,7 +129,7 @@ class Decoder:
     Attributes:
         path: of the source.
         aspect: of a pixel as it is stored, of a folder's first image; 1 where it is not stated.
-        damage: what went wrong so far.
+        damage: errors so far.
         clock: the parts of a transport stream's clock so far; empty for formats whose clock does not jump.
     """
 
@@ -369,7 +369,7 @@ class _Stamps:
 class _Clock:
     """Keeps the times of packets running where the clock of an MPEG transport stream jumps.
 
-    The picture alone says where it jumps; sound is moved by the same :attr:`parts`.
+    Jumps are found in the video stream; sound is moved by the same :attr:`parts`.
 
     Attributes:
         parts: of the clock so far.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The ffmpeg binary: which one it is, one run of it, and how its complaints become one line."""
+"""The ffmpeg binary: its path and version, one run of it, and its errors in one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OLDEST = (5, 1)  # the first with -fps_mode
 _ANSWERS_IN_S = 20.0
 _MOST_LINES = 10_000  # of a log that are kept
 _REPEATED = "Last message repeated"
-# What it says after it said what went wrong.
+# Messages that follow the one with the cause.
 _VAGUE = (
     "Conversion failed", "Error opening output", "Terminating thread", "Task finished", "Error submitting a packet",
     "Error muxing a packet", "Could not write header",
@@ -43,7 +43,7 @@ def described() -> str:
 
 @cache
 def _checked(chosen: str | None) -> tuple[str, str]:
-    """(path, version) of the ffmpeg to use, where ``chosen`` is what the variable says."""
+    """(path, version) of the ffmpeg to use, where ``chosen`` is the value of the variable."""
     import imageio_ffmpeg
 
     try:
@@ -103,7 +103,7 @@ class Process:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in a terminal is for us alone, who then end it
-            env={"SVT_LOG": "1", **os.environ},  # SVT-AV1 tells of all it does unless it is told not to
+            env={"SVT_LOG": "1", **os.environ},  # SVT-AV1 logs its settings at higher levels
         )
         assert self._process.stdin is not None
         self._stdin = self._process.stdin
@@ -138,7 +138,7 @@ class Process:
         return status
 
     def complaint(self) -> str:
-        """The most telling line of what it said, without the address of its internal objects."""
+        """The most informative line of its log, without the address of its internal objects."""
         return complaint(self.log)
 
     def __enter__(self) -> Process:
@@ -158,7 +158,7 @@ def complaint(lines: list[str]) -> str:
     """The most telling of the lines that ffmpeg logged, in one line."""
     telling = [line for line in lines if not _plain(line).startswith(_VAGUE)] or lines
     if not telling:
-        return "ffmpeg failed without saying why"
+        return "ffmpeg failed without a message"
     for line in telling:
         if _LACKS.search(line):
             return f"{_plain(line)} in {described()}"
@@ -166,5 +166,5 @@ def complaint(lines: list[str]) -> str:
 
 
 def _plain(line: str) -> str:
-    """A line of the log without the address of the internal object that said it."""
+    """A line of the log without the address of the internal object that wrote it."""
     return line.split("] ", 1)[1] if line.startswith("[") and "] " in line else line

@@ -17,10 +17,10 @@ ROOM_FOR_ASPECT = {"title": 24 * " "}
 
 
 def colours(data: bytes | memoryview) -> dict[int, int]:
-    """The colours of the first track of a file, by the elements' numbers; only what is said."""
+    """The stated colour elements of the first track of a file, by their numbers."""
     where = 0, len(data)
-    for wanted in (_SEGMENT, _TRACKS, _TRACK, _VIDEO, _COLOUR):
-        found = [(begin, end) for number, _, begin, end in _elements(data, *where) if number == wanted]
+    for level in (_SEGMENT, _TRACKS, _TRACK, _VIDEO, _COLOUR):
+        found = [(begin, end) for number, _, begin, end in _elements(data, *where) if number == level]
         if not found:
             return {}
         where = found[0]
@@ -39,8 +39,8 @@ def set_aspect(file: Path, width: int, height: int, aspect: Fraction, in_pixels:
     with open(file, "r+b") as stream:
         head = stream.read(1 << 22)
         where = 0, len(head)
-        for wanted in (_SEGMENT, _TRACKS, _TRACK):
-            where = next((begin, end) for number, _, begin, end in _elements(head, *where) if number == wanted)
+        for level in (_SEGMENT, _TRACKS, _TRACK):
+            where = next((begin, end) for number, _, begin, end in _elements(head, *where) if number == level)
         parts = {number: (place, begin, end) for number, place, begin, end in _elements(head, *where)}
         (name, _, after_name), (video, inside, end) = parts[_NAME], parts[_VIDEO]
         ratio = (aspect * width / height).limit_denominator(1 << 16)

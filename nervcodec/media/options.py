@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which frames and which pixels of a source are wanted. Standard library only."""
+"""Options that select frames and pixels of a source. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_RATE = Fraction(25)  # of a folder of frames, and of a stream that state
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Which frames and which pixels of a source are wanted: times in seconds, sides in pixels.
+    """Selection of frames and pixels of a source: times in seconds, sides in pixels.
 
     ``crop`` is (height, width), before scaling; ``scale`` is (width, height), a factor, or None.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NAMES = {1: "bt709", 5: "bt470", 6: "smpte170m", 9: "bt2020"}
 _DISPLAY = struct.Struct("=22i")  # AVMasteringDisplayMetadata: ten rationals, then which of them are stated
 _CONTENT = struct.Struct("=2I")
-_MOST = 65_535  # cd/m² that AV1 can state
+_MOST = 65_535  # highest level in cd/m² that AV1 can state
 
 
 class Planes(NamedTuple):
@@ -95,7 +95,7 @@ def matrix_options(form: PlaneFormat) -> str:
 
 @dataclass(frozen=True)
 class Light:
-    """What a source states of its light.
+    """Light levels that a source states.
 
     Attributes:
         display: x and y (CIE 1931) of red, green, blue and white of the mastering display, then its least and its
@@ -109,7 +109,7 @@ class Light:
 
 
 def light_of(frame: av.VideoFrame) -> Light | None:
-    """What a decoded frame states; None for nothing that makes sense."""
+    """Light levels that a decoded frame states; None without plausible ones."""
     display, content = (frame.side_data.get(name) for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"))
     light = Light(
         None if display is None else _display(bytes(cast(bytes, display))),

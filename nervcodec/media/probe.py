@@ -59,11 +59,11 @@ class Input:
 
 @dataclass(frozen=True)
 class Probed:
-    """What was found.
+    """Streams of a source.
 
     Attributes:
-        input: the stream that is taken.
-        streams: size, before rotation, and codec of all video streams that are no attached stills, for messages.
+        input: the chosen stream.
+        streams: size before rotation and codec of all video streams except attached stills, for messages.
         time_base: of the stream.
         frame_rate: as the stream states it; None where it does not.
         is_guess: the rate is an assumption, since nothing in the file states one.
@@ -85,7 +85,7 @@ class Probed:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What somebody who encodes the source should know of the choice."""
+        """Notes for the user about the choice of the stream."""
         if len(self.streams) < 2:
             return ()
         listed = ", ".join(f"{number}: {stream}" for number, stream in enumerate(self.streams))
@@ -93,7 +93,7 @@ class Probed:
 
 
 def require_file(path: Path) -> None:
-    """Refuse what cannot be read more than once: pipes, devices, standard input.
+    """Refuse sources that can be read only once: pipes, devices, standard input.
 
     Raises:
         VideoError: it is not there, or no file and no folder.
@@ -112,7 +112,7 @@ def require_file(path: Path) -> None:
 
 
 def probe(path: Path, stream: int | None = None, frame_rate: Fraction | None = None) -> Probed:
-    """Look into a video file.
+    """Read the streams of a video file.
 
     Args:
         path: the file.
@@ -121,7 +121,7 @@ def probe(path: Path, stream: int | None = None, frame_rate: Fraction | None = N
         frame_rate: to take where the file states none.
 
     Raises:
-        VideoError: no video in it, no such stream, or a rate given for a file that has one.
+        VideoError: no video stream, no such stream, or ``frame_rate`` for a file that states one.
     """
     from nervcodec.media import decoder
 
@@ -167,7 +167,7 @@ def _players_choice(videos: list[VideoStream]) -> int:
 
 
 def _states_no_rate(path: Path, number: int) -> bool:
-    """Whether a stream takes any rate that it is told."""
+    """Whether a stream takes any imposed rate."""
     from nervcodec.media import decoder
 
     with decoder.opened(path, _ODD_RATE) as container:
@@ -282,14 +282,14 @@ def require_one_size(images: tuple[Path, ...]) -> None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the system says of the files of a source.
+    """Size and modification time of the files of a source, to notice a change during an encode.
 
     Inode numbers are not compared: some network file systems give a file another one each time.
 
     Attributes:
         source: file or folder.
         files: of it.
-        machine: that looked at them; times are compared on the same one only.
+        machine: host that read them; times are compared on the same host only.
         sizes: in bytes.
         modified_ns: when each was changed last.
     """
@@ -302,7 +302,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, source: Path, files: Sequence[Path]) -> Snapshot:
-        """Look at some files.
+        """Take a snapshot of files.
 
         Raises:
             OSError: one is not there.

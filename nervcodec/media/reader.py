@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nervcodec.media.source import VideoInfo
 
 # Matrices of H.273 that FFmpeg converts (0 with planes of luma and chroma, 2 and 3 say nothing: it takes BT.601), and
-# the names of others.
+# the names of the others.
 _CONVERTED = {0, 1, 2, 3, 4, 5, 6, 7, 9}
 _OTHERS = {
     8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "YDzDx", 12: "chromaticity-derived", 14: "ICtCp",
@@ -36,7 +36,7 @@ _UNSPECIFIED = 2
 _OPAQUE = 255
 
 _GRAY = "gray"
-# What ffmpeg may choose from.
+# Pixel formats that FFmpeg may choose from.
 _CHOICES = {
     "yuv420p": ("420", 8),
     "yuv422p": ("422", 8),
@@ -50,7 +50,7 @@ _CHOICES = {
     "gbrp10le": ("rgb", 10),
 }
 _FULL = 2  # range
-# Matrices as they are recorded. Those of FCC and SMPTE 240M are converted to BT.601 and BT.709; what says nothing is
+# Matrices as they are recorded. FCC and SMPTE 240M are converted to BT.601 and BT.709; an unspecified matrix is
 # taken for BT.601, as FFmpeg does.
 _MATRICES = {1: 1, 5: 5, 6: 6, 9: 9, 4: 6, 7: 1}
 
@@ -62,14 +62,14 @@ def read_frames(info: VideoInfo, options: SourceOptions | None = None) -> Genera
     taken from the stream.
 
     Args:
-        info: what :func:`nervcodec.media.source.scan` found, with the same options.
+        info: result of :func:`nervcodec.media.source.scan` with the same options.
         options: range, crop, scale.
 
     Yields:
         ``(height, width, 3)`` uint8 RGB, ``info.frame_count`` times.
 
     Raises:
-        VideoError: the source gave fewer or more frames than the scan counted, or was changed since then.
+        VideoError: the source has fewer or more frames than the scan counted, or was changed since then.
     """
     samples = Samples()
     for frame in read_filtered(info, options or SourceOptions(), "format=rgb24"):
@@ -87,7 +87,7 @@ def read_filtered(
         scaling: further options of the ``scale`` filter, with a colon before each.
 
     Raises:
-        VideoError: the source gave fewer or more frames than the scan counted, or was changed since then.
+        VideoError: the source has fewer or more frames than the scan counted, or was changed since then.
     """
     decoder = Decoder(info.input, options.start_s, options.duration_s)
     chain = Filters(info.path, f"{_chain(info, options, scaling)},{output}")
@@ -100,9 +100,9 @@ def read_filtered(
                 yield chain.frame(frame)
                 count += 1
         if count < info.frame_count:
-            said = "; ".join(decoder.damage.reasons) or "it ends there"
+            reasons = "; ".join(decoder.damage.reasons) or "it ends there"
             raise VideoError(
-                f"{info.path}: only {count} of {count_noun(info.frame_count, 'frame')} could be read ({said})"
+                f"{info.path}: only {count} of {count_noun(info.frame_count, 'frame')} could be read ({reasons})"
             )
 
 
@@ -117,13 +117,13 @@ def read_segment(frames: Iterator[np.ndarray], count: int) -> np.ndarray:
 
 
 def plane_format(info: VideoInfo, options: SourceOptions | None = None) -> PlaneFormat:
-    """What the samples of a source are, as far as they are kept: 8 bits, or 10 for all that have more.
+    """The format in which samples of a source are kept: 8 bits, or 10 for more than 8.
 
     Grey becomes 4:2:0 without colour, RGB of any kind planes of G, B and R; other samplings of chroma become the
     next of 4:2:0, 4:2:2 and 4:4:4 that holds them.
 
     Args:
-        info: what :func:`nervcodec.media.source.scan` found, with the same options.
+        info: result of :func:`nervcodec.media.source.scan` with the same options.
         options: range, crop, scale.
 
     Raises:
@@ -156,15 +156,15 @@ def read_planes(info: VideoInfo, options: SourceOptions | None, form: PlaneForma
     Where nothing is scaled the samples are those of the source, bit for bit.
 
     Args:
-        info: what :func:`nervcodec.media.source.scan` found, with the same options.
+        info: result of :func:`nervcodec.media.source.scan` with the same options.
         options: range, crop, scale.
-        form: what :func:`plane_format` said.
+        form: result of :func:`plane_format`.
 
     Yields:
         One frame, ``info.frame_count`` times.
 
     Raises:
-        VideoError: the source gave fewer or more frames than the scan counted.
+        VideoError: the source has fewer or more frames than the scan counted.
     """
     for frame in read_filtered(info, options or SourceOptions(), f"format={pixel_format(form)}", matrix_options(form)):
         yield to_planes(frame, form, info.height, info.width)
@@ -203,7 +203,7 @@ class Filters:
         self._size: tuple[int, int] | None = None
 
     def frame(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """The frame that comes of one. Its transfer and primaries are not looked at and not converted.
+        """Filter one frame. Its transfer and primaries are ignored and not converted.
 
         Raises:
             VideoError: FFmpeg cannot convert such frames.

@@ -13,22 +13,22 @@ from nervcodec.errors import ConfigError
 from nervcodec.formats.header import MAX_PACE, MAX_SEGMENT_FRAMES
 from nervcodec.ranges import parse_duration
 
-STRIDE = 8  # pixels are looked at in steps of so many
+STRIDE = 8  # pixels between samples, across and down
 _LEAST = 10.0  # mean absolute difference of neighbouring frames at a cut, of 255
 _STANDS_OUT = 3.0  # times the median difference of the frames around it
 _USUAL_PACE = 20  # that a median difference stands for
 _PACE_POWER = 0.6  # between one pace for all (0) and one in proportion to differences (1)
-_REPEATED = 0.1  # times the median difference: the same frame again, coded anew
+_REPEATED = 0.1  # times the median difference: the same frame, encoded again
 _AROUND = 12  # frames on each side
 _LATER = 8  # frames over which a picture lasts or does not
-_LINES, _MOST = 48, 400  # of a small picture, about; scenes that are told apart
+_LINES, _MOST = 48, 400  # approximate lines of a small picture; most scenes
 _ALIKE = 0.15  # mean squared difference of two pictures over the variance within one, up to which they are one scene
 USUAL_SEGMENT = "10s"
 _LEAST_RATE = 5.0  # frames a second, for times
 
 
 def seen_small(frames: np.ndarray) -> np.ndarray:
-    """What is looked at of frames ``(N, H, W, ...)``: every eighth pixel across and down."""
+    """Every eighth pixel, across and down, of frames ``(N, H, W, ...)``."""
     return frames[:, ::STRIDE, ::STRIDE]
 
 
@@ -39,7 +39,7 @@ def find_cuts(small: np.ndarray) -> tuple[int, ...]:
     fast motion makes a run of large differences, a cut a single one.
 
     Args:
-        small: ``(N, h, w, C)`` of 8 bits, what :func:`seen_small` gives of all frames, in colour or not.
+        small: ``(N, h, w, C)`` of 8 bits, result of :func:`seen_small` for all frames, in colour or grey.
 
     Returns:
         Frame numbers from 1 to N - 1, ascending.
@@ -88,7 +88,7 @@ def persistence(frames: np.ndarray, cuts: tuple[int, ...]) -> float:
 
     Returns:
         1 less the mean squared difference of frames of a shot that lie so far apart, over twice the variance within a
-        frame: 1 for a still picture, 0 where one says nothing about the other. 1 where no shot is so long.
+        frame: 1 for a still picture, 0 for unrelated frames. 1 where no shot is long enough.
     """
     small = seen_small(frames).astype(np.float32)
     later = np.arange(len(small) - _LATER)
@@ -126,7 +126,7 @@ class Scene:
         self.frames += len(small)
 
     def differs(self, picture: np.ndarray) -> float:
-        """How much a picture is another one: 0 for the same."""
+        """Mean squared difference from a picture over the variance within one; 0 for equal pictures."""
         variance = max(self.variance / max(self.frames, 1), 1e-6)
         return float(np.square(picture - self.picture).mean()) / variance
 
@@ -161,7 +161,7 @@ class Scenes:
         self._tail: np.ndarray | None = None
 
     def add(self, frames: np.ndarray) -> tuple[int, ...]:
-        """Look at the next segment.
+        """Add the next segment.
 
         Args:
             frames: ``(N, H, W, 3)`` uint8.
@@ -187,7 +187,7 @@ class Scenes:
 
     @property
     def too_many(self) -> bool:
-        """Whether there are more than are told apart."""
+        """Whether the video has more scenes than the limit."""
         return len(self.scenes) == _MOST
 
     @property

@@ -25,7 +25,7 @@ from nervcodec.media.shots import STRIDE
 if TYPE_CHECKING:
     from nervcodec.media.decoder import ClockPart, Damage
 
-_CUT_OFF_S = 1.0  # that are missing of what is stated
+_CUT_OFF_S = 1.0  # seconds missing at the end, of the stated duration
 _CONCEALED = 15  # frames after the last that was damaged, which the damage may have changed
 _FINEST = 1001  # largest denominator of a rate or of a gap in seconds
 _JITTER_S = 0.1  # by which times may step back, as in soft telecine, that are right on the whole
@@ -48,13 +48,13 @@ class VideoInfo:
         source_size: (width, height) before crop and scale, after rotation.
         source_duration_s: of the whole source as its container states it, where a part is read; None without that.
         complaints: what is damaged, and which frames that is near, a sentence each.
-        notes: choices that were made for want of something said, a line each.
+        notes: assumptions where the source states nothing, one line each.
         has_audio: there is an audio stream.
         first_frame_s: when the first frame shows, in the time that other streams of the source share.
         checksums: ``(frame_count,)`` uint32 of the frames as they are decoded, before any crop or scale.
         changes: ``(frame_count - 1,)`` float32, mean absolute difference of luma between neighbouring frames, 0 to 255.
         light: of a source in HDR, as its first frame states it; None where that states nothing.
-        transfer: TransferCharacteristics of H.273 of its first frame, 2 where nothing is said.
+        transfer: TransferCharacteristics of H.273 of its first frame, 2 where unspecified.
         has_alpha: its first frame is transparent in places, or its container states a picture of transparency.
         clock: parts of a transport stream's clock; empty for formats whose clock does not jump.
     """
@@ -103,14 +103,14 @@ class VideoInfo:
 
 
 def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
-    """Decode a source once and say what is in it.
+    """Decode a source once; returns its streams, frame count, times and checksums.
 
     Args:
         path: a video file, or a folder of numbered PNG or JPEG frames.
         options: range, crop, scale, stream.
 
     Raises:
-        VideoError: nothing there, not a video, no frame in the range asked for, or impossible crop or scale.
+        VideoError: no such file, not a video, no frame in the range, or impossible crop or scale.
     """
     from nervcodec.media import decoder
 
@@ -120,18 +120,18 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
     with wrap_os_error(f"{path}: cannot be read", VideoError):
         snapshot = Snapshot.of(path, images or [path])
     with snapshot.watched():
-        found = _probed_folder(path, images, options) if images else probe(path, options.stream, options.frame_rate)
-        if options.start_s and found.input.seeks and decoder.jumps_before(found.input, options.start_s):
-            found = replace(found, input=replace(found.input, seeks=False))
-        frames = _list(found, options)
-        if options.start_s and found.input.seeks and not _is_there(frames, found, options):
+        probed = _probed_folder(path, images, options) if images else probe(path, options.stream, options.frame_rate)
+        if options.start_s and probed.input.seeks and decoder.jumps_before(probed.input, options.start_s):
+            probed = replace(probed, input=replace(probed.input, seeks=False))
+        frames = _list(probed, options)
+        if options.start_s and probed.input.seeks and not _is_there(frames, probed, options):
             # The index led nowhere, or past frames that belong to the range: read from the beginning.
-            found = replace(found, input=replace(found.input, seeks=False))
-            frames = _list(found, options)
-        if found.input.threads and (frames.damage.near or frames.damage.unknown):
-            found = replace(found, input=replace(found.input, threads=False))
-            frames = _list(found, options)
-        return _interpret(found, options, frames, snapshot)
+            probed = replace(probed, input=replace(probed.input, seeks=False))
+            frames = _list(probed, options)
+        if probed.input.threads and (frames.damage.near or frames.damage.unknown):
+            probed = replace(probed, input=replace(probed.input, threads=False))
+            frames = _list(probed, options)
+        return _interpret(probed, options, frames, snapshot)
 
 
 def _images(path: Path, options: SourceOptions) -> tuple[Path, ...]:
@@ -178,13 +178,13 @@ class _Frames:
     clock: tuple[ClockPart, ...]
 
 
-def _list(found: Probed, options: SourceOptions) -> _Frames:
+def _list(probed: Probed, options: SourceOptions) -> _Frames:
     """Decode a range once."""
     from nervcodec.media import reader
     from nervcodec.media.decoder import Decoder
 
-    decoder = Decoder(found.input, options.start_s, options.duration_s)
-    upright, samples = reader.Filters(found.input.path), reader.Samples()
+    decoder = Decoder(probed.input, options.start_s, options.duration_s)
+    upright, samples = reader.Filters(probed.input.path), reader.Samples()
     stamps: list[int] = []
     checksums: list[int] = []
     changes: list[float] = []
@@ -197,7 +197,7 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
         if not stamps:
             size, light, has_alpha = (turned.width, turned.height), light_of(frame), reader.is_transparent(frame)
             across, down = (max(1, side // STRIDE) for side in size)
-            smaller = reader.Filters(found.input.path, f"scale={across}:{down}:flags=neighbor,format=gray")
+            smaller = reader.Filters(probed.input.path, f"scale={across}:{down}:flags=neighbor,format=gray")
             aspect = 1 / decoder.aspect if reader.is_transposed(frame) else decoder.aspect
         stamps.append(stamp)
         interlaced += frame.interlaced_frame
@@ -222,16 +222,16 @@ def _list(found: Probed, options: SourceOptions) -> _Frames:
     )
 
 
-def _is_there(frames: _Frames, found: Probed, options: SourceOptions) -> bool:
-    """Whether a range begins where it should: with a frame at most one and a half of its gaps after the start."""
-    if not len(frames.stamps) or found.frame_rate is None:
+def _is_there(frames: _Frames, probed: Probed, options: SourceOptions) -> bool:
+    """Whether a range begins at most one and a half frame intervals after its start."""
+    if not len(frames.stamps) or probed.frame_rate is None:
         return False
-    begins = float(frames.stamps[0] * found.time_base)
-    return -0.5 <= begins * float(found.frame_rate) <= 1.5
+    begins = float(frames.stamps[0] * probed.time_base)
+    return -0.5 <= begins * float(probed.frame_rate) <= 1.5
 
 
-def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot: Snapshot) -> VideoInfo:
-    path, images = found.input.path, found.input.images
+def _interpret(probed: Probed, options: SourceOptions, frames: _Frames, snapshot: Snapshot) -> VideoInfo:
+    path, images = probed.input.path, probed.input.images
     count, damage = len(frames.stamps), frames.damage
     if not count:
         if options.start_s and not damage.reasons:
@@ -240,20 +240,20 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
     if count > MAX_FRAMES:
         raise VideoError(f"{path}: has more than {MAX_FRAMES:,} frames; encode it in parts (--start, --duration)")
     if images and count != len(images):
-        said = "; ".join(damage.reasons)
-        raise VideoError(f"{path}: only {count} of {count_noun(len(images), 'image')} could be read ({said})")
+        reasons = "; ".join(damage.reasons)
+        raise VideoError(f"{path}: only {count} of {count_noun(len(images), 'image')} could be read ({reasons})")
     width, height = output_size(path, frames.size, options)
     # Scaling by different factors across and down changes the shape of a pixel, as in ffmpeg's scale filter.
     cropped = options.crop[::-1] if options.crop else frames.size
     aspect = frames.aspect * Fraction(cropped[0], cropped[1]) / Fraction(width, height)
-    when = _read_timing(frames.stamps, found.time_base, found.frame_rate)
+    when = _read_timing(frames.stamps, probed.time_base, probed.frame_rate)
     trimmed = options.start_s > 0 or options.duration_s is not None
-    last_s = float(frames.last * found.time_base)
+    last_s = float(frames.last * probed.time_base)
     if when.is_variable and not images and not trimmed and not damage.is_cut_off:
-        last_s = max(last_s, _held_until(found) - float(when.times_s[-1]))
+        last_s = max(last_s, _held_until(probed) - float(when.times_s[-1]))
     when = when.with_last(last_s, options.duration_s)
-    notes = [f"{path.name}: {note}" for note in found.notes]
-    if found.is_guess and count > 1:
+    notes = [f"{path.name}: {note}" for note in probed.notes]
+    if probed.is_guess and count > 1:
         notes.append(f"{path.name}: states no frame rate; {float(when.rate):g} frames a second are assumed (--fps)")
     if frames.interlaced:
         notes.append(
@@ -266,7 +266,7 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
         rate = f"{float(when.rate):g} frames a second"
         notes.append(f"{path.name}: times of its frames step back; even ones are taken, {rate}")
     return VideoInfo(
-        input=found.input,
+        input=probed.input,
         snapshot=snapshot,
         width=width,
         height=height,
@@ -276,47 +276,47 @@ def _interpret(found: Probed, options: SourceOptions, frames: _Frames, snapshot:
         sample_aspect_ratio=aspect.limit_denominator(10_000),
         variable_frame_rate=when.is_variable,
         source_size=frames.size,
-        source_duration_s=found.duration_s if trimmed else None,
-        complaints=tuple(_complaints(damage, when, 0.0 if trimmed else found.stream_s or 0.0)),
+        source_duration_s=probed.duration_s if trimmed else None,
+        complaints=tuple(_complaints(damage, when, 0.0 if trimmed else probed.stream_s or 0.0)),
         notes=tuple(notes),
-        has_audio=found.has_audio,
-        first_frame_s=float(int(frames.stamps[0]) * found.time_base),
+        has_audio=probed.has_audio,
+        first_frame_s=float(int(frames.stamps[0]) * probed.time_base),
         checksums=frames.checksums,
         changes=frames.changes,
         light=frames.light,
         transfer=frames.transfer,
-        has_alpha=frames.has_alpha or found.has_alpha,
+        has_alpha=frames.has_alpha or probed.has_alpha,
         clock=frames.clock,
     )
 
 
-def _held_until(found: Probed) -> float:
+def _held_until(probed: Probed) -> float:
     """Seconds at which the stream ends, as stated: by itself, or by a container that holds nothing else; 0 for not."""
-    alone = len(found.streams) == 1 and not found.has_audio
-    return found.stream_s or (found.duration_s if alone else None) or 0.0
+    alone = len(probed.streams) == 1 and not probed.has_audio
+    return probed.stream_s or (probed.duration_s if alone else None) or 0.0
 
 
 def _complaints(damage: Damage, when: Timing, ends_s: float) -> list[str]:
-    """What to say of damage: where it is, and that a file breaks off.
+    """Sentences about damage: where it is, and whether the file breaks off.
 
     Args:
         damage: of its frames.
         when: they show.
         ends_s: when the last should end; 0 where nothing is stated.
     """
-    said, times = [], when.times_s
+    complaints, times = [], when.times_s
     end_s = float(times[-1] + 1 / when.rate)
     is_short = ends_s > end_s + _CUT_OFF_S and bool(damage.near or not when.is_variable)  # else the last is held
     if damage.is_cut_off or is_short:
-        said.append(f"it is a partial file, which breaks off after {end_s:.2f} s")
+        complaints.append(f"it is a partial file, which breaks off after {end_s:.2f} s")
     if damage.near:
         first, last = (min(near, len(times) - 1) for near in (damage.near[0], damage.near[-1] + _CONCEALED))
         where = f"near frame {first} ({times[first]:.2f} s)"
         if last > first:
             where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
         missing = f", {count_noun(damage.lost, 'frame')} missing there" if damage.lost else ""
-        said.append(f"damaged {where}: concealed as well as ffmpeg can{missing}")
-    return said
+        complaints.append(f"damaged {where}: concealed as well as ffmpeg can{missing}")
+    return complaints
 
 
 def output_size(path: Path, size: tuple[int, int], options: SourceOptions) -> tuple[int, int]:
@@ -374,7 +374,7 @@ class Timing:
 
 
 def _read_timing(stamps: np.ndarray, time_base: Fraction, nominal: Fraction | None) -> Timing:
-    """Make sense of time stamps.
+    """Frame rate, spacing and end of frames, from their time stamps.
 
     Args:
         stamps: ``(count,)`` int64 ticks, at least one.

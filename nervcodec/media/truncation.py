@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Whether a media file ends before its own structure says. Standard library only.
+"""Detection of media files that are cut off, from their structure. Standard library only.
 
-FFmpeg tells of it in its log at most. A file is walked through from one length to the next, without its contents: what
-is not understood on the way, such as damage, is taken for no end.
+FFmpeg reports it at most in its log. A file is followed from one stated length to the next, without its contents; an
+unknown part, such as damage, does not count as an end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-_HEAD = 32  # bytes that are enough for the head of any part
+_HEAD = 32  # bytes of the longest head of a part
 _MP4_PARTS = set(b"ftyp styp moov mdat moof mfra sidx free skip wide uuid meta udta pnot PICT".split())
 _EBML_OPEN = {0x18538067, 0x1F43B675}  # Segment and Cluster, which may have no stated length
 _EBML_WITHIN = {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xAF, 0xBF, 0xEC, 0x5854}  # what a cluster holds; others have 4 bytes

@@ -31,7 +31,7 @@ _LIMITED, _FULL = 1, 2  # range
 _LEAST_H265 = 16  # pixels of a side that libx265 takes
 _LAST_PRIMARIES, _UNSPECIFIED = 22, 2  # of H.273, as far as FFmpeg knows them
 _CHROMA_PLACES = ("left", "center", "topleft")  # as H.265 counts them
-# Each sample of chroma is the mean of the pixels that it stands for.
+# Each chroma sample is the mean of the pixels it covers.
 _SCALING = "flags=area+accurate_rnd+full_chroma_inp:out_range=tv"
 
 
@@ -218,7 +218,7 @@ def fragment(
         size: (width, height) that they are scaled to, both even.
         rate: frames a second.
         ticks: when each frame shows, and when the last ends.
-        ticks_s: a second has so many.
+        ticks_s: ticks per second.
         sample_aspect_ratio: written to the stream.
         options: of libx264.
 
@@ -269,8 +269,8 @@ def _encoded(stream: av.VideoStream, frames: Iterable[av.VideoFrame], ticks: Ite
     """The packets of frames.
 
     Args:
-        stream: what :func:`_added` gave.
-        frames: as its encoder takes them.
+        stream: result of :func:`_added`.
+        frames: in the pixel format of its encoder.
         ticks: of the stream's time base, when each frame shows and the last ends.
     """
     codec = stream.codec_context

@@ -80,7 +80,7 @@ def test_a_folder_of_images(bikes, run, tmp_path, ffmpeg):
     ffmpeg("-i", bikes, "-frames:v", "2", "-vf", "scale=64:48", tmp_path / "shots" / "%03d.png")
     result = run("encode", "shots", "--base", "copy", "-q")
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
-    assert "is a folder of images, which has no stream to copy; --base av1 codes it anew" in result.stderr
+    assert "is a folder of images, which has no stream to copy; --base av1 encodes it again" in result.stderr
     assert not (tmp_path / "shots.nerv").exists()
 
 

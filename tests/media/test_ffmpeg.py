@@ -78,4 +78,4 @@ def test_filters_are_known_by_their_whole_name():
 def test_the_telling_line():
     lines = ["[h264 @ 0x5] first", "[out#0/mp4 @ 0x5] could not find tag", "Conversion failed!"]
     assert ffmpeg.complaint(lines) == "could not find tag"
-    assert ffmpeg.complaint([]) == "ffmpeg failed without saying why"
+    assert ffmpeg.complaint([]) == "ffmpeg failed without a message"
