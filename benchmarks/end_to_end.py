@@ -19,7 +19,7 @@ from machine import print_rows, save
 
 import nervcodec
 from nervcodec.evaluation import classical
-from nervcodec.evaluation.original import Original
+from nervcodec.evaluation.classical import Original
 from nervcodec.media.source import SourceOptions, scan
 
 CASES = [

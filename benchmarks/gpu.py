@@ -23,7 +23,7 @@ from machine import print_rows, save
 import nervcodec
 from nervcodec.decoding.rendering import render_tensor
 from nervcodec.evaluation import classical
-from nervcodec.evaluation.original import Original
+from nervcodec.evaluation.classical import Original
 from nervcodec.events import Observer
 from nervcodec.media.source import SourceOptions, scan
 from nervcodec.network.field import Inputs

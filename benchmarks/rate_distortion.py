@@ -30,8 +30,7 @@ from machine import RESULTS, print_rows, save
 import nervcodec
 from nervcodec import metrics
 from nervcodec.evaluation import classical, plots
-from nervcodec.evaluation.classical import CODECS, Point
-from nervcodec.evaluation.original import Original
+from nervcodec.evaluation.classical import CODECS, Original, Point
 from nervcodec.media.source import SourceOptions, scan
 from nervcodec.ranges import parse_duration, parse_pair, parse_size
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Classical codecs through ffmpeg, to be measured against: the same frames in, the same measures out."""
+"""The original of an evaluation, and classical codecs through ffmpeg: the same frames, the same measures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +16,50 @@ from types import TracebackType
 import numpy as np
 
 from nervcodec import metrics
+from nervcodec.colour import to_rgb8
 from nervcodec.errors import ConfigError, VideoError
-from nervcodec.evaluation.original import Original
 from nervcodec.events import Observer
 from nervcodec.media import decoder, ffmpeg
-from nervcodec.media.reader import Samples, read_filtered
+from nervcodec.media.reader import Samples, plane_format, read_filtered, read_frames, read_planes
+from nervcodec.media.source import SourceOptions, VideoInfo, scan
+from nervcodec.tone_mapping import peak_of, to_screen8
 
 _CURVE_STEP = 4  # between the qualities of a curve around a size
+
+
+@dataclass(frozen=True)
+class Original:
+    """A scanned video and how its frames become RGB.
+
+    Attributes:
+        info, options: of the scan.
+        from_samples: by this package's own arithmetic from the video's own samples, as files with a base layer are
+            made and decoded; else by ffmpeg's scaler.
+    """
+
+    info: VideoInfo
+    options: SourceOptions
+    from_samples: bool = False
+
+    def frames(self, tone_map: bool = False) -> Iterator[np.ndarray]:
+        """All frames, ``(H, W, 3)`` uint8 RGB.
+
+        Args:
+            tone_map: make BT.709 of HDR, as embeddings are made from, where ``from_samples`` is set.
+
+        Raises:
+            VideoError: they cannot be read.
+        """
+        if not self.from_samples:
+            yield from read_frames(self.info, self.options)
+            return
+        form, peak = plane_format(self.info, self.options), peak_of(self.info.light)
+        for planes in read_planes(self.info, self.options, form):
+            yield (to_screen8(planes, form, peak=peak) if tone_map else to_rgb8(planes, form))[0]
+
+    def decoded(self, path: Path) -> Iterator[np.ndarray]:
+        """Frames of another video, such as a coded copy, converted as these are."""
+        return Original(scan(path), SourceOptions(), self.from_samples).frames()
 
 
 @dataclass(frozen=True)

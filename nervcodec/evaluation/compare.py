@@ -21,8 +21,7 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.decoding import NervVideo
 from nervcodec.errors import VideoError
 from nervcodec.evaluation import fidelity
-from nervcodec.evaluation.classical import Point, Vmaf, curves_at, parse_codecs
-from nervcodec.evaluation.original import Original
+from nervcodec.evaluation.classical import Original, Point, Vmaf, curves_at, parse_codecs
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
 from nervcodec.formats.text import count_noun, human_bytes
