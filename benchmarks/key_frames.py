@@ -55,7 +55,7 @@ def rows_of(name: str, source: Path, crop: tuple[int, int] | None, preset: int) 
         points = []
         for crf in CRFS:
             stream = codec.encode(frames, form, *size, info.frame_rate, crf, preset, keys)
-            decoded = codec.decode(obu.units(stream), form, *size)
+            decoded = codec.decode(obu.temporal_units(stream), form, *size)
             psnr_db = np.mean([metrics.psnr_db(to_rgb8(f, form)[0], p) for f, p in zip(decoded, pixels, strict=True)])
             points.append((len(stream), float(psnr_db)))
         curves[way] = points
@@ -78,7 +78,7 @@ def rows_of(name: str, source: Path, crop: tuple[int, int] | None, preset: int) 
 def _decode_s(stream: bytes, form: PlaneFormat, size: tuple[int, int], first: int, end: int) -> float:
     """Seconds to decode the frame before ``end`` from the key frame ``first`` on, and to convert it to RGB."""
     start = time.perf_counter()
-    with contextlib.closing(codec.decode(obu.units(stream)[first:], form, *size)) as decoded:
+    with contextlib.closing(codec.decode(obu.temporal_units(stream)[first:], form, *size)) as decoded:
         (last,) = itertools.islice(decoded, end - first - 1, end - first)
     to_rgb8(last, form)
     return time.perf_counter() - start

@@ -7,7 +7,7 @@ from nervcodec.base.obu import checked_units
 
 def delimited(stream):
     """The stream with a temporal delimiter before each unit, as decoders want it."""
-    return b"".join(obu.DELIMITER + unit for unit in obu.units(stream))
+    return b"".join(obu.DELIMITER + unit for unit in obu.temporal_units(stream))
 
 
 def sequence_of(stream):

@@ -101,7 +101,7 @@ def encode(
                 for planes in decoder.decode(packet):
                     reconstructed(planes)
     stream = obu.stripped(b"".join(packets))
-    made, count = len(obu.units(stream)), next(read)
+    made, count = len(obu.temporal_units(stream)), next(read)
     if made != count:
         raise VideoError(f"SVT-AV1 made {made} of {count_noun(count, 'frame')}")
     return stream

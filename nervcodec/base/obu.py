@@ -123,7 +123,7 @@ def stripped(stream: bytes | memoryview) -> bytes:
     return b"".join(data[unit.begin : unit.end] for unit in obus(data) if unit.kind != _DELIMITER)
 
 
-def units(stream: bytes | memoryview) -> list[memoryview]:
+def temporal_units(stream: bytes | memoryview) -> list[memoryview]:
     """The temporal units of a stream, each with the one frame that is shown and without a delimiter; not copied.
 
     A unit goes on after its frame with tiles and padding only: whatever else comes begins the next one. What follows
@@ -172,7 +172,7 @@ def key_frames(units: Sequence[bytes | memoryview]) -> list[int]:
     """Numbers of the temporal units that decoding may begin with: a sequence header, then a key frame that is shown.
 
     Args:
-        units: what :func:`units` gives.
+        units: result of :func:`temporal_units`.
 
     Raises:
         ContainerError: a unit is damaged.
@@ -308,9 +308,9 @@ def checked_units(
     Raises:
         ContainerError: the stream is damaged, or another.
     """
-    temporal_units = units(stream)
-    if len(temporal_units) != frames:
-        held = count_noun(len(temporal_units), "frame")
+    found = temporal_units(stream)
+    if len(found) != frames:
+        held = count_noun(len(found), "frame")
         raise ContainerError(f"the AV1 stream is damaged: it holds {held} and {frames:,} are expected")
     size = coded_size(width, height)
     expected = f"{size[0]}x{size[1]} of {form.chroma} with {form.depth}"
@@ -320,4 +320,4 @@ def checked_units(
             actual = f"{header.width}x{header.height} of {header.chroma} with {header.depth}"
             if actual != expected:
                 raise ContainerError(f"the AV1 stream is damaged: its frames are {actual} bits, not {expected}")
-    return temporal_units
+    return found

@@ -81,7 +81,7 @@ def test_key_frames_are_those_asked_for_and_no_more(bikes, keys):
     form = plane_format(info, options)
     size = info.width, info.height
     stream = codec.encode(read_planes(info, options, form), form, *size, RATE, 50, 12, keys)
-    assert obu.key_frames(obu.units(stream)) == [0, *keys]
+    assert obu.key_frames(obu.temporal_units(stream)) == [0, *keys]
     decoded = decode_stream(stream, form, *size, 250)
     for key in keys:
         later = decode_stream(stream, form, *size, 250, key)
@@ -139,10 +139,10 @@ def test_a_stream_that_is_another(form, size, frames, message, stream):
 
 
 def test_garbage_in_frames_gives_no_invented_frame(stream):
-    units = [bytearray(unit) for unit in obu.units(stream)]
+    units = [bytearray(unit) for unit in obu.temporal_units(stream)]
     units[3][6:] = b"\xff" * len(units[3][6:])
     damaged = b"".join(units)
-    assert len(obu.units(damaged)) == 12
+    assert len(obu.temporal_units(damaged)) == 12
     with pytest.raises(ContainerError, match=r"only \d+ of 12 frames could be decoded \(.+\)") as caught:
         decode_stream(damaged, PlaneFormat(), 80, 70, 12)
     assert "\n" not in str(caught.value)
@@ -159,7 +159,7 @@ def test_frames_of_another_size_are_refused(stream):
     """Where the sequence header does not tell: frames may state a size of their own."""
     for size in ((66, 70), (90, 70)):
         with pytest.raises(ContainerError, match="only 0 of 12"):
-            list(codec.decode(obu.units(stream), PlaneFormat(), *size))
+            list(codec.decode(obu.temporal_units(stream), PlaneFormat(), *size))
 
 
 def test_frames_that_cannot_be_read_are_not_a_shorter_stream():

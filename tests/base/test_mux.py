@@ -40,7 +40,7 @@ def segments(bikes):
 
 def write(path, streams, rate=RATE, ticks=None, aspect=Fraction(1), sound=None):
     """Write streams as one file; ``ticks`` are milliseconds, and where the last frame ends."""
-    units = [unit for stream in streams for unit in obu.units(stream)]
+    units = [unit for stream in streams for unit in obu.temporal_units(stream)]
     tick_s = 1 / rate if ticks is None else Fraction(1, 1000)
     ticks, rate = (range(len(units) + 1), rate) if ticks is None else (ticks, None)
     delimited = [obu.DELIMITER + unit for unit in units]

@@ -54,8 +54,8 @@ def test_units_are_found_without_delimiters(stream):
     assert len(expected) == facts.get("frames", 12)
     bare = obu.stripped(data)
     assert len(bare) == len(data) - 2 * len(expected)
-    assert [bytes(unit) for unit in obu.units(bare)] == expected
-    assert [bytes(unit) for unit in obu.units(data)] == expected
+    assert [bytes(unit) for unit in obu.temporal_units(bare)] == expected
+    assert [bytes(unit) for unit in obu.temporal_units(data)] == expected
     assert delimited(bare) == data
     assert obu.stripped(bare) == bare
 
@@ -71,7 +71,7 @@ def test_the_sequence_header(stream):
 
 
 def test_hidden_frames_are_really_there():
-    kinds = [[unit.kind for unit in obu.obus(unit)] for unit in obu.units(coded(*AOM, "-lag-in-frames", "12"))]
+    kinds = [[unit.kind for unit in obu.obus(unit)] for unit in obu.temporal_units(coded(*AOM, "-lag-in-frames", "12"))]
     assert max(map(len, kinds[1:])) > 1
 
 
@@ -100,7 +100,7 @@ def bare():
 )
 def test_damage_is_said_in_one_line(damage, message, bare):
     with pytest.raises(ContainerError, match=re.escape(message)) as caught:
-        obu.units(damage(bare))
+        obu.temporal_units(damage(bare))
     assert "\n" not in str(caught.value)
 
 
@@ -109,7 +109,7 @@ def len_of_first(data):
 
 
 def attempt(data):
-    for call in (obu.units, obu.stripped):
+    for call in (obu.temporal_units, obu.stripped):
         try:
             call(data)
         except ContainerError as error:
@@ -132,7 +132,7 @@ def test_flipped_bits_never_crash(bare, data):
 
 def test_padding_and_metadata(bare):
     """Padding stays with the frame before it, metadata goes with the frame after it."""
-    units = [bytes(unit) for unit in obu.units(bare)]
+    units = [bytes(unit) for unit in obu.temporal_units(bare)]
     padding, metadata = b"\x7a\x02\x80\x80", b"\x2a\x02\x01\x80"
-    found = obu.units(units[0] + padding + metadata + units[1] + padding)
+    found = obu.temporal_units(units[0] + padding + metadata + units[1] + padding)
     assert [bytes(unit) for unit in found] == [units[0] + padding, metadata + units[1] + padding]

@@ -114,7 +114,7 @@ def with_cuts(bikes, tmp_path_factory):
 
 
 def test_decoding_begins_at_the_nearest_key_frame(with_cuts, counted):
-    keys = obu.key_frames(obu.units(stream_of(with_cuts)))
+    keys = obu.key_frames(obu.temporal_units(stream_of(with_cuts)))
     assert keys == [0, 30, 76, 137, 187]
     video, _ = opened(with_cuts)
     with video, nervcodec.open(with_cuts, "cpu") as other:

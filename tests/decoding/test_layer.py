@@ -180,7 +180,10 @@ HOSTILE = {
     "too many": (lambda _: other(count=HALF + 1), "it holds 31 frames and 30 are expected"),
     "wrong size": (lambda _: other(width=192), "its frames are 192x144 of 420 with 10 bits, not 176x144"),
     "wrong depth": (lambda _: other(depth=8), "with 8 bits, not 176x144 of 420 with 10"),
-    "no header": (lambda stream: b"".join(map(bytes, obu.units(stream)[1:])), "does not begin with a sequence header"),
+    "no header": (
+        lambda stream: b"".join(map(bytes, obu.temporal_units(stream)[1:])),
+        "does not begin with a sequence header",
+    ),
 }
 
 
