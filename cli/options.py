@@ -93,8 +93,8 @@ def help_text(setting: Setting) -> str:
         parts.append(f"Forms: {', '.join(setting.forms)}.")
     if len(setting.choices) > _SHORT_CHOICES:
         parts.append(f"One of {join_names(setting.choices)}.")
-    if setting.without:
-        parts.append(f"Default: {setting.without}.")
+    if setting.default_text:
+        parts.append(f"Default: {setting.default_text}.")
     return " ".join(parts)
 
 
@@ -114,7 +114,7 @@ def _click_attributes(setting: Setting, hint: Any) -> dict[str, Any]:
         bounded = in_range(least, most, setting.above is not None, setting.below is not None)
         return {"type": bounded, "metavar": setting.metavar}
     read = setting.parse or str
-    parsed = Parsed(setting.metavar, lambda text: setting.settled("it", read(text)))
+    parsed = Parsed(setting.metavar, lambda text: setting.validated("it", read(text)))
     return {"type": parsed, "metavar": setting.metavar}
 
 

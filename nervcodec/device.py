@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Choosing device and precision, and settings of the process that make torch fast on a CPU."""
+"""Choice of device and precision, and process settings that make torch fast on a CPU."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8 
 
 
 def tune_allocator(arenas: int | None = None) -> None:
-    """Ask the C library to keep freed memory and torch to take large pages; a no-op beyond glibc.
+    """Let the C library keep freed memory and torch use huge pages; a no-op without glibc.
 
     A fit allocates and frees the same tens of megabytes at every step. By default glibc hands each such block back
     to the kernel and takes page faults to get it again; keeping it, in huge pages, made a step 1.2 to 1.6 times as
     fast on two cores. Takes effect for torch only when called before its first large allocation.
 
     Args:
-        arenas: from how many pools threads take it, where they do not take it often; None: as many as glibc likes.
+        arenas: number of malloc arenas for the threads; None for glibc's default.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if not sys.platform.startswith("linux"):
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # musl has no mallopt, and no such habit either
+    except AttributeError:  # musl has no mallopt and does not need it
         return
     for option, value in ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20)):
         mallopt(option, value)
@@ -48,14 +48,14 @@ def tune_allocator(arenas: int | None = None) -> None:
 
 
 def trim_memory() -> None:
-    """Hand to the kernel what is free of the memory that :func:`tune_allocator` keeps; a no-op beyond glibc."""
+    """Return free memory that :func:`tune_allocator` keeps to the kernel; a no-op without glibc."""
     if sys.platform.startswith("linux"):
         with contextlib.suppress(AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
 
 
 def set_threads(count: int) -> None:
-    """Let torch compute in so many threads in this process."""
+    """Set the number of torch threads of this process."""
     tune_allocator()
     import torch
 
@@ -63,7 +63,7 @@ def set_threads(count: int) -> None:
 
 
 def physical_memory() -> int | None:
-    """Bytes of memory in this machine; None where the system does not say."""
+    """Bytes of memory in this machine; None if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not POSIX
@@ -72,7 +72,7 @@ def physical_memory() -> int | None:
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how a network runs.
+    """Device and precision of a network.
 
     Attributes:
         device: ``cpu`` or ``cuda``.
@@ -83,7 +83,7 @@ class Hardware:
     precision: str
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """The context in which the network's forward pass runs."""
+        """Context of the network's forward pass."""
         import torch
 
         if self.precision == "fp32":
@@ -92,46 +92,46 @@ class Hardware:
 
 
 def choose(device: str = "auto", precision: str = "auto", arenas: int | None = None) -> Hardware:
-    """Resolve ``auto``: a GPU where torch sees one, and bfloat16 where the hardware multiplies it natively.
+    """Resolve ``auto``: a GPU where torch finds one, and bfloat16 where the hardware supports it natively.
 
     Args:
         device, precision: as :data:`DEVICE` and :data:`PRECISION` take them.
         arenas: as :func:`tune_allocator` takes it.
 
     Raises:
-        ConfigError: an unknown name, or CUDA is asked for and torch sees none.
+        ConfigError: an unknown name, or CUDA is requested and torch finds none.
     """
-    device, precision = DEVICE.settled("device", device), PRECISION.settled("precision", precision)
+    device, precision = DEVICE.validated("device", device), PRECISION.validated("precision", precision)
     tune_allocator(arenas)
     if device != "cpu":
         import torch
 
-        is_there = torch.cuda.is_available()
-        if device == "cuda" and not is_there:
+        has_cuda = torch.cuda.is_available()
+        if device == "cuda" and not has_cuda:
             raise ConfigError("--device cuda: torch finds no CUDA device; use --device cpu")
-        device = "cuda" if is_there else "cpu"
+        device = "cuda" if has_cuda else "cpu"
     if precision == "auto":
-        precision = "bf16" if _multiplies_bf16(device) else "fp32"
+        precision = "bf16" if _has_native_bf16(device) else "fp32"
     return Hardware(device, precision)
 
 
 def choose_later(device: str = "auto", precision: str = "auto") -> Callable[[], Hardware]:
-    """What :func:`choose` returns, once it is asked for: importing torch takes seconds, and not all that is decoded
-    needs it. Memory is kept from now on.
+    """A function that calls :func:`choose` once, on its first call: importing torch takes seconds, and decoding a base
+    layer does not need it. The allocator is tuned immediately.
 
     Raises:
         ConfigError: as :func:`choose`, now.
     """
-    if DEVICE.settled("device", device) == "cuda":
+    if DEVICE.validated("device", device) == "cuda":
         hardware = choose(device, precision)
         return lambda: hardware
-    PRECISION.settled("precision", precision)
+    PRECISION.validated("precision", precision)
     tune_allocator()
     return cache(lambda: choose(device, precision))
 
 
-def _multiplies_bf16(device: str) -> bool:
-    """Whether it does so natively: on a CPU by AMX or AVX-512 BF16, without which bfloat16 is slower than float32."""
+def _has_native_bf16(device: str) -> bool:
+    """Whether bfloat16 is native: on a CPU with AMX or AVX-512 BF16; otherwise it is slower than float32."""
     import torch
 
     if device == "cuda":

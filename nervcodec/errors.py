@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The errors nervcodec raises on purpose. Each message says what is wrong, with which file, and what to do."""
+"""Errors raised by nervcodec. Each message states the problem, the file, and a remedy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 class NervError(Exception):
-    """Base of every error that a caller of nervcodec may want to catch."""
+    """Base class of all errors of nervcodec."""
 
 
 class VideoError(NervError):
@@ -16,7 +16,7 @@ class VideoError(NervError):
 
 
 class ChangedError(VideoError):
-    """A source video was changed while it was encoded: what was made of it so far is worth nothing."""
+    """A source video was changed while it was encoded, so the result is invalid."""
 
 
 class ContainerError(NervError):
@@ -24,11 +24,11 @@ class ContainerError(NervError):
 
 
 class TooNewError(ContainerError):
-    """A ``.nerv`` file of a format that a later nervcodec writes: nothing is wrong with it."""
+    """A valid ``.nerv`` file of a later format version."""
 
 
 class OutdatedContainerError(ContainerError):
-    """A ``.nerv`` file that an earlier nervcodec wrote and that is no longer read: nothing is wrong with it."""
+    """A valid ``.nerv`` file of an earlier version that is no longer supported."""
 
 
 class ConfigError(NervError):
@@ -48,7 +48,7 @@ class LockedError(ConfigError):
 
 
 class CheckpointError(ConfigError):
-    """There is no checkpoint to go on from, it is damaged, or it is another encode's."""
+    """There is no checkpoint to resume, it is damaged, or it belongs to another encode."""
 
 
 class EncoderError(NervError):
@@ -60,17 +60,17 @@ class FolderIndexError(NervError):
 
 
 class DivergedError(NervError):
-    """The fit produced values that are not finite, so there is nothing worth writing."""
+    """The fit produced values that are not finite."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, torch's own included, says that there was not enough memory."""
+    """Whether an error, including torch's, means that memory is exhausted."""
     return isinstance(error, MemoryError) or "not enough memory" in str(error)
 
 
 @contextlib.contextmanager
 def prefix_path(file: object) -> Iterator[None]:
-    """Begin what is wrong with a container with its name, where it does not begin so already.
+    """Prefix ContainerErrors of the block with a file path, unless they have it.
 
     Args:
         file: its path.
@@ -78,18 +78,18 @@ def prefix_path(file: object) -> Iterator[None]:
     try:
         yield
     except ContainerError as error:
-        said = str(error)
-        raise type(error)(said if said.startswith(f"{file}: ") else f"{file}: {said}") from None
+        text = str(error)
+        raise type(error)(text if text.startswith(f"{file}: ") else f"{file}: {text}") from None
 
 
 @contextlib.contextmanager
 def wrap_os_error(what: str, kind: type[NervError], *also: type[Exception]) -> Iterator[None]:
-    """Turn an OSError of the block into one of ours: ``what``, a colon, and the system's reason.
+    """Convert an OSError of the block: ``what``, a colon, and the system's reason.
 
     Args:
-        what: what cannot be done with which file.
-        kind: of the error that is raised in its place.
-        also: other errors that stand for the same.
+        what: the failed action and its file.
+        kind: of the raised error.
+        also: other errors to convert.
     """
     expected: tuple[type[Exception], ...] = (OSError, *also)
     try:

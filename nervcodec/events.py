@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What long-running work reports. The library calls an observer; drawing is somebody else's business."""
+"""Progress events. The library calls an observer; the command line displays them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class StepEvent:
         fraction: of this fit's budget that is used, 0 to 1.
         step: optimiser steps so far.
         elapsed_s: seconds of fitting so far.
-        psnr_db: of the latest batches, smoothed, as the fit sees them: rounded in its last part. NaN before the first.
-        rate_bpp: bits per pixel this segment's weights will take.
+        psnr_db: of the latest batches, smoothed; of quantized weights in the last part of the fit. NaN at first.
+        rate_bpp: expected bits per pixel of this segment's weights.
         semantic_loss: latest, or None while only pixels are fitted.
         total: the budget of this fit.
         unit: of the budget, :data:`SECONDS` or :data:`PASSES` over the frames.
@@ -38,7 +38,7 @@ class StepEvent:
 
 @dataclass(frozen=True)
 class EvaluationEvent:
-    """Quality during a fit, over up to 16 frames of either kind, as the fit sees them: rounded in its last part.
+    """Quality during a fit, over up to 16 fitted and 16 held-out frames, quantized in its last part.
 
     Attributes:
         epoch: passes over the segment so far.
@@ -56,9 +56,9 @@ class FileEvent:
     """Work on one of several files begins.
 
     Attributes:
-        number: which of those that there is something to do for, from 0.
-        count: how many those are.
-        name: of its source, as it was found.
+        number: of the file among those with work to do, from 0.
+        count: number of those.
+        name: of its source.
     """
 
     number: int
@@ -68,13 +68,13 @@ class FileEvent:
 
 @dataclass(frozen=True)
 class WorkEvent:
-    """How far workers are with several files, or the segments of one.
+    """Progress of workers on several files, or on the segments of one.
 
     Attributes:
-        files_over, files: that are done or have failed, of how many.
-        tasks: that are done.
-        running: tasks now.
-        done: files that are done; those under way count as the fraction of their tasks that is done.
+        files_over, files: finished or failed files, and all.
+        tasks: finished tasks.
+        running: current tasks.
+        done: finished files; those in progress count as the finished fraction of their tasks.
     """
 
     files_over: int
@@ -85,38 +85,38 @@ class WorkEvent:
 
 
 class Observer:
-    """Receives progress; this base class ignores it. Override what you want to see."""
+    """Receives progress events; this base class ignores them. Override the methods you need."""
 
     def file(self, event: FileEvent) -> None:
-        """Work on one of several files begins: what was worth keeping before is kept."""
+        """Work on one of several files begins; results of earlier ones are kept."""
 
     def work(self, event: WorkEvent) -> None:
-        """Workers have gone on, or are still at it: several times a second."""
+        """Progress of workers, several times a second."""
 
     def begin_segment(self, number: int, count: int) -> None:
-        """Work on one of the segments of a video begins: which, from 0, of how many."""
+        """Work on a segment begins: its number, from 0, and the number of segments."""
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """A stage of work begins, with a number of things to do where that is known."""
+        """A stage of work begins, with its number of items where that is known."""
 
     def worth_keeping(self) -> None:
-        """From here on there is something to keep when a user wants to stop."""
+        """From here on an early stop keeps a partial result."""
 
     def advance(self, count: int = 1) -> None:
-        """Some of the current stage's things are done."""
+        """Items of the current stage were finished."""
 
     def step(self, event: StepEvent) -> None:
-        """The fit moved on."""
+        """Progress of the fit."""
 
     def evaluated(self, event: EvaluationEvent) -> None:
-        """The fit was measured in between, as its settings ask for."""
+        """The fit was evaluated, as its settings request."""
 
     def note(self, text: str) -> None:
-        """One line that a user should read, such as why a fallback was taken."""
+        """One line for the user, such as the reason of a fallback."""
 
     def hint(self, text: str) -> None:
-        """One line of advice: nothing is wrong, another way may serve better."""
+        """One line of advice on a better option."""
 
     def stop_requested(self) -> bool:
-        """True asks the fit to end at the next step and keep what it has."""
+        """Return True to end the fit at the next step and keep the result so far."""
         return False

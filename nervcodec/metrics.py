@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nervcodec.formats.header import IDENTICAL_DB
 
-AMPLIFIED = 8  # times the difference is shown
+AMPLIFIED = 8  # factor of a displayed difference
 _LEVELS = 5
 
 
@@ -59,7 +59,7 @@ def ssim(decoded: np.ndarray, original: np.ndarray) -> float:
 
 
 def ms_ssim_window(side: int) -> int | None:
-    """The largest window, 11 pixels or an odd number below, that fits five scales of an image; None if none does."""
+    """The largest window, 11 pixels or an odd number below, that fits five scales of an image; None if none fits."""
     return next((w for w in range(11, 1, -2) if side > (w - 1) * 2 ** (_LEVELS - 1)), None)
 
 
@@ -81,7 +81,7 @@ def ms_ssim(decoded: np.ndarray, original: np.ndarray) -> float | None:
 
 
 def amplified_difference(decoded: np.ndarray, original: np.ndarray) -> np.ndarray:
-    """Absolute difference of two uint8 RGB images times :data:`AMPLIFIED`, at most 255, as one of the same kind."""
+    """Absolute difference of two uint8 RGB images times :data:`AMPLIFIED`, at most 255, uint8."""
     difference = np.abs(decoded.astype(np.int16) - original) * AMPLIFIED
     return difference.clip(0, 255).astype(np.uint8)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Everything ``encode`` can be told, and the presets. Standard library only.
+"""All options of ``encode``, and the presets. Standard library only.
 
-A setting is a field of one of the dataclasses in :data:`GROUPS`, whose :class:`Setting` says all there is to say of it.
+A setting is a field of one of the dataclasses in :data:`GROUPS`, described by a :class:`Setting`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nervcodec.base.options import NONE, BaseOptions
 from nervcodec.base.options import SECTION as BASE
 from nervcodec.device import DEVICE, PRECISION
 from nervcodec.errors import ConfigError, OptionsError
-from nervcodec.formats.header import AV1, COPY
+from nervcodec.formats.header import AV1, COPY, MAX_TEXT
 from nervcodec.media.options import SECTION as SOURCE
 from nervcodec.media.options import SourceOptions
 from nervcodec.ranges import FrameSplit, parse_duration, parse_pair, parse_size, parse_split, parse_strides
@@ -23,7 +23,7 @@ from nervcodec.settings import Setting, convert, owners, settings_of, validate
 from nervcodec.training.config import GOAL, FitConfig
 
 NETWORK, SEARCH, RUN = "Network", "Search", "Run"
-SECTIONS = (GOAL, BASE, SOURCE, NETWORK, "Fit", SEARCH, RUN)  # in the order they are shown in
+SECTIONS = (GOAL, BASE, SOURCE, NETWORK, "Fit", SEARCH, RUN)  # in the order of the help
 
 
 def parse_positional_encoding(text: str) -> tuple[float, int]:
@@ -49,8 +49,6 @@ def _check_countable(count: float) -> None:
 
 
 def _check_recordable(encoder: str) -> None:
-    from nervcodec.formats.header import MAX_TEXT
-
     if len(encoder) > MAX_TEXT or not encoder.isprintable():
         raise ConfigError(f"a container cannot record an encoder of this name: {encoder!r:.60}")
 
@@ -62,7 +60,7 @@ def _check_segment(text: str) -> None:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """The network's shape: our own, ``grid``, or the original method's, ``pe``."""
+    """Architecture of the network: ``grid``, or the original method's, ``pe``."""
 
     embed: str = Setting(
         "grid", "Kind of network: feature grids, or the original method's positional encoding.", NETWORK,
@@ -79,7 +77,7 @@ class NetworkOptions:
     fc_dim: int = Setting(192, "Channels of the stem.", NETWORK, least=1, metavar="N", network="pe").field()
     strides: tuple[int, ...] = Setting(
         (5, 3, 2, 2, 2), "Upscaling of each block.", NETWORK,
-        least=1, parse=parse_strides, joint=",", metavar="LIST", network="pe",
+        least=1, parse=parse_strides, separator=",", metavar="LIST", network="pe",
     ).field()  # fmt: skip
     reduce: float = Setting(
         1.2, "Channels shrink by this factor at every block.", NETWORK, least=1, metavar="X", network="pe"
@@ -93,7 +91,7 @@ class NetworkOptions:
 
     @property
     def positional_encoding(self) -> tuple[float, int]:
-        """(base, levels), where it is not ``grid``."""
+        """(base, levels) of ``pe``."""
         return parse_positional_encoding(self.embed)
 
 
@@ -102,16 +100,16 @@ class EncodeOptions:
     """All settings of an encode.
 
     Attributes:
-        source: which frames and pixels.
+        source: selection of frames and pixels.
         layer: the base layer.
-        network: its shape, without a base layer.
-        fit: how it is fitted; its time is for the whole video and shared among segments by their length.
+        network: its architecture, without a base layer.
+        fit: training; its time is for the whole video and divided among segments by their length.
     """
 
     source: SourceOptions = field(default_factory=SourceOptions)
     layer: BaseOptions = field(default_factory=BaseOptions)
     patches: tuple[int, int] = Setting(
-        (2, 4), "Rows and columns of patches.", SEARCH, least=1, parse=parse_pair, joint="x", metavar="RxC"
+        (2, 4), "Rows and columns of patches.", SEARCH, least=1, parse=parse_pair, separator="x", metavar="RxC"
     ).field()
     network: NetworkOptions = field(default_factory=NetworkOptions)
     fit: FitConfig = field(default_factory=FitConfig)
@@ -155,7 +153,7 @@ class EncodeOptions:
             raise OptionsError("choose at most one of --size and --bpp")
 
 
-# The original dual-head method, as its authors ran it: nothing of ours in the fit.
+# The original dual-head method, as its authors trained it.
 _ORIGINAL: dict[str, object] = {
     "embed": "pe_1.25_80",
     "fc_hw": (9, 16),
@@ -177,7 +175,7 @@ _BALANCED: dict[str, object] = {
     "split": "6_6_10",
 }
 
-# What a preset changes of the defaults, by option name.
+# Changes of the defaults, by option name.
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
     "comparable": {
@@ -212,7 +210,7 @@ PRESETS: dict[str, dict[str, object]] = {
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """What stands for several settings at once."""
+    """Shortcuts for several settings."""
 
     preset: str = Setting(
         "default", "A set of defaults, which other options override; nervcodec presets lists them.", GOAL,
@@ -224,7 +222,7 @@ class Shortcuts:
         validate(self)
 
 
-# What debug_run sets, whatever the preset: a handful of batches of a quarter of a second, and one evaluation.
+# Overrides of debug_run, for any preset: a few batches of a quarter of a second, and one evaluation.
 DEBUG_RUN: dict[str, object] = {"duration_s": 0.25, "epochs": 1, "time_s": 10.0, "eval_every": 1}
 
 GROUPS: tuple[type, ...] = (Shortcuts, BaseOptions, SourceOptions, NetworkOptions, FitConfig, EncodeOptions)
@@ -232,24 +230,24 @@ OWNERS = owners(*GROUPS)
 
 
 def _of(group: type, values: dict[str, object]) -> dict[str, Any]:
-    """Those values that are settings of a group, as it wants them."""
+    """Values of the settings of a group, converted to their types."""
     return {name: convert(group, name, value) for name, value in values.items() if OWNERS[name] is group}
 
 
 def _refuse_without_effect(given: dict[str, object], network: NetworkOptions) -> None:
-    """Settings of the other kind of network.
+    """Reject settings of the other kind of network.
 
     Raises:
         OptionsError: there is one.
     """
     kind = "grid" if network.embed == NetworkOptions.embed else "pe"
-    for name, said in settings_of(NetworkOptions).items():
-        if name in given and said.network not in ("", kind):
-            fitting = "--embed pe_1.25_80" if said.network == "pe" else "--embed grid"
-            raise OptionsError(f"{said.option(name)} has no effect with --embed {network.embed}; it is for {fitting}")
+    for name, setting in settings_of(NetworkOptions).items():
+        if name in given and setting.network not in ("", kind):
+            kinds = "--embed pe_1.25_80" if setting.network == "pe" else "--embed grid"
+            raise OptionsError(f"{setting.option(name)} has no effect with --embed {network.embed}; it is for {kinds}")
 
 
-# Settings without effect: of training beside a base layer, and of what a copied stream cannot follow.
+# Settings without effect: of training with a base layer, and of re-encoding with a copied stream.
 _TRAINING = (
     "epochs", "loss", "semantic_loss", "semantic_weight", "pixel_warmup", "optimizer", "lr", "lr_type",
     "rounding_share", "rate_weight", "batch_size", "eval_every", "log_dir", "parameters", "seed", "split",
@@ -261,10 +259,10 @@ _WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {NONE: (), AV1: _TRAINING, COPY: (
 
 
 def _refuse_beside_base(given: dict[str, object], layer: BaseOptions) -> None:
-    """Settings that have no effect beside a base layer, or none without.
+    """Reject settings that do not go with the base layer.
 
     Args:
-        given: by the user or a preset.
+        given: values of the user or a preset.
         layer: the base layer.
 
     Raises:
@@ -286,13 +284,13 @@ def _option(name: str) -> str:
 
 
 def from_flat(**values: object) -> EncodeOptions:
-    """Build options from names without nesting, as the command line and ``nervcodec.encode`` have them.
+    """Build options from flat names, as on the command line and in ``nervcodec.encode``.
 
-    A preset's values come first, then those given; values that are None count as not given. ``debug_run=True`` makes
-    it a matter of seconds, to see whether everything works.
+    Values override those of the preset; None means unset. ``debug_run=True`` reduces an encode to seconds, to test a
+    setup.
 
     Raises:
-        ConfigError: an unknown name or preset, or a value out of range; OptionsError: options that do not go together.
+        ConfigError: an unknown name or preset, or a value out of range; OptionsError: incompatible options.
     """
     given = {name: value for name, value in values.items() if value is not None}
     if unknown := given.keys() - OWNERS.keys():

@@ -112,7 +112,7 @@ def parse_rate(text: str) -> Fraction:
 def parse_frames(text: str | None, times_s: SupportsLenAndGetItem[float], end_s: float) -> range:
     """Frame numbers of a range such as ``10``, ``10:20``, ``10:20:2``, ``-5:``, ``3.5s`` or ``3s:5s``.
 
-    Numbers and steps follow Python's slices. A single time means the frame on show then; a range of times means
+    Numbers and steps follow Python's slices. A single time means the frame shown then; a range of times means
     the frames that begin inside it. ``None`` or empty text means all frames.
 
     Args:
@@ -146,7 +146,7 @@ def parse_frames(text: str | None, times_s: SupportsLenAndGetItem[float], end_s:
 
 
 def frame_at(text: str, times_s: SupportsLenAndGetItem[float], end_s: float) -> int:
-    """The frame on show at a time such as ``3.5s``.
+    """The frame shown at a time such as ``3.5s``.
 
     Raises:
         ConfigError: before the first frame or at or after the end.
@@ -177,8 +177,8 @@ class FrameSplit:
     """A repeating pattern of frames, written ``valid_train/total_train/total_data`` as HNeRV has it.
 
     Of every ``total`` frames, ``train`` are on the training side and the rest are held out; of the training side,
-    ``fitted`` are fitted and the rest are used for nothing. Each choice is spread evenly. Where ``train`` is
-    ``total``, the training frames left over are held out, since nothing else would be.
+    ``fitted`` are fitted and the rest are unused. Each choice is spread evenly. Where ``train`` is
+    ``total``, the remaining training frames are held out, since no others are.
 
     Attributes:
         fitted, train, total: 1 <= fitted <= train <= total <= 1000.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What is said of a setting, once, and values brought to the types that dataclasses state. Standard library only.
+"""Settings as dataclass fields, and conversion of values to the types of the fields. Standard library only.
 
-A dataclass's field has a name, a type and a :class:`Setting`, which says all the rest; checks, the command line and
-the documentation's tables read it there. As for values, numbers of numpy and torch are numbers; lists, arrays and
-ranges are tuples; paths are texts.
+A field has a name, a type and a :class:`Setting` with everything else; checks, the command line and the tables of the
+documentation are derived from it. Values may be numbers of numpy and torch, lists, arrays and ranges for tuples, and
+paths for strings.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _KEY = "setting"  # of a field's metadata
 
 @dataclass(frozen=True)
 class Setting:
-    """All that is said of a setting beside its name and type.
+    """Description of a setting besides its name and type.
 
     Attributes:
-        default: None where it depends on something; ``unset`` says on what.
-        help: a sentence or two, of which defaults, choices and bounds are no part.
-        section: the heading it stands under.
-        unset: what holds where nothing is given, in words, in place of the default.
-        choices: the texts there are, in lower case; any case is taken.
-        forms: the kinds of texts there are, for people; ``check`` knows them, or who reads them later.
-        above, least, below, most: bounds of a number, or of each of several.
-        parse: reads a text, as the command line has it; raises ``ConfigError``.
-        check: raises ``ConfigError`` for a value that is none.
-        joint: what stands between several numbers in a text.
-        flag: name on the command line where it is not the field's; empty for a setting that is not there.
+        default: None where it depends on other settings or the video; ``unset`` explains how.
+        help: a sentence or two, without defaults, choices and bounds.
+        section: heading in the help.
+        unset: description of the behaviour without a value, in place of the default.
+        choices: valid strings, in lower case; case is ignored.
+        forms: descriptions of valid strings, for people; ``check`` or the consumer validates them.
+        above, least, below, most: bounds of a number, or of each number of a tuple.
+        parse: from a string of the command line; raises ``ConfigError``.
+        check: raises ``ConfigError`` for an invalid value.
+        separator: between several numbers in a string.
+        flag: name on the command line if it differs from the field's; empty for a setting without an option.
         metavar: of its value in help.
-        network: the kind of network that it is for; empty for both.
+        network: kind of network it applies to; empty for both.
     """
 
     default: Any
@@ -58,31 +58,31 @@ class Setting:
     most: float | None = None
     parse: Callable[[str], Any] | None = None
     check: Callable[[Any], object] | None = None
-    joint: str = "_"
+    separator: str = "_"
     flag: str | None = None
     metavar: str = ""
     network: str = ""
 
     def option(self, name: str) -> str:
-        """Its option on the command line, for the field of that name."""
+        """Option on the command line, for a field name."""
         return f"--{self.flag or name.replace('_', '-')}"
 
     def field(self) -> Any:
         """A dataclass's field with this default."""
         return field(default=self.default, metadata={_KEY: self})
 
-    def settled(self, name: str, value: Any) -> Any:
-        """A value of the right type as it is kept: a choice as it is listed, all else as it is.
+    def validated(self, name: str, value: Any) -> Any:
+        """A value of the right type, choices in lower case.
 
         Raises:
-            ConfigError: it is not among the choices, out of bounds, or fails its check.
+            ConfigError: not among the choices, out of bounds, or invalid.
         """
         if value is None and self.default is None:
             return value
         if self.choices:
             if not isinstance(value, str) or value.lower() not in self.choices:
-                there_are = ", ".join(self.choices)
-                raise ConfigError(f"unknown {name.replace('_', ' ')} {value!r:.60}; there are {there_are}")
+                choices = ", ".join(self.choices)
+                raise ConfigError(f"unknown {name.replace('_', ' ')} {value!r:.60}; there are {choices}")
             return value.lower()
         if not all(map(self._within, value if isinstance(value, tuple) else (value,))):
             raise ConfigError(f"{name} must be {self.bounds}, not {value}")
@@ -91,7 +91,7 @@ class Setting:
         return value
 
     def _within(self, number: Any) -> bool:
-        """Whether a number keeps the bounds; all else does. Not a number and infinity are within none."""
+        """Whether a number is within the bounds; NaN and infinity are within none."""
         return (
             (self.above is None or self.above < number < math.inf)
             and (self.least is None or self.least <= number < math.inf)
@@ -101,25 +101,25 @@ class Setting:
 
     @property
     def bounds(self) -> str:
-        """In words; empty where there are none."""
+        """Bounds in words; empty where there are none."""
         words = ("above {:g}", self.above), ("{:g} or more", self.least), ("below {:g}", self.below)
         parts = [text.format(bound) for text, bound in (*words, ("at most {:g}", self.most)) if bound is not None]
         return " and ".join(parts)
 
     @property
-    def without(self) -> str:
-        """What holds where nothing is given, in words; empty for nothing at all."""
+    def default_text(self) -> str:
+        """Default in words; empty for none."""
         return self.unset or ("" if self.default is None or self.default is False else self.as_text(self.default))
 
     def as_text(self, value: Any) -> str:
-        """A value as the command line has it."""
+        """A value as written on the command line."""
         if isinstance(value, tuple):
-            return self.joint.join(map(str, value))
+            return self.separator.join(map(str, value))
         return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def join_names(names: Collection[str]) -> str:
-    """Names with commas, numbered ones as from the first to the last: ``l1, l2, fusion1 to fusion12``."""
+    """Names with commas, consecutive numbered ones as a range: ``l1, l2, fusion1 to fusion12``."""
     parts: list[list[str]] = []
     for name in names:
         stem = name.rstrip("0123456789")
@@ -133,41 +133,41 @@ def join_names(names: Collection[str]) -> str:
 
 
 def settings_of(kind: type) -> dict[str, Setting]:
-    """What is said of the fields of a dataclass, by name; fields of which nothing is said are left out."""
+    """Settings of a dataclass by field name; other fields are left out."""
     return {part.name: part.metadata[_KEY] for part in fields(kind) if _KEY in part.metadata}
 
 
 def owners(*groups: type) -> dict[str, type]:
-    """The dataclass that each setting belongs to, by its name.
+    """The dataclass of each setting, by name.
 
     Raises:
         TypeError: two of them have one of the same name.
     """
-    found: dict[str, type] = {}
+    owner_of: dict[str, type] = {}
     for group in groups:
         for name in settings_of(group):
-            if name in found:
-                raise TypeError(f"{name} is a setting of both {found[name].__name__} and {group.__name__}")
-            found[name] = group
-    return found
+            if name in owner_of:
+                raise TypeError(f"{name} is a setting of both {owner_of[name].__name__} and {group.__name__}")
+            owner_of[name] = group
+    return owner_of
 
 
 def validate(instance: Any) -> None:
-    """Check all settings of a frozen dataclass, for its ``__post_init__``.
+    """Validate all settings of a frozen dataclass, in its ``__post_init__``.
 
     Raises:
-        ConfigError: one is none of its choices, out of bounds, or fails its check.
+        ConfigError: one is not among its choices, out of bounds, or invalid.
     """
-    for name, said in settings_of(type(instance)).items():
+    for name, setting in settings_of(type(instance)).items():
         value = getattr(instance, name)
-        object.__setattr__(instance, name, said.settled(name, value))
+        object.__setattr__(instance, name, setting.validated(name, value))
 
 
 def convert(kind: type, name: str, value: object) -> Any:
-    """A value as a setting of a dataclass wants it, which may be given as a text; its bounds are not looked at.
+    """Convert a value, possibly a string, to the type of a setting; bounds are not checked.
 
     Raises:
-        ConfigError: of another type, or a text that says nothing.
+        ConfigError: wrong type, or an invalid string.
     """
     parse = settings_of(kind)[name].parse
     if isinstance(value, str) and parse is not None:
@@ -179,7 +179,7 @@ def convert(kind: type, name: str, value: object) -> Any:
 
 
 def check_type(name: str, hint: Any, value: object) -> Any:
-    """A value as a field of a dataclass wants it.
+    """Convert a value to the type of a dataclass field.
 
     Args:
         name: of the setting.
@@ -187,21 +187,21 @@ def check_type(name: str, hint: Any, value: object) -> Any:
         value: any.
 
     Raises:
-        ConfigError: of another type; the message names the setting.
+        ConfigError: wrong type; the message names the setting.
     """
-    found = _converted(hint, value)
-    if found is NotImplemented:
-        given = " ".join(repr(value).split())
-        raise ConfigError(f"{name} must be {_described(hint)}, not {given:.60}")
-    return found
+    result = _converted(hint, value)
+    if result is NotImplemented:
+        text = " ".join(repr(value).split())
+        raise ConfigError(f"{name} must be {_described(hint)}, not {text:.60}")
+    return result
 
 
 def _converted(hint: Any, value: Any) -> Any:
-    """The value as the type asked for; ``NotImplemented`` where it is none."""
+    """The value converted to a type; ``NotImplemented`` if that is not possible."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        tried = (_converted(kind, value) for kind in arguments)
-        return next((found for found in tried if found is not NotImplemented), NotImplemented)
+        results = (_converted(kind, value) for kind in arguments)
+        return next((result for result in results if result is not NotImplemented), NotImplemented)
     if origin is tuple:
         if isinstance(value, (str, bytes)) or not isinstance(value, Collection) or not getattr(value, "ndim", 1):
             return NotImplemented

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How large a network a segment gets, and where its parameters go. No torch: configurations are counted, not built."""
+"""Network size of a segment and the distribution of its parameters, from configurations alone. No torch."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from nervcodec.network.shapes import parameter_count
 from nervcodec.options import NetworkOptions
 from nervcodec.training.config import FitConfig, SizeGoal
 
-# Parameters of a network by default: a share of the pixels it stands for plus what any decoder needs.
+# Parameters of a network by default: a share of the pixels plus a constant for the decoder.
 PARAMETERS_PER_PIXEL = 0.028
-PARAMETERS_PER_PIXEL_DETAILED = 0.033  # with details that change
+PARAMETERS_PER_PIXEL_DETAILED = 0.033  # with a changing fine grid
 BASE_PARAMETERS = 60_000
 MINIMUM_PARAMETERS = 48_000
-MINIMUM_BYTES = 12_000  # weights are not squeezed below this, however small the source
-OWN_MINIMUM_BYTES = 2_000  # the same for what is a segment's own beside a shared decoder
-SHARED_SIZE = 0.6  # the part of a small file that what segments share may take
-# What a container takes beside its weights and their table: once; for each segment, and for one with a semantic head;
-# for each frame (its pace), for each frame that has embeddings, and for each frame whose time has to be stored.
+MINIMUM_BYTES = 12_000  # weights are not compressed below this, however small the source
+OWN_MINIMUM_BYTES = 2_000  # the same for per-segment weights with a shared decoder
+SHARED_SIZE = 0.6  # largest share of a small file for shared weights
+# Bytes of a container besides weights and their table: once; for each segment, and for its semantic head; for each
+# frame (its pace), for each frame with embeddings, and for each frame with a stored time.
 HEADER_BYTES, SEGMENT_BYTES, SEMANTIC_BYTES = 620, 440, 130
 FRAME_BYTES, EMBEDDED_BYTES, TIME_BYTES = 0.9, 1.0, 8
-BITS_PER_PARAMETER = 3.0  # coded, with the tables: what a fit of a few minutes comes to, and some more
-BITS_PER_PARAMETER_DETAILED = 2.1  # the same with details that change
-BITS_WHERE_AIMED = 2.2  # the same for a size that was asked for: more parameters at fewer bits are better, if slower
+BITS_PER_PARAMETER = 3.0  # coded, with tables: of a fit of a few minutes, plus a margin
+BITS_PER_PARAMETER_DETAILED = 2.1  # the same with a changing fine grid
+BITS_WHERE_AIMED = 2.2  # the same for a requested size: more parameters at fewer bits are better, but slower
 MOST_DIRECTIONS, FEWEST_DIRECTIONS = 64, 8  # of the semantic head
 PATCHES_PER_DIRECTION = 6
-SHARE_OF_SOURCE = 0.94  # of the source's bytes that weights may take; the header and tables need the rest
+SHARE_OF_SOURCE = 0.94  # of the source's bytes for weights; the header and tables need the rest
 
-# Of the time of a fit of several segments, what goes to the network that they share, and the most of it in seconds.
+# Share of the time of a fit of several segments for their shared network, and its maximum in seconds.
 SHARED_FIT, MOST_SHARED_S = 0.5, 600.0
-# Of RGB frames: what the network that segments share is fitted to, and what one segment of a network alone takes by
-# default. A constant, so that a file does not depend on the machine.
+# RGB bytes of the sample that the shared network is fitted to, and of the default segment without a base layer. A
+# constant, so that a file does not depend on the machine.
 SAMPLE_BYTES = 400e6
 
-# With a base layer: the part of a time that its encoder may take, and how often it codes where it searches a quality.
+# With a base layer: the share of the time for its encoder, and its number of encodes in a search for a target.
 BASE_TIME_SHARE, BASE_SEARCHES = 0.5, 3
 
 # Decoders from large to small: widths, depths, expansions by stage; then the share of the parameters each may take (at
-# low rates grids are worth more: bunny at 150 KB has 28.5 dB with the fourth, 28.2 with the third), and how many times
-# the fit must see every frame for it to be worth its slower steps.
+# low rates grids are worth more: bunny at 150 KB has 28.5 dB with the fourth, 28.2 with the third), and the minimum
+# number of epochs that justifies its slower steps.
 _DECODERS = (
     ((96, 48, 20), (2, 2, 1), (4, 4, 2), 0.1, 300),
     ((64, 40, 20), (2, 2, 1), (4, 4, 2), 0.11, 0),
@@ -57,38 +57,38 @@ _DECODERS = (
     ((32, 20, 12), (2, 1, 1), (4, 4, 2), 0.4, 0),
     ((20, 12, 8), (1, 1, 1), (4, 4, 2), 0.4, 0),
 )
-# Of fitting, for a million pixels of frames: how the number of passes is foreseen.
+# Training time per million pixels, to predict the number of epochs.
 _SECONDS_PER_MEGAPIXEL = {"cpu": 0.056, "cuda": 0.003}
 
 # Grids: stage, channels, positions in time per frame, pixels per position across and down.
 _Layout = tuple[tuple[int, int, float, int], ...]
 _COARSE = ((0, 16, 1.0, 128), (0, 8, 1 / 4, 64), (0, 2, 1 / 2, 32), (0, 4, 1 / 4, 16))
 QUICK: _Layout = (*_COARSE, (1, 4, 1 / 16, 8), (2, 4, 0.0, 4))
-# What a grid for what lasts may take of the parameters, and thinner ones in turn: channels, and whether it has no more
-# than one position for each shot.
+# Largest share of parameters for the static grid, and smaller variants: channels, and whether it is limited to one
+# position in time for each shot.
 _LASTING_SHARE, _THINNER = 0.3, ((4, False), (4, True), (2, True), (1, True))
-# Details that change slowly pay in a long fit of a video where they last, with parameters of their own and fewer bits
-# for each: elsewhere they are learned too late, or are gone before the next entry.
+# A fine grid that changes slowly is useful in a long fit of a video with persistent details: elsewhere it is learned
+# too late, or details vanish before its next entry.
 _DETAILED: _Layout = (*_COARSE, (1, 4, 1 / 8, 8), (2, 4, 0.0, 4), (2, 2, 1 / 8, 4))
-_LONG_PASSES, _LASTING = 40.0, 0.8  # from how many passes, and from which persistence on
-_LEAST_PER_PIXEL = 0.024  # parameters of the whole network: with fewer, the quick grids are better
+_LONG_PASSES, _LASTING = 40.0, 0.8  # minimum epochs and persistence
+_LEAST_PER_PIXEL = 0.024  # parameters of the whole network for detailed grids
 
 
 @dataclass(frozen=True)
 class SegmentTraits:
-    """What is known of a segment before its fit, and of the fit.
+    """Properties of a segment and its fit that determine the network.
 
     Attributes:
-        fitted: frames that are fitted, where not all are. No grid gets more positions in time than that, since those
-            between two fitted frames would be fitted to nothing.
+        fitted: number of fitted frames, if not all. No grid gets more positions in time, since some would be fitted to
+            nothing.
         cuts: first frames of the shots after the first.
-        pace: how much time passes for the grids from each frame to the next; empty: the same everywhere.
-        persistence: how much of the video stays, see :func:`nervcodec.media.shots.persistence`.
-        passes: how many times the fit will see every frame, about.
-        fewest: positions in time of a grid, at the least.
-        lean: but of a grid for what lasts no more than one for each shot.
-        scenes: the scene that each shot shows, of so many, where a grid of what lasts is shared; else none.
-        scene_count: how many.
+        pace: time warp of the grids; empty for uniform time.
+        persistence: how much of the video is static, see :func:`nervcodec.media.shots.persistence`.
+        passes: expected number of epochs.
+        fewest: minimum positions in time of a grid.
+        lean: limit the static grid to one position for each shot.
+        scenes: scene of each shot, where static grids are shared; else empty.
+        scene_count: number of scenes.
     """
 
     fitted: int | None = None
@@ -103,7 +103,7 @@ class SegmentTraits:
 
     @property
     def shots(self) -> int:
-        """How many."""
+        """Number of shots."""
         return len(self.cuts) + 1
 
 
@@ -111,33 +111,33 @@ UNKNOWN_TRAITS = SegmentTraits()
 
 
 def parameter_budget(geometry: Geometry, goal: SizeGoal | None, detailed: bool = False, own: bool = False) -> int:
-    """Parameters a segment may have.
+    """Number of parameters for a segment.
 
     Args:
         geometry: of the segment.
-        goal: what their stored form should take, or None.
-        detailed: count on details that change, where the goal keeps the file from growing by that.
-        own: only those beside a decoder that it shares with others.
+        goal: for their stored size, or None.
+        detailed: for detailed grids, where a goal limits the size.
+        own: per-segment parameters only, with a shared decoder.
     """
     detailed = detailed and goal is not None
     per_pixel = PARAMETERS_PER_PIXEL_DETAILED if detailed else PARAMETERS_PER_PIXEL
-    wanted = per_pixel * geometry.frames * geometry.height * geometry.width + (0 if own else BASE_PARAMETERS)
+    count = per_pixel * geometry.frames * geometry.height * geometry.width + (0 if own else BASE_PARAMETERS)
     if goal is not None and goal.reach:
-        wanted = goal.limit_bytes * 8 / BITS_WHERE_AIMED
+        count = goal.limit_bytes * 8 / BITS_WHERE_AIMED
     elif goal is not None:
         bits = BITS_PER_PARAMETER_DETAILED if detailed else BITS_PER_PARAMETER
-        wanted = min(wanted, goal.limit_bytes * 8 / bits)
-    return max(0 if own else MINIMUM_PARAMETERS, int(wanted))
+        count = min(count, goal.limit_bytes * 8 / bits)
+    return max(0 if own else MINIMUM_PARAMETERS, int(count))
 
 
 def semantic_config(dimension: int, embedded_frames: Sequence[int], vectors: int) -> SemanticConfig:
-    """The semantic head for embeddings of a size, known at some frames; so many of them in all."""
+    """The semantic head for embeddings of a dimension, for some embedded frames with ``vectors`` embeddings in all."""
     rank = min(max(FEWEST_DIRECTIONS, vectors // PATCHES_PER_DIRECTION), MOST_DIRECTIONS, dimension)
     return SemanticConfig(dimension, rank=rank, code_frames=tuple(embedded_frames))
 
 
 def expected_passes(geometry: Geometry, fit: FitConfig, fitted: int, device: str) -> float:
-    """About how many times a fit sees each of its frames, from its budget and what a step takes on a device."""
+    """Expected number of epochs of a fit, from its budget and the speed of a device."""
     if fit.time_s is None:
         return float(fit.epochs or 0)
     megapixels = fitted * geometry.height * geometry.width / 1e6
@@ -151,28 +151,28 @@ def network_config(
     goal: SizeGoal | None = None,
     dimension: int | None = None,
     embedded: Sequence[int] = (),
-    outlook: SegmentTraits = UNKNOWN_TRAITS,
+    traits: SegmentTraits = UNKNOWN_TRAITS,
 ) -> NetworkConfig:
-    """The network for a segment, of the kind and size that was chosen.
+    """Configuration of the network for a segment.
 
     Args:
-        chosen: by the user or a preset.
+        chosen: options of the user or a preset.
         geometry: of the segment.
-        goal: what its stored form should take, or None.
+        goal: for its stored size, or None.
         dimension: numbers in an embedding; None for pixels only.
-        embedded: frames whose embeddings are known.
-        outlook: what else is known.
+        embedded: frames with embeddings.
+        traits: of the segment and its fit.
 
     Raises:
-        ConfigError: the chosen numbers do not make a network.
+        ConfigError: the options do not describe a valid network.
     """
     if chosen.embed == "grid":
         vectors = len(embedded) * geometry.patch_rows * geometry.patch_columns
         semantic = None if dimension is None else semantic_config(dimension, embedded, vectors)
         with_details = chosen.parameters or parameter_budget(geometry, goal, detailed=True)
-        detailed = _suits_details(geometry, with_details, outlook)
+        detailed = _suits_details(geometry, with_details, traits)
         budget = with_details if detailed else chosen.parameters or parameter_budget(geometry, goal)
-        return grid_config(geometry, budget, semantic, outlook, detailed)
+        return grid_config(geometry, budget, semantic, traits, detailed)
     base, levels = chosen.positional_encoding
     semantic = None if dimension is None else original_semantic_config(dimension)
     shape = (chosen.fc_hw, chosen.fc_dim, chosen.strides, chosen.reduce, chosen.lower_width)
@@ -186,7 +186,7 @@ def grid_config(
     geometry: Geometry,
     budget: int,
     semantic: SemanticConfig | None,
-    outlook: SegmentTraits = UNKNOWN_TRAITS,
+    traits: SegmentTraits = UNKNOWN_TRAITS,
     detailed: bool = False,
 ) -> GridConfig:
     """The ``grid`` network for a segment with about ``budget`` parameters, semantic head included.
@@ -195,89 +195,89 @@ def grid_config(
         geometry: of the segment.
         budget: parameters.
         semantic: the second head, or None.
-        outlook: what else is known.
-        detailed: give the finest scale a grid that changes.
+        traits: of the segment and its fit.
+        detailed: give the finest scale a grid that changes over time.
 
-    The decoder is the largest that suits the passes and leaves most parameters to the grids; the grids' resolution
-    in time then takes up what is left.
+    The decoder is the largest that suits the number of epochs and leaves most parameters to the grids; the grids'
+    resolution in time uses the rest.
     """
-    layout, outlook = _that_fits(_DETAILED if detailed else QUICK, geometry, budget, outlook)
-    lasting = tuple(n for n, grid in enumerate(layout) if outlook.scenes and not grid[2])
+    layout, traits = _fit_layout(_DETAILED if detailed else QUICK, geometry, budget, traits)
+    lasting = tuple(n for n, grid in enumerate(layout) if traits.scenes and not grid[2])
     for widths, depths, expansions, share, least_passes in _DECODERS:
-        if outlook.passes < least_passes:
+        if traits.passes < least_passes:
             continue
-        few = grid_shapes(layout, geometry, 0.0, outlook)
-        sizes, times = (few, widths, depths, expansions), (outlook.cuts, outlook.pace)
-        smallest = GridConfig(geometry, *sizes, semantic, *times, True, lasting, outlook.scenes)
+        few = grid_shapes(layout, geometry, 0.0, traits)
+        sizes, times = (few, widths, depths, expansions), (traits.cuts, traits.pace)
+        smallest = GridConfig(geometry, *sizes, semantic, *times, True, lasting, traits.scenes)
         beside = parameter_count(smallest) - sum(g.size for g in few)
         if parameter_count(replace(smallest, semantic=None)) - sum(g.size for g in few) <= share * budget:
             break
-    return replace(smallest, grids=_densest(layout, geometry, budget - beside, outlook))
+    return replace(smallest, grids=_densest(layout, geometry, budget - beside, traits))
 
 
 def per_segment_budget(chosen: NetworkOptions, geometry: Geometry, goal: SizeGoal | None, joint: GridConfig) -> int:
-    """Parameters of a segment's own, beside a decoder that it shares with others.
+    """Per-segment parameters of a segment with a shared decoder.
 
     Args:
-        chosen: by the user or a preset.
+        chosen: options of the user or a preset.
         geometry: of the segment.
-        goal: what its own should take when they are stored, or None.
-        joint: the network of a sample from the whole video, whose decoder it is.
+        goal: for their stored size, or None.
+        joint: configuration of the shared network, fitted to a sample of the video.
     """
     if chosen.parameters is None:
         return parameter_budget(geometry, goal, own=True)
     return max(0, chosen.parameters - parameter_count(joint) + sum(grid.size for grid in joint.grids))
 
 
-def per_segment_config(joint: GridConfig, geometry: Geometry, budget: int, outlook: SegmentTraits) -> GridConfig:
-    """The ``grid`` network of a segment that shares its decoder, and grids of what lasts, with others.
+def per_segment_config(joint: GridConfig, geometry: Geometry, budget: int, traits: SegmentTraits) -> GridConfig:
+    """The ``grid`` network of a segment with a shared decoder and static grids.
 
     Args:
-        joint: the network of a sample from the whole video.
+        joint: configuration of the shared network, fitted to a sample of the video.
         geometry: of the segment.
-        budget: parameters of its own.
-        outlook: what is known of the segment.
+        budget: per-segment parameters.
+        traits: of the segment.
     """
     layout = _DETAILED if len(joint.grids) == len(_DETAILED) else QUICK
     layout = tuple((s, known.channels, t, p) for (s, _, t, p), known in zip(layout, joint.grids, strict=True))
     common = sum(joint.grids[number].size for number in joint.lasting)
-    grids = _densest(layout, geometry, budget + common, outlook)
-    return replace(joint, geometry=geometry, grids=grids, cuts=outlook.cuts, pace=outlook.pace, scenes=outlook.scenes)
+    grids = _densest(layout, geometry, budget + common, traits)
+    return replace(joint, geometry=geometry, grids=grids, cuts=traits.cuts, pace=traits.pace, scenes=traits.scenes)
 
 
-def _that_fits(
-    layout: _Layout, geometry: Geometry, budget: int, outlook: SegmentTraits
+def _fit_layout(
+    layout: _Layout, geometry: Geometry, budget: int, traits: SegmentTraits
 ) -> tuple[_Layout, SegmentTraits]:
-    """A layout whose grid for what lasts, thinner at low rates, leaves most parameters to those that change."""
+    """A layout whose static grid, smaller at low rates, leaves most parameters to the other grids."""
     for channels, lean in _THINNER:
         thin = tuple((s, min(channels, c) if not per_frame else c, per_frame, p) for s, c, per_frame, p in layout)
-        known = replace(outlook, lean=lean)
+        known = replace(traits, lean=lean)
         shapes = grid_shapes(thin, geometry, 0.0, known)
         if sum(g.size for g, entry in zip(shapes, layout, strict=True) if not entry[2]) <= _LASTING_SHARE * budget:
             break
     return thin, known
 
 
-def _densest(layout: _Layout, geometry: Geometry, budget: int, outlook: SegmentTraits) -> tuple[GridShape, ...]:
-    """The grids with as many positions in time as a number of parameters allows."""
+def _densest(layout: _Layout, geometry: Geometry, budget: int, traits: SegmentTraits) -> tuple[GridShape, ...]:
+    """Grids with the highest resolution in time that a number of parameters allows."""
     low, high = 0.0, 4.0
     for _ in range(24):
         middle = (low + high) / 2
-        size = sum(g.size for g in grid_shapes(layout, geometry, middle, outlook))
+        size = sum(g.size for g in grid_shapes(layout, geometry, middle, traits))
         low, high = (middle, high) if size <= budget else (low, middle)
-    return grid_shapes(layout, geometry, low, outlook)
+    return grid_shapes(layout, geometry, low, traits)
 
 
-def _suits_details(geometry: Geometry, budget: int, outlook: SegmentTraits) -> bool:
-    """Whether details that change are worth parameters of their own, of a budget that counts on them."""
+def _suits_details(geometry: Geometry, budget: int, traits: SegmentTraits) -> bool:
+    """Whether detailed grids are useful with a budget."""
     enough = budget >= _LEAST_PER_PIXEL * geometry.frames * geometry.height * geometry.width
-    return enough and outlook.passes >= _LONG_PASSES and outlook.persistence >= _LASTING
+    return enough and traits.passes >= _LONG_PASSES and traits.persistence >= _LASTING
 
 
-def grid_shapes(layout: _Layout, geometry: Geometry, density: float, outlook: SegmentTraits) -> tuple[GridShape, ...]:
-    """The grids with their resolution in time multiplied by ``density``."""
+def grid_shapes(layout: _Layout, geometry: Geometry, density: float, traits: SegmentTraits) -> tuple[GridShape, ...]:
+    """Grids with a resolution in time of ``density``."""
     cells, shapes = geometry.cells, []
-    moments = geometry.frames if outlook.fitted is None else outlook.fitted
+    moments = geometry.frames if traits.fitted is None else traits.fitted
     for stage, channels, per_frame, pixels in layout:
         rows, columns = (
             max(1, min(n << stage, round(side / pixels)))
@@ -285,14 +285,14 @@ def grid_shapes(layout: _Layout, geometry: Geometry, density: float, outlook: Se
         )
         if pixels == 16 >> stage:  # at the resolution of its stage: no interpolation in space
             rows, columns = cells[0] << stage, cells[1] << stage
-        least = 1 if outlook.lean and not per_frame else outlook.fewest
-        fewest = min(max(least, outlook.shots), moments)
+        least = 1 if traits.lean and not per_frame else traits.fewest
+        fewest = min(max(least, traits.shots), moments)
         times = max(fewest, min(moments, round(moments * per_frame * density)))
-        times = outlook.scene_count if outlook.scenes and not per_frame else times
+        times = traits.scene_count if traits.scenes and not per_frame else times
         shapes.append(GridShape(stage, channels, times, rows, columns))
     return tuple(shapes)
 
 
 def original_semantic_config(dimension: int) -> SemanticConfig:
-    """The original method's head: pooled features and an MLP, no grid and no narrow waist."""
+    """The original method's head: pooled features and an MLP, without grid and bottleneck."""
     return SemanticConfig(dimension, hidden=256, rank=min(256, dimension), grid_channels=0, grid_times=1)

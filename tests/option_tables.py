@@ -47,7 +47,7 @@ def row(name: str, said: Setting) -> str:
     value = f" `{said.metavar}`" if said.metavar and flag else ""
     values = join_names(said.choices) or ", ".join(said.forms) or said.bounds
     network = f"{said.network} only. " if said.network else ""
-    return f"| {flag}{value} | `{name}` | {values} | {said.without} | {network}{said.help} |"
+    return f"| {flag}{value} | `{name}` | {values} | {said.default_text} | {network}{said.help} |"
 
 
 TABLES = {"losses": losses, "options": options}

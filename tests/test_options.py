@@ -20,8 +20,8 @@ from nervcodec.settings import Setting, convert, join_names, owners, settings_of
 from nervcodec.training.config import FitConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "version3_pe.nerv"
-SAID = {name: said for group in GROUPS for name, said in settings_of(group).items()}
-SHOWN = {name: said for name, said in SAID.items() if said.flag != ""}
+SETTINGS = {name: said for group in GROUPS for name, said in settings_of(group).items()}
+SHOWN = {name: said for name, said in SETTINGS.items() if said.flag != ""}
 OPTIONS = [param for param in cli.commands["encode"].params if isinstance(param, click.Option)]
 # Inputs, who works on them, and what becomes of results.
 OTHERS = {"output", "recursive", "workers", "ray", "force", "as_json", "quiet", "verbose", "debug"}
@@ -38,8 +38,8 @@ def test_every_setting_is_one_option_and_every_option_a_setting():
     assert sorted(option.name for option in OPTIONS) == sorted([*SHOWN, *OTHERS])
     flags = [flag for option in OPTIONS for flag in (*option.opts, *option.secondary_opts)]
     assert len(flags) == len(set(flags))
-    assert SAID.keys() - SHOWN.keys() == {"rounding_share"}
-    assert {said.section for said in SAID.values()} == set(SECTIONS)
+    assert SETTINGS.keys() - SHOWN.keys() == {"rounding_share"}
+    assert {said.section for said in SETTINGS.values()} == set(SECTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def test_help_has_what_the_setting_says(name, shown):
     said = SHOWN[name]
     line = shown[f"--{said.flag or name.replace('_', '-')}"]
     assert words(said.help)[1:] in line
-    if said.without:
-        assert f"Default: {said.without}." in line
+    if said.default_text:
+        assert f"Default: {said.default_text}." in line
     for choice in said.choices if len(said.choices) <= 3 else (*said.choices[:3], said.choices[-1]):
         assert choice in line
     for form in said.forms:
@@ -88,7 +88,9 @@ def wrong_texts():
         if said.choices or said.parse or (said.check and said.forms and name != "encoder") or hint in (int, float):
             texts.append("nonsense")
         texts += [str(said.above)] if said.above is not None else []
-        texts += [str(said.least - 1)] if said.least is not None and said.joint == "_" and said.parse is None else []
+        texts += (
+            [str(said.least - 1)] if said.least is not None and said.separator == "_" and said.parse is None else []
+        )
         texts += [str(bound + 1) for bound in (said.most, said.below) if bound is not None]
         yield from ((flag, text) for text in texts)
 
@@ -105,27 +107,27 @@ def test_device_and_precision_are_the_same_everywhere(command):
     context = click.Context(cli.commands[command])
     params = {param.name: param for param in cli.commands[command].params}
     for name in ("device", "precision"):
-        assert params[name].type.choices == SAID[name].choices
-        assert params[name].get_default(context) == SAID[name].default
+        assert params[name].type.choices == SETTINGS[name].choices
+        assert params[name].get_default(context) == SETTINGS[name].default
 
 
 # ------------------------------------------------------------------ what is said
 
 
-@pytest.mark.parametrize("name", SAID)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_a_default_is_a_value_that_can_be_given(name):
-    said = SAID[name]
+    said = SETTINGS[name]
     if said.default is not None:
-        assert said.settled(name, convert(OWNERS[name], name, said.default)) == said.default
+        assert said.validated(name, convert(OWNERS[name], name, said.default)) == said.default
     if said.parse is not None and said.default is not None:
         assert said.parse(said.as_text(said.default)) == said.default
     assert said.help.endswith(".")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_set_what_there_is_to_values_it_takes(preset):
+def test_presets_set_existing_options_to_valid_values(preset):
     for name, value in (*PRESETS[preset].items(), *DEBUG_RUN.items()):
-        SAID[name].settled(name, convert(OWNERS[name], name, value))
+        SETTINGS[name].validated(name, convert(OWNERS[name], name, value))
     wanted = from_flat(preset=preset)
     for name, value in PRESETS[preset].items():
         part = {
@@ -167,17 +169,17 @@ def test_a_name_of_two_groups_is_refused():
 def test_bounds_and_choices(facts, inside, outside):
     said = Setting(1, "A number.", **facts)
     for value in inside:
-        assert said.settled("it", value) == (value.lower() if isinstance(value, str) else value)
+        assert said.validated("it", value) == (value.lower() if isinstance(value, str) else value)
     for value in outside:
         with pytest.raises(ConfigError, match="^it must be|^unknown it"):
-            said.settled("it", value)
+            said.validated("it", value)
 
 
 def test_settings_of_the_other_network_are_refused():
     of_one = {name: said.network for name, said in settings_of(NetworkOptions).items() if said.network}
     assert set(of_one.values()) == {"grid", "pe"}
     for name, network in of_one.items():
-        value = SAID[name].default or 1
+        value = SETTINGS[name].default or 1
         embed = {"grid": "grid", "pe": "pe_1.25_80"}
         assert from_flat(embed=embed[network], **{name: value})
         (other,) = embed.keys() - {network}
@@ -197,4 +199,4 @@ def test_numbered_names_are_listed_from_the_first_to_the_last():
 def test_the_documents_tables_are_up_to_date():
     text = option_tables.DOCUMENT.read_text()
     assert option_tables.written(text) == text, "run python tests/option_tables.py"
-    assert all(f"`{name}`" in text for name in SAID)
+    assert all(f"`{name}`" in text for name in SETTINGS)

@@ -240,7 +240,7 @@ def _fitted_to(plan: Plan, seen: Survey, goal: SizeGoal | None, hooks: Hook, res
     chosen = plan.wanted.network
     if chosen.parameters is not None:  # of one segment
         chosen = replace(chosen, parameters=int(chosen.parameters * len(plan.lengths) * math.sqrt(share)))
-    config = sizing.network_config(chosen, plan.geometry(len(seen.frames)), goal, outlook=outlook)
+    config = sizing.network_config(chosen, plan.geometry(len(seen.frames)), goal, traits=outlook)
     task = SegmentTask(
         0,
         len(plan.lengths),

@@ -33,7 +33,7 @@ class SourceOptions:
     ).field()  # fmt: skip
     scale: tuple[int, int] | float | None = Setting(
         None, "Scale frames to 1280x720, or by a factor such as 0.5.", SECTION,
-        above=0, parse=parse_scale, joint="x", metavar="SCALE",
+        above=0, parse=parse_scale, separator="x", metavar="SCALE",
     ).field()  # fmt: skip
     frame_rate: Fraction | None = Setting(
         None, "Frame rate of a folder of frames, or of a stream that states none.", SECTION, unset=str(DEFAULT_RATE),

@@ -31,11 +31,11 @@ KNOWN = sizing.SegmentTraits(
 )
 
 
-def shared_network(outlook=KNOWN, numbers=None, seed=1):
+def shared_network(traits=KNOWN, numbers=None, seed=1):
     numbers = np.arange(FRAMES) if numbers is None else numbers
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        field = build(sizing.grid_config(Geometry(len(numbers), 48, 64, 2, 2), 30_000, None, outlook))
+        field = build(sizing.grid_config(Geometry(len(numbers), 48, 64, 2, 2), 30_000, None, traits))
         with torch.no_grad():
             for parameter in field.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
@@ -47,8 +47,8 @@ def shared_network(outlook=KNOWN, numbers=None, seed=1):
 
 def of_segment(shared, first, frames, **known):
     """A segment's network that begins where the sample came to, with an entry for every frame where it may."""
-    outlook = sizing.SegmentTraits(fewest=frames, **known)
-    config = sizing.per_segment_config(shared.config, Geometry(frames, 48, 64, 2, 2), 10**6, outlook)
+    traits = sizing.SegmentTraits(fewest=frames, **known)
+    config = sizing.per_segment_config(shared.config, Geometry(frames, 48, 64, 2, 2), 10**6, traits)
     field = build(config)
     field.freeze({name: torch.from_numpy(values) for name, values in shared.weights().items()})
     with torch.no_grad():
@@ -71,8 +71,8 @@ def test_a_segment_begins_where_the_sample_came_to(first, frames, cuts, scenes):
 
 
 def test_segments_of_which_the_sample_has_little_or_nothing():
-    outlook = sizing.SegmentTraits(cuts=(2,), fewest=3)
-    _, shared = shared_network(outlook, numbers=np.array([0, 30, 60, 90]))
+    traits = sizing.SegmentTraits(cuts=(2,), fewest=3)
+    _, shared = shared_network(traits, numbers=np.array([0, 30, 60, 90]))
     assert not shared.config.lasting
     for first, frames in ((0, 30), (10, 20), (31, 8), (85, 6)):
         field = of_segment(shared, first, frames)
@@ -125,8 +125,8 @@ def test_more_bytes_for_where_more_happens():
 
 
 def test_a_scene_that_the_sample_has_no_frame_of_is_the_mean_of_the_others():
-    outlook = replace(KNOWN, scenes=(0, 2), scene_count=4)
-    _, shared = shared_network(outlook)
+    traits = replace(KNOWN, scenes=(0, 2), scene_count=4)
+    _, shared = shared_network(traits)
     (fine,) = shared.config.lasting
     grid = shared.weights()[f"grids.{fine}.values"]
     assert np.abs(grid[1] - grid[[0, 2]].mean(axis=0)).max() <= 0.006  # half a step

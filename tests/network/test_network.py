@@ -233,7 +233,7 @@ def test_long_fits_of_what_lasts_get_details_that_change():
     def finest(passes, persistence, parameters=None):
         chosen = NetworkOptions(parameters=parameters)
         config = sizing.network_config(
-            chosen, geometry, goal, outlook=sizing.SegmentTraits(passes=passes, persistence=persistence)
+            chosen, geometry, goal, traits=sizing.SegmentTraits(passes=passes, persistence=persistence)
         )
         assert parameter_count(config) <= (parameters or 4_000_000)
         return [grid.times for grid in config.grids if grid.stage == 2]
@@ -324,7 +324,7 @@ def test_a_timeline_holds_for_any_shots(times, lengths, paced, random):
 
 def test_cuts_outside_the_segment_are_refused():
     geometry = Geometry(10, 32, 48, 1, 1)
-    config = sizing.grid_config(geometry, 50_000, None, outlook=sizing.SegmentTraits(cuts=(4,)))
+    config = sizing.grid_config(geometry, 50_000, None, traits=sizing.SegmentTraits(cuts=(4,)))
     assert network_from_json(network_to_json(config)).cuts == (4,)
     for cuts in ([0], [10], [5, 5], [6, 4]):
         with pytest.raises(ContainerError, match="cuts"):
@@ -337,7 +337,7 @@ def test_at_low_rates_most_parameters_are_for_what_changes():
 
     def shares(kilobytes):
         limit = SizeGoal(1000 * kilobytes, reach=True)
-        config = sizing.network_config(NetworkOptions(), geometry, limit, outlook=sizing.SegmentTraits(passes=30))
+        config = sizing.network_config(NetworkOptions(), geometry, limit, traits=sizing.SegmentTraits(passes=30))
         count, grids = parameter_count(config), sum(grid.size for grid in config.grids)
         lasting = sum(grid.size for grid in config.grids if grid.stage == 2)
         return (count - grids) / count, lasting / count, max(grid.times for grid in config.grids), count
