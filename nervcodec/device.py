@@ -15,10 +15,10 @@ from nervcodec.errors import ConfigError
 from nervcodec.settings import Setting
 
 DEVICE = Setting(
-    "auto", "Where networks run; auto takes a GPU where there is one.", "Run", choices=("auto", "cuda", "cpu")
+    "auto", "Device of networks; auto selects a GPU if there is one.", "Run", choices=("auto", "cuda", "cpu")
 )
 PRECISION = Setting(
-    "auto", "What they compute in; auto takes bf16 where the hardware multiplies it.", "Run",
+    "auto", "Precision of networks; auto selects bf16 if the hardware supports it natively.", "Run",
     choices=("auto", "fp32", "bf16"),
 )  # fmt: skip
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8  # glibc's mallopt(3)

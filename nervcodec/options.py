@@ -67,7 +67,7 @@ class NetworkOptions:
         forms=("grid", "pe_BASE_LEVELS (such as pe_1.25_80)"), check=_check_embed, metavar="NAME",
     ).field()  # fmt: skip
     parameters: int | None = Setting(
-        None, "About how many parameters the network gets.", NETWORK, unset="chosen from the video",
+        None, "Approximate number of parameters of the network.", NETWORK, unset="chosen from the video",
         least=1, metavar="N", network="grid",
     ).field()  # fmt: skip
     fc_hw: tuple[int, int] = Setting(
@@ -114,7 +114,7 @@ class EncodeOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     fit: FitConfig = field(default_factory=FitConfig)
     encoder: str = Setting(
-        AUTO, "What makes the embeddings that search ranks by.", SEARCH,
+        AUTO, "Encoder of the embeddings that search ranks by.", SEARCH,
         forms=FORMS, check=_check_recordable, metavar="NAME",
     ).field()  # fmt: skip
     semantic_fps: float = Setting(
@@ -133,17 +133,15 @@ class EncodeOptions:
         None, "Or its size in bits per pixel.", GOAL, above=0, check=_check_countable, metavar="X"
     ).field()
     segment: str | None = Setting(
-        None, "Longest stretch one network is fitted to.", SOURCE,
+        None, "Longest segment, to which one network is fitted.", SOURCE,
         unset="10s, or up to 400 MB of frames where that is longer (grid without a base layer)",
         forms=("10s", "250f", "none"), check=_check_segment, metavar="LENGTH",
     ).field()  # fmt: skip
     audio: str = Setting(
         "copy", "Keep the source's sound as it is, or leave it out.", SOURCE, choices=("copy", "none")
     ).field()
-    resume: bool = Setting(False, "Go on where an encode with the same options was killed.", RUN).field()
-    log_dir: str | None = Setting(
-        None, "Write the fit's course for TensorBoard into this folder.", RUN, metavar="DIR"
-    ).field()
+    resume: bool = Setting(False, "Resume an interrupted encode with the same options.", RUN).field()
+    log_dir: str | None = Setting(None, "Write TensorBoard logs to this folder.", RUN, metavar="DIR").field()
     device: str = DEVICE.field()
     precision: str = PRECISION.field()
 
@@ -216,7 +214,7 @@ class Shortcuts:
         "default", "A set of defaults, which other options override; nervcodec presets lists them.", GOAL,
         choices=tuple(PRESETS), metavar="NAME",
     ).field()  # fmt: skip
-    debug_run: bool = Setting(False, "A handful of batches and a container, to see whether all works.", RUN).field()
+    debug_run: bool = Setting(False, "Encode a few batches only, to test the setup.", RUN).field()
 
     def __post_init__(self) -> None:
         validate(self)

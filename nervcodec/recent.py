@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What was made last is kept, for who asks again. Standard library only."""
+"""A thread-safe cache of recently used values. Standard library only."""
 
 from __future__ import annotations
 

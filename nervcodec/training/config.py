@@ -116,29 +116,29 @@ class FitConfig:
     """Settings of the fit of one segment. Without time and epochs, a default time is used."""
 
     time_s: float | None = Setting(
-        None, "Fit for so long (90s, 5m, 1h); the schedule is planned to end there.", GOAL,
+        None, "Duration of the fit (90s, 5m, 1h); the learning rate schedule ends with it.", GOAL,
         unset=f"{DEFAULT_TIME_S / 60:g}m, {FURTHER_TIME_S / 60:g}m more for each further 10 s of video", above=0,
         parse=parse_duration, flag="time", metavar="TIME",
     ).field()  # fmt: skip
-    epochs: int | None = Setting(None, "Or fit for so many passes over the video.", GOAL, least=1, metavar="N").field()
+    epochs: int | None = Setting(None, "Or number of passes over the video.", GOAL, least=1, metavar="N").field()
     psnr_db: float | None = Setting(
-        None, "Stop once the file would have this many dB over the fitted frames.", GOAL,
+        None, "Stop when the file reaches this PSNR over the fitted frames.", GOAL,
         above=0, below=100, flag="psnr", metavar="DB",
     ).field()  # fmt: skip
     loss: str = Setting("log-l2", "Pixel loss.", SECTION, choices=PIXEL_LOSSES, metavar="NAME").field()
     semantic_loss: str = Setting(
-        "centred", "Compare embeddings less the video's mean (centred), or raw ones, as the original method (cosine).",
+        "centred", "Compare embeddings less the video's mean (centred), or raw, as in the original method (cosine).",
         SECTION, choices=("centred", "cosine"),
     ).field()  # fmt: skip
     semantic_weight: float = Setting(
         0.55, "Weight of the semantic loss; 0 fits pixels only.", SECTION, least=0, metavar="X"
     ).field()
     pixel_warmup: float = Setting(
-        0.15, "Fit pixels only for this fraction of the fit, or for so many epochs where it is 1 or more.", SECTION,
+        0.15, "Fit pixels only for this fraction of the fit, or for this number of epochs if 1 or more.", SECTION,
         least=0, metavar="X",
     ).field()  # fmt: skip
     optimizer: str | None = Setting(
-        None, "What fits: muon takes matrices and leaves all else to adam.", SECTION,
+        None, "Optimizer: muon for matrices with adam for the rest, or adam for all.", SECTION,
         unset=f"{MUON} for grid, {ADAM} for pe", choices=(MUON, ADAM),
     ).field()  # fmt: skip
     lr: float | None = Setting(  # with Muon, grids get the same, all else 0.15 times it
@@ -151,21 +151,21 @@ class FitConfig:
         check=parse_schedule, metavar="NAME",
     ).field()  # fmt: skip
     rounding_share: float = Setting(
-        0.65, "The last part of the fit, in which weights are rounded as they will be stored; 0 for none.", SECTION,
+        0.65, "The last part of the fit, with quantized weights; 0 for none.", SECTION,
         least=0, most=1, flag="",
     ).field()  # fmt: skip
     rate_weight: float = Setting(
-        0.1, "Price of a bit in that part of the fit that rounds: more makes the file smaller.", SECTION,
+        0.1, "Weight of the rate in the loss (lambda), from quantization on: more makes the file smaller.", SECTION,
         least=0, metavar="X",
     ).field()  # fmt: skip
     batch_size: int | None = Setting(
-        None, "Frames (grid) or patches (pe) in a batch.", SECTION, unset="as suits the size of a frame",
+        None, "Frames (grid) or patches (pe) in a batch.", SECTION, unset="chosen from the size of a frame",
         least=1, metavar="N",
     ).field()  # fmt: skip
     eval_every: int | None = Setting(
         None, "Measure some frames every N epochs.", SECTION, unset="never", least=1, metavar="N"
     ).field()
-    seed: int = Setting(0, "Of weights and batches.", SECTION, least=0, metavar="N").field()
+    seed: int = Setting(0, "Seed of weights and batches.", SECTION, least=0, metavar="N").field()
 
     def with_default_time(self, ten_seconds: int, further_s: float = FURTHER_TIME_S) -> FitConfig:
         """With the default time for the length of the video, if neither time nor epochs are set.

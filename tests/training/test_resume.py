@@ -112,6 +112,16 @@ def test_a_file_for_each_finished_segment(tmp_path):
     assert {number: facts["steps"] for number, facts in back.finished.items()} == {0: 0, 2: 2}
 
 
+def test_a_checkpoint_of_an_earlier_version_is_refused_and_kept(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("nervcodec.training.checkpoint._VERSION", 1)
+        earlier = checkpoint(tmp_path, identity("options"))
+        earlier.finish_segment(0, {"steps": 1})
+    with pytest.raises(ConfigError, match="belongs to another source or other options; run without --resume"):
+        checkpoint(tmp_path, identity("options")).load()
+    assert (earlier.path / "segment_0").exists()
+
+
 def flip(place):
     """Change a byte of a tensor."""
     data = bytearray(place.read_bytes())
