@@ -130,3 +130,11 @@ def test_joined_transport_streams_are_not_damaged(tmp_path, ffmpeg):
     (tmp_path / "a.ts").write_bytes(b"".join(parts))
     info = scan(tmp_path / "a.ts")
     assert not any("missing" in complaint for complaint in info.complaints)
+
+
+def test_frames_that_an_edit_list_hides_are_no_damage(bunny, tmp_path, ffmpeg):
+    """They give no frame; only damaged sources are decoded a second time, in one thread."""
+    ffmpeg("-ss", 1.3, "-i", bunny, "-t", 1, "-c", "copy", path := tmp_path / "a.mp4")
+    info = scan(path)
+    assert info.complaints == ()
+    assert info.input.threads
