@@ -143,12 +143,12 @@ import os, signal, sys
 from nervcodec.cli.main import main
 from nervcodec.formats.container import Container
 
-def interrupted(self, *parts, whole=Container.pieces):
+def interrupted(self, *parts, whole=Container.chunks):
     for piece in whole(self, *parts):
         os.kill(os.getpid(), signal.SIGINT)
         yield piece
 
-Container.pieces = interrupted
+Container.chunks = interrupted
 sys.argv = ["nervcodec", "decode", "a.nerv", "--base-only", "-o", sys.argv[1]]
 main()
 """

@@ -246,7 +246,7 @@ def test_long_fits_of_what_lasts_get_details_that_change():
 
 def test_no_grid_interpolates_across_a_cut():
     timeline = Timeline.even(times=9, frames=60, cuts=(7, 8, 40))
-    lower, upper, fraction = timeline.places
+    lower, upper, fraction = timeline.weights
     shots = np.repeat([0, 1, 2, 3], [7, 1, 32, 20])
     owners = {}
     for entries in (lower, upper):
@@ -261,14 +261,14 @@ def test_no_grid_interpolates_across_a_cut():
 
 def test_a_grid_keeps_the_pace():
     pace = (0, 0, 30, 30, 10, 10, 10, 10, 50)  # a cut lies between frames 5 and 6
-    before, after, weight = Timeline.even(6, 10, (6,), pace).places
+    before, after, weight = Timeline.even(6, 10, (6,), pace).weights
     position = before + weight
     assert position[:3].tolist() == [0, 0, 0]  # nothing happens
     assert (position.diff()[2:5] > 0).all()
     assert position[3] - position[2] > 2 * (position[5] - position[4])
     assert position[5] == before[6] - 1  # each shot begins and ends on entries of its own
     assert (after[6:] > position[5]).all()
-    every = Timeline.even(10, 10, (6,), pace).places
+    every = Timeline.even(10, 10, (6,), pace).weights
     assert (every[0] + every[2]).tolist() == list(range(10))  # an entry for each frame: no matter
 
 
@@ -312,7 +312,7 @@ def test_entries_anywhere(frames, entries, cuts):
 def test_a_timeline_holds_for_any_shots(times, lengths, paced, random):
     cuts = tuple(np.cumsum(lengths)[:-1].tolist())
     pace = tuple(random.choice([0, 1, 20, 99]) for _ in range(sum(lengths) - 1)) if paced else ()
-    lower, upper, fraction = Timeline.even(times, sum(lengths), cuts, pace).places
+    lower, upper, fraction = Timeline.even(times, sum(lengths), cuts, pace).weights
     assert lower.min() >= 0
     assert upper.max() <= times - 1
     assert ((upper - lower) <= 1).all()
