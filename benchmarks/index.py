@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A folder of many containers: its index, and what asking it takes.
+"""The index of a folder of many containers, and searches with it.
 
-    python benchmarks/library.py make FOLDER     10,000 perturbed containers and 1,000 copies (2.5 GB)
-    python benchmarks/library.py measure FOLDER  the table but for the two below
-    python benchmarks/library.py compare FOLDER  top ten by the index and file by file, 50 queries
-    python benchmarks/library.py kill FOLDER     killed 20 times at random while it writes, and asked meanwhile
+    python benchmarks/index.py make FOLDER     10,000 perturbed containers and 1,000 copies (2.5 GB)
+    python benchmarks/index.py measure FOLDER  times, memory and sizes
+    python benchmarks/index.py compare FOLDER  top ten with the index and file by file, 50 queries
+    python benchmarks/index.py kill FOLDER     an update killed 20 times at random moments, with searches meanwhile
 
-Each adds its rows to results/library.json. Perturbed containers have the network of a real fit of one of three clips
+Each adds its rows to results/index.json. Perturbed containers have the network of a real fit of one of three clips
 and a semantic head of their own: codes stretched and shaken, three directions replaced by classes that appear for a
 while in some patches. Their heads are kept as float16, since coding them would take a tenth of a second each; copies
 have real heads under headers of their own. Nothing else may run meanwhile.
@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -39,11 +40,11 @@ from nervcodec.evaluation.fidelity import shipped_queries as queries
 from nervcodec.formats import bitstream
 from nervcodec.formats.container import Container, Writer
 from nervcodec.formats.weights import MARK
-from nervcodec.index.ask import Library, choose
-from nervcodec.search.files import containers
-from nervcodec.search.moments import SPARE, Moment, find_moments
-from nervcodec.search.query import EncodedQuery, Query, QueryEncoder, Term, answer
-from nervcodec.search.scores import VideoEmbeddings, open_videos
+from nervcodec.index.lookup import search_files, select_candidates
+from nervcodec.search.files import find_containers
+from nervcodec.search.moments import EXTRA_VIDEOS, Moment, find_moments
+from nervcodec.search.query import EncodedQuery, Query, QueryEncoder, Term, encode_query
+from nervcodec.search.scores import VideoEmbeddings
 from nervcodec.semantic.encoder import load
 
 CLIPS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
@@ -121,7 +122,7 @@ def make(folder: Path, count: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("many", "copies"):
         (folder / name).mkdir(exist_ok=True)
-    classes = load("offline").blends.class_vectors
+    classes = load("offline").mixture.class_vectors
     kinds = [Perturbed(source, classes) for source in bases(folder)]
     start = time.perf_counter()
     for number in range(count):
@@ -158,8 +159,14 @@ def row(what: str, value: float) -> dict:
     return {"what": what, "s": None, "memory_mb": value}
 
 
-def asked(text: str) -> EncodedQuery:
-    return answer(Query((Term(text),)), ENCODER, cut_off=True)
+def encoded(text: str) -> EncodedQuery:
+    return encode_query(Query((Term(text),)), ENCODER)
+
+
+def search(folder: Path, query: Callable[[str], EncodedQuery], with_index: bool = True) -> list[Moment]:
+    """The best moments below a folder."""
+    folders = [str(folder)] if with_index else []
+    return search_files(find_containers([str(folder)]), folders, query, TOP).moments
 
 
 def measure(folder: Path) -> list[dict]:
@@ -168,7 +175,7 @@ def measure(folder: Path) -> list[dict]:
     for place in (many, copies):
         shutil.rmtree(place / ".nervcodec", ignore_errors=True)
     rows = [{"what": "first index of 1,000, process", **command("index", copies)}]
-    count = len(containers([str(many)]))
+    count = len(find_containers([str(many)]))
     rows.append({"what": f"first index of {count:,} perturbed, process", **command("index", many)})
     own = size_mb(many / ".nervcodec")
     rows.append(row(f"size of it, beside {size_mb(many) - own:,} MB of containers", own))
@@ -178,47 +185,24 @@ def measure(folder: Path) -> list[dict]:
     rows.append({"what": "up to date, nothing changed, process", **command("index", many)})
     rows.append({"what": "query, process", **command("search", "a bicycle", many)})
     rows.append({"what": "query again, process", **command("search", "a violin", many)})
-    rows += loaded(many)
-    return rows
-
-
-def loaded(many: Path) -> list[dict]:
-    """Queries in this process, the encoder loaded."""
-    ENCODER.embed_text(["warm"])
-    asked("a bicycle").shows(np.ones((1, ENCODER.dimension), np.float32))
     seconds = []
-    for text in ("a violin", "a fence"):  # the index is opened and read for each
+    for text in queries()[:50]:
+        query = encoded(text)
         start = time.perf_counter()
-        ask = QueryEncoder(Query((Term(text),)))
-        ask._answers["offline"] = asked(text)
-        files = containers([str(many)])
-        known = choose(files, [str(many)], ask, TOP, print)
-        find_moments(open_videos(files, ask, [], known=known), ask, TOP)
+        search(many, lambda _, query=query: query)
         seconds.append(time.perf_counter() - start)
-    rows = [{"what": "query, encoder loaded, index read anew", "s": round(min(seconds), 3), "memory_mb": None}]
-    for keep in (False, True):
-        library, files, seconds = Library(many, keep=keep), containers([str(many)]), []
-        for text in queries()[:50]:
-            start = time.perf_counter()
-            found = asked(text)
-            known = library.choose(library.rows(files), lambda _, found=found: found, TOP)
-            chosen = [index for index in known.values() if isinstance(index, VideoEmbeddings)]
-            find_moments(chosen, lambda _, found=found: found, TOP)
-            seconds.append(time.perf_counter() - start)
-        peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        what = f"query, encoder loaded, {'codes kept in memory' if keep else 'files known'}, median of 50"
-        rows.append({"what": what, "s": round(float(np.median(seconds)), 3), "memory_mb": peak})
-    return rows
+    peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    what = "query, encoder loaded, folder and index read, median of 50"
+    return [*rows, {"what": what, "s": round(float(np.median(seconds)), 3), "memory_mb": peak}]
 
 
 def exact(files: list[Path], vectors: np.ndarray) -> list[list[tuple[float, str]]]:
     """The best containers for each query, from the containers themselves."""
     best = np.full((len(files), len(vectors)), -9.0, np.float32)
-    for row, file in zip(best, files, strict=True):
-        with nervcodec.open(file) as video:
-            index = VideoEmbeddings.from_video(video)
-        row[:] = [index.scores(vector).max() for vector in vectors]
-    order = np.argsort(-best, axis=0, kind="stable")[: TOP + SPARE]
+    for scores, file in zip(best, files, strict=True):
+        video = VideoEmbeddings.read(file)
+        scores[:] = [video.scores(vector).max() for vector in vectors]
+    order = np.argsort(-best, axis=0, kind="stable")[: TOP + EXTRA_VIDEOS]
     return [[(float(best[n, q]), str(files[n])) for n in order[:, q]] for q in range(len(vectors))]
 
 
@@ -230,74 +214,61 @@ def alike(some: list[Moment], others: list[Moment]) -> bool:
 
 
 def compare(folder: Path) -> list[dict]:
-    """Top ten of 50 queries by the index and file by file."""
+    """Top ten of 50 queries with the index and file by file."""
     many = folder / "many"
-    files = containers([str(many)])
+    files = find_containers([str(many)])
     texts = queries()[:50]
-    answers = [asked(text) for text in texts]
-    vectors, paths = np.stack([a.vector for a in answers]), list(files)
+    encodings = [encoded(text) for text in texts]
+    vectors, paths = np.stack([query.vector for query in encodings]), list(files)
     with ProcessPoolExecutor(2) as pool:
         parts = list(pool.map(exact, [paths[0::2], paths[1::2]], [vectors, vectors]))
-    library = Library(many)
     same = reached = shown = 0
-    for number, found in enumerate(answers):
-        best = sorted((entry for part in parts for entry in part[number]), key=lambda e: (-e[0], e[1]))[: TOP + SPARE]
-        wanted = []
-        for _, path in sorted(best, key=lambda entry: entry[1]):
-            with nervcodec.open(path) as video:
-                wanted.append(VideoEmbeddings.from_video(video))
-        one_by_one = find_moments(wanted, lambda _, found=found: found, TOP)
-        known = library.choose(library.rows(files), lambda _, found=found: found, TOP)
-        chosen = [index for index in known.values() if isinstance(index, VideoEmbeddings)]
-        by_index = find_moments(chosen, lambda _, found=found: found, TOP)
-        same += alike(by_index, one_by_one)
-        reached += len({path for _, path in best} & {str(index.path) for index in chosen})
-        shown += len(by_index)
-    share = round(100 * reached / (TOP + SPARE) / len(texts), 2)
+    for number, query in enumerate(encodings):
+        best = sorted((entry for part in parts for entry in part[number]), key=lambda e: (-e[0], e[1]))
+        best = best[: TOP + EXTRA_VIDEOS]
+        videos = [VideoEmbeddings.read(Path(path)) for _, path in sorted(best, key=lambda entry: entry[1])]
+        one_by_one = find_moments(videos, lambda _, query=query: query, TOP)
+        with_index = search(many, lambda _, query=query: query)
+        same += alike(with_index, one_by_one)
+        shown += len(with_index)
+        known = select_candidates(many, files, lambda _, query=query: query, TOP)
+        candidates = {str(file) for file, video in known.items() if isinstance(video, VideoEmbeddings)}
+        reached += len({path for _, path in best} & candidates)
+    share = round(100 * reached / (TOP + EXTRA_VIDEOS) / len(texts), 2)
     return [
         row(f"top ten the same, of {len(texts)} queries ({shown} moments)", same),
-        row(f"of the {TOP + SPARE} best containers of each, among the candidates, %", share),
+        row(f"of the {TOP + EXTRA_VIDEOS} best containers of each, among the candidates, %", share),
     ]
 
 
 def kill(folder: Path) -> list[dict]:
-    """Killed at random while writing; every answer meanwhile, and the one at the end, must be that of file by file."""
+    """Killed at random while writing; each search meanwhile and at the end must give the result of file by file."""
     place = folder / "killed"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     spare = sorted((folder / "many").rglob("*.nerv"))[: KILLED_FILES + KILLS * 5]
     for file in spare[:KILLED_FILES]:
         shutil.copy(file, place)
-    texts, rng, asked_times, wrong = ["a bicycle", "a violin", "a dog"], random.Random(0), 0, 0
-    cut = {text: QueryEncoder(Query((Term(text),)), cut_off=False) for text in texts}
-
-    def by_index(text: str) -> list[Moment]:
-        files = containers([str(place)])
-        known = choose(files, [str(place)], cut[text], TOP, lambda _: None)
-        return find_moments(open_videos(files, cut[text], [], known=known), cut[text], TOP)
-
-    def one_by_one(text: str) -> list[Moment]:
-        indexes = open_videos(containers([str(place)]), cut[text], [])
-        return find_moments(indexes, cut[text], TOP)
-
+    texts, rng, searches, wrong = ["a bicycle", "a violin", "a dog"], random.Random(0), 0, 0
+    query = {text: QueryEncoder(Query((Term(text),)), cut_off=False) for text in texts}
     killed = attempts = 0
     while killed < KILLS:
-        wanted = {text: one_by_one(text) for text in texts}
-        anew = attempts % 2 == 0  # else it only has a few changes to write, which takes a second after its start
-        more, longest = (["--force"], 9.0) if anew else ([], 2.5)
+        expected = {text: search(place, query[text], with_index=False) for text in texts}
+        rebuild = attempts % 2 == 0  # else it only has a few changes to write, which takes a second after its start
+        more, longest = (["--force"], 9.0) if rebuild else ([], 1.5)
         process = subprocess.Popen([COMMAND, "index", str(place), "--workers", "1", *more], stdout=-3, stderr=-3)
-        end = time.monotonic() + rng.uniform(0.9, longest)
+        end = time.monotonic() + rng.uniform(0.4, longest)
         while time.monotonic() < end and process.poll() is None:
             text = rng.choice(texts)
-            wrong += not alike(by_index(text), wanted[text])
-            asked_times += 1
+            wrong += not alike(search(place, query[text]), expected[text])
+            searches += 1
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             killed += 1
         process.wait()
         for text in texts:
-            wrong += not alike(by_index(text), wanted[text])
-            asked_times += 1
+            wrong += not alike(search(place, query[text]), expected[text])
+            searches += 1
         changes = [spare[(KILLED_FILES + attempts * 5 + number) % len(spare)] for number in range(5)]
         for file in changes[:4]:
             shutil.copy(file, place)
@@ -305,12 +276,11 @@ def kill(folder: Path) -> list[dict]:
         rng.choice(sorted(place.glob("*.nerv"))).unlink()
         attempts += 1
     command("index", place)
-    library = Library(place)
-    files = containers([str(place)])
-    lost = len(files) - len(library.rows(files))
-    wrong += sum(not alike(by_index(text), one_by_one(text)) for text in texts)
+    files = find_containers([str(place)])
+    lost = len(files) - len(select_candidates(place, files, query[texts[0]], TOP))
+    wrong += sum(not alike(search(place, query[text]), search(place, query[text], with_index=False)) for text in texts)
     return [
-        row(f"killed {killed} times in {attempts} runs: wrong of {asked_times + 3} answers meanwhile", wrong),
+        row(f"killed {killed} times in {attempts} runs: wrong of {searches + 3} searches meanwhile", wrong),
         row("... files that the index lacks at the end", lost),
     ]
 
@@ -325,10 +295,10 @@ def main() -> None:
         return make(arguments.folder, arguments.files)
     rows = {"measure": measure, "compare": compare, "kill": kill}[arguments.what](arguments.folder)
     print_rows([{"what": row["what"], "s": row["s"], "MB or count": row["memory_mb"]} for row in rows])
-    path = RESULTS / "library.json"
+    path = RESULTS / "index.json"
     before = json.loads(path.read_text()).get("parts", {}) if path.exists() else {}
     parts = {**before, arguments.what: rows}
-    print(save("library", [row for part in parts.values() for row in part], parts=parts))
+    print(save("index", [row for part in parts.values() for row in part], parts=parts))
 
 
 ENCODER = load("offline")
