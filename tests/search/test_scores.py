@@ -121,7 +121,7 @@ def test_the_cache_is_found_by_content(small_nerv, tmp_path, monkeypatch):
     assert again.path == moved
     query = np.ones(384, np.float32)
     assert again.scores(query) == pytest.approx(first.scores(query), abs=1e-5)
-    entry.write_bytes(entry.read_bytes()[:100])  # damaged: computed anew
+    entry.write_bytes(entry.read_bytes()[:100])  # damaged: read from the container again
     assert open_embeddings(moved).scores(query) == pytest.approx(first.scores(query), abs=1e-5)
     assert entry.stat().st_size > 1000
 

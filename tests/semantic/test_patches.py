@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A patch is embedded anew where it changed, and only there."""
+"""A patch is embedded again when it has changed, and only then."""
 
 import numpy as np
 
@@ -15,10 +15,10 @@ class Counting:
     name, dimension = "counting", 3
 
     def __init__(self):
-        self.asked = 0
+        self.embedded = 0
 
     def embed_images(self, images):
-        self.asked += len(images)
+        self.embedded += len(images)
         means = np.array([image.mean(axis=(0, 1)) + 1 for image in images], np.float32)
         return means / np.linalg.norm(means, axis=1, keepdims=True)
 
@@ -84,13 +84,13 @@ def test_what_did_not_change_is_not_asked_for_again():
     encoder = Counting()
     numbers, found = embed_changes(enumerate(frames), GRID, encoder)
     assert numbers.tolist() == [0, 4, 5]
-    assert encoder.asked == 9
+    assert encoder.embedded == 9
     everything = embed_patches(frames[numbers], GRID, Counting())
     np.testing.assert_allclose(found, everything, atol=0.01)
     assert np.array_equal(found[1], found[0])
     again = Counting()
     assert np.array_equal(embed_changes(enumerate(frames), GRID, again)[1], found)
-    assert again.asked == 0
+    assert again.embedded == 0
 
 
 def test_no_frame_has_no_embedding():

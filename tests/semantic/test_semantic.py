@@ -137,7 +137,7 @@ def test_auto_names_the_remedies_when_nothing_is_there(monkeypatch):
 
 
 class Counting:
-    """An encoder that counts how often it is asked."""
+    """An encoder that counts the images it embeds."""
 
     name, dimension = "counting", 3
 
