@@ -10,6 +10,7 @@ import click
 
 from nervcodec.cli import options
 from nervcodec.cli.output import one_thread_for_numpy, remark, say
+from nervcodec.ranges import parse_size
 
 
 @click.command(epilog="Example: nervcodec serve videos/ --open")
@@ -22,9 +23,18 @@ from nervcodec.cli.output import one_thread_for_numpy, remark, say
 )
 @click.option("--name", "names", metavar="HOST", multiple=True, help="Accept this host name too, as a proxy sends it.")
 @click.option("--root-path", metavar="/PREFIX", default="", help="The path below which a proxy serves the page.")
+@click.option(
+    "--media-cache",
+    type=options.Parsed("SIZE", parse_size),
+    default="5GB",
+    show_default=True,
+    help="Disk space for files that were prepared to play.",
+)
 @click.option("--open", "in_browser", is_flag=True, help="Open the page in the browser.")
 @options.debug
-def serve(place: str, port: int, host: str, names: tuple[str, ...], root_path: str, in_browser: bool) -> None:
+def serve(
+    place: str, port: int, host: str, names: tuple[str, ...], root_path: str, media_cache: float, in_browser: bool
+) -> None:
     """Show .nerv files in a browser: watch, scrub and search them. Needs the extra "serve".
 
     PLACE is a container, or a folder of which all containers are shown; by default the current one. Only this machine
@@ -36,15 +46,15 @@ def serve(place: str, port: int, host: str, names: tuple[str, ...], root_path: s
     try:
         from nervcodec.serve.app import make_app
         from nervcodec.serve.run import Server, addresses, host_names, listening
-        from nervcodec.serve.works import Works
+        from nervcodec.serve.state import AppState
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in ("starlette", "uvicorn"):
             raise
         raise ConfigError(f'serve needs {package}; pip install "nervcodec[serve]"') from None
     with listening(host, port) as made:
-        works = Works(Path(place))
-        server = Server(make_app(works, host_names(host, names), remark, root_path), works.stop)
+        state = AppState(Path(place), int(media_cache))
+        server = Server(make_app(state, host_names(host, names), remark, root_path), state.stop)
         address, outer = addresses(made, host, root_path)
         say(f"{address} shows {place}; Ctrl-C ends it")
         if outer is not None:

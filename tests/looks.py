@@ -89,9 +89,12 @@ class View:
         return self
 
     def watch(self, address: str) -> View:
-        """Open a file and wait until the exact frame is on show."""
+        """Open a file and wait until it shows a picture."""
         self.go(f"/watch/{address}")
-        self.until("!document.querySelector('#exact').hidden")
+        self.until(
+            "document.querySelector('#main.ready') && (document.querySelector('#video').readyState > 1"
+            " || document.querySelector('#video').preload === 'none')"
+        )
         return self
 
     def value(self, expression: str, argument: Any = None) -> Any:
@@ -114,9 +117,11 @@ class View:
             return False
 
     def frame(self, number: int) -> None:
-        """Wait until exactly this frame is on show."""
-        alt = f"document.querySelector('#exact').alt.startsWith('Frame {number} of ')"
-        self.until(f"{alt} && !document.querySelector('#exact').hidden")
+        """Wait until the page has come to this frame and shows it."""
+        self.until(
+            f"document.querySelector('#frame').textContent === '{number}'"
+            " && document.querySelector('#video').readyState > 1 && !document.querySelector('#video').seeking"
+        )
 
     def key(self, *names: str) -> None:
         """Press keys."""

@@ -45,8 +45,8 @@ class Reply:
 class Site:
     """A server to be asked."""
 
-    def __init__(self, place: Path, port: int, notes: list, works):
-        self.place, self.port, self.notes, self.works = place, port, notes, works
+    def __init__(self, place: Path, port: int, notes: list, state):
+        self.place, self.port, self.notes, self.state = place, port, notes, state
 
     def ask(self, address: str, method: str = "GET", **headers: str) -> Reply:
         """One request on a connection of its own; the address goes out as it is."""
@@ -67,18 +67,18 @@ def serving(place: Path, around=lambda app: app, root_path: str = "", names: Col
     """A server in a thread; ``around`` may put something around the application."""
     from nervcodec.serve.app import make_app
     from nervcodec.serve.run import Server, host_names, listening
-    from nervcodec.serve.works import Works
+    from nervcodec.serve.state import AppState
 
     notes: list[str] = []
     with listening("127.0.0.1", 0) as made:
-        works = Works(place)
-        server = Server(around(make_app(works, host_names("127.0.0.1", names), notes.append, root_path)), works.stop)
+        state = AppState(place)
+        server = Server(around(make_app(state, host_names("127.0.0.1", names), notes.append, root_path)), state.stop)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
         thread.start()
         while not server.started:
             time.sleep(0.01)
         try:
-            yield Site(place, made.getsockname()[1], notes, works)
+            yield Site(place, made.getsockname()[1], notes, state)
         finally:
             server.should_exit = True
             thread.join(20)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -76,23 +77,27 @@ def write_base(opened: Container, path: Path, sound: Sound | None = None) -> int
                 raise VideoError(f"{path}: {what}")
             mux.write_copy(path, lambda: opened.chunks(BASE, (0, None)), base.skipped, sound)
             return video.frame_count
-        units = [
-            unit
-            for segment in opened.header.segments
-            for unit in checked_units(
-                opened.base_stream(segment).data, base.planes, video.width, video.height, segment.frame_count
-            )
-        ]
-        rate, ticks, tick_s = None, [], Fraction(1, _TICKS_S)
+        rate, tick_s = None, Fraction(1, _TICKS_S)
+        ticks: Sequence[int]
         if video.variable_frame_rate:
             times_s = np.append(opened.frame_times(), video.duration_s)
             ticks = growing(np.rint(times_s * _TICKS_S).astype(np.int64)).tolist()
         else:
             rate = Fraction(*video.frame_rate)
-            ticks, tick_s = list(range(len(units) + 1)), 1 / rate
-        whole, aspect = [obu.DELIMITER + unit for unit in units], Fraction(*video.sample_aspect_ratio)
-        mux.write_av1(path, whole, obu.key_frames(units), ticks, tick_s, aspect, rate, sound)
+            ticks, tick_s = range(video.frame_count + 1), 1 / rate
+        mux.write_av1(path, _units(opened, base), ticks, tick_s, Fraction(*video.sample_aspect_ratio), rate, sound)
     return video.frame_count
+
+
+def _units(opened: Container, base: BaseFacts) -> Iterator[tuple[bytes, bool]]:
+    """All temporal units of an AV1 stream, and whether each is a key frame."""
+    video = opened.header.video
+    for segment in opened.header.segments:
+        stream = opened.base_stream(segment).data
+        units = checked_units(stream, base.planes, video.width, video.height, segment.frame_count)
+        keys = set(obu.key_frames(units))
+        for number, unit in enumerate(units):
+            yield obu.DELIMITER + unit, number in keys
 
 
 def growing(ticks: np.ndarray) -> np.ndarray:

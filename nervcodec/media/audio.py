@@ -8,12 +8,13 @@ import contextlib
 import io
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import BinaryIO, cast
+from typing import cast
 
 import av
+import numpy as np
 from av import AudioFrame, AudioStream, Packet
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
@@ -39,13 +40,13 @@ _LAYOUTS = {
 }
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".avi": "avi", ".webm": "webm"}  # FFmpeg's names
 _SAMPLES = {"aac": "fltp", "libmp3lame": "fltp", "libopus": "flt"}
-_FRAGMENTS = {"movflags": "+empty_moov+default_base_moof+frag_every_frame+skip_trailer"}
 _ALWAYS_AT_ZERO = ("avi",)  # formats whose streams begin together
 _LEAST_LEAD_S, _LATE_S = Fraction(1, 10), Fraction(1, 20)
 _GAP_S = 0.03  # shortest gap that is filled with silence
 _ROUNDED_S = Fraction(1, 1000)  # times in Matroska
 _TRIED = 50  # packets muxed to test whether a format holds them
 _SETTLING_S = 1  # seconds of sound decoded before a range
+_SILENT_SAMPLES = 1024
 
 
 def packets(info: VideoInfo, options: SourceOptions) -> bytes:
@@ -143,6 +144,7 @@ class Sound:
         encoder: ``copy`` for the packets as they are, else FFmpeg's encoder that they are encoded with again.
         is_whole: what is heard before the first frame belongs to it, too.
         layouts: channel layouts for the encoder, separated by |; None for all that it accepts.
+        fills: with an encoder and a duration, silence is added up to that duration.
     """
 
     data: bytes
@@ -151,6 +153,7 @@ class Sound:
     encoder: str = COPIED
     is_whole: bool = False
     layouts: str | None = None
+    fills: bool = False
 
     @property
     def codec(self) -> str:
@@ -215,32 +218,6 @@ class Sound:
             return self._encoded(source, container, lead)
         stream = container.add_stream_from_template(source.streams.audio[0], opaque=True)
         return self._copied(source, stream, -lead - _delay_s(source) - _ROUNDED_S)
-
-    def write_fragments(self, file: BinaryIO, check: Callable[[], None]) -> list[int]:
-        """Write what is heard from the first frame on as a fragmented MP4, each packet a fragment.
-
-        Args:
-            file: to write.
-            check: called before each packet; may raise.
-
-        Returns:
-            When each packet begins, in samples from the first frame.
-
-        Raises:
-            VideoError: it cannot be read or encoded.
-        """
-        starts = []
-        try:
-            with av.open(file, "w", "mp4", container_options=_FRAGMENTS) as container:
-                for packet in replace(self, is_whole=False).add_to(container):
-                    check()
-                    starts.append(cast(int, packet.pts))
-                    container.mux(packet)
-        except (av.FFmpegError, ValueError) as error:
-            raise VideoError(f"the sound cannot be made playable ({error})") from None
-        if not starts:
-            raise VideoError("the sound cannot be made playable (there is none)")
-        return starts
 
     def _open(self) -> InputContainer:
         try:
@@ -313,6 +290,8 @@ class Sound:
                 for last in _filtered(graph, None):
                     yield last
             if frame is None:
+                if self.fills and self.duration_s is not None:
+                    yield from _silence(last, self.duration_s)
                 return
             if graph is None or found != kind:
                 graph, kind = self._graph(frame, last, lead), found
@@ -367,6 +346,18 @@ def _filtered(graph: Graph, frame: AudioFrame | None) -> Iterator[AudioFrame]:
             yield cast(AudioFrame, graph.pull())
 
 
+def _silence(last: AudioFrame | None, end_s: float) -> Iterator[AudioFrame]:
+    """Silent frames from the end of a frame, or from 0, to ``end_s``."""
+    rate, layout = (48_000, "stereo") if last is None else (last.sample_rate, last.layout.name)
+    at = 0 if last is None else cast(int, last.pts) + last.samples
+    channels = av.AudioLayout(layout).nb_channels
+    while at < end_s * rate:
+        frame = AudioFrame.from_ndarray(np.zeros((channels, _SILENT_SAMPLES), np.float32), "fltp", layout)
+        frame.pts, frame.sample_rate, frame.time_base = at, rate, Fraction(1, rate)
+        yield frame
+        at += _SILENT_SAMPLES
+
+
 def _length_s(stored: AudioStream) -> Fraction:
     """Seconds of a packet, where all are as long; else 0."""
     codec = stored.codec_context
@@ -377,3 +368,28 @@ def _delay_s(source: InputContainer) -> Fraction:
     """Seconds that the decoder drops at the beginning, since the encoder put them there."""
     codec = source.streams.audio[0].codec_context
     return Fraction(codec.delay, codec.sample_rate) if codec.sample_rate else Fraction(0)
+
+
+class SoundPieces:
+    """Sound encoded as AAC in stereo, taken piece by piece; silent where the source is.
+
+    Args:
+        sound: with a duration.
+
+    Attributes:
+        stream: of the packets, a template for :func:`nervcodec.media.writer.fragment`.
+    """
+
+    def __init__(self, sound: Sound):
+        self._container = av.open(io.BytesIO(), "w", "mp4")
+        filled = replace(sound, encoder="aac", is_whole=False, layouts="stereo", fills=True)
+        self._packets = filled.add_to(self._container)
+        self._next = next(self._packets, None)
+        self.stream = self._container.streams.audio[0]
+
+    def until(self, end_s: float) -> Iterator[Packet]:
+        """The packets that begin before a time, and after those taken so far; times count from the sound's start."""
+        while self._next is not None and cast(int, self._next.pts) * self._next.time_base < end_s:
+            packet, self._next = self._next, next(self._packets, None)
+            if cast(int, packet.pts) >= 0:  # what an encoder puts before is no sound
+                yield packet

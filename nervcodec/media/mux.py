@@ -103,8 +103,7 @@ def _closing(container: OutputContainer) -> Iterator[OutputContainer]:
 
 def write_av1(
     path: Path,
-    units: Sequence[bytes],
-    keys: Iterable[int],
+    units: Iterable[tuple[bytes, bool]],
     ticks: Sequence[int],
     base: Fraction,
     aspect: Fraction,
@@ -115,8 +114,8 @@ def write_av1(
 
     Args:
         path: the file.
-        units: temporal units, each with the one frame that is shown; the first begins with a sequence header.
-        keys: numbers of those that decoding may begin with.
+        units: temporal units, each with the one frame that is shown, and whether decoding may begin with it; the first
+            begins with a sequence header.
         ticks: when each frame shows, and when the last ends.
         base: seconds of a tick.
         aspect: width : height of a pixel.
@@ -126,10 +125,11 @@ def write_av1(
     Raises:
         VideoError: as :func:`write`.
     """
-    keys = frozenset(keys)
+    units = iter(units)
+    first = next(units)
 
     def picture(container: OutputContainer) -> Picture:
-        with av.open(io.BytesIO(units[0]), format="obu") as stored:
+        with av.open(io.BytesIO(first[0]), format="obu") as stored:
             stream = container.add_stream_from_template(stored.streams.video[0], opaque=True)
         stream.codec_context.sample_aspect_ratio, stream.time_base = aspect, base
         if rate is not None:
@@ -137,9 +137,9 @@ def write_av1(
         return stream, packets(stream)
 
     def packets(stream: VideoStream) -> Iterator[av.Packet]:
-        for number, unit in enumerate(units):
+        for number, (unit, is_key) in enumerate(itertools.chain([first], units)):
             packet = packet_of(unit)
-            packet.stream, packet.time_base, packet.is_keyframe = stream, base, number in keys
+            packet.stream, packet.time_base, packet.is_keyframe = stream, base, is_key
             packet.pts = packet.dts = ticks[number]
             packet.duration = ticks[number + 1] - ticks[number]
             yield packet
@@ -147,14 +147,17 @@ def write_av1(
     write(path, picture, sound)
 
 
-def write_copy(path: Path, pieces: Callable[[], Iterable[bytes]], skipped: int, sound: Sound | None) -> None:
-    """Write the packets of the video stream of a Matroska file, at the times that they have there.
+def write_copy(
+    path: Path, pieces: Callable[[], Iterable[bytes]], skipped: int, sound: Sound | None, form: str = "matroska"
+) -> None:
+    """Write the packets of the video stream of another file, at the times that they have there.
 
     Args:
         path: the file.
-        pieces: give the Matroska file, in order.
+        pieces: give the other file, in order.
         skipped: frames at its beginning that are not shown; ``.mp4`` alone can say so.
         sound: to put beside it.
+        form: of the other file, by FFmpeg's name.
 
     Raises:
         ContainerError: it holds no more than the frames that are not shown.
@@ -164,17 +167,19 @@ def write_copy(path: Path, pieces: Callable[[], Iterable[bytes]], skipped: int, 
     remedy = f"; where {suffix} does not hold this codec, .mkv does" if suffix != ".mkv" else ""
     begins = None
     if skipped:
-        with opened_copy(pieces(), path, remedy) as (stored, file):
+        with opened_copy(pieces(), path, remedy, form) as (stored, file):
             begins = _begins(stored, skipped)
             file.raise_error()
         sound = None if sound is None else replace(sound, is_whole=False)  # what begins before is not shown
-    with opened_copy(pieces(), path, remedy) as (stored, file):
+    with opened_copy(pieces(), path, remedy, form) as (stored, file):
         write(path, lambda container: _copy(container, stored, file, begins), sound, remedy)
 
 
 @contextlib.contextmanager
-def opened_copy(pieces: Iterable[bytes], path: Path, remedy: str = "") -> Iterator[tuple[InputContainer, PieceReader]]:
-    """Open the Matroska file of a copied stream, and the object that reads its pieces.
+def opened_copy(
+    pieces: Iterable[bytes], path: Path, remedy: str = "", form: str = "matroska"
+) -> Iterator[tuple[InputContainer, PieceReader]]:
+    """Open the file of a copied stream, and the object that reads its pieces.
 
     Raises:
         ContainerError: it holds no picture.
@@ -182,7 +187,7 @@ def opened_copy(pieces: Iterable[bytes], path: Path, remedy: str = "") -> Iterat
     """
     file = PieceReader(pieces)
     try:
-        container = av.open(file, format="matroska")
+        container = av.open(file, format=form)
     except av.FFmpegError as error:
         file.raise_error()
         raise VideoError(f"{path}: cannot be written (the copied stream: {error.strerror}){remedy}") from None
@@ -204,6 +209,8 @@ def _begins(stored: InputContainer, skipped: int) -> int:
 def _copy(container: OutputContainer, stored: InputContainer, file: PieceReader, begins: int | None) -> Picture:
     template = stored.streams.video[0]
     stream = container.add_stream_from_template(template, opaque=True)
+    if template.codec_context.name == "hevc" and container.format.name == "mp4":
+        stream.codec_context.codec_tag = "hvc1"  # Apple's players take no other
     if template.sample_aspect_ratio:
         stream.codec_context.sample_aspect_ratio = template.sample_aspect_ratio
     if template.average_rate:

@@ -210,38 +210,52 @@ def fragment(
     ticks_s: int,
     sample_aspect_ratio: Fraction,
     options: dict[str, str],
-) -> bytes:
-    """A fragmented MP4 file of H.264, 4:2:0, BT.709, with one key frame, the first.
+    sound: av.AudioStream | None = None,
+    packets: Iterable[av.Packet] = (),
+) -> tuple[bytes, bytes]:
+    """A piece of a fragmented MP4 file: H.264, 4:2:0, BT.709, with one key frame, the first.
 
     Args:
         frames: ``(H, W, 3)`` uint8 RGB.
         size: (width, height) that they are scaled to, both even.
         rate: frames a second.
-        ticks: when each frame shows, and when the last ends.
+        ticks: when each frame shows in the whole video, and when the last ends.
         ticks_s: ticks per second.
         sample_aspect_ratio: written to the stream.
         options: of libx264.
+        sound: the template of an audio stream.
+        packets: of sound that belong to this piece, their times those of the whole video.
+
+    Returns:
+        The head of the file, which is the same for all pieces of a video, and the piece.
 
     Raises:
         VideoError: libx264 refused.
     """
     output = io.BytesIO()
     flags = {
-        "movflags": "+empty_moov+default_base_moof+skip_trailer",
+        "movflags": "+empty_moov+default_base_moof+frag_custom+frag_discont+skip_trailer",
         "use_editlist": "0",
+        "avoid_negative_ts": "disabled",
         "video_track_timescale": str(ticks_s),
     }
     try:
         with av.open(output, "w", "mp4", container_options=flags) as container:
             stream = _added(container, "libx264", size, rate, Fraction(1, ticks_s), sample_aspect_ratio, options)
             stream.codec_context.gop_size = len(ticks)
-            for packet in _encoded(
-                stream, _converted(frames, *size, stream.codec_context.pix_fmt or "", "bt709"), ticks
-            ):
+            heard = None if sound is None else container.add_stream_from_template(sound, opaque=True)
+            container.start_encoding()
+            head = output.tell()
+            converted = _converted(frames, *size, stream.codec_context.pix_fmt or "", "bt709")
+            for packet in _encoded(stream, converted, ticks):
+                container.mux(packet)
+            for packet in packets:
+                packet.stream = heard
                 container.mux(packet)
     except av.FFmpegError as error:
         raise VideoError(f"libx264 refused ({error.strerror})") from None
-    return output.getvalue()
+    data = output.getvalue()
+    return data[:head], data[head:]
 
 
 def _added(

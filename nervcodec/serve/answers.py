@@ -14,7 +14,7 @@ from nervcodec.recent import Recent
 from nervcodec.search.query import EncodedQuery, Query, Term, encode_query, normalize_vector
 from nervcodec.search.scores import VideoEmbeddings, encode_for, open_embeddings
 from nervcodec.semantic.encoder import SemanticEncoder, load
-from nervcodec.serve.desk import Leave
+from nervcodec.serve.executor import CancellationToken
 from nervcodec.serve.limits import RefusedError
 from nervcodec.serve.store import ContainerStore, FileEntry
 
@@ -63,11 +63,11 @@ class Asking:
     """A question that is put to the encoder of each file in turn."""
 
     put: Callable[[str], EncodedQuery]
-    leave: Leave
+    token: CancellationToken
     unread: list[str] = field(default_factory=list)
 
     def __call__(self, name: str) -> EncodedQuery:
-        self.leave.check()
+        self.token.check()
         found = self.put(name)
         for said in found.messages(name):
             if said not in self.unread:
@@ -95,15 +95,15 @@ class AskedOfEach:
         """
         return self._indexes.get((item.path, item.version), lambda: open_embeddings(item.file))
 
-    def asking(self, question: Question, cut_off: bool, leave: Leave) -> Asking:
+    def asking(self, question: Question, cut_off: bool, token: CancellationToken) -> Asking:
         """A question for each encoder there is.
 
         Args:
             question: what is looked for.
             cut_off: leave out what is not really there.
-            leave: tells whether somebody still waits.
+            token: tells whether somebody still waits.
         """
-        return Asking(lambda name: self.answer(question, name, cut_off), leave)
+        return Asking(lambda name: self.answer(question, name, cut_off), token)
 
     def of(self, question: Question, item: FileEntry) -> tuple[VideoEmbeddings, EncodedQuery]:
         """The embeddings of a file, and what a question asks of them; see :meth:`index` and :meth:`answer`."""

@@ -12,15 +12,13 @@ from starlette.routing import Route
 
 from nervcodec.formats.container import Container
 from nervcodec.network.summary import Summary
-from nervcodec.serve import limits
+from nervcodec.serve import coding, limits
 from nervcodec.serve.answers import Like, Question
-from nervcodec.serve.desk import Desk, Leave
-from nervcodec.serve.fragments import plan
+from nervcodec.serve.executor import CancellationToken, SingleFlightExecutor
 from nervcodec.serve.limits import integer, query_text, single_param
 from nervcodec.serve.questions import Questions
-from nervcodec.serve.sound import TYPE
+from nervcodec.serve.state import AppState
 from nervcodec.serve.store import ContainerStore, FileEntry
-from nervcodec.serve.works import Works
 
 _SORTS = ("date", "name", "length")
 
@@ -28,8 +26,8 @@ _SORTS = ("date", "name", "length")
 class Api:
     """Endpoints below ``/api``."""
 
-    def __init__(self, works: Works):
-        self._works, self._questions = works, Questions(works.store)
+    def __init__(self, state: AppState):
+        self._state, self._questions = state, Questions(state.store)
 
     def routes(self) -> list[Route]:
         """The routes of all endpoints."""
@@ -41,8 +39,10 @@ class Api:
             Route("/api/patches/{path:name}/{number}", self.patches),
         ]
 
-    async def _json(self, desk: Desk, request: Request, key: object, work: Callable[[Leave], dict]) -> Response:
-        return JSONResponse(await self._works.work(desk, request, key, work))
+    async def _json(
+        self, executor: SingleFlightExecutor, request: Request, key: object, work: Callable[[CancellationToken], dict]
+    ) -> Response:
+        return JSONResponse(await self._state.run(executor, request, key, work))
 
     async def files(self, request: Request) -> Response:
         """One page of the list of containers."""
@@ -52,16 +52,18 @@ class Api:
         offset = integer("offset", single_param(request, "offset", "0"))
         limit = integer("limit", single_param(request, "limit", "60"), 1, limits.MOST_FILES)
 
-        def list_files(_leave: Leave) -> dict:
-            return _list_files(self._works.store, name, folder, sort, offset, limit)
+        def list_files(_token: CancellationToken) -> dict:
+            return _list_files(self._state.store, name, folder, sort, offset, limit)
 
-        return await self._json(self._works.facts, request, ("files", name, folder, sort, offset, limit), list_files)
+        return await self._json(self._state.facts, request, ("files", name, folder, sort, offset, limit), list_files)
 
     async def file(self, request: Request) -> Response:
         """The details of one container."""
-        item = self._works.item(request)
+        item = self._state.entry(request)
+        if self._state.store.require_showable(item).base is None:
+            self._state.media.prepare()
         key = "file", item.path, item.version
-        return await self._json(self._works.facts, request, key, lambda _: file_details(self._works.store, item))
+        return await self._json(self._state.facts, request, key, lambda _: file_details(self._state, item))
 
     async def search(self, request: Request) -> Response:
         """Moments that match a query."""
@@ -69,30 +71,30 @@ class Api:
         limit = integer("limit", single_param(request, "limit", "24"), 1, limits.MOST_MOMENTS)
         path, folder = single_param(request, "in", "") or None, single_param(request, "folder", "")
 
-        def find(leave: Leave) -> dict:
-            return self._questions.search(question, path, folder, limit, leave)
+        def find(token: CancellationToken) -> dict:
+            return self._questions.search(question, path, folder, limit, token)
 
-        return await self._json(self._works.questions, request, ("search", question, path, folder, limit), find)
+        return await self._json(self._state.questions, request, ("search", question, path, folder, limit), find)
 
     async def fit(self, request: Request) -> Response:
         """Scores of a query over the time of one container."""
-        question, item = query_params(request), self._works.item(request)
+        question, item = query_params(request), self._state.entry(request)
 
-        def compute(_leave: Leave) -> dict:
+        def compute(_token: CancellationToken) -> dict:
             fit = self._questions.fit(question, item)
             return {"times_s": fit.times_s, "scores": fit.scores, "threshold": fit.threshold}
 
-        return await self._json(self._works.questions, request, ("fit", question, item), compute)
+        return await self._json(self._state.questions, request, ("fit", question, item), compute)
 
     async def patches(self, request: Request) -> Response:
         """Scores of a query for each patch of one frame."""
-        question, item = query_params(request), self._works.item(request)
+        question, item = query_params(request), self._state.entry(request)
         number = integer("a frame", request.path_params["number"])
 
-        def compute(_leave: Leave) -> dict:
+        def compute(_token: CancellationToken) -> dict:
             return self._questions.patches(question, item, number)
 
-        return await self._json(self._works.questions, request, ("patches", question, item, number), compute)
+        return await self._json(self._state.questions, request, ("patches", question, item, number), compute)
 
 
 def query_params(request: Request) -> Question:
@@ -147,22 +149,22 @@ def _list_files(store: ContainerStore, name: str, folder: str, sort: str, offset
     }
 
 
-def file_details(store: ContainerStore, item: FileEntry) -> dict:
+def file_details(state: AppState, item: FileEntry) -> dict:
     """Everything that the page shows of one container; no network is built.
 
     Raises:
         ContainerError: it is damaged.
     """
-    video = store.open(item)
+    header = state.store.require_showable(item)
     with Container.at(item.file) as opened:
         summary = Summary.of(opened)
-    header, made = video.header, plan(video)
-    times = video.frame_times_s.tolist() if header.video.variable_frame_rate else None
+        times = opened.frame_times().tolist() if header.video.variable_frame_rate else None
+    media = state.stills_worker.call(coding.formats, item.file)
+    for form in media:
+        form["is_whole"] = form["codec"] == coding.BASE or state.media.target(item, form["codec"]).exists()
     rows, columns = header.patch_grid
-    length = {"fragment_s": float(made.length), "count": made.count}
-    facts = store.facts(item)
     return {
-        **facts,
+        **state.store.facts(item),
         "version": item.version,
         "frame_times_s": times,
         "grid": {"rows": rows, "cols": columns},
@@ -170,6 +172,5 @@ def file_details(store: ContainerStore, item: FileEntry) -> dict:
         "facts": [{"name": name, "value": value} for name, value in summary.rows()],
         "psnr_over_time": None,  # no file holds it
         "has_base": header.base is not None,
-        "video": {"type": made.type, **length},
-        "audio": {"type": TYPE, **length} if facts["has_sound"] else None,
+        "media": media,
     }

@@ -23,9 +23,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nervcodec.errors import ConfigError, ContainerError, EncoderError, NervError
 from nervcodec.serve import limits
 from nervcodec.serve.api import Api
-from nervcodec.serve.desk import GoneError
+from nervcodec.serve.executor import ClientDisconnectedError
 from nervcodec.serve.media import Media
-from nervcodec.serve.works import Works
+from nervcodec.serve.state import AppState
 
 _STATIC = Path(__file__).with_name("static")
 _HEADERS = {
@@ -45,7 +45,7 @@ _STATUS: tuple[tuple[type[NervError], int], ...] = (
     (limits.MissingError, 404),
     (limits.ReplacedError, 410),
     (limits.BusyError, 503),
-    (GoneError, 503),
+    (ClientDisconnectedError, 503),
     (EncoderError, 409),
     (ContainerError, 409),
     (ConfigError, 400),
@@ -160,12 +160,12 @@ class _Gate:
 
 
 def make_app(
-    works: Works, hosts: Collection[str], note: Callable[[str], None] = lambda _text: None, root_path: str = ""
+    state: AppState, hosts: Collection[str], note: Callable[[str], None] = lambda _text: None, root_path: str = ""
 ) -> ASGIApp:
     """The application.
 
     Args:
-        works: files and threads.
+        state: files, threads and worker processes.
         hosts: names that the Host header may have; addresses in digits and ``*.local`` are always accepted.
         note: gets one line for each internal error.
         root_path: prefix of all addresses behind a proxy, such as ``/nervcodec``.
@@ -181,17 +181,17 @@ def make_app(
     pages = _Pages(root_path)
 
     async def library(_request: Request) -> Response:
-        if works.store.single is not None:
-            return RedirectResponse(f"{root_path}/watch/{quote(works.store.single)}", 307)
+        if state.store.single is not None:
+            return RedirectResponse(f"{root_path}/watch/{quote(state.store.single)}", 307)
         return pages.page("library.html")
 
     async def watch(request: Request) -> Response:
-        works.item(request)
+        state.entry(request)
         return pages.page("watch.html")
 
     async def known_error(request: Request, error: Exception) -> Response:
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-        return pages.error(request, status, works.store.redact(str(error)))
+        return pages.error(request, status, state.store.redact(str(error)))
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -206,11 +206,11 @@ def make_app(
             Route("/", library),
             Route("/watch/{path:name}", watch),
             Mount("/static", StaticFiles(directory=_STATIC)),
-            *Media(works).routes(),
-            *Api(works).routes(),
+            *Media(state).routes(),
+            *Api(state).routes(),
         ],
         exception_handlers={NervError: known_error, HTTPException: http_error, Exception: internal_error},
-        lifespan=works.living,
+        lifespan=state.lifespan,
     )
     app.router.redirect_slashes = False
     return _Gate(app, pages, hosts, root_path)

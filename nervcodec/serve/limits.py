@@ -7,7 +7,6 @@ import re
 
 from starlette.requests import Request
 
-from nervcodec.device import physical_memory
 from nervcodec.errors import NervError
 
 MOST_FILES = 100  # in one answer
@@ -19,20 +18,10 @@ MOST_QUERY = 16_384  # characters after the question mark
 SMALLEST_WIDTH, LARGEST_WIDTH = 16, 4_096
 MOST_PIXELS = 1 << 26  # of a decoded frame: twice 8K
 MOST_WAITING = 200  # queued jobs of one kind
-ANSWERS_BYTES = 64 << 20  # cached pictures and fragments
-_FRAMES_BYTES = 256 << 20, 1 << 30  # least and most cached frames of base layers
-_FRAMES_SHARE = 8  # of the machine's memory, the part that cached frames may take
-SOUND_BYTES = 1 << 30  # of a file's sound; longer sound is not played
+MEDIA_BYTES = 5_000_000_000  # cached files to play
 THUMBNAILS_BYTES = 128 << 20  # in the user's cache folder
-OPEN_FILES = 16
 
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
-
-
-def frames_bytes() -> int:
-    """Bytes of decoded frames to cache for base layers."""
-    least, most = _FRAMES_BYTES
-    return min(max(least, (physical_memory() or 0) // _FRAMES_SHARE), most)
 
 
 class RefusedError(NervError):

@@ -1,81 +1,112 @@
 # SPDX-License-Identifier: MIT
-"""Endpoints of pictures, thumbnails and fragments."""
+"""Endpoints of pictures, thumbnails and files to play."""
 
 from __future__ import annotations
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
 
-from nervcodec.serve import limits, pictures
-from nervcodec.serve.desk import Leave
-from nervcodec.serve.fragments import plan, video_fragment
-from nervcodec.serve.sound import Sounds
-from nervcodec.serve.works import Works
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from nervcodec.formats.header import Header
+from nervcodec.serve import coding, limits, stills
+from nervcodec.serve.limits import single_param
+from nervcodec.serve.media_cache import MediaCache
+from nervcodec.serve.state import AppState
+from nervcodec.serve.store import FileEntry
 
 
 class Media:
-    """Endpoints of pictures and fragments."""
+    """Endpoints of single frames, and of files to play."""
 
-    def __init__(self, works: Works):
-        self._works, self._sounds = works, Sounds()
+    def __init__(self, state: AppState):
+        self._state = state
 
     def routes(self) -> list[Route]:
         """The routes of all media."""
         return [
             Route("/thumbnail/{path:name}", self.thumbnail),
             Route("/frame/{path:name}/{number}", self.frame),
-            Route("/media/{path:name}/video/{number}", self.video),
-            Route("/media/{path:name}/audio/{number}", self.audio),
+            Route("/media/{path:name}.mp4", self.media),
+            Route("/api/media/{path:name}", self.progress),
         ]
 
     async def thumbnail(self, request: Request) -> Response:
         """A small picture."""
-
-        item = self._works.item(request)
-
-        def made(_leave: Leave) -> bytes:
-            return pictures.thumbnail(item.file)
-
-        return await self._works.of_item(self._works.thumbnails, request, item, ("thumbnail",), made, "image/jpeg")
+        item = self._state.entry(request)
+        return await self._state.picture(
+            self._state.thumbnails, request, item, "image/jpeg", stills.thumbnail, item.file
+        )
 
     async def frame(self, request: Request) -> Response:
-        """One frame, decoded alone."""
+        """One frame."""
         number = limits.integer("a frame", request.path_params["number"])
-        form = limits.choice(
-            "format", limits.single_param(request, "format", pictures.JPEG), (pictures.JPEG, pictures.PNG)
-        )
-        wide = limits.single_param(request, "width", "")
+        form = limits.choice("format", single_param(request, "format", stills.JPEG), (stills.JPEG, stills.PNG))
+        wide = single_param(request, "width", "")
         width = limits.integer("width", wide, limits.SMALLEST_WIDTH, limits.LARGEST_WIDTH) if wide else None
-        what, item = ("frame", number, form, width), self._works.item(request)
+        item = self._state.entry(request)
+        call = stills.still, item.file, item.version, number, form, width
+        self._state.store.require_showable(item)
+        return await self._state.picture(self._state.stills, request, item, f"image/{form}", *call)
 
-        def made(_leave: Leave) -> bytes:
-            return pictures.picture(pictures.frame(self._works.store.open(item), number), form, width)
+    async def media(self, request: Request) -> Response:
+        """The container as MP4: a whole file; with ``from``, a stream from that frame on while it is being coded."""
+        item, codec, header = self._playable(request)
+        start = single_param(request, "from", "")
+        if start and codec != coding.AVC:
+            raise limits.RefusedError(f"from goes with codec={coding.AVC}")
+        frame = limits.integer("from", start, 0, header.video.frame_count - 1) if start else 0
+        if start and not self._state.media.target(item, codec).exists():
+            made = self._state.media.coding(item, header)
+            made.start(again=True)
+            return StreamingResponse(await _begun(made.stream(frame)), media_type="video/mp4")
+        path = await self._state.media.file(item, header, codec)
+        tags = {"etag": f'"{path.stem}"', "last-modified": formatdate(item.modified_ns / 1e9, usegmt=True)}
+        return _MediaResponse(self._state.media, path, media_type="video/mp4", headers=tags)
 
-        self._works.head_for(item, number)
-        response = await self._works.of_item(self._works.frames, request, item, what, made, f"image/{form}")
-        self._works.go_ahead(item, number)
-        return response
+    async def progress(self, request: Request) -> Response:
+        """How much of the H.264 of a container is coded; coding goes on as long as this is requested."""
+        item, codec, header = self._playable(request)
+        if self._state.media.target(item, codec).exists() or codec == coding.BASE:
+            return JSONResponse({"is_whole": True, "frames": [[0, header.video.frame_count]], "error": None})
+        made = self._state.media.coding(item, header)
+        made.start()
+        error = None if made.error is None else self._state.store.redact(str(made.error))
+        return JSONResponse({"is_whole": False, "frames": made.frames, "error": error})
 
-    async def video(self, request: Request) -> Response:
-        """A fragment of the picture."""
-        number, item = limits.integer("a fragment", request.path_params["number"]), self._works.item(request)
+    def _playable(self, request: Request) -> tuple[FileEntry, str, Header]:
+        item = self._state.entry(request)
+        header = self._state.store.require_showable(item)
+        codecs = (coding.AVC,) if header.base is None else (coding.BASE, coding.AVC)
+        return item, limits.choice("codec", single_param(request, "codec", codecs[0]), codecs), header
 
-        def made(leave: Leave) -> bytes:
-            return video_fragment(self._works.store.open(item), number, leave)
 
-        return await self._works.of_item(self._works.fragments, request, item, ("video", number), made, "video/mp4")
+class _MediaResponse(FileResponse):
+    """A file of the media cache, which is not deleted while it is sent."""
 
-    async def audio(self, request: Request) -> Response:
-        """A fragment of the sound."""
-        number, item = limits.integer("a fragment", request.path_params["number"]), self._works.item(request)
+    def __init__(self, media: MediaCache, path: Path, **options: Any):
+        super().__init__(path, **options)
+        self._media = media
 
-        def made(leave: Leave) -> bytes:
-            video = self._works.store.open(item)
-            cut = plan(video)
-            pieces = self._sounds.of(item.version, video, leave) if number < cut.count else None
-            if pieces is None:
-                raise limits.MissingError(f"there is no sound {number:,} in {item.name}")
-            return pieces.piece(number * cut.length, (number + 1) * cut.length)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._media.reading(Path(self.path)):
+            await super().__call__(scope, receive, send)
 
-        return await self._works.of_item(self._works.facts, request, item, ("audio", number), made, "audio/mp4")
+
+async def _begun(stream: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    """A stream whose first part is there; what goes wrong before that has a status of its own."""
+    first = await anext(stream)
+
+    async def whole() -> AsyncIterator[bytes]:
+        async with contextlib.aclosing(stream):
+            yield first
+            async for part in stream:
+                yield part
+
+    return whole()

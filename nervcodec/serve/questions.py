@@ -18,7 +18,7 @@ from nervcodec.search.moments import Moment
 from nervcodec.search.query import EncodedQuery
 from nervcodec.search.scores import VideoEmbeddings
 from nervcodec.serve.answers import AskedOfEach, Asking, Question
-from nervcodec.serve.desk import Leave
+from nervcodec.serve.executor import CancellationToken
 from nervcodec.serve.limits import MOST_POINTS, MissingError
 from nervcodec.serve.store import ContainerStore, FileEntry
 
@@ -47,7 +47,7 @@ class Questions:
         self._store, self._each = store, AskedOfEach(store)
         self._fits = Recent[Fit](_FITS)
 
-    def search(self, question: Question, path: str | None, folder: str, limit: int, leave: Leave) -> dict:
+    def search(self, question: Question, path: str | None, folder: str, limit: int, token: CancellationToken) -> dict:
         """The best moments.
 
         Args:
@@ -55,21 +55,21 @@ class Questions:
             path: the only container to search; None for all below ``folder``.
             folder: within the store, empty for all of it.
             limit: the most moments.
-            leave: cancels the search when the client disconnects.
+            token: cancels the search when the client disconnects.
 
         Returns:
             ``moments``, ``empty``, ``notes`` and ``unsearchable`` (number of files damaged or without embeddings).
 
         Raises:
             MissingError: no such container.
-            GoneError: the client disconnected.
+            ClientDisconnectedError: the client disconnected.
             EncoderError, ContainerError: no file can be searched here.
             ConfigError: the parts of the query cancel each other out.
         """
         items = self._store.entries(folder) if path is None else [self._store.entry(path)]
         places = {item.file: item for item in items}
         notes: list[str] = []
-        ask = self._each.asking(question, True, leave)
+        ask = self._each.asking(question, True, token)
         found, problems = self._moments(ask, items, limit, notes)
         if items and len(problems) == len(items):
             if len(items) > 1 and all(isinstance(problem, ContainerError) for problem in problems):
@@ -77,7 +77,7 @@ class Questions:
             raise problems[0]
         empty = None
         if not found:
-            nearest = [] if ask.unread else self._moments(self._each.asking(question, False, leave), items, 1, [])[0]
+            nearest = [] if ask.unread else self._moments(self._each.asking(question, False, token), items, 1, [])[0]
             empty = f'nothing matches "{question}"'
             for best in nearest:
                 where = f"{places[best.file].name} at {best.start_s:.1f} s"

@@ -6,12 +6,10 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nervcodec.decoding.kept import KeptVideo, Room
 from nervcodec.errors import ConfigError, ContainerError, NervError
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AUDIO, Header
@@ -89,8 +87,6 @@ class ContainerStore:
         self._root = os.path.realpath(self.folder)
         self._lock = threading.Lock()
         self._statuses: dict[str, tuple[str, FileStatus]] = {}
-        self._room = Room(limits.frames_bytes())
-        self._open: OrderedDict[str, tuple[str, KeptVideo]] = OrderedDict()
 
     def entries(self, below: str = "") -> list[FileEntry]:
         """All containers below a folder, the newest first, without links that lead out of the store."""
@@ -149,53 +145,23 @@ class ContainerStore:
         with self._lock:
             self._statuses[entry.path] = entry.version, FileStatus(header, _reason(entry, error))
 
-    def open(self, entry: FileEntry) -> KeptVideo:
-        """The open container; the most recently used ones stay open.
+    def require_showable(self, entry: FileEntry) -> Header:
+        """The header of a file.
 
         Raises:
             ContainerError: it is damaged, or its frames are too large to be decoded here.
         """
-        with self._lock:
-            version, video = self._open.get(entry.path, ("", None))
-            if video is None or version != entry.version:
-                video = KeptVideo.at(entry.file)
-                facts = video.header.video
-                if facts.width * facts.height > limits.MOST_PIXELS:
-                    raise ContainerError(
-                        f"{entry.file}: frames of {facts.width} x {facts.height} are too large to show"
-                    )
-                video.keep(self._room)
-                self._open[entry.path] = entry.version, video
-            self._open.move_to_end(entry.path)
-            while len(self._open) > limits.OPEN_FILES:
-                self._open.popitem(last=False)  # closes itself after its last use
-        return video
-
-    def opened(self, entry: FileEntry) -> KeptVideo | None:
-        """The container if it is open already."""
-        with self._lock:
-            version, video = self._open.get(entry.path, ("", None))
-            return video if version == entry.version else None
+        status = self.status(entry)
+        if status.header is None:
+            raise ContainerError(f"{entry.file}: {status.damaged}")
+        video = status.header.video
+        if video.width * video.height > limits.MOST_PIXELS:
+            raise ContainerError(f"{entry.file}: frames of {video.width} x {video.height} are too large to show")
+        return status.header
 
     def redact(self, text: str) -> str:
         """A message without the path of the served folder."""
         return text.replace(os.path.join(str(self.folder), ""), "")
-
-    def rest(self, idle_s: float) -> bool:
-        """End decoders that nobody has used for so long, and let go of frames; returns whether there were some."""
-        before = self._room.used_bytes
-        self._room.forget(idle_s)
-        with self._lock:
-            videos = [video for _, video in self._open.values()]
-        for video in videos:
-            video.rest(idle_s)
-        return self._room.used_bytes < before
-
-    def close(self) -> None:
-        """Close all files."""
-        with self._lock:
-            while self._open:
-                self._open.popitem()[1][1].close()
 
     def facts(self, entry: FileEntry) -> dict:
         """What the list shows of one file."""

@@ -43,8 +43,9 @@ def write(path, streams, rate=RATE, ticks=None, aspect=Fraction(1), sound=None):
     units = [unit for stream in streams for unit in obu.temporal_units(stream)]
     tick_s = 1 / rate if ticks is None else Fraction(1, 1000)
     ticks, rate = (range(len(units) + 1), rate) if ticks is None else (ticks, None)
-    delimited = [obu.DELIMITER + unit for unit in units]
-    mux.write_av1(path, delimited, obu.key_frames(units), ticks, tick_s, aspect, rate, sound)
+    keys = obu.key_frames(units)
+    delimited = ((obu.DELIMITER + unit, number in keys) for number, unit in enumerate(units))
+    mux.write_av1(path, delimited, ticks, tick_s, aspect, rate, sound)
 
 
 def packets(path):

@@ -192,7 +192,7 @@ def test_searches_hold_up_nothing_else(folder, monkeypatch):
         assert begun.acquire(timeout=60)
         assert site.right("/api/files").json["total"] > 3
         assert site.right("/api/file/grid.nerv").json["frame_count"] == 15
-        assert site.right("/media/aac.nerv/audio/0").headers["content-type"] == "audio/mp4"
+        assert site.right("/media/aac.nerv.mp4").headers["content-type"] == "video/mp4"
         assert not any(search.done() for search in searches)
         gone_on.set()
         assert all(search.result().status == 200 for search in searches)

@@ -12,10 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from sites import LAPPED, OTHER, serving
-from test_frame_pictures import pixels
+from test_stills import pixels
 
 import nervcodec
-from nervcodec.serve import media
 
 VIEWERS, EACH = 20, 12
 
@@ -47,7 +46,7 @@ def test_twenty_viewers_scrub_and_each_answer_is_right(place):
         return right
 
     with serving(place) as site, ThreadPoolExecutor(VIEWERS) as viewers:
-        wanted = {}  # decoded in this process with the number of threads that the server has set
+        wanted = {}
         for path in paths:
             with nervcodec.open(place / path) as video:
                 wanted[path] = list(video)
@@ -63,22 +62,24 @@ def leave(site, address: str) -> None:
 
 
 def test_viewers_who_leave_are_not_worked_for(place, monkeypatch):
-    begun, hold = [], threading.Event()
-
-    def slow(video, number, leave):
-        begun.append(number)
-        hold.wait(10)
-        leave.check()
-        return b"made"
-
-    monkeypatch.setattr(media, "video_fragment", slow)
+    """Thirty ask for different frames and leave while the first is decoded."""
+    called, hold = [], threading.Event()
     with serving(place) as site:
-        for number in range(30):
-            leave(site, f"/media/lapped.nerv/video/{number}")
+        call = site.state.stills_worker.call
+
+        def slow(*arguments):
+            called.append(arguments)
+            hold.wait(10)
+            return call(*arguments)
+
+        monkeypatch.setattr(site.state.stills_worker, "call", slow)
+        for number in range(15):
+            for name in ("lapped", "other"):
+                leave(site, f"/frame/{name}.nerv/{number}")
         time.sleep(0.1)
         hold.set()
-        assert site.right("/media/lapped.nerv/video/99").body == b"made"
-        assert len(begun) < 10
+        site.right("/frame/footage.nerv/7")
+        assert len(called) < 10
         assert not site.notes
 
 
@@ -90,30 +91,14 @@ def test_one_who_goes_backwards_through_a_base_layer(place):
             np.testing.assert_array_equal(pixels(reply.body), video[number])
 
 
-def test_what_is_around_a_frame_is_decoded_ahead(place, monkeypatch):
-    """After one frame the rest of its segment comes without another decoder."""
-    with serving(place) as site, nervcodec.open(place / "footage.nerv") as video:
-        site.right("/frame/footage.nerv/40")
-        end = time.monotonic() + 30
-        while not (site.works.store._room.used_bytes >= 30 * 176 * 144 * 3):
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        monkeypatch.setattr("nervcodec.base.codec.decode", None)
-        for number in (30, 59, 45, 31):
-            reply = site.right(f"/frame/footage.nerv/{number}?format=png")
-            monkeypatch.undo()
-            np.testing.assert_array_equal(pixels(reply.body), video[number])
-            monkeypatch.setattr("nervcodec.base.codec.decode", None)
-
-
 def test_an_error_of_ours_is_one_line(place, monkeypatch):
-    def wrong(*_given):
+    def wrong(*_arguments):
         raise ZeroDivisionError("by none")
 
-    monkeypatch.setattr(media.pictures, "picture", wrong)
     with serving(place) as site:
+        monkeypatch.setattr(site.state.stills_worker, "call", wrong)
         reply = site.ask("/frame/lapped.nerv/0")
-        assert (reply.status, reply.error) == (500, "internal error: ZeroDivisionError")
+        assert (reply.status, reply.json) == (500, {"error": "internal error: ZeroDivisionError"})
         assert site.notes == ["/frame/lapped.nerv/0: internal error: ZeroDivisionError: by none"]
         assert site.ask("/api/files").status == 200
 
@@ -124,7 +109,7 @@ def test_it_ends_with_connections_open(place):
         half = socket.create_connection(("127.0.0.1", site.port))
         half.sendall(b"GET /api/files HTTP/1.1\r\n")
         busy = socket.create_connection(("127.0.0.1", site.port))
-        busy.sendall(b"GET /media/footage.nerv/video/0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        busy.sendall(b"GET /media/lapped.nerv.mp4?from=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(0.05)
         begun = time.monotonic()
     assert time.monotonic() - begun < 5  # two seconds where nothing else goes on

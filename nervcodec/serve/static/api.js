@@ -64,7 +64,10 @@ export const fitOfPatches = (path, frame, pairs, signal) =>
 export const thumbnailAddress = (path) => `${root}thumbnail/${encoded(path)}`;
 export const frameAddress = (path, frame, options = {}) =>
   ofFile(`${root}frame/${encoded(path)}/${frame}`, path, Object.entries(options));
-export const fragmentAddress = (path, kind, index) => ofFile(`${root}media/${encoded(path)}/${kind}/${index}`, path, []);
+/** A whole file to play, or with a frame a stream from there on. */
+export const mediaAddress = (path, codec, from = null) =>
+  ofFile(`${root}media/${encoded(path)}.mp4`, path, [["codec", codec], ...(from === null ? [] : [["from", from]])]);
+export const mediaProgress = (path, codec) => json(ofFile(`${root}api/media/${encoded(path)}`, path, [["codec", codec]]));
 
 /** The page of a file at a moment, rounded up, so that its frame has begun by then; with a query if there is one. */
 export function watchAddress(path, seconds, pairs = []) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Frames and their times.
 
-const SLACK_S = 2e-6; // of numbers that went through arithmetic
+const SLACK_S = 1.1e-3; // MP4 may round times to milliseconds
 
 export class Clock {
   /** @param file as the server describes it: frame_count, frame_rate, duration_s, frame_times_s (null: evenly spaced) */
@@ -12,14 +12,10 @@ export class Clock {
     this.times = file.frame_times_s;
   }
 
-  /** When a frame comes on show, in seconds. */
+  /** When a frame begins to show, in seconds; the end of the video for the one after the last. */
   start(frame) {
+    if (frame >= this.frames) return this.end;
     return this.times ? this.times[frame] : frame / this.rate;
-  }
-
-  /** When the next one replaces it. */
-  stop(frame) {
-    return frame + 1 < this.frames ? this.start(frame + 1) : Math.max(this.end, this.start(frame));
   }
 
   /** The frame on show at a time; the first before the start, the last from the end on. */

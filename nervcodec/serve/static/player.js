@@ -1,250 +1,176 @@
 // SPDX-License-Identifier: MIT
-// Plays a file through Media Source Extensions, and says so when it has to wait for the decoder.
+// Plays a file with <video>: a whole MP4 file, or a stream that grows while the server codes it.
 
-import { fragmentAddress, get } from "./api.js";
-import { fill } from "./silence.js";
-import { Track, afterGap, reach } from "./buffer.js";
+import { frameAddress, mediaAddress, mediaProgress } from "./api.js";
 
-const PLAYING_AHEAD_S = 20;
-const RESTING_AHEAD_S = 3;
-const REST_MS = 500; // a scrubber must stand still so long before anything is fetched for playing on
-const LATE_MS = 250;
-const BEAT_MS = 120;
-const LEAST_AHEAD_S = 0.25; // with less it waits
-const MOST_WAIT_S = 6; // so much is gathered at most before a slow file goes on
-const Source = window.ManagedMediaSource || window.MediaSource;
+const POLL_MS = 700;
+const REST_MS = 150; // after the last of several seeks, before another stream is requested
+const INSIDE_S = 0.002; // beyond the start of a frame, so that rounding does not show the one before
 
-/**
- * Events: "change" (playing, waiting, end), "time" (a moment came on show), "refused" (detail: why it cannot play),
- * "mute" (detail: why there is no sound).
- */
+/** Whether to play a form: the browser takes its codecs, and the screen shows HDR where it is that. */
+const isPlayed = (video, form) =>
+  video.canPlayType(form.type) !== "" && (!form.hdr || matchMedia("(dynamic-range: high)").matches);
+
+/** Events: "time" (another moment), "progress" (more is coded), "form" (another is played), "note" (detail: a sentence). */
 export class Player extends EventTarget {
-  #source = null;
-  #tracks = [];
-  #held = false; // stalled: gathers before it goes on
+  #forms;
+  #frame = 0; // on show, or to be shown once there is a picture
+  #from = 0; // frame that the stream was requested for
   #shown = null; // time of the picture that the browser presented last
-  #stopping = false; // paused, and not moved since: the browser may yet present a picture that was on its way
-  #moved = 0; // when the moment last changed by hand
+  #resumes = false; // play as soon as there is a source
+  #needsWhole = false; // the browser does not play a stream that grows
+  #timer = 0;
+  #polling = false;
 
   constructor(video, file, clock) {
     super();
-    this.video = video;
-    this.file = file;
-    this.clock = clock;
-    this.playing = false;
-    this.moment = 0; // seconds, what holds while it does not play
-    this.able = this.#open();
-    video.addEventListener("ended", () => this.#ended());
-    video.addEventListener("waiting", () => this.#beat());
-    video.addEventListener("playing", () => this.#tell("change"));
-    video.addEventListener("error", () => this.#refuse(video.error?.message || "The browser cannot play this file."));
-    this.#watch();
-    setInterval(() => this.#beat(), BEAT_MS);
-  }
-
-  /** Seconds: what is on show, or should be. */
-  get time() {
-    return this.playing ? Math.min(this.#shown ?? this.moment, this.clock.end) : this.moment;
+    Object.assign(this, { video, file, clock });
+    this.growing = false; // the file is not whole yet
+    this.coded = []; // ranges of frames of it
+    this.#forms = file.media.filter((form) => isPlayed(video, form));
+    video.addEventListener("error", () => this.#failed());
+    video.addEventListener("seeking", () => (this.#shown = null));
+    for (const name of ["seeked", "timeupdate", "pause", "ended"]) video.addEventListener(name, () => this.#moved());
+    video.addEventListener("play", () => this.growing && this.#poll());
+    const presented = (_, facts) => {
+      this.#shown = facts.mediaTime;
+      this.#moved();
+      video.requestVideoFrameCallback(presented);
+    };
+    video.requestVideoFrameCallback?.(presented);
   }
 
   get frame() {
-    return this.clock.at(this.time);
+    return this.#frame;
   }
 
-  /** Whether the browser shows moving pictures by now. */
-  get presents() {
-    return this.playing && this.#shown !== null;
+  /** Seconds: when the frame on show begins. */
+  get time() {
+    return this.clock.start(this.#frame);
   }
 
-  get waiting() {
-    return this.playing && (this.#held || this.video.readyState < 3 || this.#shown === null);
+  get playing() {
+    return !this.video.paused && !this.video.ended;
   }
 
-  /** Seconds decoded for each second that passes, null before anything was. */
-  get pace() {
-    return this.#tracks[0]?.pace ?? null;
+  /** Open the file, or another form of it, at a moment. */
+  open(seconds) {
+    this.#frame = this.clock.at(seconds);
+    this.form = this.#forms[0] ?? null;
+    this.growing = this.form !== null && !this.form.is_whole;
+    this.#load();
+    for (const name of ["form", "progress", "time"]) this.#tell(name);
+    if (!this.form) this.#note("This browser cannot play this file: its frames can be looked at, one by one.");
   }
 
-  get buffered() {
-    return this.video.buffered;
-  }
-
-  play() {
-    if (!this.able || this.playing) return;
-    if (this.clock.at(this.moment) === this.clock.frames - 1) this.moment = 0;
-    this.playing = true;
-    this.#shown = null;
-    this.#held = false;
-    this.video.currentTime = this.#inside(this.moment);
-    this.#start();
-    this.#beat();
-    this.#tell("change");
-  }
-
-  pause() {
-    if (!this.playing) return;
-    this.moment = this.clock.start(this.frame);
-    this.playing = false;
-    this.#held = false;
-    this.video.pause();
-    this.#stopping = true;
-    this.#moved = performance.now();
-    this.#tell("change");
-  }
-
-  /** Go to a moment; the picture of it is for others to show while nothing plays. */
   seek(seconds) {
-    this.moment = Math.max(0, Math.min(this.clock.end, seconds));
-    this.#moved = performance.now();
-    this.#stopping = false;
-    if (this.playing) {
-      if (this.moment >= this.clock.end) return this.#ended();
-      this.#shown = null;
-      this.#held = false;
-      this.video.currentTime = this.moment;
-      this.#start();
-    }
-    this.#beat();
+    this.toFrame(this.clock.at(seconds), this.playing);
+  }
+
+  toFrame(frame, plays = false) {
+    this.#frame = this.clock.within(frame);
+    this.#resumes = plays;
+    if (!plays) this.video.pause();
+    if (this.form && !this.growing) this.video.currentTime = this.#inside(this.#frame);
+    else this.#later();
     this.#tell("time");
   }
 
-  /** A little after a frame's start, so that rounding does not show the one before it. */
-  #inside(seconds) {
-    const frame = this.clock.at(seconds);
-    return seconds + Math.min(0.002, (this.clock.stop(frame) - this.clock.start(frame)) / 4);
+  toggle() {
+    if (this.playing) this.video.pause();
+    else this.#play();
   }
 
-  #start() {
-    this.video.play().catch((error) => {
-      if (error.name !== "NotAllowedError" || !this.playing) return;
-      this.pause();
-      this.#tell("mute", "This browser wants to be asked once more: press play.");
-    });
+  #play() {
+    this.video.play().catch(() => {}); // the browser's controls show it
   }
 
-  #open() {
-    const { video, audio } = this.file;
-    if (!Source) return this.#refuse("This browser has no Media Source Extensions: frames can be looked at, not played.");
-    if (!Source.isTypeSupported(video.type)) {
-      return this.#refuse("This browser plays no H.264: frames can be looked at, not played.");
-    }
-    const sound = audio && Source.isTypeSupported(audio.type) ? audio : null;
-    if (audio && !sound) queueMicrotask(() => this.#tell("mute", `This browser cannot play the sound (${audio.type}).`));
-    this.sound = sound !== null;
-    this.#source = new Source();
-    this.#source.addEventListener("sourceopen", () => this.#opened(video, sound), { once: true });
-    this.video.disableRemotePlayback = true;
-    this.address = URL.createObjectURL(this.#source);
-    this.video.src = this.address;
-    return true;
+  #inside(frame) {
+    const begin = this.clock.start(frame);
+    return begin + Math.min(INSIDE_S, (this.clock.start(frame + 1) - begin) / 4);
   }
 
-  #opened(video, sound) {
-    URL.revokeObjectURL(this.address);
-    this.#source.duration = this.clock.end;
-    this.#tracks = [this.#track("video", video)];
-    if (sound) this.#tracks.push(this.#track("audio", sound));
-    this.#beat();
+  /** Seconds from the video's times to the file's: some browsers let each stream begin at 0. */
+  get #shift() {
+    const begin = this.growing ? this.clock.start(this.#from) : 0;
+    const { buffered } = this.video;
+    return buffered.length && buffered.start(0) < begin / 2 ? begin : 0;
   }
 
-  #track(kind, facts) {
-    const buffer = this.#source.addSourceBuffer(facts.type);
-    if (kind === "audio") buffer.appendWindowEnd = this.clock.end;
-    const fillToEnd = (into, append, from, to) => fill(into, append, from, Math.min(to, this.clock.end));
-    const load = async (index, signal) =>
-      (await get(fragmentAddress(this.file.path, kind, index), signal)).arrayBuffer();
-    const failed = (error) => {
-      if (kind === "video") return this.#refuse(error.message);
-      this.#tracks = this.#tracks.filter((other) => other !== track);
-      this.#source.removeSourceBuffer(buffer);
-      this.sound = false;
-      this.#tell("mute", `The sound is left out: ${error.message}`);
-    };
-    const track = new Track(buffer, facts, load, failed, kind === "audio" ? fillToEnd : null);
-    return track;
+  /** Browsers cannot seek in a stream: show the frame, and request another stream once no other seek follows. */
+  #later() {
+    this.video.poster = frameAddress(this.file.path, this.#frame);
+    this.video.removeAttribute("src");
+    this.video.load();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#load(), REST_MS);
   }
 
-  #beat() {
-    const now = this.playing ? this.video.currentTime : this.moment;
-    const resting = performance.now() - this.#moved < REST_MS;
-    if (this.#tracks.length && (this.playing || !resting)) {
-      const ahead = this.playing ? PLAYING_AHEAD_S : RESTING_AHEAD_S;
-      this.#tracks.forEach((track) => track.keep(now, ahead));
-    }
-    if (this.playing) this.#goOn(now);
+  #load() {
+    const { video, growing, form } = this;
+    clearTimeout(this.#timer);
+    video.poster = frameAddress(this.file.path, this.#frame);
+    this.#shown = null;
+    if (!form || (growing && this.#needsWhole)) return;
+    this.#from = this.#frame;
+    video.preload = growing ? "none" : "auto"; // coding begins when somebody plays
+    video.src = mediaAddress(this.file.path, form.codec, growing ? this.#frame : null);
+    if (!growing) video.currentTime = this.#frame && this.#inside(this.#frame);
+    if (this.#resumes) this.#play();
+    this.#resumes = false;
   }
 
-  #goOn(now) {
-    const complete = this.#tracks.length > 0 && this.#tracks.every((track) => track.completeFrom(now));
-    if (complete && this.#source.readyState === "open" && !this.#busy()) this.#source.endOfStream();
-    const ahead = reach(this.video.buffered, now);
-    if (this.#held) {
-      if (complete || ahead >= this.#enough(now)) {
-        this.#held = false;
-        this.#start();
-        this.#tell("change");
+  #moved() {
+    const { video, clock } = this;
+    if (video.readyState < 2 || video.seeking) return;
+    const seconds = this.playing && this.#shown !== null ? this.#shown : video.currentTime;
+    this.#frame = clock.at(seconds + this.#shift);
+    this.#tell("time");
+  }
+
+  /** Ask how much is coded until all of it is, then play the whole file from the same moment on. */
+  async #poll() {
+    if (this.#polling) return;
+    this.#polling = true;
+    try {
+      for (;;) {
+        const { is_whole: isWhole, frames, error } = await mediaProgress(this.file.path, this.form.codec);
+        this.coded = frames;
+        if (error) throw new Error(error);
+        if (isWhole) break;
+        this.#tell("progress");
+        await new Promise((done) => setTimeout(done, POLL_MS));
       }
+      this.form.is_whole = true;
+      await fetch(frameAddress(this.file.path, this.#frame)).catch(() => {}); // a poster that is there at once
+      this.#resumes ||= this.playing;
+      this.growing = false;
+      this.#load();
+      this.#note("");
+      this.#tell("progress");
+    } catch (error) {
+      this.#note(error.message);
+    } finally {
+      this.#polling = false;
+    }
+  }
+
+  #failed() {
+    if (!this.video.getAttribute("src")) return;
+    this.#resumes ||= this.playing;
+    if (this.growing) {
+      this.#needsWhole = true;
+      this.#note("This browser plays the file when all of it is prepared.");
+      this.#later();
+      this.#poll();
       return;
     }
-    if (this.video.seeking || ahead > LEAST_AHEAD_S) return;
-    if (this.video.readyState < 3) {
-      const next = afterGap(this.video.buffered, now + ahead);
-      if (next !== null) this.video.currentTime = next;
-      else this.#tracks.forEach((track) => track.missing(now));
-    }
-    // With sound a browser lets the clock run on for seconds where pictures are missing; nobody wants to see that.
-    if (this.#shown !== null && !complete) {
-      this.#held = true;
-      this.video.pause();
-      this.#tell("change");
-    }
+    this.#forms.shift();
+    this.open(this.time);
   }
 
-  #busy() {
-    return [...this.#source.sourceBuffers].some((buffer) => buffer.updating);
-  }
-
-  /** What has to be there before a stalled file goes on, so that it does not stall again at once. */
-  #enough(now) {
-    const short = Math.max(0, 1 - (this.pace ?? 1));
-    return Math.max(2 * LEAST_AHEAD_S, Math.min(MOST_WAIT_S, (this.clock.end - now) * short));
-  }
-
-  #ended() {
-    this.playing = false;
-    this.video.pause();
-    this.moment = this.clock.start(this.clock.frames - 1);
-    this.#tell("change");
-  }
-
-  #watch() {
-    if (this.video.requestVideoFrameCallback) {
-      const presented = (_, facts) => {
-        this.#present(facts.mediaTime);
-        this.video.requestVideoFrameCallback(presented);
-      };
-      this.video.requestVideoFrameCallback(presented);
-      return;
-    }
-    this.video.addEventListener("timeupdate", () => {
-      if (!this.playing || this.video.readyState < 2) return;
-      this.#present(this.video.currentTime);
-    });
-  }
-
-  #present(seconds) {
-    if (this.video.seeking) return;
-    if (this.playing) this.#shown = seconds;
-    else if (this.#stopping && performance.now() - this.#moved < LATE_MS) this.moment = this.clock.start(this.clock.at(seconds));
-    else return;
-    this.#tell("time");
-  }
-
-  #refuse(sentence) {
-    this.able = false;
-    this.pause();
-    queueMicrotask(() => this.#tell("refused", sentence));
-    return false;
+  #note(sentence) {
+    this.#tell("note", sentence);
   }
 
   #tell(name, detail) {

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The page of one file: brings player, exact frames, search and inspection together.
+// The page of one file: brings player, search and inspection together.
 
-import { describeFile, fitOverTime, frameAddress, listFiles, root, watchAddress, watchedPath } from "./api.js";
+import { describeFile, fitOverTime, listFiles, root, watchAddress, watchedPath } from "./api.js";
 import { Clock } from "./clock.js";
-import { Controls } from "./controls.js";
 import { Last, el, paced } from "./dom.js";
-import { LatestImage } from "./exact.js";
 import { bytes, clockTime, count, decibels, percent, rate, score, sentence } from "./format.js";
 import { inspect } from "./inspect.js";
 import { Picker, Shades } from "./patches.js";
@@ -17,7 +15,8 @@ import { Timeline } from "./timeline.js";
 
 const ADDRESS_MS = 350; // Safari takes 100 changes of a page's address in 30 s
 const SHADES_MS = 150;
-const WORD_AFTER_MS = 300;
+const STEP_S = 5;
+const LEAP_S = 10;
 const NOTE_MS = 4000;
 
 const UNSEARCHABLE = "This file was encoded without embeddings, so it cannot be searched.";
@@ -29,23 +28,17 @@ const asked = new URLSearchParams(location.search);
 class Watch {
   #fitting = new Last();
   #fit = null; // {times, values, threshold} of the present query
-  #moments = [];
+  #moments = []; // of this file, the best first
   #noteTimer = 0;
   #lasting = "";
-  #wordTimer = 0;
 
   constructor(file) {
     this.file = file;
     this.clock = new Clock(file);
     this.query = new Query();
     this.player = new Player(page.video, file, this.clock);
-    this.controls = new Controls(page, this.player, this.clock, {
-      copyLink: () => this.copyLink(),
-      search: () => this.search(),
-    });
-    this.exact = new LatestImage(page.exact, (error) => this.note(error.message));
     this.shades = new Shades(page.shades, path, (error) => this.note(error.message));
-    this.fit = new Timeline(page.fit, { value: (v) => `fits ${score(v)}`, pick: (s) => this.controls.toTime(s) });
+    this.fit = new Timeline(page.fit, { value: (v) => `fits ${score(v)}`, pick: (s) => this.player.seek(s) });
     this.keepAddress = paced(ADDRESS_MS, () => history.replaceState(null, "", this.address()));
     this.shade = paced(SHADES_MS, () => this.#shade());
     addEventListener("replaced", () => this.#again());
@@ -91,7 +84,7 @@ class Watch {
 
   #panels() {
     this.showTab = tabs(page.tabs);
-    this.qualityAt = inspect(page.inspect, this.file, (seconds) => this.controls.toTime(seconds));
+    this.qualityAt = inspect(page.inspect, this.file, (seconds) => this.player.seek(seconds));
     this.panel = new SearchPanel(page.search, {
       label: "Search this video",
       file: path,
@@ -134,12 +127,12 @@ class Watch {
   }
 
   goTo(moment) {
-    this.controls.toFrame(moment.frame);
+    this.player.toFrame(moment.frame);
     if (page.player.getBoundingClientRect().top < 0) page.player.scrollIntoView({ block: "start" });
   }
 
   #pick() {
-    this.player.pause();
+    page.video.pause();
     page.stage.classList.add("picking");
     page.player.scrollIntoView({ block: "nearest" });
     this.note("Choose a patch of the picture. Arrow keys move, Enter searches, Escape leaves.", true);
@@ -147,76 +140,85 @@ class Watch {
   }
 
   #listen() {
-    for (const name of ["change", "time"]) this.player.addEventListener(name, () => this.draw());
-    for (const name of ["change", "time"]) this.player.addEventListener(name, () => this.#word());
-    page.video.addEventListener("waiting", () => this.#word());
-    page.video.addEventListener("progress", () => this.draw());
-    this.player.addEventListener("refused", (event) => {
-      this.note(event.detail, true);
-      this.draw();
-    });
-    this.player.addEventListener("mute", (event) => {
-      this.note(event.detail, true);
-      this.controls.silence();
-    });
-    page.exact.addEventListener("shown", () => this.#cover());
+    const { player } = this;
+    player.addEventListener("time", () => this.draw());
+    player.addEventListener("note", (event) => this.note(event.detail, true));
+    player.addEventListener("form", () => shape(this.file, player.form));
+    player.addEventListener("progress", () => this.#drawProgress());
+    page.slider.max = String(this.clock.end);
+    page.slider.addEventListener("input", () => player.seek(Number(page.slider.value)));
+    page.end.textContent = clockTime(this.clock.end);
+    page.back.addEventListener("click", () => player.toFrame(player.frame - 1));
+    page.forth.addEventListener("click", () => player.toFrame(player.frame + 1));
+    page.link.addEventListener("click", () => this.copyLink());
+    page.help.addEventListener("click", () => page.keys.showModal());
     page.shade.addEventListener("click", () => {
       page.shade.setAttribute("aria-pressed", String(page.shade.getAttribute("aria-pressed") !== "true"));
       this.shade();
     });
-    setInterval(() => this.player.waiting && this.#word(), 500);
+    const by = (seconds) => () => player.seek(player.time + seconds);
+    onKeys({
+      " ": () => player.toggle(),
+      k: () => player.toggle(),
+      ArrowLeft: by(-STEP_S),
+      ArrowRight: by(STEP_S),
+      j: by(-LEAP_S),
+      l: by(LEAP_S),
+      ",": () => player.toFrame(player.frame - 1),
+      ".": () => player.toFrame(player.frame + 1),
+      Home: () => player.seek(0),
+      End: () => player.toFrame(this.clock.frames - 1),
+      n: () => this.#hit(1),
+      p: () => this.#hit(-1),
+      m: () => (page.video.muted = !page.video.muted),
+      f: () => (document.fullscreenElement ? document.exitFullscreen() : page.video.requestFullscreen?.()),
+      "/": () => this.search(),
+      "?": () => page.keys.showModal(),
+    });
+  }
+
+  /** To the next or previous moment found in this file, by time. */
+  #hit(direction) {
+    const frames = this.#moments.map((moment) => moment.frame).sort((a, b) => a - b);
+    if (direction < 0) frames.reverse();
+    const frame = frames.find((other) => direction * (other - this.player.frame) > 0);
+    if (frame !== undefined) this.player.toFrame(frame);
   }
 
   #begin() {
     const time = Number.parseFloat(asked.get("t"));
     const query = Query.ofAddress();
     this.jumps = !Number.isFinite(time) && !query.empty;
-    this.controls.toTime(Number.isFinite(time) ? time : 0);
+    this.player.open(Number.isFinite(time) ? time : 0);
     if (!query.empty) this.panel.ask(query);
-    this.draw();
   }
 
   /** Everything that depends on the moment. */
   draw() {
-    this.controls.draw();
-    const { frame } = this.player;
-    if (!this.player.playing) {
-      this.exact.show(frameAddress(path, frame));
-    } else if (this.player.presents) {
-      this.exact.stop();
-    }
-    this.#cover();
-    this.fit.at(this.player.time);
-    this.qualityAt(this.player.time);
+    const { time, frame } = this.player;
+    page.now.textContent = clockTime(time);
+    page.frame.textContent = String(frame);
+    page.back.disabled = frame === 0;
+    page.forth.disabled = frame === this.clock.frames - 1;
+    page.slider.value = String(time);
+    page.slider.setAttribute("aria-valuetext", `${clockTime(time)} of ${clockTime(this.clock.end)}, frame ${frame}`);
+    this.fit.at(time);
+    this.qualityAt(time);
     this.shade();
     this.keepAddress();
   }
 
-  /** The exact frame lies over the video until that moves. */
-  #cover() {
-    const { player, exact } = this;
-    const right = exact.address === frameAddress(path, player.frame);
-    if (right) page.exact.alt = `Frame ${player.frame} of ${this.file.name}`;
-    if (player.presents) page.exact.hidden = true;
-    else if (right) page.exact.hidden = false;
-    page.stage.classList.toggle("moving", player.playing);
-  }
-
-  /** What the player is waiting for, once it has waited for a moment. */
-  #word() {
-    if (!this.player.waiting) {
-      clearTimeout(this.#wordTimer);
-      this.#wordTimer = 0;
-      page.word.textContent = "";
-      return;
-    }
-    const say = () => {
-      const { pace } = this.player;
-      const words = pace !== null && pace < 1 ? `Decoding \u2026 ${pace.toFixed(pace < 0.1 ? 2 : 1)} of real time` : "Decoding \u2026";
-      if (page.word.textContent !== words) page.word.textContent = words;
-    };
-    if (page.word.textContent) say();
-    else if (!this.#wordTimer) this.#wordTimer = setTimeout(() => this.player.waiting && say(), WORD_AFTER_MS);
+  /** What is coded of a file that is not whole yet, and a slider, since the browser's own knows the stream alone. */
+  #drawProgress() {
+    const { coded, growing } = this.player;
+    page.growing.hidden = !growing;
+    const share = coded.reduce((sum, [first, end]) => sum + end - first, 0) / this.clock.frames;
+    const stops = coded.flatMap((range) => {
+      const [from, to] = range.map((frame) => (100 * this.clock.start(frame)) / this.clock.end);
+      return [`transparent ${from}%`, `var(--buffered) ${from}%`, `var(--buffered) ${to}%`, `transparent ${to}%`];
+    });
+    page.coded.style.backgroundImage = stops.length ? `linear-gradient(to right, ${stops.join(", ")})` : "";
+    if (growing && share) this.note(`Preparing to play: ${Math.floor(100 * share)} %`, true);
   }
 
   async #asks(query) {
@@ -267,12 +269,33 @@ function facts(file) {
   return known;
 }
 
-/** The picture's shape. H.264 has even sizes only; what was added for it at the right and below is not shown. */
-function shape(file) {
+/** The shape of the picture. What a codec added at the right and below is not shown. */
+function shape(file, form) {
   page.stage.style.setProperty("--ratio", String((file.width * file.pixel_aspect) / file.height));
   for (const side of ["width", "height"]) {
-    if (file[side] % 2) page.video.style[side] = `${(100 * (file[side] + 1)) / file[side]}%`;
+    const more = form && form[side] / file[side];
+    page.video.style[side] = more > 1 ? `${100 * more}%` : "";
   }
+}
+
+const OWN_ARROWS = "[role=tab], [role=radio], input[type=radio]";
+
+/** Whether a key belongs to the element that has the focus. */
+function isTaken({ target, key, ctrlKey, metaKey, altKey }) {
+  if (ctrlKey || metaKey || altKey || target.closest?.("dialog")) return true;
+  if (target.matches?.("input[type=search], input[type=text], textarea, select")) return true;
+  if ((key === " " || key === "Enter") && target.matches?.("button, a, summary, video")) return true;
+  return /^(Arrow|Home|End|Page)/.test(key) && Boolean(target.closest?.(OWN_ARROWS));
+}
+
+/** @param actions key (as KeyboardEvent.key, letters small) -> function; other keys are left to the browser */
+function onKeys(actions) {
+  document.addEventListener("keydown", (event) => {
+    const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!action || event.defaultPrevented || isTaken(event)) return;
+    event.preventDefault();
+    action();
+  });
 }
 
 function unplayable(title, sentence) {
@@ -293,7 +316,7 @@ async function open() {
   }
   if (file.damaged) return unplayable("This file is damaged", sentence(file.damaged));
   page.facts.replaceChildren(...facts(file).map((words) => el("li", {}, words)));
-  shape(file);
+  shape(file, null);
   new Watch(file);
   page.main.classList.add("ready");
 }

@@ -11,7 +11,7 @@ from sites import GRID, serving, spoilt
 
 import nervcodec
 from nervcodec.semantic import cache
-from nervcodec.serve import limits, pictures
+from nervcodec.serve import limits, stills
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -69,19 +69,18 @@ def test_frames_too_large_are_not_decoded(site, monkeypatch, folder, tmp_path):
         assert "too large" in reply.error
 
 
-def test_thumbnails_are_made_once_and_in_shape(site, tmp_path, monkeypatch):
+def test_thumbnails_are_made_once_and_in_shape(tmp_path, monkeypatch):
     monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "cache"))
     shutil.copy(GRID, tmp_path / "a.nerv")
     shutil.copy(GRID, tmp_path / "b.nerv")
-    made = []
-    frame = pictures.frame
-    monkeypatch.setattr(pictures, "frame", lambda *given: made.append(given) or frame(*given))
+    written = set()
     for _ in range(2):
         with serving(tmp_path) as site:
             shapes = {pixels(site.right(f"/thumbnail/{name}.nerv").body).shape for name in "ab"}
             # Pixels are wider than high.
             assert shapes == {(round(320 * 72 * 117 / (88 * 128)), 320, 3)}
-    assert len(made) == 2
+        written |= {path.stat().st_mtime_ns for path in (tmp_path / "cache" / "thumbnails").iterdir()}
+    assert len(written) == 2
     assert len(list((tmp_path / "cache" / "thumbnails").iterdir())) == 2
 
 
@@ -108,7 +107,25 @@ def test_thumbnails_stay_within_bounds(tmp_path, monkeypatch):
     monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path))
     for number in range(10):
         cache.store_bytes("thumbnails", f"{number}.jpg", bytes(1000))
-        pictures._make_room(tmp_path / "thumbnails", 3500)
+        stills._evict(tmp_path / "thumbnails", 3500)
     left = sorted(path.name for path in (tmp_path / "thumbnails").iterdir())
     assert left == ["7.jpg", "8.jpg", "9.jpg"]
-    pictures._make_room(tmp_path / "none", 0)
+    stills._evict(tmp_path / "none", 0)
+
+
+def test_frames_of_a_base_layer_are_cached_up_to_a_limit(layered_nerv):
+    """Stepping backwards through one group of pictures decodes it once, as far as it fits."""
+    with nervcodec.open(layered_nerv) as video:
+        wanted = [video[number] for number in range(30)]
+        size = sum(plane.nbytes for plane in next(video.planes([0])))
+    opened = stills._OpenFile(layered_nerv)
+    roomy, tight = stills.FrameCache(30 * size), stills.FrameCache(4 * size)
+    for decoded in (roomy, tight):
+        for number in (29, 28, 27, 5, 6, 29):
+            np.testing.assert_array_equal(opened.frame(number, decoded), wanted[number])
+            assert decoded.used_bytes <= decoded.limit_bytes
+    opened._streams = None  # nothing else can be decoded
+    opened._decoder = iter(())
+    assert roomy.get(opened, 12) is not None
+    assert tight.get(opened, 12) is None
+    opened.close()
