@@ -62,7 +62,9 @@ class Media:
         if start and codec != coding.AVC:
             raise limits.RefusedError(f"from goes with codec={coding.AVC}")
         frame = limits.integer("from", start, 0, header.video.frame_count - 1) if start else 0
-        if start and not self._state.media.target(item, codec).exists():
+        if start:
+            if self._state.media.target(item, codec).exists():
+                raise limits.RefusedError("there is a whole file; leave out from")
             made = self._state.media.coding(item, header)
             made.start(again=True)
             return StreamingResponse(await _begun(made.stream(frame)), media_type="video/mp4")

@@ -163,7 +163,12 @@ def test_cut_short_in_place_while_it_is_open(tmp_path):
 
 def test_nothing_is_written_beside_the_videos(site, folder):
     before = {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
-    for address in ("/thumbnail/grid.nerv", "/frame/grid.nerv/1", "/media/aac.nerv.mp4", "/media/aac.nerv.mp4?from=0"):
+    for address in (
+        "/thumbnail/grid.nerv",
+        "/frame/grid.nerv/1",
+        "/media/aac.nerv.mp4",
+        "/media/varied.nerv.mp4?from=0",
+    ):
         site.right(address)
     site.right("/api/search?add=sink")
     assert {path: path.lstat().st_mtime_ns for path in folder.rglob("*")} == before

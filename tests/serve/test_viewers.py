@@ -98,7 +98,7 @@ def test_an_error_of_ours_is_one_line(place, monkeypatch):
     with serving(place) as site:
         monkeypatch.setattr(site.state.stills_worker, "call", wrong)
         reply = site.ask("/frame/lapped.nerv/0")
-        assert (reply.status, reply.json) == (500, {"error": "internal error: ZeroDivisionError"})
+        assert (reply.status, reply.error) == (500, "internal error: ZeroDivisionError")
         assert site.notes == ["/frame/lapped.nerv/0: internal error: ZeroDivisionError: by none"]
         assert site.ask("/api/files").status == 200
 

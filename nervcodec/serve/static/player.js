@@ -64,7 +64,7 @@ export class Player extends EventTarget {
   }
 
   seek(seconds) {
-    this.toFrame(this.clock.at(seconds), this.playing);
+    this.toFrame(this.clock.at(seconds), this.playing || this.#resumes);
   }
 
   toFrame(frame, plays = false) {
@@ -78,7 +78,8 @@ export class Player extends EventTarget {
 
   toggle() {
     if (this.playing) this.video.pause();
-    else this.#play();
+    else if (this.video.getAttribute("src")) this.#play();
+    else this.#resumes = true; // once there is a source
   }
 
   #play() {
@@ -149,6 +150,7 @@ export class Player extends EventTarget {
       this.#note("");
       this.#tell("progress");
     } catch (error) {
+      this.#needsWhole = false; // it may be for this error that the stream ended
       this.#note(error.message);
     } finally {
       this.#polling = false;

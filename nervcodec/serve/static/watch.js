@@ -6,6 +6,7 @@ import { Clock } from "./clock.js";
 import { Last, el, paced } from "./dom.js";
 import { bytes, clockTime, count, decibels, percent, rate, score, sentence } from "./format.js";
 import { inspect } from "./inspect.js";
+import { onKeys } from "./keys.js";
 import { Picker, Shades } from "./patches.js";
 import { Player } from "./player.js";
 import { Query } from "./query.js";
@@ -168,21 +169,11 @@ class Watch {
       ".": () => player.toFrame(player.frame + 1),
       Home: () => player.seek(0),
       End: () => player.toFrame(this.clock.frames - 1),
-      n: () => this.#hit(1),
-      p: () => this.#hit(-1),
       m: () => (page.video.muted = !page.video.muted),
       f: () => (document.fullscreenElement ? document.exitFullscreen() : page.video.requestFullscreen?.()),
       "/": () => this.search(),
       "?": () => page.keys.showModal(),
     });
-  }
-
-  /** To the next or previous moment found in this file, by time. */
-  #hit(direction) {
-    const frames = this.#moments.map((moment) => moment.frame).sort((a, b) => a - b);
-    if (direction < 0) frames.reverse();
-    const frame = frames.find((other) => direction * (other - this.player.frame) > 0);
-    if (frame !== undefined) this.player.toFrame(frame);
   }
 
   #begin() {
@@ -276,26 +267,6 @@ function shape(file, form) {
     const more = form && form[side] / file[side];
     page.video.style[side] = more > 1 ? `${100 * more}%` : "";
   }
-}
-
-const OWN_ARROWS = "[role=tab], [role=radio], input[type=radio]";
-
-/** Whether a key belongs to the element that has the focus. */
-function isTaken({ target, key, ctrlKey, metaKey, altKey }) {
-  if (ctrlKey || metaKey || altKey || target.closest?.("dialog")) return true;
-  if (target.matches?.("input[type=search], input[type=text], textarea, select")) return true;
-  if ((key === " " || key === "Enter") && target.matches?.("button, a, summary, video")) return true;
-  return /^(Arrow|Home|End|Page)/.test(key) && Boolean(target.closest?.(OWN_ARROWS));
-}
-
-/** @param actions key (as KeyboardEvent.key, letters small) -> function; other keys are left to the browser */
-function onKeys(actions) {
-  document.addEventListener("keydown", (event) => {
-    const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!action || event.defaultPrevented || isTaken(event)) return;
-    event.preventDefault();
-    action();
-  });
 }
 
 function unplayable(title, sentence) {
