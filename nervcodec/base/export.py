@@ -89,7 +89,7 @@ def write_base(opened: Container, path: Path, sound: Sound | None = None) -> int
     return video.frame_count
 
 
-def _units(opened: Container, base: BaseFacts) -> Iterator[tuple[bytes, bool]]:
+def _units(opened: Container, base: BaseHeader) -> Iterator[tuple[bytes, bool]]:
     """All temporal units of an AV1 stream, and whether each is a key frame."""
     video = opened.header.video
     for segment in opened.header.segments:

@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nervcodec.base.check import coded_size
+from nervcodec.base.obu import coded_size
 from nervcodec.base.export import growing, sound_of, write_base
 from nervcodec.decoding import NervVideo
-from nervcodec.device import use_threads
-from nervcodec.errors import VideoError, explained
+from nervcodec.device import set_threads
+from nervcodec.errors import VideoError, wrap_os_error
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AUDIO, AV1, Header
@@ -216,7 +216,7 @@ _sessions: OrderedDict[tuple[Path, str], _Session] = OrderedDict()
 
 def prepare() -> None:
     """Import what decoding a network takes, which lasts seconds."""
-    use_threads(max(1, (os.cpu_count() or 1) // 2))
+    set_threads(max(1, (os.cpu_count() or 1) // 2))
     import nervcodec.decoding.rendering  # noqa: F401
 
 
@@ -235,7 +235,7 @@ def code_piece(file: Path, version: str, first: int, folder: Path) -> None:
     _sessions[key] = session
     while len(_sessions) > _OPEN_FILES:
         _sessions.popitem(last=False)[1].video.close()
-    with explained(f"{folder}: cannot be written", VideoError):
+    with wrap_os_error(f"{folder}: cannot be written", VideoError):
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in ((HEAD, head), (str(first), piece)):
             if not (folder / name).exists():

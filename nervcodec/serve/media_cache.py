@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Iterator
 from functools import partial
 from pathlib import Path
 
-from nervcodec.errors import NervError, VideoError, explained
+from nervcodec.errors import NervError, VideoError, wrap_os_error
 from nervcodec.formats.container import fingerprint
 from nervcodec.formats.header import Header
 from nervcodec.semantic import cache
@@ -195,7 +195,7 @@ class MediaCache:
             NervError: what went wrong.
         """
         target = self.target(entry, codec)
-        with explained("the folder that NERVCODEC_CACHE names cannot be written", VideoError):
+        with wrap_os_error("the folder that NERVCODEC_CACHE names cannot be written", VideoError):
             self.folder.mkdir(parents=True, exist_ok=True)
         if not target.exists() and codec == coding.AVC:
             made = self.coding(entry, header)

@@ -3,10 +3,9 @@
 
 import { describeFile, fitOverTime, listFiles, root, watchAddress, watchedPath } from "./api.js";
 import { Clock } from "./clock.js";
-import { Last, el, paced } from "./dom.js";
+import { Last, el, onKeys, paced } from "./dom.js";
 import { bytes, clockTime, count, decibels, percent, rate, score, sentence } from "./format.js";
 import { inspect } from "./inspect.js";
-import { onKeys } from "./keys.js";
 import { Picker, Shades } from "./patches.js";
 import { Player } from "./player.js";
 import { Query } from "./query.js";
