@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nervcodec.base.obu import coded_size
 from nervcodec.base.export import growing, sound_of, write_base
+from nervcodec.base.obu import coded_size
 from nervcodec.decoding import NervVideo
 from nervcodec.device import set_threads
 from nervcodec.errors import VideoError, wrap_os_error
