@@ -69,10 +69,13 @@ export class Player extends EventTarget {
 
   toFrame(frame, plays = false) {
     this.#frame = this.clock.within(frame);
-    this.#resumes = plays;
     if (!plays) this.video.pause();
-    if (this.form && !this.growing) this.video.currentTime = this.#inside(this.#frame);
-    else this.#later();
+    if (this.form && !this.growing) {
+      this.video.currentTime = this.#inside(this.#frame);
+    } else {
+      this.#resumes = plays;
+      this.#later();
+    }
     this.#tell("time");
   }
 
