@@ -7,9 +7,10 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from nervcodec.errors import ConfigError
 from nervcodec.settings import Setting
@@ -68,6 +69,39 @@ def physical_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not POSIX
         return None
+
+
+def available_memory(device: str) -> int | None:
+    """Bytes that this process can still allocate; None where the system does not say.
+
+    On a CPU, what the kernel estimates to be available, and what the limits of this process's control groups leave.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+    """
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[0]
+    limits = list(_left_by_control_groups())
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        limits.append(1024 * int(lines["MemAvailable"].split()[0]))
+    return min(limits, default=None)
+
+
+def _left_by_control_groups() -> Iterator[int]:
+    """What each limit above this process leaves; of a file cache that can be dropped, none counts as used."""
+    top = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError):
+        own = [line.rpartition("::")[2] for line in Path("/proc/self/cgroup").read_text().splitlines() if "0::" in line]
+        for group in [top / own[0].lstrip("/"), *(top / own[0].lstrip("/")).parents] if own else []:
+            if not group.is_relative_to(top):
+                return
+            with contextlib.suppress(OSError, KeyError, ValueError):  # the first group has no limit
+                used = int((group / "memory.current").read_text())
+                parts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                yield int((group / "memory.max").read_text()) - used + int(parts["inactive_file"])
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from pathlib import Path
 from nervcodec import options
 from nervcodec.encoding.assemble import EncodeReport
 from nervcodec.encoding.pipeline import EncodeJob, TaskRunner, run_here
-from nervcodec.encoding.segment import EncodedSegment, SegmentTask
-from nervcodec.encoding.task import fit_segment
+from nervcodec.encoding.segment import EncodedSegment, SegmentTask, fit_segment
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.media.probe import require_file
@@ -48,16 +47,16 @@ def encode(
         DivergedError: the fit produced values that are not finite.
         ContainerError: the output cannot be written.
     """
-    wanted, observer = options.from_flat(**settings), observer or Observer()
+    checked, observer = options.from_flat(**settings), observer or Observer()
     source = Path(path)
     require_file(source)
     target = Path(out) if out is not None else beside(source)
     _require_output(source, target, force)
-    if wanted.log_dir is not None:
-        require_folder(Path(wanted.log_dir))
+    if checked.log_dir is not None:
+        require_folder(Path(checked.log_dir))
         require_tensorboard()
     with locked(target):
-        job = EncodeJob(source, target, wanted, observer, UnchangedOutput(target, force))
+        job = EncodeJob(source, target, checked, observer, UnchangedOutput(target, force))
         return run_here(job, TaskRunner(observer), observer.stop_requested)
 
 

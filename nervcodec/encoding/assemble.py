@@ -13,12 +13,12 @@ import numpy as np
 from nervcodec import __version__, metrics
 from nervcodec.base.codec import base_format
 from nervcodec.base.obu import coded_size
-from nervcodec.encoding.copied import CopiedBase
-from nervcodec.encoding.head import Tensors
-from nervcodec.encoding.layered import DEPTH
+from nervcodec.encoding.base_segment import DEPTH
+from nervcodec.encoding.embeddings import Tensors
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import CodedBase, EncodedSegment
-from nervcodec.encoding.shared import NOTHING_SHARED, Shared
+from nervcodec.encoding.shared import NO_SHARED_PARAMETERS, SharedParameters
+from nervcodec.encoding.stream_copy import CopiedBase
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.container import Writer
@@ -129,7 +129,7 @@ def assemble(
     embed_s: float,
     observer: Observer,
     copied: CopiedBase | None = None,
-    shared: Shared = NOTHING_SHARED,
+    shared: SharedParameters = NO_SHARED_PARAMETERS,
 ) -> EncodeReport:
     """Write the container of some segments, the first ones of a plan.
 
@@ -146,13 +146,13 @@ def assemble(
         ContainerError: the file cannot be written.
         ChangedError: the source was changed since it was scanned.
     """
-    info, wanted = plan.info, plan.wanted
+    info, options = plan.info, plan.options
     if not info.snapshot.is_there():
         observer.note(f"{plan.source}: was removed once it was read; {target.name} is whole")
     frames = sum(d.segment.frame_count for d in done)
     complete = frames == info.frame_count and done[-1].complete and (shared.fit is None or shared.fit.complete)
     per_frame = np.concatenate([d.psnr_db for d in done])
-    roles = np.array(wanted.split.roles(0, frames) if wanted.split else [FITTED] * frames)
+    roles = np.array(options.split.roles(0, frames) if options.split else [FITTED] * frames)
     psnr_db = float(per_frame[roles == FITTED].mean())
     held_out = per_frame[roles == HELD_OUT]
     fit_s, steps = sum(d.elapsed_s for d in done), sum(d.steps for d in done)
@@ -192,16 +192,16 @@ def assemble(
 
 def _missed(plan: Plan, psnr_db: float, size_bytes: int) -> str:
     """What to say where a goal was not met; nothing where it was."""
-    aim, wanted = plan.wanted.fit.psnr_db, plan.wanted_bytes
-    if plan.planes is None and wanted is not None and size_bytes > wanted:
-        return f"{size_bytes:,} bytes are more than the {wanted:,.0f} asked for; some segments need that much"
+    target_db, target_bytes = plan.options.fit.psnr_db, plan.target_bytes
+    if plan.planes is None and target_bytes is not None and size_bytes > target_bytes:
+        return f"{size_bytes:,} bytes are more than the {target_bytes:,.0f} asked for; some segments need that much"
     if plan.planes is None:
-        short = aim is not None and psnr_db < aim
-        return f"the fit ended at {psnr_db:.2f} dB of the {aim:g} asked for; give it more --time" if short else ""
-    if aim is not None and not aim <= psnr_db <= aim + _NEAR_DB:
-        return f"{psnr_db:.2f} dB is as near to the {aim:g} asked for as the base layer comes"
-    if wanted is not None and size_bytes < _NEAR_SHARE * wanted:
-        return f"{size_bytes:,} bytes are as near to the {wanted:,.0f} asked for as the base layer comes"
+        short = target_db is not None and psnr_db < target_db
+        return f"the fit ended at {psnr_db:.2f} dB of the {target_db:g} asked for; give it more --time" if short else ""
+    if target_db is not None and not target_db <= psnr_db <= target_db + _NEAR_DB:
+        return f"{psnr_db:.2f} dB is as near to the {target_db:g} asked for as the base layer comes"
+    if target_bytes is not None and size_bytes < _NEAR_SHARE * target_bytes:
+        return f"{size_bytes:,} bytes are as near to the {target_bytes:,.0f} asked for as the base layer comes"
     return ""
 
 
@@ -242,7 +242,7 @@ def _written(
 ) -> int:
     """Write header and arrays, those that all segments have in common among them; returns the bytes of the file."""
     copied, shared = common
-    info, encoder, split = plan.info, plan.encoder, plan.wanted.split
+    info, encoder, split = plan.info, plan.encoder, plan.options.split
     frames = sum(d.segment.frame_count for d in done)
     semantic = None
     if encoder is not None:
@@ -278,7 +278,7 @@ def _written(
 
 
 def _facts(plan: Plan, frames: int) -> VideoHeader:
-    info, wanted = plan.info, plan.wanted.source
+    info, options = plan.info, plan.options.source
     imposed = info.input.frame_rate
     duration = info.duration_s if frames == info.frame_count else float(info.times_s[frames])
     aspect = Fraction(info.sample_aspect_ratio)
@@ -291,12 +291,12 @@ def _facts(plan: Plan, frames: int) -> VideoHeader:
         source_name=sanitize_name(plan.source.resolve().name),
         sample_aspect_ratio=(aspect.numerator, aspect.denominator),
         source_bytes=info.file_bytes,
-        source_start_s=wanted.start_s,
-        source_duration_s=wanted.duration_s,
-        crop=wanted.crop,
+        source_start_s=options.start_s,
+        source_duration_s=options.duration_s,
+        crop=options.crop,
         variable_frame_rate=info.variable_frame_rate,
         first_frame_s=round(info.first_frame_s + LEAD_S, 6) if plan.audio else 0.0,
-        source_stream=wanted.stream,
+        source_stream=options.stream,
         source_frame_rate=imposed.as_integer_ratio() if imposed and not info.images else None,
         source_digest=plan.source_digest,
     )

@@ -22,15 +22,13 @@ import numpy as np
 
 from nervcodec.device import choose, trim_memory
 from nervcodec.encoding.assemble import EncodeReport, assemble
-from nervcodec.encoding.basis import Embedded, basis_for
-from nervcodec.encoding.copied import Copied, copy_source
-from nervcodec.encoding.layered import code_segment
+from nervcodec.encoding.base_segment import encode_base_segment
+from nervcodec.encoding.embeddings import SegmentEmbeddings, basis_for
 from nervcodec.encoding.plan import Plan, Runtime, make_plan, setup_runtime
-from nervcodec.encoding.prepare import prepare
-from nervcodec.encoding.segment import EncodedSegment
+from nervcodec.encoding.segment import EncodedSegment, fit_segment, segment_task
 from nervcodec.encoding.segment_reader import SegmentReader
-from nervcodec.encoding.shared import NOTHING_SHARED, Shared, embed_base_segment, share
-from nervcodec.encoding.task import fit_segment
+from nervcodec.encoding.shared import NO_SHARED_PARAMETERS, SharedParameters, embed_base_segment, share
+from nervcodec.encoding.stream_copy import CopyResult, copy_source
 from nervcodec.errors import ChangedError, CheckpointError, ConfigError
 from nervcodec.events import Observer
 from nervcodec.formats.header import COPY
@@ -101,7 +99,7 @@ class TaskRunner:
         self._runtimes[_runtime_key(options)] = Runtime(plan.hardware, plan.encoder)
         return plan
 
-    def copy(self, plan: Plan, folder: Path | None) -> Copied:
+    def copy(self, plan: Plan, folder: Path | None) -> CopyResult:
         """Copy and compare the packets of a source.
 
         Args:
@@ -117,7 +115,7 @@ class TaskRunner:
                 copied = replace(copied, base=replace(copied.base, data=np.fromfile(copied.base.file, np.uint8)))
             return copied
 
-    def share(self, plan: Plan, known: dict[str, Any] | None, checkpoint: Checkpoint | None) -> Shared:
+    def share(self, plan: Plan, known: dict[str, Any] | None, checkpoint: Checkpoint | None) -> SharedParameters:
         """Fit what the networks of all segments share, see :func:`nervcodec.encoding.shared.share`.
 
         Args:
@@ -132,7 +130,7 @@ class TaskRunner:
             self._on_cpu = plan.source
         return shared
 
-    def embed(self, plan: Plan, index: int) -> Embedded | None:
+    def embed(self, plan: Plan, index: int) -> SegmentEmbeddings | None:
         """Embeddings of a segment with a base layer."""
         plan = self._with_runtime(plan)
         embedded = embed_base_segment(plan, index, self._reader_of(plan), self._observer)
@@ -140,7 +138,12 @@ class TaskRunner:
         return embedded
 
     def encode(
-        self, plan: Plan, shared: Shared, index: int, embedded: Embedded | None, checkpoint: Checkpoint | None
+        self,
+        plan: Plan,
+        shared: SharedParameters,
+        index: int,
+        embedded: SegmentEmbeddings | None,
+        checkpoint: Checkpoint | None,
     ) -> tuple[EncodedSegment | None, float]:
         """Encode a segment.
 
@@ -156,14 +159,14 @@ class TaskRunner:
             embeddings took.
         """
         plan, observer, count = self._with_runtime(plan), self._observer, len(plan.lengths)
-        known = shared if embedded is None else replace(shared, everything={index: embedded})
+        known = shared if embedded is None else replace(shared, embeddings_by_segment={index: embedded})
         observer.begin_segment(index, count)
         reader, embed_s = self._reader_of(plan), 0.0
         if plan.planes is not None:
-            segment = code_segment(plan, index, reader, ProgressHook(observer, index, count), known)
+            segment = encode_base_segment(plan, index, reader, ProgressHook(observer, index, count), known)
         else:
             pixels, first = reader.segment(index), plan.first_frame(index)
-            task, embed_s = prepare(plan, pixels, first, index, observer, known)
+            task, embed_s = segment_task(plan, pixels, first, index, observer, known)
             observer.worth_keeping()
             progress = ProgressHook(observer, index, count, task.expected_bpp)
             hooks = self._hooks(plan, progress, f"segment_{index}", checkpoint)
@@ -185,12 +188,12 @@ class TaskRunner:
 
     def _with_runtime(self, plan: Plan) -> Plan:
         """A plan with the hardware and the encoder of this process."""
-        key = _runtime_key(plan.wanted)
+        key = _runtime_key(plan.options)
         if key not in self._runtimes:
-            self._runtimes[key] = setup_runtime(plan.wanted, Observer())
+            self._runtimes[key] = setup_runtime(plan.options, Observer())
         runtime = self._runtimes[key]
         on_cpu = self._on_cpu == plan.source
-        hardware = choose("cpu", plan.wanted.precision) if on_cpu else runtime.hardware
+        hardware = choose("cpu", plan.options.precision) if on_cpu else runtime.hardware
         return replace(plan, hardware=hardware, encoder=runtime.encoder)
 
     def _reader_of(self, plan: Plan) -> SegmentReader:
@@ -202,8 +205,8 @@ class TaskRunner:
 
     def _hooks(self, plan: Plan, progress: ProgressHook, name: str, checkpoint: Checkpoint | None) -> Hooks:
         hooks: list[Hook] = [progress]
-        if plan.wanted.log_dir is not None:
-            folder = Path(plan.wanted.log_dir)
+        if plan.options.log_dir is not None:
+            folder = Path(plan.options.log_dir)
             hooks.append(TensorBoardLog(folder if len(plan.lengths) == 1 else folder / name))
         if checkpoint is not None:
             checkpoint.warn = self._observer.note
@@ -253,8 +256,8 @@ class EncodeJob:
         self._plan: Plan | None = None
         self._checkpoint: Checkpoint | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._shared, self._copied = NOTHING_SHARED, None
-        self._embedded: dict[int, Embedded] = {}
+        self._shared, self._copied = NO_SHARED_PARAMETERS, None
+        self._embedded: dict[int, SegmentEmbeddings] = {}
         self._segments: dict[int, EncodedSegment] = {}
         self._planned_at = self._shared_s = self._embed_s = 0.0
         self._is_over = self._began_again = False  # over: a stop ended it
@@ -314,20 +317,22 @@ class EncodeJob:
         if task.kind == PLAN:
             self._finish_plan(value)
         elif task.kind == PACKETS:
-            self._copied, self._shared = value, Shared({}, value.basis)
+            self._copied, self._shared = value, SharedParameters({}, value.basis)
             self._segments, self._embed_s = dict(enumerate(value.segments)), value.embed_s
             self._assemble()
         elif task.kind == SHARE:
             if value.fit.complete and self._unfinished.shared is None:
-                self._unfinished.finish_shared(value.to_facts())
-            self._embedded, fit_s = value.everything, value.fit.elapsed_s
-            self._begin_segments(replace(value, everything={}), fit_s)
+                self._unfinished.finish_shared(value.state_dict())
+            self._embedded, fit_s = value.embeddings_by_segment, value.fit.elapsed_s
+            self._begin_segments(replace(value, embeddings_by_segment={}), fit_s)
         elif task.kind == EMBED:
             if value is not None:
                 self._embedded[task.index] = value
             if len(self._embedded) == len(self._planned.lengths):
                 in_order = [self._embedded[number] for number in range(len(self._embedded))]
-                self._begin_segments(Shared({}, basis_for(self._planned, in_order) if len(in_order) > 1 else None))
+                self._begin_segments(
+                    SharedParameters({}, basis_for(self._planned, in_order) if len(in_order) > 1 else None)
+                )
         else:
             self._finish_segment(task.index, *value)
 
@@ -375,12 +380,12 @@ class EncodeJob:
 
     def _finish_plan(self, plan: Plan) -> None:
         self._plan = plan
-        if plan.wanted.layer.base == COPY:
+        if plan.options.layer.base == COPY:
             self._tasks = 2
             self._ready.append((PACKETS, 0))
             return
         self._checkpoint = Checkpoint(self.target, identity_of(plan), self._observer.note)
-        if plan.wanted.resume or (self._resumes_any and os.path.lexists(self._checkpoint.path)):
+        if plan.options.resume or (self._resumes_any and os.path.lexists(self._checkpoint.path)):
             try:
                 self._checkpoint.load(plan.shares_network)
             except CheckpointError:
@@ -399,13 +404,13 @@ class EncodeJob:
             self._tasks += len(segments)
             self._ready.extend((EMBED, index) for index in segments)
         else:
-            self._begin_segments(NOTHING_SHARED)
+            self._begin_segments(NO_SHARED_PARAMETERS)
 
-    def _begin_segments(self, shared: Shared, fit_s: float = 0.0) -> None:
+    def _begin_segments(self, shared: SharedParameters, fit_s: float = 0.0) -> None:
         self._shared_s = time.perf_counter() - self._planned_at - fit_s
         self._shared, self._plan = shared, replace(self._planned, shared_bytes=shared.size_bytes)
         finished = self._unfinished.finished
-        self._segments = {number: EncodedSegment.from_facts(facts) for number, facts in finished.items()}
+        self._segments = {number: EncodedSegment.from_state_dict(facts) for number, facts in finished.items()}
         if finished:
             self._observer.worth_keeping()
         self._done += len(finished)
@@ -419,7 +424,7 @@ class EncodeJob:
         if segment is None or not segment.complete:
             self._is_over = True
         elif len(self._planned.lengths) > 1 and (shared_fit is None or shared_fit.complete):
-            segment = EncodedSegment.from_facts(self._unfinished.finish_segment(index, segment.to_facts()))
+            segment = EncodedSegment.from_state_dict(self._unfinished.finish_segment(index, segment.state_dict()))
         if segment is not None:
             self._segments[index] = segment
         self._assemble_if_complete()
@@ -439,7 +444,7 @@ class EncodeJob:
         except ConfigError as error:
             for number, segment in enumerate(done if checkpoint is not None else []):
                 if segment.complete and checkpoint is not None and number not in checkpoint.finished:
-                    checkpoint.finish_segment(number, segment.to_facts())
+                    checkpoint.finish_segment(number, segment.state_dict())
             kept = "; --resume --force writes what is encoded" if self.kept else "; --force overwrites it"
             raise ConfigError(f"{error}{kept}") from None
         if checkpoint is not None and len(checkpoint.finished) == len(done):
@@ -472,9 +477,9 @@ def run_here(job: EncodeJob, runner: TaskRunner, stop_requested: Callable[[], bo
 
 def identity_of(plan: Plan) -> str:
     """What an encode that is resumed must have in common with this one."""
-    source, wanted = plan.source, replace(plan.wanted, resume=False, log_dir=None)
+    source, options = plan.source, replace(plan.options, resume=False, log_dir=None)
     snapshot = plan.info.snapshot
-    return identity(wanted, source.resolve(), plan.info.file_bytes, plan.info.frame_count, max(snapshot.modified_ns))
+    return identity(options, source.resolve(), plan.info.file_bytes, plan.info.frame_count, max(snapshot.modified_ns))
 
 
 def _absolute(source: Path, is_remote: bool) -> Path:

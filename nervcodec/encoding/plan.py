@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What an encode knows before its first frame is fitted: the source, its sound, the segments, what each may take."""
+"""What an encode knows before its first frame is encoded: source, sound, segments, their bytes and time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from nervcodec import sizing
 from nervcodec.base.copy import require_packets
 from nervcodec.base.options import NONE
 from nervcodec.coordinates import PatchGrid
-from nervcodec.device import Hardware, choose
+from nervcodec.device import Hardware, available_memory, choose
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.formats.header import AV1, COPY, HDR, PlaneFormat
+from nervcodec.formats.text import count_noun, human_bytes
 from nervcodec.media.audio import packets
 from nervcodec.media.probe import source_digest
 from nervcodec.media.reader import plane_format
@@ -24,6 +25,7 @@ from nervcodec.media.source import VideoInfo, scan
 from nervcodec.network.config import Geometry
 from nervcodec.options import EncodeOptions
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
+from nervcodec.training.config import DEFAULT_TIME_S, FURTHER_TIME_S, FitConfig
 from nervcodec.training.rate_control import SizeGoal
 
 # What a file with a base layer takes beside its streams and heads, at most: once, for each segment, and for the
@@ -32,6 +34,8 @@ _BASE_HEADER_BYTES, _BASE_SEGMENT_BYTES, _ARRAY_BYTES, _LEAST_BASE_BYTES = 790, 
 _BASE_SEMANTIC_BYTES = 270  # the same for a segment with embeddings
 _ENCODER_BYTES = 70  # of the header, where anything is embedded
 _CUT_BYTES = 7  # of the header, for each
+_CELL = 16  # pixels that a grid network renders at once, across and down: other frames are padded, as a copy
+_USABLE = 0.8  # of the memory that is available
 _SHARED_BYTES = 185  # of the header, where segments share anything
 
 
@@ -56,20 +60,20 @@ class EncoderInfo:
     dimension: int
 
 
-def setup_runtime(wanted: EncodeOptions, observer: Observer) -> Runtime:
+def setup_runtime(options: EncodeOptions, observer: Observer) -> Runtime:
     """Choose the hardware and load the encoder, once for any number of sources.
 
     Raises:
         ConfigError: a device is asked for that is not there.
         EncoderError: the encoder cannot be loaded.
     """
-    hardware = _hardware(wanted)
-    return Runtime(hardware, resolve(wanted.encoder, hardware.device, observer.note))
+    hardware = _hardware(options)
+    return Runtime(hardware, resolve(options.encoder, hardware.device, observer.note))
 
 
-def _hardware(wanted: EncodeOptions) -> Hardware:
+def _hardware(options: EncodeOptions) -> Hardware:
     # Frames that stream through several threads would leave megabytes each in the memory pool of every one.
-    return choose(wanted.device, wanted.precision, None if wanted.layer.base == NONE else 2)
+    return choose(options.device, options.precision, None if options.layer.base == NONE else 2)
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Plan:
 
     Attributes:
         source: file or folder.
-        wanted: all settings.
+        options: all settings.
         info: what the scan found.
         audio: packets to keep, a Matroska file; empty for none, and in what :meth:`without_audio` gives.
         audio_bytes: their size.
@@ -92,7 +96,7 @@ class Plan:
     """
 
     source: Path
-    wanted: EncodeOptions
+    options: EncodeOptions
     info: VideoInfo
     audio: bytes
     audio_bytes: int
@@ -129,7 +133,7 @@ class Plan:
     @property
     def shares_network(self) -> bool:
         """Whether its segments have a network in common."""
-        return len(self.lengths) > 1 and self.planes is None and self.wanted.network.embed == "grid"
+        return len(self.lengths) > 1 and self.planes is None and self.options.network.embed == "grid"
 
     @property
     def sample_frames(self) -> int:
@@ -142,11 +146,11 @@ class Plan:
         return len(segment_lengths(self.info.frame_count, float(self.info.frame_rate), USUAL_SEGMENT))
 
     @property
-    def wanted_bytes(self) -> float | None:
+    def target_bytes(self) -> float | None:
         """Of the whole file, where a size was asked for."""
-        if self.wanted.bpp is None:
-            return self.wanted.size_bytes
-        return self.wanted.bpp * self.info.frame_count * self.info.height * self.info.width / 8
+        if self.options.bpp is None:
+            return self.options.size_bytes
+        return self.options.bpp * self.info.frame_count * self.info.height * self.info.width / 8
 
     def size_goal(self, frames: int, embedded: int, cuts: int, share: float | None = None) -> SizeGoal | None:
         """What a segment's weights may take: its part of the size asked for, or else of the source's.
@@ -160,13 +164,13 @@ class Plan:
         Raises:
             ConfigError: the size asked for is too small.
         """
-        info, wanted, share = self.info, self.wanted, share or frames / self.info.frame_count
-        size = self.wanted_bytes
+        info, options, share = self.info, self.options, share or frames / self.info.frame_count
+        size = self.target_bytes
         if size is None and self.planes is not None:
             return None
         if size is None:
             # Weights that were not rounded in the fit do not stand being squeezed: their quality comes first.
-            if info.images or not wanted.fit.rounding_share:
+            if info.images or not options.fit.rounding_share:
                 return None
             part = info.file_bytes * self._share_of_source(share)
             common = share * (self.audio_bytes + self.shared_bytes)
@@ -186,10 +190,10 @@ class Plan:
 
     def least_share(self, frames: int, embedded: int, cuts: int) -> float:
         """The part of all bytes that a segment needs whatever it shows, where a size was asked for; else 0."""
-        if self.wanted_bytes is None:
+        if self.target_bytes is None:
             return 0.0
         beside, once, least = self._beside(frames, embedded, cuts)
-        return (beside + least) / max(self.wanted_bytes - once, 1.0)
+        return (beside + least) / max(self.target_bytes - once, 1.0)
 
     def _beside(self, frames: int, embedded: int, cuts: int) -> tuple[float, float, float]:
         """Bytes beside a segment's weights, those that a file has once, and the fewest weights worth a try."""
@@ -216,19 +220,19 @@ class Plan:
 
     def _share_of_source(self, share: float) -> float:
         """The part of the source file's bytes that a share of the video stands for."""
-        wanted, info = self.wanted.source, self.info
-        trimmed = wanted.start_s or wanted.duration_s is not None
+        options, info = self.options.source, self.info
+        trimmed = options.start_s or options.duration_s is not None
         if trimmed and info.source_duration_s:
             share *= min(1.0, info.duration_s / info.source_duration_s)
         return share
 
 
-def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, runtime: Runtime | None = None) -> Plan:
+def make_plan(source: Path, options: EncodeOptions, observer: Observer, runtime: Runtime | None = None) -> Plan:
     """Look at a source and load what its encode takes.
 
     Args:
         source: file or folder.
-        wanted: all settings.
+        options: all settings.
         observer: told of progress, and of what is odd about the source.
         runtime: that is there already; None chooses and loads it, once the source is seen to be readable.
 
@@ -236,14 +240,14 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, runtime: 
         ConfigError, VideoError, EncoderError: see :func:`nervcodec.encoding.encode`.
     """
     observer.stage("Reading")
-    hardware = _hardware(wanted) if runtime is None else runtime.hardware
-    info = scan(source, wanted.source)
-    if wanted.layer.base == COPY:
+    hardware = _hardware(options) if runtime is None else runtime.hardware
+    info = scan(source, options.source)
+    if options.layer.base == COPY:
         require_packets(info)
     elif info.has_alpha:
         remedy = "" if info.images else f" (--base {COPY} keeps it)"
         observer.note(f"{source.name}: is transparent in places, which is left out{remedy}")
-    if wanted.layer.base == NONE and (hdr := HDR.get(info.transfer)):
+    if options.layer.base == NONE and (hdr := HDR.get(info.transfer)):
         observer.note(
             f"{source.name}: is HDR ({hdr}); a network alone is fitted to its {hdr} values in 8 bits "
             f"and decodes to them (--base {AV1} keeps HDR)"
@@ -253,23 +257,84 @@ def make_plan(source: Path, wanted: EncodeOptions, observer: Observer, runtime: 
     for complaint in info.complaints:
         observer.note(f"{source.name}: {complaint}")
     with info.snapshot.watched():
-        audio = packets(info, wanted.source) if info.has_audio and wanted.audio == "copy" else b""
-        planes = None if wanted.layer.base == NONE else plane_format(info, wanted.source)
+        audio = packets(info, options.source) if info.has_audio and options.audio == "copy" else b""
+        planes = None if options.layer.base == NONE else plane_format(info, options.source)
         digest = source_digest(source)
-    encoder = resolve(wanted.encoder, hardware.device, observer.note) if runtime is None else runtime.encoder
-    grid = PatchGrid.fitting(info.height, info.width, *wanted.patches)
-    lengths = _lengths(info, wanted)
-    return Plan(source, wanted, info, audio, len(audio), grid, hardware, encoder, lengths, digest, planes)
+    encoder = resolve(options.encoder, hardware.device, observer.note) if runtime is None else runtime.encoder
+    grid = PatchGrid.fitting(info.height, info.width, *options.patches)
+    lengths = _lengths(info, options)
+    plan = Plan(source, options, info, audio, len(audio), grid, hardware, encoder, lengths, digest, planes)
+    if planes is None:
+        _require_memory(plan)
+    return plan
 
 
-def _lengths(info: VideoInfo, wanted: EncodeOptions) -> list[int]:
+def _require_memory(plan: Plan) -> None:
+    """Refuse an encode whose frames do not fit into memory: a network alone is fitted to all frames of a segment.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    frames, info = max(plan.lengths), plan.info
+    copies = 2 if info.height % _CELL or info.width % _CELL or plan.options.network.embed != "grid" else 1
+    size_bytes = copies * frames * info.height * info.width * 3
+    for device in dict.fromkeys(("cpu", plan.hardware.device)):
+        available = available_memory(device)
+        if available is None or size_bytes <= available:
+            continue
+        share = _USABLE * max(available, 0) / size_bytes
+        width, height = (int(side * math.sqrt(share)) // _CELL * _CELL for side in (info.width, info.height))
+        seconds = math.floor(share * frames / float(info.frame_rate))
+        ways = []
+        if width and height:
+            ways.append(f"--scale {width}x{height} makes it {human_bytes(frames * width * height * 3)}")
+        if seconds:
+            of_seconds = copies * round(seconds * float(info.frame_rate)) * info.height * info.width * 3
+            ways.append(f"--duration {seconds}s makes it {human_bytes(of_seconds)}")
+        ways.append(f"--base {AV1} needs no such memory")
+        raise ConfigError(
+            f"{plan.source}: a network alone keeps its frames in memory: {count_noun(frames, 'frame')} of {info.width}x"
+            f"{info.height} take {human_bytes(size_bytes)}, and {human_bytes(max(available, 0))} of "
+            f"{'the GPU' if device == 'cuda' else 'memory'} are free; {'; '.join(ways)}"
+        )
+
+
+def _lengths(info: VideoInfo, options: EncodeOptions) -> list[int]:
     """Frames of each segment. By default a ``grid`` network alone takes as many frames as a sample may have."""
     rate = float(info.frame_rate)
-    lengths = segment_lengths(info.frame_count, rate, wanted.segment or USUAL_SEGMENT)
-    if wanted.segment is not None or wanted.layer.base != NONE or wanted.network.embed != "grid":
+    lengths = segment_lengths(info.frame_count, rate, options.segment or USUAL_SEGMENT)
+    if options.segment is not None or options.layer.base != NONE or options.network.embed != "grid":
         return lengths
     return min(lengths, segment_lengths(info.frame_count, rate, f"{_sample_frames(info)}f"), key=len)
 
 
 def _sample_frames(info: VideoInfo) -> int:
     return max(1, int(sizing.SAMPLE_BYTES // (info.height * info.width * 3)))
+
+
+def shared_fit(plan: Plan) -> FitConfig:
+    """The fit of the network that segments share: a part of what they are given, but no longer than is of use."""
+    whole = _fit_of_all(plan)
+    if whole.epochs is not None:
+        whole = replace(whole, epochs=max(1, round(sizing.SHARED_FIT * whole.epochs)))
+    return whole.scaled(_shared_part(whole))
+
+
+def segment_fit(plan: Plan, frames: int) -> FitConfig:
+    """The fit of a segment of so many frames."""
+    whole = _fit_of_all(plan)
+    own = 1 - _shared_part(whole) if plan.shares_network else 1.0
+    if plan.shares_network and whole.epochs is not None:
+        whole = replace(whole, epochs=max(1, whole.epochs - round(sizing.SHARED_FIT * whole.epochs)))
+    return whole.scaled(own * frames / plan.info.frame_count)
+
+
+def _fit_of_all(plan: Plan) -> FitConfig:
+    """The fit of a whole video. Segments of a ``pe`` network share nothing, so that further ones take as long."""
+    is_grid = plan.options.network.embed == "grid"
+    return plan.options.fit.with_default_time(plan.ten_seconds, FURTHER_TIME_S if is_grid else DEFAULT_TIME_S)
+
+
+def _shared_part(whole: FitConfig) -> float:
+    most = math.inf if whole.time_s is None else sizing.MOST_SHARED_S / whole.time_s
+    return min(sizing.SHARED_FIT, most)

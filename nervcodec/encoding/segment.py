@@ -1,26 +1,47 @@
 # SPDX-License-Identifier: MIT
-"""A segment before it is encoded, and after: plain data, which can be sent to another process."""
+"""A segment of a network alone: its task, the fit, and the segment as it is stored.
+
+Tasks and results are plain data that can be sent to another process; the fit is a pure function of its task.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from nervcodec import metrics, sizing
-from nervcodec.device import Hardware
-from nervcodec.encoding.basis import Basis
-from nervcodec.encoding.joint import SharedNetwork
+from nervcodec.decoding.rendering import render
+from nervcodec.device import Hardware, choose
+from nervcodec.encoding.embeddings import EmbeddingBasis, SegmentHead, Tensors, embed_segment, fitted_frames, serialize
+from nervcodec.encoding.plan import Plan, segment_fit
+from nervcodec.errors import ConfigError
+from nervcodec.events import Observer
+from nervcodec.formats import bitstream
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import Segment
 from nervcodec.formats.weights import read_tables
-from nervcodec.network.config import NetworkConfig
+from nervcodec.media.shots import find_cuts, find_pace, persistence, seen_small
+from nervcodec.network.build import build, from_arrays
+from nervcodec.network.config import GridConfig, NetworkConfig, network_to_json
+from nervcodec.network.field import Field, Inputs
 from nervcodec.network.shapes import parameter_count, per_segment_parameter_count
+from nervcodec.semantic.patches import embed_patches
 from nervcodec.training.config import FitConfig, SizeGoal
 from nervcodec.training.datasets import SegmentData
+from nervcodec.training.diagnostics import evenly_spaced
+from nervcodec.training.hooks import HELD_OUT_EMBEDDED, Hook
+from nervcodec.training.loop import Evaluator, FitResult, TrainingLoop
+from nervcodec.training.rate_control import encode_to_size
+from nervcodec.training.state import FitState
+
+if TYPE_CHECKING:
+    from nervcodec.encoding.shared import SharedDecoder, SharedParameters
 
 
 @dataclass(frozen=True)
@@ -37,14 +58,14 @@ class CodedBase:
     psnr_db: np.ndarray
     crf: float
 
-    def to_facts(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """For a checkpoint: plain values and tensors."""
         arrays = {"stream": torch.from_numpy(self.stream.copy()), "psnr_db": torch.from_numpy(self.psnr_db.copy())}
         return {**vars(self), **arrays}
 
     @classmethod
-    def from_facts(cls, facts: dict[str, Any]) -> CodedBase:
-        """The inverse of :meth:`to_facts`."""
+    def from_state_dict(cls, facts: dict[str, Any]) -> CodedBase:
+        """The inverse of :meth:`state_dict`."""
         return cls(**{**facts, "stream": facts["stream"].numpy(), "psnr_db": facts["psnr_db"].numpy()})
 
 
@@ -74,8 +95,8 @@ class SegmentTask:
     goal: SizeGoal | None
     hardware: Hardware
     precision: str = "auto"
-    basis: Basis | None = None
-    shared: SharedNetwork | None = None
+    basis: EmbeddingBasis | None = None
+    shared: SharedDecoder | None = None
 
     @property
     def embedded(self) -> tuple[int, ...]:
@@ -121,7 +142,7 @@ class EncodedSegment:
         """Frames, counted from the segment's first, whose embeddings were fitted."""
         return read_tables(self.stream, self.segment.frame_count).embedded if self.stream.size else ()
 
-    def to_facts(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """For a checkpoint: plain values and tensors."""
         return {
             "segment": json.dumps(to_json(self.segment)),
@@ -131,13 +152,265 @@ class EncodedSegment:
             "parameters": self.parameters,
             "steps": self.steps,
             "elapsed_s": self.elapsed_s,
-            "base": None if self.base is None else self.base.to_facts(),
+            "base": None if self.base is None else self.base.state_dict(),
         }
 
     @classmethod
-    def from_facts(cls, facts: dict[str, Any]) -> EncodedSegment:
-        """The inverse of :meth:`to_facts`."""
+    def from_state_dict(cls, facts: dict[str, Any]) -> EncodedSegment:
+        """The inverse of :meth:`state_dict`."""
         stream, psnr_db = facts["stream"].numpy(), facts["psnr_db"].numpy()
         segment = from_json(Segment, json.loads(facts["segment"]), "segment")
-        base = None if facts["base"] is None else CodedBase.from_facts(facts["base"])
+        base = None if facts["base"] is None else CodedBase.from_state_dict(facts["base"])
         return cls(**{**facts, "segment": segment, "stream": stream, "psnr_db": psnr_db, "base": base})
+
+
+_Fitted = TypeVar("_Fitted")
+
+
+def with_cpu_fallback(
+    fit: Callable[[SegmentTask], _Fitted], task: SegmentTask, hooks: Hook
+) -> tuple[_Fitted, SegmentTask]:
+    """What a function makes of a task, and the task as it was done: that one, or the same on the CPU.
+
+    Args:
+        fit: makes something of the task; called again where a GPU's memory is too small for it.
+        task: as it is asked for.
+        hooks: told of the way out.
+    """
+    try:
+        return fit(task), task
+    except torch.cuda.OutOfMemoryError:
+        hooks.note("the GPU's memory does not hold this fit at any batch size; it goes on on the CPU")
+    on_cpu = replace(task, hardware=choose("cpu", task.precision))
+    return fit(on_cpu), on_cpu
+
+
+def fit_network(
+    task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None, judge: Evaluator | None = None
+) -> tuple[Field, FitResult]:
+    """The task's network, from random weights or where a fit was left.
+
+    Args:
+        task: whose network, data, settings and goal count.
+        hooks: told of what happens.
+        resumed: the state to go on from, or None.
+        judge: needed where the settings name a PSNR to reach.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.fit.seed + task.index)
+        field = build(task.network)
+    if task.shared is not None:
+        _begin_from(field, task.shared, task.first_frame)
+    state = FitState(field, task.data, task.fit, task.hardware, task.goal)
+    if resumed is not None:
+        state.load_state_dict(resumed)
+    return field, TrainingLoop(state, hooks, judge).run()
+
+
+@torch.no_grad()
+def _begin_from(field: Field, shared: SharedDecoder, first: int) -> None:
+    """Give a field what is shared, and let the rest begin where the sample came to."""
+    assert isinstance(field.config, GridConfig)
+    field.freeze({name: torch.from_numpy(values) for name, values in shared.weights().items()})
+    for name, values in shared.beginning(field.config, first).items():
+        field.get_parameter(name).copy_(torch.from_numpy(values))
+
+
+def fit_segment(
+    task: SegmentTask, hooks: Hook | None = None, resumed: dict[str, Any] | None = None
+) -> EncodedSegment | None:
+    """Fit, round and measure one segment.
+
+    Args:
+        task: the segment.
+        hooks: told of what happens; may ask to stop.
+        resumed: the state of a fit of the same task to go on from, see :meth:`FitState.state_dict`.
+
+    Returns:
+        None where it was stopped before its first step and is not the first.
+
+    Raises:
+        DivergedError: the fit produced values that are not finite.
+        ConfigError: the state to go on from is another task's.
+    """
+    hooks = hooks or Hook()
+    head = SegmentHead() if task.basis is None else task.basis.segment(task.embedded, task.data.embeddings)
+    hooks.stage("Fitting")
+    (field, result), done = with_cpu_fallback(lambda one: _fitted(one, hooks, resumed), task, hooks)
+    if task.index and not result.steps:
+        return None
+    own = bitstream.read(encode_to_size(field, result.quantization_steps, task.goal))
+    pixels = task.data.frames
+    config = task.network if head.semantic is None else replace(task.network, semantic=head.semantic)
+    tensors = {**head.tensors, **own}
+    return EncodedSegment(
+        segment=Segment(task.first_frame, len(pixels), network_to_json(config), f"{task.index}/"),
+        stream=serialize(config, task.embedded, tensors),
+        entropy_bytes=bitstream.entropy_bytes(tensors),
+        psnr_db=measure(task.network, _weights(task, own), pixels, np.arange(len(pixels)), done.hardware),
+        parameters=bitstream.value_count(tensors),
+        steps=result.steps,
+        elapsed_s=result.elapsed_s,
+        complete=result.complete,
+        fell_back=done is not task,
+    )
+
+
+def _fitted(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None) -> tuple[Field, FitResult]:
+    """A network fitted to a segment, judged by what its file would show."""
+    pixels, numbers = task.data.frames, np.flatnonzero(task.data.is_fitted)
+
+    def judge(field: Field, steps: dict[str, np.ndarray]) -> float:
+        weights = _weights(task, bitstream.read(encode_to_size(field, steps, task.goal)))
+        return float(measure(task.network, weights, pixels[numbers], numbers, task.hardware).mean())
+
+    return fit_network(task, hooks, resumed, judge)
+
+
+def _weights(task: SegmentTask, own: Tensors) -> dict[str, np.ndarray]:
+    """Of the whole network, as a decoder reads them."""
+    return bitstream.values(own) | ({} if task.shared is None else task.shared.weights())
+
+
+def measure(
+    network: NetworkConfig,
+    weights: dict[str, np.ndarray],
+    pixels: np.ndarray,
+    numbers: np.ndarray,
+    hardware: Hardware,
+) -> np.ndarray:
+    """PSNR of some frames, rendered by a fresh network from the weights as they will be read.
+
+    Args:
+        network: its configuration.
+        weights: by name.
+        pixels: ``(n, H, W, 3)`` uint8, what the frames should be.
+        numbers: ``(n,)`` of the frames, counted from the segment's first.
+        hardware: device and precision.
+
+    Returns:
+        ``(n,)`` dB.
+    """
+    field = from_arrays(network, weights).to(hardware.device)
+    result = np.empty(len(pixels))
+    for index, (number, source) in enumerate(zip(numbers, pixels, strict=True)):
+        (image,) = render(field, Inputs(torch.tensor([number])), hardware)
+        result[index] = metrics.psnr_db(image, source)
+    return result
+
+
+_ROUNDED = 0.8  # the last part of a segment's fit in which weights are rounded, where it begins near its end
+
+
+def segment_task(
+    plan: Plan,
+    pixels: np.ndarray,
+    first: int,
+    index: int,
+    observer: Observer,
+    shared: SharedParameters,
+) -> tuple[SegmentTask, float]:
+    """The task of one segment of a network alone, and the seconds that its reference embeddings took.
+
+    Args:
+        plan: of the encode.
+        pixels: ``(N, H, W, 3)`` uint8.
+        first: number of its first frame.
+        index: which segment it is, from 0.
+        observer: told of the embedding.
+        shared: what it has in common with all others.
+
+    Raises:
+        ConfigError: nothing to fit, or a size that is too small.
+    """
+    options, encoder, count = plan.options, plan.encoder, len(plan.lengths)
+    fitted = fitted_frames(plan, first, len(pixels))
+    start, cuts = time.perf_counter(), find_cuts(seen_small(pixels))
+    share = shared.share(index)
+    plan.size_goal(len(pixels), 0, len(cuts), share)  # refuses a size that is too small before any work
+    known = shared.embeddings_by_segment.get(index) or embed_segment(plan, pixels, first, len(pixels), cuts, observer)
+    embedded = np.empty(0, np.int64) if known is None else known.numbers
+    geometry = plan.geometry(len(pixels))
+    goal = plan.size_goal(len(pixels), len(embedded), len(cuts), share)
+    shown = _held_out_to_show(plan, fitted)
+    similar = embed_patches(pixels[shown], plan.grid, encoder) if encoder is not None and len(shown) else None
+    reference = None if known is None else known.reference.astype(np.float32)
+    data = SegmentData(pixels, reference, embedded, fitted, similar, shown)
+    embed_s = time.perf_counter() - start if encoder is not None else 0.0
+    fit = segment_fit(plan, len(pixels))
+    if shared.network is not None:
+        return _with_shared(plan, data, cuts, goal, shared, first, index), embed_s
+    config = sizing.network_config(
+        options.network,
+        geometry,
+        goal,
+        None if encoder is None else encoder.dimension,
+        embedded.tolist(),
+        _outlook(plan, pixels, cuts, int(fitted.sum()), fit),
+    )
+    _require_few(parameter_count(config), goal)
+    return SegmentTask(index, count, first, data, config, fit, goal, plan.hardware, options.precision), embed_s
+
+
+def _require_few(parameters: int, goal: SizeGoal | None) -> None:
+    """Refuse more parameters than a file of a size may hold."""
+    if goal is not None and parameters > bitstream.max_values(int(goal.limit_bytes)):
+        raise ConfigError(f"{parameters:,} parameters are too many for {goal.limit_bytes:,.0f} bytes")
+
+
+def _with_shared(
+    plan: Plan,
+    data: SegmentData,
+    cuts: tuple[int, ...],
+    goal: SizeGoal | None,
+    shared: SharedParameters,
+    first: int,
+    index: int,
+) -> SegmentTask:
+    """The task of a segment that shares its decoder, with the number of its first frame and its own."""
+    assert shared.network is not None
+    options, frames = plan.options, len(data.frames)
+    geometry = plan.geometry(frames)
+    fit = segment_fit(plan, frames)
+    fit = replace(fit, rounding_share=fit.rounding_share and max(fit.rounding_share, _ROUNDED))
+    if goal is not None and shared.basis is not None and data.embedded_frames is not None:
+        codes = shared.basis.segment(tuple(data.embedded_frames.tolist()), data.embeddings).size_bytes
+        goal = goal.minus(codes, sizing.OWN_MINIMUM_BYTES)
+    budget = sizing.per_segment_budget(options.network, geometry, goal, shared.network.config)
+    scenes: tuple[int, ...] = ()
+    scene_count = 0
+    if shared.scenes is not None:
+        cuts, scenes = shared.scenes.of(np.arange(first, first + frames))
+        scene_count = len(shared.scenes.scenes)
+    fitted, pace = int(data.is_fitted.sum()), find_pace(data.frames)
+    outlook = sizing.SegmentTraits(fitted, cuts, pace, fewest=1, scenes=scenes, scene_count=scene_count)
+    config = sizing.per_segment_config(shared.network.config, geometry, budget, outlook)
+    _require_few(per_segment_parameter_count(config), goal)
+    return SegmentTask(
+        index,
+        len(plan.lengths),
+        first,
+        data,
+        config,
+        fit,
+        goal,
+        plan.hardware,
+        options.precision,
+        basis=shared.basis,
+        shared=shared.network,
+    )
+
+
+def _outlook(
+    plan: Plan, pixels: np.ndarray, cuts: tuple[int, ...], fitted: int, fit: FitConfig
+) -> sizing.SegmentTraits:
+    """What a segment's frames, so many of them fitted, and its fit let expect."""
+    passes = sizing.expected_passes(plan.geometry(len(pixels)), fit, fitted, plan.hardware.device)
+    return sizing.SegmentTraits(fitted, cuts, find_pace(pixels), persistence(pixels, cuts), passes)
+
+
+def _held_out_to_show(plan: Plan, fitted: np.ndarray) -> np.ndarray:
+    """Held-out frames whose similarity the log shows, by number."""
+    if plan.options.log_dir is None or plan.encoder is None or fitted.all():
+        return np.empty(0, np.int64)
+    return np.array(evenly_spaced(np.flatnonzero(~fitted), HELD_OUT_EMBEDDED), np.int64)

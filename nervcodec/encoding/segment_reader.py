@@ -77,7 +77,7 @@ class SegmentReader:
             one == other
             for one, other in (
                 (plan.info.snapshot, self.plan.info.snapshot),
-                (plan.wanted.source, self.plan.wanted.source),
+                (plan.options.source, self.plan.options.source),
                 (plan.lengths, self.plan.lengths),
                 (plan.planes, self.plan.planes),
             )
@@ -86,8 +86,8 @@ class SegmentReader:
 
 def _read(plan: Plan) -> Generator[Any, None, None]:
     if plan.planes is None:
-        return read_frames(plan.info, plan.wanted.source)
-    return read_planes(plan.info, plan.wanted.source, plan.planes)
+        return read_frames(plan.info, plan.options.source)
+    return read_planes(plan.info, plan.options.source, plan.planes)
 
 
 def part_of(plan: Plan, index: int) -> Plan | None:
@@ -100,10 +100,10 @@ def part_of(plan: Plan, index: int) -> Plan | None:
     begins = times[first] - (times[first] - times[first - 1]) / 2
     later = times[stop] if stop < len(times) else 2 * times[stop - 1] - times[stop - 2]
     ends = (times[stop - 1] + later) / 2
-    wanted, origin = plan.wanted.source, plan.wanted.source.start_s
+    origin = plan.options.source.start_s
     if not origin:
         origin = plan.info.first_frame_s
-    options = replace(wanted, start_s=max(origin + begins, 0.0), duration_s=float(ends - begins))
+    options = replace(plan.options.source, start_s=max(origin + begins, 0.0), duration_s=float(ends - begins))
     try:
         info = scan(plan.source, options)
     except VideoError:  # its index leads nowhere
@@ -111,7 +111,7 @@ def part_of(plan: Plan, index: int) -> Plan | None:
     # Where the rate varies there may be one frame more.
     if not info.input.seeks or not np.array_equal(info.checksums[: stop - first], plan.info.checksums[first:stop]):
         return None
-    return replace(plan, wanted=replace(plan.wanted, source=options), info=info, lengths=[stop - first])
+    return replace(plan, options=replace(plan.options, source=options), info=info, lengths=[stop - first])
 
 
 def _skip(frames: Iterator[object], count: int) -> None:

@@ -45,7 +45,7 @@ def same(one, other):
 @pytest.mark.parametrize("alone", [False, True])
 def test_planes_of_segments_in_any_order(bikes, alone):
     plan = plan_of(bikes, base="av1", scale=0.5, segment="17f", duration_s=2.5)
-    whole = list(read_planes(plan.info, plan.wanted.source, plan.planes))
+    whole = list(read_planes(plan.info, plan.options.source, plan.planes))
     bounds = np.cumsum([0, *plan.lengths])
     expected = [
         [np.concatenate([plane.ravel() for plane in frame]) for frame in whole[a:b]]

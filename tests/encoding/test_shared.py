@@ -12,9 +12,8 @@ from fits import psnr_db_of
 
 import nervcodec
 from nervcodec import sizing
-from nervcodec.encoding.joint import SharedNetwork, sampled_numbers
-from nervcodec.encoding.plan import make_plan
-from nervcodec.encoding.times import segment_fit, shared_fit
+from nervcodec.encoding.plan import make_plan, segment_fit, shared_fit
+from nervcodec.encoding.shared import SharedDecoder, sampled_numbers
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
@@ -42,7 +41,7 @@ def shared_network(traits=KNOWN, numbers=None, seed=1):
     steps = {name: np.array([0.01], np.float32) for name, p in field.named_parameters() if p.numel() >= 256}
     for number, shape in enumerate(field.config.grids):
         steps[f"grids.{number}.values"] = np.full(shape.channels, 0.01, np.float32)
-    return field, SharedNetwork.of(field, steps, numbers)
+    return field, SharedDecoder.of(field, steps, numbers)
 
 
 def of_segment(shared, first, frames, **known):
@@ -98,9 +97,9 @@ def test_whose_a_parameter_is():
 def test_it_is_kept_as_it_is():
     _, shared = shared_network()
     kept = io.BytesIO()
-    torch.save(shared.to_facts(), kept)
+    torch.save(shared.state_dict(), kept)
     kept.seek(0)
-    again = SharedNetwork.from_facts(torch.load(kept, weights_only=True))
+    again = SharedDecoder.from_state_dict(torch.load(kept, weights_only=True))
     assert again.config == shared.config
     assert np.array_equal(again.numbers, shared.numbers)
     for name, array in shared.weights().items():

@@ -177,7 +177,7 @@ def test_it_is_judged_as_identical(bikes, tmp_path, ffmpeg, tiny_clip):
 
 
 def test_only_frames_that_are_embedded_become_rgb(bikes, tmp_path, ffmpeg, tiny_clip, monkeypatch):
-    from nervcodec.encoding import embedding as module
+    from nervcodec.encoding import embeddings as module
 
     source, seen = tmp_path / "a.mp4", []
     ffmpeg("-i", bikes, *SMALL, "-c:v", "libx264", source)

@@ -13,8 +13,8 @@ from layers import qualities
 import nervcodec
 from nervcodec import options
 from nervcodec.base import codec
-from nervcodec.encoding import layered
-from nervcodec.encoding.layered import code_segment
+from nervcodec.encoding import segment_reader
+from nervcodec.encoding.base_segment import encode_base_segment
 from nervcodec.encoding.plan import make_plan
 from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.encoding.segment_reader import SegmentReader
@@ -67,7 +67,7 @@ def test_sources(name, ffmpeg, tmp_path):
     patches = (1, 1) if "pixel" in name else (2, 4)
     report = nervcodec.encode(clip, out, crf=20, patches=patches, **QUICK)
     assert qualities(out, clip).mean() == pytest.approx(report.psnr_db, abs=1e-3)
-    assert report.psnr_db > (10 if name in ("two pixels", "rgb", "4:4:4", "12 bit") else 28)  # halved chroma
+    assert report.psnr_db > (10 if name in ("two pixels", "rgb", "4:4:4", "12 bit") else 28)  # as_float16 chroma
     with nervcodec.open(out, "cpu") as video:
         assert video[:].shape == (count, video.header.video.height, video.header.video.width, 3)
         assert video.header.base.planes.full_range == (name in ("grey", "full range"))
@@ -168,7 +168,7 @@ def coded(carphone, index=0, hook=None, **settings):
     wanted = options.from_flat(**{**CLIP, "duration_s": 0.3, **settings})
     plan = make_plan(carphone, wanted, Observer())
     with contextlib.closing(SegmentReader(plan)) as reader:
-        return code_segment(plan, index, reader, hook or Hook())
+        return encode_base_segment(plan, index, reader, hook or Hook())
 
 
 def test_more_time_is_a_slower_preset_and_no_fit(carphone, monkeypatch):
@@ -237,7 +237,7 @@ def test_an_observer_that_wants_to_stop_from_the_first(carphone, tmp_path):
 
 def test_what_a_checkpoint_keeps_of_a_segment(carphone):
     segment = coded(carphone)
-    back = EncodedSegment.from_facts(copy.deepcopy(segment.to_facts()))
+    back = EncodedSegment.from_state_dict(copy.deepcopy(segment.state_dict()))
     assert np.array_equal(back.base.stream, segment.base.stream)
     assert np.array_equal(back.base.psnr_db, segment.base.psnr_db)
     assert back.base.crf == segment.base.crf
@@ -273,7 +273,7 @@ def test_segments_that_are_done_are_not_coded_again(carphone, tmp_path, monkeypa
 
 def test_few_frames_are_in_memory(carphone, tmp_path, monkeypatch):
     """Of 120 frames those that SVT-AV1 holds back, whatever the length of the segment."""
-    alive, most, read = [], [0], layered.SegmentReader.frames
+    alive, most, read = [], [0], segment_reader.SegmentReader.frames
 
     def watched(reader, index):
         for frame in read(reader, index):
@@ -281,7 +281,7 @@ def test_few_frames_are_in_memory(carphone, tmp_path, monkeypatch):
             most[0] = max(most[0], sum(one() is not None for one in alive))
             yield frame
 
-    monkeypatch.setattr(layered.SegmentReader, "frames", watched)
+    monkeypatch.setattr(segment_reader.SegmentReader, "frames", watched)
     report = nervcodec.encode(carphone, tmp_path / "a.nerv", **QUICK, time_s=0.01)  # the preset with the least delay
     assert report.frames == 120
     assert len(alive) == 120

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 import nervcodec
-from nervcodec.encoding.basis import Basis, Embedded
-from nervcodec.encoding.head import head_of
+from nervcodec.encoding.embeddings import EmbeddingBasis, SegmentEmbeddings, head_of
 from nervcodec.formats import bitstream
 from nervcodec.formats.container import Container
 
@@ -24,7 +23,7 @@ def embeddings(count, seed):
 
 
 def segment(count, seed):
-    return Embedded(np.arange(count) * 5, embeddings(count, seed).astype(np.float16))
+    return SegmentEmbeddings(np.arange(count) * 5, embeddings(count, seed).astype(np.float16))
 
 
 def decoded(basis, head):
@@ -35,10 +34,10 @@ def decoded(basis, head):
 
 
 def test_codes_in_a_basis_are_as_good_as_in_one_of_their_own():
-    everything = [segment(12, seed) for seed in range(5)]
-    basis = Basis.of(everything, GRID, 1e9)
+    embeddings_by_segment = [segment(12, seed) for seed in range(5)]
+    basis = EmbeddingBasis.of(embeddings_by_segment, GRID, 1e9)
     own_bytes = shared_bytes = 0
-    for each in everything:
+    for each in embeddings_by_segment:
         head = basis.segment(tuple(each.numbers.tolist()), each.reference)
         assert set(head.tensors) == {"semantic.codes"}
         assert head.semantic.rank == basis.head.rank
@@ -53,14 +52,14 @@ def test_codes_in_a_basis_are_as_good_as_in_one_of_their_own():
 
 
 def test_a_long_video_is_sampled():
-    everything = [segment(300, seed) for seed in range(3)]
-    basis = Basis.of(everything, GRID, 1e9)
+    embeddings_by_segment = [segment(300, seed) for seed in range(3)]
+    basis = EmbeddingBasis.of(embeddings_by_segment, GRID, 1e9)
     assert len(basis.head.tensors["semantic.codes"].integers) == 300  # every third of 900
     assert "semantic.codes" not in basis.tensors
 
 
 def test_a_segment_without_embeddings():
-    basis = Basis.of([segment(5, 0)], GRID, 1e9)
+    basis = EmbeddingBasis.of([segment(5, 0)], GRID, 1e9)
     assert basis.segment((), None).semantic is None
 
 

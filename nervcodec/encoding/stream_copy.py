@@ -13,9 +13,15 @@ import numpy as np
 
 from nervcodec import metrics
 from nervcodec.base.copy import Packets
-from nervcodec.encoding.basis import Basis, basis_for
-from nervcodec.encoding.embedding import Embedded, embed_segment
-from nervcodec.encoding.head import head_of, room_beside, stored
+from nervcodec.encoding.embeddings import (
+    EmbeddingBasis,
+    SegmentEmbeddings,
+    basis_for,
+    embed_segment,
+    embedding_budget,
+    head_of,
+    serialize,
+)
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import EncodedSegment
 from nervcodec.events import Observer
@@ -45,7 +51,7 @@ class CopiedBase:
 
 
 @dataclass(frozen=True)
-class Copied:
+class CopyResult:
     """What a copy came to.
 
     Attributes:
@@ -58,10 +64,10 @@ class Copied:
     segments: list[EncodedSegment]
     base: CopiedBase
     embed_s: float
-    basis: Basis | None = None
+    basis: EmbeddingBasis | None = None
 
 
-def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
+def copy_source(plan: Plan, folder: Path, observer: Observer) -> CopyResult:
     """Take the packets of a source, see that they decode to its frames, and give each segment its head.
 
     Args:
@@ -76,7 +82,7 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
     start, embed_s = time.perf_counter(), 0.0
     packets = Packets.of(plan.info, plan.planes, folder / "packets.mkv")
     networks: list[HeadOnlyConfig] = []
-    everything: list[Embedded] = []
+    embeddings: list[SegmentEmbeddings] = []
     with contextlib.closing(packets.frames()) as frames:
         for index, count in enumerate(plan.lengths):
             observer.stage("Comparing frames", count)
@@ -85,37 +91,43 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> Copied:
             known = embed_segment(plan, shown, plan.first_frame(index), count, plan.cuts(index), observer)
             embed_s += time.perf_counter() - embedding
             if known is not None:
-                everything.append(known.halved)
+                embeddings.append(known.as_float16)
             for _ in shown:
                 observer.advance()
             networks.append(HeadOnlyConfig(plan.geometry(count), cuts=plan.cuts(index)))
         for _ in frames:  # what comes after the last is an error, found where the end is looked for
             continue
-    room = room_beside(packets.file.stat().st_size)
-    basis = basis_for(plan, everything, room) if len(everything) > 1 else None
+    room = embedding_budget(packets.file.stat().st_size)
+    basis = basis_for(plan, embeddings, room) if len(embeddings) > 1 else None
     segments = [
-        _with_head(plan, index, network, everything[index] if everything else None, room if basis is None else basis)
+        _with_head(
+            plan,
+            index,
+            network,
+            embeddings[index] if embeddings else None,
+            room if basis is None else basis,
+        )
         for index, network in enumerate(networks)
     ]
     segments[0] = replace(segments[0], elapsed_s=time.perf_counter() - start - embed_s)
-    return Copied(segments, CopiedBase(packets.facts, packets.file), embed_s, basis)
+    return CopyResult(segments, CopiedBase(packets.facts, packets.file), embed_s, basis)
 
 
 def _with_head(
-    plan: Plan, index: int, network: HeadOnlyConfig, known: Embedded | None, how: Basis | float
+    plan: Plan, index: int, network: HeadOnlyConfig, known: SegmentEmbeddings | None, how: EmbeddingBasis | float
 ) -> EncodedSegment:
     """A segment whose network is a semantic head alone, in a basis or in so many bytes, or nothing at all."""
     first = plan.first_frame(index)
     embedded = () if known is None else tuple(known.numbers.tolist())
     reference = None if known is None else known.reference.astype(np.float32)
-    if isinstance(how, Basis):
+    if isinstance(how, EmbeddingBasis):
         head = how.segment(embedded, reference)
     else:
         head = head_of(reference, embedded, (plan.grid.rows, plan.grid.columns), how)
     config = replace(network, semantic=head.semantic)
     return EncodedSegment(
         segment=Segment(first, network.geometry.frames, network_to_json(config), f"{index}/"),
-        stream=stored(config, embedded, head.tensors),
+        stream=serialize(config, embedded, head.tensors),
         entropy_bytes=bitstream.entropy_bytes(head.tensors),
         psnr_db=np.full(network.geometry.frames, metrics.IDENTICAL_DB),
         parameters=bitstream.value_count(head.tensors),

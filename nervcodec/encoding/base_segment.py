@@ -20,12 +20,18 @@ from nervcodec.base import codec
 from nervcodec.base.codec import base_format, to_base
 from nervcodec.base.crf import Search, preset_for, quality_aim, size_aim
 from nervcodec.colour import to_rgb8
-from nervcodec.encoding.embedding import fitted_frames
-from nervcodec.encoding.head import SEMANTIC_SHARE, SegmentHead, head_of, room_beside, stored
+from nervcodec.encoding.embeddings import (
+    SEMANTIC_SHARE,
+    SegmentHead,
+    embedding_budget,
+    fitted_frames,
+    head_of,
+    serialize,
+)
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import CodedBase, EncodedSegment
 from nervcodec.encoding.segment_reader import SegmentReader
-from nervcodec.encoding.shared import NOTHING_SHARED, Shared
+from nervcodec.encoding.shared import NO_SHARED_PARAMETERS, SharedParameters
 from nervcodec.errors import ConfigError
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
@@ -42,8 +48,8 @@ class Stopped(Exception):
     """The user stopped the encode while a base layer was coded."""
 
 
-def code_segment(
-    plan: Plan, index: int, reader: SegmentReader, hooks: Hook, shared: Shared = NOTHING_SHARED
+def encode_base_segment(
+    plan: Plan, index: int, reader: SegmentReader, hooks: Hook, shared: SharedParameters = NO_SHARED_PARAMETERS
 ) -> EncodedSegment | None:
     """Code a segment.
 
@@ -70,11 +76,11 @@ def code_segment(
         return None
     hooks.worth_keeping()
     if coder.limit is None:
-        head = coder.head(room_beside(len(base.stream)))
+        head = coder.head(embedding_budget(len(base.stream)))
     config = HeadOnlyConfig(coder.geometry, semantic=head.semantic, cuts=coder.cuts)
     return EncodedSegment(
         segment=Segment(coder.first, coder.geometry.frames, network_to_json(config), f"{index}/"),
-        stream=stored(config, coder.embedded, head.tensors),
+        stream=serialize(config, coder.embedded, head.tensors),
         entropy_bytes=bitstream.entropy_bytes(head.tensors),
         psnr_db=base.psnr_db,
         parameters=bitstream.value_count(head.tensors),
@@ -100,16 +106,16 @@ class _Coded:
 
 
 class _Coder:
-    """Codes one segment; see :func:`code_segment`."""
+    """Codes one segment; see :func:`encode_base_segment`."""
 
-    def __init__(self, plan: Plan, index: int, reader: SegmentReader, hooks: Hook, shared: Shared):
+    def __init__(self, plan: Plan, index: int, reader: SegmentReader, hooks: Hook, shared: SharedParameters):
         assert plan.planes is not None
         self.plan, self.index, self.reader, self.hooks, self.shared = plan, index, reader, hooks, shared
         self.source_format, self.format = plan.planes, base_format(plan.planes, DEPTH)
         self.first, frames = plan.first_frame(index), plan.lengths[index]
         self.geometry, self.cuts = plan.geometry(frames), plan.cuts(index)
         self.fitted = fitted_frames(plan, self.first, frames)
-        self.known = shared.everything.get(index)
+        self.known = shared.embeddings_by_segment.get(index)
         goal = plan.size_goal(frames, len(self.embedded), len(self.cuts))
         self.limit = None if goal is None else goal.limit_bytes  # bytes of the whole segment
         self.preset = self._preset()
@@ -120,7 +126,7 @@ class _Coder:
         return () if self.known is None else tuple(self.known.numbers.tolist())
 
     def _preset(self) -> int:
-        fit, info = self.plan.wanted.fit, self.plan.info
+        fit, info = self.plan.options.fit, self.plan.info
         if fit.time_s is None:
             return preset_for(None, 0)
         searches = 1 if self.limit is None and fit.psnr_db is None else sizing.BASE_SEARCHES
@@ -141,7 +147,7 @@ class _Coder:
             ConfigError: no quality is small enough for the size asked for.
             Stopped: on request.
         """
-        first_crf, psnr_db = self.plan.wanted.layer.first_crf, self.plan.wanted.fit.psnr_db
+        first_crf, psnr_db = self.plan.options.layer.first_crf, self.plan.options.fit.psnr_db
         if self.limit is not None:
             return self._of_size(self.limit - head.size_bytes, first_crf, head)
         if psnr_db is not None:

@@ -74,7 +74,7 @@ def test_a_fit_that_never_began_gives_nothing_but_for_the_first_segment():
 
 def test_what_a_checkpoint_keeps_of_a_segment():
     fitted = fit_segment(task(epochs=1))
-    back = EncodedSegment.from_facts(fitted.to_facts())
+    back = EncodedSegment.from_state_dict(fitted.state_dict())
     assert np.array_equal(back.stream, fitted.stream)
     assert np.array_equal(back.psnr_db, fitted.psnr_db)
     assert back.segment == fitted.segment
