@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -187,7 +187,8 @@ class _Worker:
         self._channel, theirs = spawn.Pipe()
         self._is_stuck, others = False, multiprocessing.active_children()
         self._pool = futures.ProcessPoolExecutor(1, spawn, _initialize, (theirs, *self._settings))
-        self.future = self._pool.submit(_run, kind, arguments)
+        with _signals_blocked():
+            self.future = self._pool.submit(_run, kind, arguments)
         (self._process,) = (child for child in multiprocessing.active_children() if child not in others)
         theirs.close()
         if self._is_stopping:
@@ -239,6 +240,19 @@ class _Worker:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._channel.close()
         self._pool = self._process = self._channel = self.future = None
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Around the start of a worker, which inherits this: Ctrl-C in a terminal goes to all processes."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def core_count() -> int:
