@@ -54,7 +54,6 @@ def search(
     one_thread_for_numpy()
     from nervcodec.cli.render import print_json
     from nervcodec.errors import ConfigError
-    from nervcodec.outputs import require_folder, require_free
     from nervcodec.search.query import parse_query
 
     try:
@@ -62,10 +61,8 @@ def search(
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     files = _find_containers(rest)
-    if sheet:
-        require_free(Path(sheet), force)
-    if clips:
-        require_folder(Path(clips))
+    if sheet or clips:
+        _check_outputs(sheet, clips, force)
     from nervcodec.index.lookup import search_files
     from nervcodec.search.query import QueryEncoder
 
@@ -102,6 +99,15 @@ def _find_containers(paths: list[str]) -> dict[Path, os.stat_result]:
         if not os.path.exists(path):
             raise click.UsageError(f"'{shorten(path)}' does not exist; a query of several words needs quotation marks")
     return find_containers(paths)
+
+
+def _check_outputs(sheet: str | None, clips: str | None, force: bool) -> None:
+    from nervcodec.outputs import require_folder, require_free
+
+    if sheet:
+        require_free(Path(sheet), force)
+    if clips:
+        require_folder(Path(clips))
 
 
 def _print_moments(query: Query, moments: list[Moment]) -> None:

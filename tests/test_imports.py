@@ -78,3 +78,12 @@ def test_a_search_of_codes_needs_no_torch(tmp_path):
         f"open_embeddings(Path({str(tmp_path)!r}) / 'version3_grid.nerv')"
     )
     assert not modules_after(code) & {"av", "torch", "PIL", "rich"}
+
+
+def test_a_search_with_an_index_opens_no_container(tmp_path):
+    shutil.copy(GOLDEN / "version3_grid.nerv", tmp_path)
+    command = "import contextlib, sys; from nervcodec.cli.main import main; sys.argv[1:] = {}\nwith {}: main()"
+    modules_after(command.format(["index", str(tmp_path)], "contextlib.suppress(SystemExit)"))
+    loaded = modules_after(command.format(["search", "a man", str(tmp_path)], "contextlib.suppress(SystemExit)"))
+    assert "sqlite3" in loaded
+    assert not loaded & {"av", "torch", "PIL", "rich", "nervcodec.formats.container", "nervcodec.network"}

@@ -23,16 +23,13 @@ from safetensors.numpy import load as safetensors_load
 from safetensors.numpy import save as safetensors_save
 
 from nervcodec.coordinates import PatchGrid
-from nervcodec.device import choose_later
 from nervcodec.errors import ContainerError, EncoderError, NervError
-from nervcodec.formats import container
-from nervcodec.formats.container import Container
-from nervcodec.formats.header import Header
-from nervcodec.network.stored import EmbeddingParts, StoredNetworks, all_have_codes, code_parts, require_embeddings
 from nervcodec.semantic import cache
 
 if TYPE_CHECKING:
     from nervcodec.decoding import NervVideo
+    from nervcodec.formats.header import Header
+    from nervcodec.network.stored import EmbeddingParts
     from nervcodec.search.query import EncodedQuery
 
 _CACHE_KIND, _CACHE_FORMAT = "index", "embedding index 2"
@@ -174,6 +171,10 @@ class VideoEmbeddings:
         Raises:
             ContainerError: no such file, damaged, not a container, or one without embeddings.
         """
+        # A search with an index opens no container, and needs none of these modules.
+        from nervcodec.formats.container import Container
+        from nervcodec.network.stored import StoredNetworks, all_have_codes, code_parts, require_embeddings
+
         with Container.at(path) as opened:
             require_embeddings(path, opened.header)
             times = opened.frame_times() if opened.header.video.variable_frame_rate else None
@@ -182,6 +183,7 @@ class VideoEmbeddings:
                 return cls._create(path, opened.header, times, code_parts(networks))
             from nervcodec.decoding.networks import Networks
             from nervcodec.decoding.rendering import embedding_parts
+            from nervcodec.device import choose_later
 
             parts = embedding_parts(Networks(opened, choose_later(device, precision)))
             return cls._create(path, opened.header, times, parts)
@@ -300,7 +302,9 @@ def open_embeddings(path: Path, device: str = "auto", precision: str = "auto") -
     Raises:
         ContainerError: no such file, damaged, not a container, or one without embeddings.
     """
-    name = cache.key(_CACHE_FORMAT, container.fingerprint(path), str(path.stat().st_mtime_ns))
+    from nervcodec.formats.container import fingerprint
+
+    name = cache.key(_CACHE_FORMAT, fingerprint(path), str(path.stat().st_mtime_ns))
     data = cache.load_bytes(_CACHE_KIND, name)
     if data is not None:
         with contextlib.suppress(ValueError):  # a damaged entry is replaced below
