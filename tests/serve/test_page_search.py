@@ -204,9 +204,9 @@ def test_the_page_works_below_the_path_of_a_proxy(look, shelf, strips):
         view.until(
             f"location.pathname === '{prefix}/watch/face.nerv' && document.querySelectorAll('a.moment').length > 0"
         )
-        view.until("!document.querySelector('#exact').hidden")
+        view.until("document.querySelector('#video').readyState > 1")
         view.go(f"{prefix}/watch/bunny.nerv")
-        view.until("!document.querySelector('#exact').hidden")
+        view.until("document.querySelector('#video').readyState > 1")
         view.key("k")
         view.until("Number(document.querySelector('#frame').textContent) > 5")
         view.page.click(".brand")
@@ -226,7 +226,7 @@ def test_a_tall_video_fits_on_the_screen(look, size):
     view.page.route("**/api/file/*", tall)
     view.watch("face.nerv?q=suit")
     view.until(FOUND)
-    boxes = {name: view.page.locator(name).bounding_box() for name in ("#stage", "#fit", "#slider", "#play", "#full")}
+    boxes = {name: view.page.locator(name).bounding_box() for name in ("#stage", "#fit", "#back", "#link")}
     ends = {name: box["y"] + box["height"] for name, box in boxes.items()}
     assert max(ends.values()) <= size[1] or (size[1] == 390 and boxes["#stage"]["height"] <= 200), ends
     assert boxes["#stage"]["width"] / boxes["#stage"]["height"] == pytest.approx(9 / 16, rel=0.01)
@@ -354,14 +354,14 @@ def test_a_result_shows_start_length_and_a_bar(view, shelf):
 def test_keys_go_to_the_next_and_previous_result(view):
     view.watch("face.nerv?q=suit&t=0")
     view.until(FOUND)
-    frames = [result["frame"] for result in view.value(RESULTS)]
-    assert len(frames) > 2
-    for key, number in ("n", 0), ("n", 1), ("n", 2), ("p", 1), ("p", 0), ("p", 0):
+    later = sorted({result["frame"] for result in view.value(RESULTS)} - {0})
+    assert len(later) > 1
+    for key, number in ("n", later[0]), ("n", later[1]), ("p", later[0]):
         view.key(key)
-        view.frame(frames[number])
+        view.frame(number)
     view.go("/?q=suit")
     view.until(FOUND)
-    view.key("n", "Enter")
+    view.key("n", "n", "p", "Enter")
     view.until("location.pathname === '/watch/face.nerv'")
 
 
@@ -396,7 +396,7 @@ def test_what_cannot_be_searched_says_why_and_all_files_can(view):
     view.page.click("label[for=everywhere]")
     view.until(FOUND)
     view.page.click("a.moment")
-    view.until("location.pathname === '/watch/face.nerv' && !document.querySelector('#exact').hidden")
+    view.until("location.pathname === '/watch/face.nerv' && document.querySelector('#video').readyState > 1")
 
 
 def test_search_over_all_files(view):
@@ -410,16 +410,9 @@ def test_search_over_all_files(view):
 
 
 def test_inspection_adds_up(view, shelf):
-    def measured(route):
-        file = route.fetch().json()
-        parts = [{"start_s": s / 10, "stop_s": (s + 1) / 10, "psnr_db": 30 + s} for s in range(5)]
-        route.fulfill(json={**file, "psnr_over_time": parts})
-
-    view.page.route("**/api/file/*", measured)
     view.watch("face.nerv")
     view.page.click("#tab-inspect")
     size = (shelf / "face.nerv").stat().st_size
-    assert "30.0 dB (at 0:00.0) to 34.0 dB" in view.text("#inspect")
     assert f"{size / 1000:.1f} KB" in view.text(".parts tfoot")
     wide = "[...document.querySelectorAll('.bar span')].reduce((sum, s) => sum + Number(s.style.flexGrow), 0)"
     assert view.value(wide) == pytest.approx(1)
@@ -456,14 +449,9 @@ def test_a_phone_needs_no_scrolling_sideways(look):
         "/watch/bunny.nerv",
     ):
         view.go(address)
-        view.until(FOUND if "?" in address else "!document.querySelector('#exact').hidden")
+        view.until(FOUND if "?" in address else "document.querySelector('#video').readyState > 1")
         assert not view.value(TOO_WIDE)
     view.page.tap("#tab-inspect")
     assert not view.value(TOO_WIDE)
-    view.page.tap("#play")
-    view.until("document.querySelector('#exact').hidden")
-    view.page.tap("#play")
-    view.until("!document.querySelector('#exact').hidden")
-    box = view.page.locator("#slider").bounding_box()
-    view.page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    view.until("Math.abs(Number(document.querySelector('#frame').textContent) - 66) <= 1")
+    view.page.tap("#forth")
+    view.frame(1)

@@ -79,7 +79,7 @@ export function paced(milliseconds, action) {
   };
 }
 
-const OWN_ARROWS = "[role=tab], [role=radio], input[type=radio], .own-arrows";
+const OWN_ARROWS = "[role=tab], [role=radio], input[type=radio]";
 
 /** Whether a key belongs to the element that has the focus. */
 function taken(event) {
@@ -87,7 +87,7 @@ function taken(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return true;
   if (target.closest?.("dialog")) return true;
   if (target.matches?.("input[type=search], input[type=text], textarea, select")) return true;
-  if ((event.key === " " || event.key === "Enter") && target.matches?.("button, a, summary")) return true;
+  if ((event.key === " " || event.key === "Enter") && target.matches?.("button, a, summary, video")) return true;
   return /^(Arrow|Home|End|Page)/.test(event.key) && Boolean(target.closest?.(OWN_ARROWS));
 }
 

@@ -1,31 +1,15 @@
 // SPDX-License-Identifier: MIT
-// What a file is made of: bytes by part, the network and its settings, PSNR over time.
+// Bytes of a file by part, and its settings.
 
 import { el } from "./dom.js";
-import { bytes, clockTime, decibels, percent } from "./format.js";
-import { Timeline } from "./timeline.js";
+import { bytes, percent } from "./format.js";
 
-const COLOURS = 8; // as many as the style sheet has
+const COLOURS = 8; // of the style sheet
 
-/** Fills the panel; go is called with seconds when a place of the PSNR line is picked. Gives a function for the cursor. */
-export function inspect(root, file, go) {
-  root.append(el("h2", {}, "Bytes by part"), ...byteBar(file));
-  let cursor = () => {};
-  if (file.psnr_over_time?.length) {
-    const parts = file.psnr_over_time;
-    const points = { times: parts.map((part) => part.start_s), values: parts.map((part) => part.psnr_db) };
-    const place = el("div", { class: "quality" });
-    const line = new Timeline(place, { value: decibels, pick: go });
-    const [worst, best] = [Math.min(...points.values), Math.max(...points.values)];
-    const worstAt = clockTime(points.times[points.values.indexOf(worst)], 1);
-    const words = `${decibels(worst)} (at ${worstAt}) to ${decibels(best)}`;
-    line.draw(file.duration_s, points, { label: `PSNR over time: ${words}`, steps: true });
-    root.append(el("h2", {}, "PSNR over time"), place, el("p", { class: "muted" }, words));
-    cursor = (seconds) => line.at(seconds);
-  }
+/** Fills the panel. */
+export function inspect(root, file) {
   const rows = file.facts.map((fact) => el("div", {}, el("dt", {}, fact.name), el("dd", {}, String(fact.value))));
-  root.append(el("h2", {}, "Network and settings"), el("dl", { class: "settings" }, ...rows));
-  return cursor;
+  root.append(el("h2", {}, "Bytes by part"), ...byteBar(file), el("h2", {}, "Settings"), el("dl", { class: "settings" }, ...rows));
 }
 
 function byteBar(file) {

@@ -27,7 +27,7 @@ export class SearchPanel {
     this.query = new Query();
     this.#build(options.label);
     addEventListener("popstate", () => this.ask(Query.ofAddress()));
-    onKeys({ n: () => this.#step(1), p: () => this.#step(-1) });
+    if (this.file === null) onKeys({ n: () => this.#step(1), p: () => this.#step(-1) });
   }
 
   focus() {
@@ -151,25 +151,17 @@ export class SearchPanel {
     link.addEventListener("click", (event) => {
       if (!here || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
       event.preventDefault();
-      this.#mark(link);
+      this.results.querySelectorAll("[aria-current]").forEach((other) => other.removeAttribute("aria-current"));
+      link.setAttribute("aria-current", "true");
       this.go(moment);
     });
     return el("li", {}, link);
   }
 
-  #mark(link) {
-    this.results.querySelectorAll("[aria-current]").forEach((other) => other.removeAttribute("aria-current"));
-    link.setAttribute("aria-current", "true");
-  }
-
-  /** Go to the next or previous result; in the library Enter opens it. */
+  /** Focus the next or previous result. */
   #step(by) {
     const links = [...this.results.querySelectorAll("a")];
-    const now = links.findIndex((link) => link.ariaCurrent || (this.file === null && link === document.activeElement));
-    const link = links[now < 0 ? 0 : Math.min(Math.max(now + by, 0), links.length - 1)];
-    if (!link) return;
-    link.scrollIntoView({ block: "nearest" });
-    if (this.file === null) link.focus();
-    else link.click();
+    const now = links.indexOf(document.activeElement);
+    links[now < 0 ? 0 : Math.min(Math.max(now + by, 0), links.length - 1)]?.focus();
   }
 }

@@ -84,7 +84,7 @@ class Watch {
 
   #panels() {
     this.showTab = tabs(page.tabs);
-    this.qualityAt = inspect(page.inspect, this.file, (seconds) => this.player.seek(seconds));
+    inspect(page.inspect, this.file);
     this.panel = new SearchPanel(page.search, {
       label: "Search this video",
       file: path,
@@ -193,7 +193,6 @@ class Watch {
     page.slider.value = String(time);
     page.slider.setAttribute("aria-valuetext", `${clockTime(time)} of ${clockTime(this.clock.end)}, frame ${frame}`);
     this.fit.at(time);
-    this.qualityAt(time);
     this.shade();
     this.keepAddress();
   }
