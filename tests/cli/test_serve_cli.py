@@ -52,7 +52,7 @@ def test_it_says_where_answers_and_ends(forks, tmp_path, number):
     assert ask(port, "/frame/a.nerv/3")
     with socket.create_connection(("127.0.0.1", port)) as idle, socket.create_connection(("127.0.0.1", port)) as busy:
         idle.sendall(b"GET /")
-        busy.sendall(b"GET /media/a.nerv/video/0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        busy.sendall(b"GET /media/a.nerv.mp4?from=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         serving.send_signal(number)
         serving.wait(30)
     out, err = serving.communicate()
