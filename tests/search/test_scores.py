@@ -116,7 +116,7 @@ def test_the_cache_is_found_by_content(small_nerv, tmp_path, monkeypatch):
     moved = tmp_path / "moved.nerv"
     shutil.copy2(small_nerv, moved)
     with monkeypatch.context() as patch:
-        patch.setattr("nervcodec.search.scores.StoredNetworks", None)  # a hit needs no network
+        patch.setattr("nervcodec.network.stored.StoredNetworks", None)  # a hit needs no network
         again = open_embeddings(moved)
     assert again.path == moved
     query = np.ones(384, np.float32)
