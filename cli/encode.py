@@ -34,7 +34,7 @@ from nervcodec.options import GROUPS, SECTIONS
 @options.quiet
 @options.verbose
 @options.debug
-def encode(verbose: bool, **given: Any) -> None:
+def encode(verbose: bool, **settings: Any) -> None:
     """Fit a small network to a video file, or a folder of numbered frames, and write it as a .nerv container.
 
     Ctrl-C ends the fit early and writes the best state so far, of several segments those that are finished.
@@ -43,14 +43,14 @@ def encode(verbose: bool, **given: Any) -> None:
     a/b.mp4 below INPUT. A container that is whole and of its source is skipped, unless --force is given; an encode that
     was killed or stopped is resumed; a file that fails does not stop the rest.
     """
-    wanted = many.Wanted(**{each.name: given.pop(each.name) for each in fields(many.Wanted)})
-    if wanted.means_many:
-        many.encode_all(wanted, settings=given)
+    arguments = many.Arguments(**{each.name: settings.pop(each.name) for each in fields(many.Arguments)})
+    if arguments.means_many:
+        many.encode_all(arguments, settings)
     else:
-        _encode_one(wanted, verbose, settings=given)
+        _encode_one(arguments, verbose, settings)
 
 
-def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) -> None:
+def _encode_one(arguments: many.Arguments, verbose: bool, settings: dict[str, Any]) -> None:
     from nervcodec.cli.output import INTERRUPTED
     from nervcodec.cli.progress import observer
     from nervcodec.cli.render import print_json, print_pairs
@@ -58,19 +58,19 @@ def _encode_one(wanted: many.Wanted, verbose: bool, settings: dict[str, Any]) ->
     from nervcodec.jobs.inputs import require_source
     from nervcodec.media.probe import require_file
 
-    source = Path(wanted.sources[0])
+    source = Path(arguments.sources[0])
     require_file(source)  # before seconds go by for torch
     require_source(source)
-    with observer(wanted.quiet) as progress:
-        if wanted.workers is None and wanted.ray is None:
+    with observer(arguments.quiet) as progress:
+        if arguments.workers is None and arguments.ray is None:
             from nervcodec.encoding import encode as run
 
-            report = run(source, wanted.output, observer=progress, force=wanted.force, **settings)
+            report = run(source, arguments.output, observer=progress, force=arguments.force, **settings)
         else:
-            report = many.encode_by_workers(wanted, progress, settings)
-    if wanted.as_json:
+            report = many.encode_by_workers(arguments, progress, settings)
+    if arguments.as_json:
         print_json(report.to_json())
-    elif not wanted.quiet:
+    elif not arguments.quiet:
         share = report.size_bytes / report.source_bytes
         rows = [
             ("file", str(report.path)),

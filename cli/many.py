@@ -24,7 +24,7 @@ _NOT_ENCODED = "not encoded"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Arguments:
     """The command's arguments, settings of the fit apart; paths as they were given."""
 
     sources: tuple[str, ...]
@@ -38,12 +38,12 @@ class Wanted:
 
     @property
     def means_many(self) -> bool:
-        """Whether any number of containers is asked for, in a folder or beside their sources."""
+        """Whether the command may write several containers, in a folder or beside their sources."""
         below = self.recursive and any(map(os.path.isdir, self.sources))
         return len(self.sources) > 1 or below or (self.output is not None and _is_folder(self.output))
 
 
-def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
+def encode_all(arguments: Arguments, settings: dict[str, Any]) -> None:
     """Encode each input; a table or JSON of what became of all of them, and the exit status that says so."""
     from nervcodec import options
     from nervcodec.cli.output import FAILED, INTERRUPTED, remark
@@ -54,22 +54,22 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
     from nervcodec.jobs.inputs import find
     from nervcodec.jobs.scheduler import Workers, encode_each
 
-    out = wanted.output
+    out = arguments.output
     if out is not None and not _is_folder(out) and (os.path.exists(out) or out.endswith(SUFFIX)):
         raise click.UsageError(f"'{out}' is the name of one file; several inputs go to a folder, such as -o nerv/")
-    checked, workers = options.from_flat(**settings), Workers(wanted.workers, wanted.ray)
-    if wanted.ray is None and wanted.workers is None:
+    checked, workers = options.from_flat(**settings), Workers(arguments.workers, arguments.ray)
+    if arguments.ray is None and arguments.workers is None:
         workers = Workers(1)  # so that a decoder that crashes or hangs takes down one task, not the run
     try:
-        found = find(wanted.sources, None if out is None else Path(out), wanted.recursive)
+        found = find(arguments.sources, None if out is None else Path(out), arguments.recursive)
     except NothingFoundError:
-        if wanted.as_json:
-            _show([], [], wanted)
+        if arguments.as_json:
+            _show([], [], arguments)
         raise
     reports: list[FileReport] = []
-    with observer(wanted.quiet) as progress:
+    with observer(arguments.quiet) as progress:
         try:
-            for report in encode_each(found, checked, wanted.force, progress, workers):
+            for report in encode_each(found, checked, arguments.force, progress, workers):
                 reports.append(report)
             stopped = progress.stop_requested()
         except KeyboardInterrupt:
@@ -79,7 +79,7 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
     order = {job.source: number for number, job in enumerate(found.jobs)}
     reports.sort(key=lambda report: order[report.source])  # workers are done with them in another one
     begun = {report.source for report in reports}
-    _show(reports, [job for job in found.jobs if job.source not in begun], wanted)
+    _show(reports, [job for job in found.jobs if job.source not in begun], arguments)
     rest = len(found.jobs) - sum(report.status != reported.STOPPED for report in reports)
     if stopped and rest:
         remark(f"interrupted; {rest} of {count_noun(len(found.jobs), 'file')} not finished")
@@ -88,7 +88,7 @@ def encode_all(wanted: Wanted, settings: dict[str, Any]) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-def encode_by_workers(wanted: Wanted, progress: Observer, settings: dict[str, Any]) -> EncodeReport:
+def encode_by_workers(arguments: Arguments, progress: Observer, settings: dict[str, Any]) -> EncodeReport:
     """Encode one input, its segments side by side.
 
     Raises:
@@ -102,11 +102,11 @@ def encode_by_workers(wanted: Wanted, progress: Observer, settings: dict[str, An
     from nervcodec.jobs.scheduler import Workers, encode_each
     from nervcodec.outputs import beside, require_free
 
-    source = Path(wanted.sources[0])
-    job = Job(source, beside(source) if wanted.output is None else Path(wanted.output))
-    require_free(job.target, wanted.force)
-    checked, workers = options.from_flat(**settings), Workers(wanted.workers, wanted.ray)
-    found = list(encode_each(Found((job,)), checked, wanted.force, progress, workers))
+    source = Path(arguments.sources[0])
+    job = Job(source, beside(source) if arguments.output is None else Path(arguments.output))
+    require_free(job.target, arguments.force)
+    checked, workers = options.from_flat(**settings), Workers(arguments.workers, arguments.ray)
+    found = list(encode_each(Found((job,)), checked, arguments.force, progress, workers))
     if not found or found[0].status == reported.STOPPED:
         remark(f"interrupted{f'; {found[0].reason}' if found else ''}")
         raise click.exceptions.Exit(INTERRUPTED)
@@ -121,17 +121,17 @@ def _is_folder(output: str) -> bool:
     return os.path.isdir(output) or output.endswith(("/", os.sep))
 
 
-def _show(reports: Sequence[FileReport], others: Sequence[Job], wanted: Wanted) -> None:
+def _show(reports: Sequence[FileReport], others: Sequence[Job], arguments: Arguments) -> None:
     """A file a line: source, status, container's size, PSNR, seconds, and why where it is not done."""
     from nervcodec.cli.render import print_json, print_table
     from nervcodec.formats.text import human_bytes
     from nervcodec.jobs.report import STATUSES
 
     counts = Counter(report.status for report in reports)
-    if wanted.as_json:
+    if arguments.as_json:
         totals = {status: counts[status] for status in STATUSES}
         print_json({"files": [report.to_json() for report in reports], **totals, "not_begun": len(others)})
-    elif not wanted.quiet:
+    elif not arguments.quiet:
         rows = []
         for report in reports:
             made = report.report
@@ -140,7 +140,7 @@ def _show(reports: Sequence[FileReport], others: Sequence[Job], wanted: Wanted) 
             rows.append([str(report.source), report.status, *figures, seconds, report.reason])
         rows += [[str(job.source), _NOT_ENCODED, "", "", "", ""] for job in others]
         counts[_NOT_ENCODED] = len(others)
-        said = ", ".join(f"{counts[status]:,} {status}" for status in (*STATUSES, _NOT_ENCODED) if counts[status])
+        summary = ", ".join(f"{counts[status]:,} {status}" for status in (*STATUSES, _NOT_ENCODED) if counts[status])
         print_table(
-            f"{count_noun(len(rows), 'file')}: {said}", ["file", "status", "size", "quality", "time", "why"], rows
+            f"{count_noun(len(rows), 'file')}: {summary}", ["file", "status", "size", "quality", "time", "why"], rows
         )

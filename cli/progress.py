@@ -84,10 +84,10 @@ class QuietObserver(ProgressObserver):
     """Only notes: what a user should know of, and nothing else."""
 
     def evaluated(self, event: EvaluationEvent) -> None:
-        """Not said: it is progress."""
+        """Not shown: it is progress."""
 
     def hint(self, text: str) -> None:
-        """Not said: it is no warning."""
+        """Not shown: it is no warning."""
 
 
 class PlainObserver(ProgressObserver):

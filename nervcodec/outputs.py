@@ -23,7 +23,7 @@ _SETTLE_S = 0.2  # between taking over an abandoned lock and reading who holds i
 
 
 def beside(source: Path, whole: bool = False) -> Path:
-    """Where the container of a source goes that is told no other place: there, with its name and ``.nerv``.
+    """The default container of a source: beside it, with its name and ``.nerv``.
 
     Args:
         source: a file, or a folder of frames, whose name is kept whole.

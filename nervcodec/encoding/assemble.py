@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From fitted segments to a file, and what is to be said of it."""
+"""From encoded segments to a container and the report of its encode."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from nervcodec.media.audio import LEAD_S
 from nervcodec.ranges import FITTED, HELD_OUT
 
 SHARED = "shared/"  # prefix of what all segments have in common
-POOR_DB = 30.0  # below which a network alone is told what a base layer would do
+POOR_DB = 30.0  # below which a hint recommends a base layer
 
 _NEAR_DB, _NEAR_SHARE = 0.3, 0.95  # how near a base layer comes to a PSNR from above, and to a size from below
 
@@ -138,7 +138,7 @@ def assemble(
         target: the container.
         done: at least one segment, in order.
         embed_s: seconds that reference embeddings took.
-        observer: told where the result is not what was asked for.
+        observer: told of goals that were not met.
         copied: the source's own packets, where they are the base layer of the whole.
         shared: what all segments have in common.
 
@@ -191,10 +191,10 @@ def assemble(
 
 
 def _missed(plan: Plan, psnr_db: float, size_bytes: int) -> str:
-    """What to say where a goal was not met; nothing where it was."""
+    """A note on a goal that was not met; empty if all were."""
     target_db, target_bytes = plan.options.fit.psnr_db, plan.target_bytes
     if plan.planes is None and target_bytes is not None and size_bytes > target_bytes:
-        return f"{size_bytes:,} bytes are more than the {target_bytes:,.0f} asked for; some segments need that much"
+        return f"{size_bytes:,} bytes are more than the target of {target_bytes:,.0f}; some segments need that much"
     if plan.planes is None:
         short = target_db is not None and psnr_db < target_db
         return f"the fit ended at {psnr_db:.2f} dB of the {target_db:g} asked for; give it more --time" if short else ""
@@ -210,7 +210,7 @@ def _layers(done: Sequence[EncodedSegment]) -> list[CodedBase]:
 
 
 def _base_report(done: Sequence[EncodedSegment], psnr_db: float, copied: CopiedBase | None) -> BaseReport | None:
-    """What is said of the base layer of a file, whose PSNR is the file's."""
+    """Report of the base layer of a file, whose PSNR is the file's."""
     if copied is not None:
         return BaseReport(psnr_db, copied.stream.size, copied.facts.codec)
     layers = _layers(done)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A segment with a base layer: an AV1 stream at the quality asked for, and the semantic head beside it.
+"""A segment with a base layer: an AV1 stream of a target quality or size, and the semantic head beside it.
 
 Frames stream from the source through the encoder to the comparison; a segment is never in memory as a whole.
 """
@@ -64,7 +64,7 @@ def encode_base_segment(
         None where it was stopped.
 
     Raises:
-        ConfigError: nothing to fit, or no quality is small enough for the size asked for.
+        ConfigError: nothing to fit, or no quality is small enough for the target size.
         VideoError: the source cannot be read, or not be coded.
     """
     start = time.perf_counter()
@@ -141,10 +141,10 @@ class _Coder:
         return head_of(reference, self.embedded, (self.plan.grid.rows, self.plan.grid.columns), limit_bytes)
 
     def coded(self, head: SegmentHead) -> _Coded:
-        """The base at the crf asked for, or at one that meets the goal.
+        """The base at the crf of the options, or at one that meets the goal.
 
         Raises:
-            ConfigError: no quality is small enough for the size asked for.
+            ConfigError: no quality is small enough for the target size.
             Stopped: on request.
         """
         first_crf, psnr_db = self.plan.options.layer.first_crf, self.plan.options.fit.psnr_db

@@ -64,12 +64,12 @@ def head_of(
 
 
 def embedding_budget(stream_bytes: float) -> float:
-    """Bytes that embeddings may take beside a stream of so many."""
+    """Bytes that embeddings may take beside a stream of ``stream_bytes``."""
     return stream_bytes * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE)
 
 
 def serialize(config: NetworkConfig, embedded: tuple[int, ...], tensors: Tensors) -> np.ndarray:
-    """``(n,)`` uint8, what is said of a segment's frames and its weights; empty where there are none."""
+    """``(n,)`` uint8, tables of a segment's frames, and its weights; empty if it has none."""
     if not tensors:
         return np.empty(0, np.uint8)
     return bitstream.encode({**frame_tables(config, embedded).tensors(), **tensors})
@@ -146,7 +146,7 @@ def embed_segment(
 
 
 _SAMPLED = 400  # frames that a basis is made from, at most
-_USUAL_BPP = 0.02  # of footage in AV1, where no size is asked for: what embeddings should not take too much of
+_USUAL_BPP = 0.02  # of footage in AV1: embeddings take a share of that where there is no target size
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def basis_for(plan: Plan, embeddings: Sequence[SegmentEmbeddings], limit_bytes: 
     Args:
         plan: of the encode.
         embeddings: embeddings of each segment.
-        limit_bytes: of all embeddings; None for a share of the size asked for, or of what footage takes.
+        limit_bytes: of all embeddings; None for a share of the target size, or of what footage takes.
     """
     if limit_bytes is None and plan.target_bytes is not None:
         limit_bytes = SEMANTIC_SHARE * plan.target_bytes

@@ -61,7 +61,7 @@ class TaskRunner:
     """Runs tasks in this process.
 
     Args:
-        observer: told of progress, and asked whether to stop.
+        observer: told of progress; may request a stop.
         seeks: seek to every segment, where other processes encode the ones before it.
     """
 
@@ -197,7 +197,7 @@ class TaskRunner:
         return replace(plan, hardware=hardware, encoder=runtime.encoder)
 
     def _reader_of(self, plan: Plan) -> SegmentReader:
-        """A reader of the source that goes on where the task before left it."""
+        """A reader of the source, which continues after the frames of the previous task."""
         if self._reader is None or not self._reader.reads_same(plan):
             self.close()
             self._reader = SegmentReader(plan, self._seeks)
@@ -225,7 +225,7 @@ class EncodeJob:
         source: file or folder.
         target: the container, over an existing one.
         options: of the encode.
-        observer: told of what was resumed and of the result.
+        observer: told of resumed segments and of the result.
         output: state of the target before the encode.
         resumes_any: resume the checkpoint of the same encode if there is one, else start again; a stopped encode
             keeps its checkpoint.
@@ -305,7 +305,7 @@ class EncodeJob:
         """Segments that a later call need not encode again."""
         return 0 if self._checkpoint is None else len(self._checkpoint.finished)
 
-    # ------------------------------------------------------------------ what a task gave
+    # ------------------------------------------------------------------ results of tasks
 
     def finish(self, task: Task, value: Any) -> None:
         """Take the result of a task; the last one writes the container.
@@ -346,7 +346,7 @@ class EncodeJob:
         return again
 
     def fail(self, error: Exception) -> bool:
-        """Take the failure of a task; returns whether the encode goes on all the same."""
+        """Take the failure of a task; returns whether the encode continues."""
         if isinstance(error, ChangedError) and self._checkpoint is not None:
             self._checkpoint.remove()
         goes_on = isinstance(error, CheckpointError) and self._resumes_any and not self._began_again

@@ -64,7 +64,7 @@ def setup_runtime(options: EncodeOptions, observer: Observer) -> Runtime:
     """Choose the hardware and load the encoder, once for any number of sources.
 
     Raises:
-        ConfigError: a device is asked for that is not there.
+        ConfigError: the device is not available.
         EncoderError: the encoder cannot be loaded.
     """
     hardware = _hardware(options)
@@ -147,13 +147,13 @@ class Plan:
 
     @property
     def target_bytes(self) -> float | None:
-        """Of the whole file, where a size was asked for."""
+        """Target size of the whole file; None if there is none."""
         if self.options.bpp is None:
             return self.options.size_bytes
         return self.options.bpp * self.info.frame_count * self.info.height * self.info.width / 8
 
     def size_goal(self, frames: int, embedded: int, cuts: int, share: float | None = None) -> SizeGoal | None:
-        """What a segment's weights may take: its part of the size asked for, or else of the source's.
+        """What a segment's weights may take: its part of the target size, or else of the source's size.
 
         Args:
             frames: of the segment.
@@ -162,7 +162,7 @@ class Plan:
             share: of all bytes; None for that of its frames.
 
         Raises:
-            ConfigError: the size asked for is too small.
+            ConfigError: the target size is too small.
         """
         info, options, share = self.info, self.options, share or frames / self.info.frame_count
         size = self.target_bytes
@@ -189,7 +189,7 @@ class Plan:
         return SizeGoal(weights, reach=True)
 
     def least_share(self, frames: int, embedded: int, cuts: int) -> float:
-        """The part of all bytes that a segment needs whatever it shows, where a size was asked for; else 0."""
+        """The part of all bytes that a segment needs whatever it shows; 0 without a target size."""
         if self.target_bytes is None:
             return 0.0
         beside, once, least = self._beside(frames, embedded, cuts)
@@ -233,7 +233,7 @@ def make_plan(source: Path, options: EncodeOptions, observer: Observer, runtime:
     Args:
         source: file or folder.
         options: all settings.
-        observer: told of progress, and of what is odd about the source.
+        observer: told of progress, and of unusual properties of the source.
         runtime: that is there already; None chooses and loads it, once the source is seen to be readable.
 
     Raises:
@@ -321,7 +321,7 @@ def shared_fit(plan: Plan) -> FitConfig:
 
 
 def segment_fit(plan: Plan, frames: int) -> FitConfig:
-    """The fit of a segment of so many frames."""
+    """The fit of a segment of ``frames`` frames."""
     whole = _fit_of_all(plan)
     own = 1 - _shared_part(whole) if plan.shares_network else 1.0
     if plan.shares_network and whole.epochs is not None:

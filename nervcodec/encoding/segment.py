@@ -81,7 +81,7 @@ class SegmentTask:
         fit: settings, with the segment's share of the time.
         goal: what the stored weights should take, or None; embeddings in a basis of all are beside it.
         hardware: device and precision.
-        precision: as it was asked for, in case the fit goes on on the CPU.
+        precision: of the options, for a fit that continues on the CPU.
         basis: that its embeddings are stored in with those of all segments; None for one of its own.
         shared: what its network has in common with those of all segments; None where it has all its own.
     """
@@ -117,7 +117,7 @@ class EncodedSegment:
 
     Attributes:
         segment: as the header lists it.
-        stream: ``(n,)`` uint8, what is said of its frames and its weights; empty where its network has none.
+        stream: ``(n,)`` uint8, tables of its frames, and its weights; empty if its network has none.
         entropy_bytes: empirical entropy of the quantised weights.
         psnr_db: ``(N,)`` of each frame, decoded from the stored integers.
         parameters, steps, elapsed_s: of the fit.
@@ -170,12 +170,12 @@ _Fitted = TypeVar("_Fitted")
 def with_cpu_fallback(
     fit: Callable[[SegmentTask], _Fitted], task: SegmentTask, hooks: Hook
 ) -> tuple[_Fitted, SegmentTask]:
-    """What a function makes of a task, and the task as it was done: that one, or the same on the CPU.
+    """Run a task, on the CPU if a GPU's memory is too small for it; returns the result and the task that ran.
 
     Args:
-        fit: makes something of the task; called again where a GPU's memory is too small for it.
-        task: as it is asked for.
-        hooks: told of the way out.
+        fit: runs a task.
+        task: to run.
+        hooks: told of the fallback.
     """
     try:
         return fit(task), task
@@ -193,7 +193,7 @@ def fit_network(
     Args:
         task: whose network, data, settings and goal count.
         hooks: told of what happens.
-        resumed: the state to go on from, or None.
+        resumed: the state to resume, or None.
         judge: needed where the settings name a PSNR to reach.
     """
     with torch.random.fork_rng(devices=[]):
@@ -224,14 +224,14 @@ def fit_segment(
     Args:
         task: the segment.
         hooks: told of what happens; may ask to stop.
-        resumed: the state of a fit of the same task to go on from, see :meth:`FitState.state_dict`.
+        resumed: the state of a fit of the same task to resume, see :meth:`FitState.state_dict`.
 
     Returns:
         None where it was stopped before its first step and is not the first.
 
     Raises:
         DivergedError: the fit produced values that are not finite.
-        ConfigError: the state to go on from is another task's.
+        ConfigError: the state is of another task.
     """
     hooks = hooks or Hook()
     head = SegmentHead() if task.basis is None else task.basis.segment(task.embedded, task.data.embeddings)
@@ -404,7 +404,7 @@ def _with_shared(
 def _outlook(
     plan: Plan, pixels: np.ndarray, cuts: tuple[int, ...], fitted: int, fit: FitConfig
 ) -> sizing.SegmentTraits:
-    """What a segment's frames, so many of them fitted, and its fit let expect."""
+    """Traits of a segment from its frames, of which ``fitted`` are fitted."""
     passes = sizing.expected_passes(plan.geometry(len(pixels)), fit, fitted, plan.hardware.device)
     return sizing.SegmentTraits(fitted, cuts, find_pace(pixels), persistence(pixels, cuts), passes)
 

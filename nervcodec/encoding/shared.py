@@ -149,7 +149,7 @@ class SharedDecoder:
             found[name] = _solved(_interpolation(config, number)[places], sampled, self.grids[name])
         return found
 
-    # ------------------------------------------------------------------ to keep and to go on from
+    # ------------------------------------------------------------------ checkpoint
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint: plain values and tensors."""
@@ -221,7 +221,7 @@ def _solved(weights: np.ndarray, sampled: np.ndarray, grid: np.ndarray) -> np.nd
 
 
 # Grids of what lasts are shared where pictures of the scenes show so much of the frames, where scenes are fewer by this
-# than their parts in all segments, and up to so many positions, since any decoding of the file begins with them.
+# than their parts in all segments, and up to a number of positions, since any decoding of the file begins with them.
 _LASTS, _FEWER, _MOST_POSITIONS = 0.4, 0.75, 1_000_000
 
 
@@ -323,7 +323,7 @@ def embed_base_segment(plan: Plan, index: int, reader: SegmentReader, observer: 
 
 
 def first_pass(plan: Plan, most: int, observer: Observer) -> FirstPass:
-    """Read a source once, for its embeddings and a sample of at most so many frames.
+    """Read a source once, for its embeddings and a sample of at most ``most`` frames.
 
     Raises:
         ConfigError: a segment without a frame to fit, or a size that is too small.
@@ -355,8 +355,8 @@ def share(
 
     Args:
         plan: of an encode whose segments share a network.
-        known: what :meth:`SharedParameters.state_dict` gave of it, from a checkpoint; None fits it.
-        resumed: the state of its fit to go on from, or None.
+        known: result of :meth:`SharedParameters.state_dict`, from a checkpoint; None fits the decoder.
+        resumed: the state of its fit to resume, or None.
         hooks: told of the fit.
         observer: told of the first pass over the source.
 

@@ -116,7 +116,7 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> CopyResult:
 def _with_head(
     plan: Plan, index: int, network: HeadOnlyConfig, known: SegmentEmbeddings | None, how: EmbeddingBasis | float
 ) -> EncodedSegment:
-    """A segment whose network is a semantic head alone, in a basis or in so many bytes, or nothing at all."""
+    """A segment whose network is a semantic head alone, in a basis or of a number of bytes, or nothing at all."""
     first = plan.first_frame(index)
     embedded = () if known is None else tuple(known.numbers.tolist())
     reference = None if known is None else known.reference.astype(np.float32)

@@ -132,7 +132,7 @@ def find(inputs: Sequence[str | os.PathLike[str]], out: Path | None = None, recu
 
 
 def require_source(path: Path) -> None:
-    """Refuse a folder that holds no frames but videos, which are encoded only where that is asked for.
+    """Refuse a folder that holds no frames but videos, which are encoded only with ``--recursive``.
 
     Raises:
         ConfigError: it is one.

@@ -71,7 +71,7 @@ class RayCluster:
         return {}
 
     def stop(self) -> None:
-        """Tasks on other machines cannot be asked."""
+        """Tasks on other machines receive no requests."""
 
     def close(self) -> None:
         for reference in self._running:

@@ -53,7 +53,7 @@ class FileReport:
 
 
 def failed(job: Job, why: str, observer: Observer, seconds: float = 0.0) -> FileReport:
-    """A report of what went wrong, in words, which is told at once."""
+    """A report of a failure, which the observer is told at once."""
     told = why.removeprefix(f"{os.path.abspath(job.source)}: ").removeprefix(f"{job.source}: ")
     observer.note(why if told == why and str(job.target) in why else f"{job.source}: {told}")
     return FileReport(job.source, job.target, FAILED, told, seconds=seconds)

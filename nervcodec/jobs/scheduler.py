@@ -90,7 +90,7 @@ def encode_many(
         force: encode also what is up to date.
         observer: told of progress; may ask to stop, which ends the encode under way as that of a single file, and
             begins no other.
-        workers: encode in so many processes, files and segments alike; a process that crashes is replaced. The calling
+        workers: number of processes for files and segments; a process that crashes is replaced. The calling
             script needs an ``if __name__ == "__main__":`` guard, as for :mod:`multiprocessing`. None encodes in this
             process, or on a cluster with as many tasks at once as suit its cores.
         ray: address of a Ray cluster (extra ``ray``), or ``auto`` for the one that this machine is a part of.
@@ -104,22 +104,22 @@ def encode_many(
         VideoError: an input is not there.
         EncoderError: the semantic encoder cannot be loaded.
     """
-    wanted, place = options.from_flat(**settings), Workers(workers, ray)
+    checked, place = options.from_flat(**settings), Workers(workers, ray)
     named = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     found = find(named, None if out is None else Path(out), recursive)
-    reports = list(encode_each(found, wanted, force, observer or Observer(), place))
+    reports = list(encode_each(found, checked, force, observer or Observer(), place))
     order = {job.source: number for number, job in enumerate(found.jobs)}
     return sorted(reports, key=lambda report: order[report.source])
 
 
 def encode_each(
-    found: Found, wanted: EncodeOptions, force: bool, observer: Observer, workers: Workers
+    found: Found, settings: EncodeOptions, force: bool, observer: Observer, workers: Workers
 ) -> Iterator[FileReport]:
     """The same for sources that are found already: a report as soon as the result of a source is known.
 
     Args:
         found: sources and containers.
-        wanted: all settings, for each of them.
+        settings: all of them, for each of them.
         force: encode also what is up to date.
         observer: told of progress; may ask to stop.
         workers: where to encode.
@@ -127,7 +127,7 @@ def encode_each(
     Raises:
         ConfigError, EncoderError: what holds for all sources is wrong; nothing was encoded then.
     """
-    if workers.address is not None and wanted.log_dir is not None:
+    if workers.address is not None and settings.log_dir is not None:
         raise ConfigError("--log-dir writes the log of a fit on this machine; it does not go with --ray")
     for text in found.notes:
         observer.note(text)
@@ -136,15 +136,15 @@ def encode_each(
     jobs = [job for job in found.jobs if job not in known]
     if not jobs:
         return
-    if wanted.log_dir is not None:
+    if settings.log_dir is not None:
         from nervcodec.training.hooks import require_tensorboard
 
-        require_folder(Path(wanted.log_dir))
+        require_folder(Path(settings.log_dir))
         require_tensorboard()
     if workers.address is not None or workers.count is not None:
         observer.stage("Starting workers")
-    with contextlib.closing(workers.start(wanted, observer)) as executor:
-        yield from Scheduler(executor, jobs, wanted, force, observer).reports()
+    with contextlib.closing(workers.start(settings, observer)) as executor:
+        yield from Scheduler(executor, jobs, settings, force, observer).reports()
 
 
 def _check(jobs: Sequence[Job], observer: Observer) -> dict[Job, FileReport]:
@@ -186,13 +186,15 @@ class Scheduler:
     Args:
         executor: where they run.
         jobs: sources and containers.
-        wanted: all settings.
+        settings: all of them.
         force: encode also what is up to date, and overwrite what appears meanwhile.
         observer: told of progress; may ask to stop.
     """
 
-    def __init__(self, executor: Executor, jobs: Sequence[Job], wanted: EncodeOptions, force: bool, observer: Observer):
-        self._executor, self._wanted, self._force, self._observer = executor, wanted, force, observer
+    def __init__(
+        self, executor: Executor, jobs: Sequence[Job], settings: EncodeOptions, force: bool, observer: Observer
+    ):
+        self._executor, self._settings, self._force, self._observer = executor, settings, force, observer
         self._jobs, self._pending = jobs, deque(jobs)
         self._active: list[_Active] = []
         self._begun = self._over = self._tasks = 0
@@ -235,7 +237,7 @@ class Scheduler:
     def _setup(self) -> None:
         """Load what all encodes need: what is missing is missing for all of them."""
         for _ in range(_ATTEMPTS):
-            self._executor.submit(None, "setup", (self._wanted,))
+            self._executor.submit(None, "setup", (self._settings,))
             while (done := self._executor.next_done(_POLL_S)) is None:
                 continue
             if done.error is None:
@@ -313,11 +315,11 @@ class Scheduler:
 
     def _with_log_of(self, job: Job) -> EncodeOptions:
         """Settings in which the log of a job has a folder of its own, named as its container."""
-        if self._wanted.log_dir is None:
-            return self._wanted
+        if self._settings.log_dir is None:
+            return self._settings
         top = os.path.commonpath([other.target.absolute().parent for other in self._jobs])
         name = job.target.absolute().relative_to(top).with_suffix("")
-        return replace(self._wanted, log_dir=str(Path(self._wanted.log_dir, name)))
+        return replace(self._settings, log_dir=str(Path(self._settings.log_dir, name)))
 
     def _take(self, done: Done) -> Iterator[FileReport]:
         """Take the end of a task; a report where it is that of its job."""

@@ -109,7 +109,7 @@ class ThisProcess:
         return {}
 
     def stop(self) -> None:
-        """Its observer is asked by the task itself."""
+        """The task itself checks its observer."""
 
     def close(self) -> None:
         self._runner.close()
