@@ -120,7 +120,8 @@ class View:
         """Wait until the page has come to this frame and shows it."""
         self.until(
             f"document.querySelector('#frame').textContent === '{number}'"
-            " && document.querySelector('#video').readyState > 1 && !document.querySelector('#video').seeking"
+            " && (document.querySelector('#video').readyState > 1 && !document.querySelector('#video').seeking"
+            f" || document.querySelector('#video').poster.includes('/{number}?'))"
         )
 
     def key(self, *names: str) -> None:

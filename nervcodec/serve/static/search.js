@@ -27,7 +27,7 @@ export class SearchPanel {
     this.query = new Query();
     this.#build(options.label);
     addEventListener("popstate", () => this.ask(Query.ofAddress()));
-    if (this.file === null) onKeys({ n: () => this.#step(1), p: () => this.#step(-1) });
+    onKeys({ n: () => this.#step(1), p: () => this.#step(-1) });
   }
 
   focus() {
@@ -158,10 +158,12 @@ export class SearchPanel {
     return el("li", {}, link);
   }
 
-  /** Focus the next or previous result. */
+  /** Go to the next or previous result; in the library Enter opens it. */
   #step(by) {
     const links = [...this.results.querySelectorAll("a")];
-    const now = links.indexOf(document.activeElement);
-    links[now < 0 ? 0 : Math.min(Math.max(now + by, 0), links.length - 1)]?.focus();
+    const now = links.findIndex((link) => link.ariaCurrent || (this.file === null && link === document.activeElement));
+    const link = links[now < 0 ? 0 : Math.min(Math.max(now + by, 0), links.length - 1)];
+    if (this.file === null) link?.focus();
+    else link?.click();
   }
 }
