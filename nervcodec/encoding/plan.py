@@ -257,7 +257,7 @@ def make_plan(source: Path, options: EncodeOptions, observer: Observer, runtime:
     for complaint in info.complaints:
         observer.note(f"{source.name}: {complaint}")
     with info.snapshot.watched():
-        audio = packets(info, options.source) if info.has_audio and options.audio == "copy" else b""
+        audio = packets(info, options.source, observer) if info.has_audio and options.audio == "copy" else b""
         planes = None if options.layer.base == NONE else plane_format(info, options.source)
         digest = source_digest(source)
     encoder = resolve(options.encoder, hardware.device, observer.note) if runtime is None else runtime.encoder

@@ -22,6 +22,7 @@ from av.filter import Graph
 from av.stream import Stream
 
 from nervcodec.errors import VideoError
+from nervcodec.events import Observer
 from nervcodec.media import decoder
 from nervcodec.media.decoder import ClockPart
 from nervcodec.media.source import SourceOptions, VideoInfo
@@ -49,38 +50,51 @@ _SETTLING_S = 1  # seconds of sound decoded before a range
 _SILENT_SAMPLES = 1024
 
 
-def packets(info: VideoInfo, options: SourceOptions) -> bytes:
+def packets(info: VideoInfo, options: SourceOptions, observer: Observer | None = None) -> bytes:
     """The audio packets of a source's range, as they are, in a Matroska file; nothing where the range has none.
 
     Of several streams the one that a player takes. Their times count from ``LEAD_S`` before the zero of the frames'
-    times, which begin at ``info.first_frame_s``.
+    times, which begin at ``info.first_frame_s``. Damaged packets are left out, and the observer gets a note of them.
 
     Raises:
         VideoError: the stream cannot be copied.
     """
     begins_s = options.start_s or -LEAD_S
     ends_s = math.inf if options.duration_s is None else options.start_s + options.duration_s
-    data, count, codec = io.BytesIO(), 0, "unknown"
+    data, count, damaged = io.BytesIO(), 0, 0
+    observer = observer or Observer()
     with decoder.opened(info.path) as container:
         stream = container.streams.best("audio", related=decoder.videos(container)[info.input.number])
+        if not isinstance(stream, AudioStream):
+            observer.note(f"{info.path.name}: none of its sound can be read: left out")
+            return b""
         try:
-            if not isinstance(stream, AudioStream):
-                raise ValueError("it states no sample rate")
-            codec = decoder.codec_name(stream)
             with av.open(data, "w", "matroska", container_options=_MATROSKA) as file:
                 copy = _copy_of(stream, file)
+                # The muxer would add this filter only if the first packet is a good one.
+                is_adts = decoder.codec_name(stream) == "aac" and not stream.codec_context.extradata
+                converter = BitStreamFilterContext("aac_adtstoasc" if is_adts else "null", stream)
+                file.start_encoding()
                 for packet, shows_s in _timed(container, stream, info.clock):
                     if shows_s >= ends_s:
                         break
-                    if shows_s >= begins_s:
-                        packet.duration = round((packet.duration or 0) * packet.time_base / _TICK_S)
+                    if shows_s < begins_s:
+                        continue
+                    packet.duration = round((packet.duration or 0) * packet.time_base / _TICK_S)
+                    packet.pts = packet.dts = round((shows_s - options.start_s + LEAD_S) / _TICK_S)
+                    try:
+                        (packet,) = converter.filter(packet)
                         packet.time_base, packet.stream = _TICK_S, copy
-                        packet.pts = packet.dts = round((shows_s - options.start_s + LEAD_S) / _TICK_S)
                         file.mux(packet)
                         count += 1
+                    except av.InvalidDataError:
+                        damaged += 1
         except (av.FFmpegError, ValueError):
-            reason = f"its sound cannot be copied (Matroska does not hold this kind of {codec})"
+            reason = f"its sound cannot be copied (Matroska does not hold this kind of {decoder.codec_name(stream)})"
             raise VideoError(f"{info.path}: {reason}; --audio none leaves it out") from None
+    if damaged:
+        which = f"{damaged:,} of {damaged + count:,}" if count else "all"
+        observer.note(f"{info.path.name}: {which} packets of its sound are damaged: left out")
     return data.getvalue() if count else b""
 
 
@@ -326,12 +340,20 @@ class Sound:
         """Frames of sound that end after ``begins``, their times counted from the first frame of the picture."""
         stored, start = source.streams.audio[0], round(self.start_s * 10**6)
         packets = (packet for packet, _ in self._timed(source, begins - _SETTLING_S))
+        codec = stored.codec_context
+        layout = codec.layout.name
         for packet in itertools.chain(packets, (None,)):
             try:
-                frames = stored.decode(packet)
+                frames = codec.decode(packet)
             except av.FFmpegError:  # what is damaged is left out
                 continue
             for frame in frames:
+                if frame.layout.name != layout and frame.layout.name.endswith(" channels"):
+                    # A damaged packet has changed the decoder's configuration to channels without places.
+                    fresh = av.CodecContext.create(codec.name, "r")
+                    assert isinstance(fresh, av.AudioCodecContext)
+                    fresh.extradata, codec = codec.extradata, fresh
+                    break
                 at = cast(int, frame.pts) * cast(Fraction, frame.time_base) - Fraction(start, 10**6)
                 if at + Fraction(frame.samples, frame.sample_rate) > begins:
                     frame.pts, frame.time_base = round(at * frame.sample_rate), Fraction(1, frame.sample_rate)

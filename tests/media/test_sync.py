@@ -2,6 +2,7 @@
 """Picture and sound stay together: flashes and beeps are as far apart in what is decoded as in the source."""
 
 import io
+import re
 from pathlib import Path
 
 import av
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from nervcodec.errors import VideoError
+from nervcodec.events import Observer
 from nervcodec.media.audio import LEAD_S, packets
 from nervcodec.media.source import SourceOptions, scan
 
@@ -270,6 +272,51 @@ def test_sound_that_cannot_be_copied(make):
     info = scan(plain(make, "adpcm.mov", *COPY, "-c:a", "adpcm_ima_qt"))
     with pytest.raises(VideoError, match=r"adpcm.mov: its sound cannot be copied \(.* adpcm_ima_qt\); --audio none"):
         packets(info, SourceOptions())
+
+
+class Notes(Observer):
+    def __init__(self):
+        self.texts = []
+
+    def note(self, text):
+        self.texts.append(text)
+
+
+def damaged_ts(source, path, is_damaged):
+    """A copy of a transport stream in which the payload of some of its packets of sound is overwritten."""
+    with av.open(source) as container:
+        sound = container.streams.audio[0].id
+    data, number = bytearray(source.read_bytes()), 0
+    for begin in range(0, len(data), 188):
+        if (data[begin + 1] & 31) << 8 | data[begin + 2] != sound:
+            continue
+        payload = begin + 4 + (data[begin + 3] >> 5 & 1) * (1 + data[begin + 4])
+        if data[begin + 1] & 64:  # the head of a PES packet, with its time
+            payload += 9 + data[payload + 8]
+        if is_damaged(number):
+            data[payload : begin + 188] = b"\x5a" * (begin + 188 - payload)
+        number += 1
+    path.write_bytes(data)
+    return scan(path)
+
+
+@pytest.mark.parametrize("is_damaged", [lambda number: number % 9 == 5, lambda number: number < 12])
+def test_damaged_packets_of_sound_are_left_out(make, tmp_path, is_damaged):
+    """Of a transport stream, at intervals or at the beginning; the others keep their times."""
+    source, notes = plain(make, "base.ts"), Notes()
+    damaged = damaged_ts(source, tmp_path / "a.ts", is_damaged)
+    packets(damaged, SourceOptions(), notes)
+    assert len(notes.texts) == 1
+    assert re.fullmatch(r"a.ts: \d+ of \d+ packets of its sound are damaged: left out", notes.texts[0])
+    whole, times = stored(scan(source)), stored(damaged)
+    assert 0.5 * len(whole) < len(times) < len(whole)
+    assert all(np.abs(np.subtract(whole, time)).min() < 0.002 for time in times)
+
+
+def test_sound_of_which_every_packet_is_damaged_is_left_out(make, tmp_path):
+    notes = Notes()
+    assert not packets(damaged_ts(plain(make, "base.ts"), tmp_path / "a.ts", lambda _: True), SourceOptions(), notes)
+    assert notes.texts[-1] == "a.ts: none of its sound can be read: left out"
 
 
 def test_damaged_sound_is_copied_as_far_as_it_goes(make, tmp_path):
