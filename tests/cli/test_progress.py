@@ -41,7 +41,7 @@ def drawn():
 
     def bars():
         return {
-            task.description: (task.with_frame_tables, task.total, task.time_remaining, task.fields["detail"])
+            task.description: (task.completed, task.total, task.time_remaining, task.fields["detail"])
             for task in observer.progress.tasks
         }
 

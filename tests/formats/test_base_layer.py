@@ -135,7 +135,7 @@ def test_info_shows_it(tmp_path, run, kind):
     header, arrays = with_base(kind)
     path = write(tmp_path / "a.nerv", header, arrays)
     shown = run("info", path).stdout
-    wanted = {"av1": "av1, av1, 64x48, 10 bit 420, crf 45, 36.80 dB", "copy": "copy, h264, 63x47, 8 bit 420"}
+    wanted = {"av1": "av1, 64x48, 10 bit 420, crf 45, 36.80 dB", "copy": "copy, h264, 63x47, 8 bit 420"}
     assert wanted[kind] in shown
     assert "0 parameters" in shown
     facts = json.loads(run("info", path, "--json").stdout)
