@@ -2,6 +2,7 @@
 """Sources and segments as tasks: in which order, what failures and stops leave, and the same bytes as alone."""
 
 import importlib.util
+import multiprocessing.spawn
 import os
 import shutil
 import signal
@@ -16,11 +17,11 @@ import pytest
 import nervcodec
 from nervcodec import options
 from nervcodec.encoding.pipeline import TaskRunner
-from nervcodec.errors import ConfigError, VideoError
+from nervcodec.errors import ConfigError, NervError, VideoError
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
 from nervcodec.formats.fields import to_json
-from nervcodec.jobs import ray_cluster
+from nervcodec.jobs import ray_cluster, workers
 from nervcodec.jobs.inputs import Job
 from nervcodec.jobs.ray_cluster import RayCluster, missing
 from nervcodec.jobs.scheduler import Scheduler
@@ -291,6 +292,82 @@ def test_a_worker_saves_the_state_of_its_fit_and_its_successor_resumes_it(carpho
     assert "a worker died while encoding it; it is tried again" in seen.notes[0]
     assert seen.first > 5
     assert not list(tmp_path.glob("*.resume"))
+
+
+class Simple:
+    """Tasks without an encode."""
+
+    def __init__(self, _observer, _seeks):
+        pass
+
+    def run(self, kind, *arguments):
+        return getattr(self, kind)(*arguments)
+
+    def process(self):
+        return os.getpid()
+
+    def freeze(self):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def unpicklable(self):
+        return lambda: None
+
+    def fail(self):
+        raise VideoError("a.mp4: no frame could be read")
+
+
+def one_task(executor, kind, key="key"):
+    executor.submit(key, kind, ())
+    while (done := executor.next_done(0.1)) is None:
+        assert executor.running
+    return done
+
+
+@pytest.fixture
+def simple():
+    executor = LocalWorkers(1, Watching(), Simple)
+    yield executor
+    executor.close()
+
+
+@pytest.mark.parametrize("settled_s", [0.0, 0.5])
+def test_a_worker_that_dies_while_idle_is_replaced(settled_s, simple):
+    """At once, its death may not be known yet when the next task is sent: that is lost and tried again."""
+    first = one_task(simple, "process").value
+    os.kill(first, signal.SIGKILL)
+    time.sleep(settled_s)
+    done = one_task(simple, "process", "another")
+    if done.error is not None:
+        assert (settled_s, type(done.error)) == (0.0, WorkerLostError)
+        done = one_task(simple, "process", "another")
+    assert (done.key, done.error) == ("another", None)
+    assert done.value != first
+
+
+def test_a_worker_that_does_not_respond_is_replaced(simple, monkeypatch):
+    monkeypatch.setattr(workers, "SILENT_S", 1.0)
+    first = one_task(simple, "process").value
+    assert isinstance(one_task(simple, "freeze").error, WorkerLostError)
+    assert not is_running(first)
+    assert one_task(simple, "process").value != first
+
+
+def test_results_and_errors_of_a_worker(simple):
+    failed = one_task(simple, "fail").error
+    assert (type(failed), str(failed)) == (VideoError, "a.mp4: no frame could be read")
+    assert "in fail\n" in str(failed.__cause__)
+    assert "pickle" in str(one_task(simple, "unpicklable").error)
+    assert one_task(simple, "process").error is None
+
+
+@pytest.mark.parametrize("name", ["false", "missing"])
+def test_workers_that_cannot_start(name, simple, monkeypatch):
+    one_task(simple, "process")  # so that the tracker of multiprocessing runs
+    simple.close()
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(shutil.which(name) or f"/nowhere/{name}"))
+    with pytest.raises(NervError, match=rf"^a worker process cannot be started: {sys.executable} \("):
+        one_task(simple, "process")
+    assert not simple.running
 
 
 class SavesOften(TaskRunner):
