@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Does search find what is there, and nothing where there is nothing? Hand-labelled things in three clips.
+"""Things that search finds: present ones and absent ones, hand-labelled in three clips.
 
     python benchmarks/cut_off.py [--time 60s] [BIKES.nerv BIGBUCKBUNNY.nerv CARPHONE.nerv]
 

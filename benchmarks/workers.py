@@ -38,7 +38,7 @@ _STARTS = 3
 
 
 def cut(folder: Path, count: int) -> list[Path]:
-    """So many clips of three seconds."""
+    """A number of clips of three seconds."""
     sources = []
     for number in range(count):
         source, name = folder / f"{number}.mp4", ("bikes.mp4", "carphone_pristine.mp4")[number % 2]

@@ -12,10 +12,10 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Value]):
-    """The values that were asked for last. Several threads may use it.
+    """The values that were used last. Several threads may use it.
 
     Args:
-        most: so many.
+        most: largest number of values.
     """
 
     def __init__(self, most: int):
@@ -23,7 +23,7 @@ class Recent(Generic[Value]):
         self._kept: OrderedDict[object, Value] = OrderedDict()
 
     def get(self, key: object, make: Callable[[], Value]) -> Value:
-        """A value, made if it is not there; two threads may make it at once."""
+        """The value of a key, made if it is not cached; two threads may make it at once."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

@@ -25,8 +25,8 @@ def test_an_index_is_made_and_asked(run, tmp_path):
     assert "skipped: broken.nerv: not a .nerv file" in result.stderr
     again = dict(line.split("\t") for line in run("index", tmp_path).stdout.splitlines())
     assert (again["files"], again["new"], again["unreadable"]) == ("3", "0", "1")
-    anew = json.loads(run("index", tmp_path, "--force", "--json").stdout)
-    assert (anew["new"], anew["rows"]) == (3, report["rows"])
+    rebuilt = json.loads(run("index", tmp_path, "--force", "--json").stdout)
+    assert (rebuilt["new"], rebuilt["rows"]) == (3, report["rows"])
 
 
 def test_what_cannot_be_indexed(run, tmp_path):

@@ -38,7 +38,7 @@ def kill_after(process: Forked, seconds: float, number: signal.Signals) -> str:
 
 
 def moments(seed: int, count: int, run_s: float) -> list[tuple[float, signal.Signals]]:
-    """When to send which signal to runs of which one that was left alone took so many seconds on this machine."""
+    """Random times and signals for runs that take ``run_s`` seconds without one."""
     rng = random.Random(seed)
     kinds = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
     return [(run_s * rng.uniform(0.1, 1.1), rng.choice(kinds)) for _ in range(count)]

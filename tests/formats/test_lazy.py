@@ -48,7 +48,7 @@ def read_counts(monkeypatch):
 
 
 def with_sound(target: Path, source: Path, size: int) -> Path:
-    """A copy of a container with so many bytes of nothing as its sound, on a disk that does not hold them."""
+    """A copy of a container with a sound of zeros of that size, on a disk that has no room for it."""
     with Container.at(source) as opened, Writer(target) as writer:
         for name, stored in opened.header.tensors.items():
             writer.add(name, opened.array(name), stored.code)

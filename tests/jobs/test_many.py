@@ -76,7 +76,7 @@ def made(tmp_path):
     return Job(source, target)
 
 
-# ------------------------------------------------------------------ what is there
+# ------------------------------------------------------------------ containers that exist
 
 
 def test_whole_and_no_older_is_up_to_date(made):

@@ -195,7 +195,7 @@ def test_what_is_damaged_is_read_the_same_each_time(bikes, tmp_path):
 
 
 def test_a_download_that_broke_off(bikes, tmp_path, ffmpeg):
-    """With its index at the front what is there can be read; without an index, nothing."""
+    """With its index at the front the frames before the cut can be read; without an index, none."""
     ffmpeg("-i", bikes, "-c", "copy", "-movflags", "+faststart", tmp_path / "front.mp4")
     half = (tmp_path / "front.mp4").read_bytes()[:250_000]
     (tmp_path / "half.mp4").write_bytes(half)
