@@ -39,7 +39,18 @@ def _patch(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-@click.command(epilog="Example: nervcodec decode kitchen.nerv --frames 100:110 -o frames/")
+class _Command(click.Command):
+    """A command whose option --frames takes ranges that begin with a minus sign."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put a space before such a range, since click takes it for an option where a value may be left out."""
+        for number, (before, word) in enumerate(zip(["", *args], args, strict=False)):
+            if before == "--frames" or word.startswith("--frames="):
+                args[number] = re.sub(r"^(--frames=)?(?=-\d)", r"\1 ", word)
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Command, epilog="Example: nervcodec decode kitchen.nerv --frames 100:110 -o frames/")
 @click.argument("file", type=options.EXISTING)
 @click.option(
     "-o",
@@ -173,7 +184,7 @@ def _numbers(video: NervVideo, frames: str | None, patch: tuple[int, int] | None
     try:
         if patch is not None:
             video.grid.box(*patch)
-        return parse_frames(frames, video.frame_times_s, video.header.video.duration_s)
+        return parse_frames(frames and frames.strip(), video.frame_times_s, video.header.video.duration_s)
     except (ConfigError, IndexError) as error:
         raise click.UsageError(str(error)) from None
 

@@ -47,7 +47,10 @@ def test_decode_some_frames(run, small_nerv, tmp_path):
     assert run("decode", small_nerv, "--frames", "15", "-o", "out").returncode == 1
     assert run("decode", small_nerv, "--frames", "1s:1.2s", "-o", "times").returncode == 0
     assert len(list((tmp_path / "times").iterdir())) == 5
-    for bad in ("50", "20:10", "x"):
+    assert run("decode", small_nerv, "--frames", "-2:", "-o", "last").returncode == 0
+    assert run("decode", small_nerv, "--frames=-1", "-o", "last", "--force").returncode == 0
+    assert sorted(p.name for p in (tmp_path / "last").iterdir()) == ["frame_00048.png", "frame_00049.png"]
+    for bad in ("50", "-51", "20:10", "x"):
         assert run("decode", small_nerv, "--frames", bad, "-o", "bad").returncode == 2
     assert run("decode", small_nerv, "--frames", "1", "-o", "a.mp4").returncode == 2
     assert not (tmp_path / "bad").exists()
