@@ -238,8 +238,8 @@ class Packets:
             except ContainerError as error:
                 if tolerates_errors:
                     raise VideoError(
-                        f"{self.source.path}: its packets do not decode to its frames without its file ({error}); "
-                        f"{_REMEDY}"
+                        f"{self.source.path}: its {self.codec} packets decode to other frames in Matroska than in its "
+                        f"own file ({error}); {_REMEDY}"
                     ) from None
 
     def _compared(self) -> Generator[av.VideoFrame, None, None]:

@@ -17,8 +17,8 @@ from nervcodec.formats.header import BASE, COPY, BaseHeader
 from nervcodec.media import mux
 from nervcodec.media.audio import Sound
 from nervcodec.media.decoder import has_alpha
+from nervcodec.media.mux import SUFFIXES
 
-SUFFIXES = (".mp4", ".mkv", ".webm")
 _TICKS_S = 90_000  # a second, for frames with times of their own
 
 

@@ -23,6 +23,7 @@ from nervcodec.media import matroska
 from nervcodec.media.audio import FORMATS, Sound
 from nervcodec.media.decoder import PieceReader, has_alpha, packet_of
 
+SUFFIXES = (".mp4", ".mkv", ".webm")  # formats that copied and stored streams are written to
 _MATROSKA = (".mkv", ".webm")
 _MOST_REORDERED = 32  # packets of a stream, one after the other, by H.264 and HEVC
 
@@ -163,34 +164,46 @@ def write_copy(
         ContainerError: it holds no more than the frames that are not shown.
         VideoError: as :func:`write`.
     """
-    suffix = path.suffix.lower()
-    remedy = f"; where {suffix} does not hold this codec, .mkv does" if suffix != ".mkv" else ""
     begins = None
     if skipped:
-        with opened_copy(pieces(), path, remedy, form) as (stored, file):
+        with opened_copy(pieces(), path, form) as (stored, file):
             begins = _begins(stored, skipped)
             file.raise_error()
         sound = None if sound is None else replace(sound, is_whole=False)  # what begins before is not shown
-    with opened_copy(pieces(), path, remedy, form) as (stored, file):
-        write(path, lambda container: _copy(container, stored, file, begins), sound, remedy)
+    with opened_copy(pieces(), path, form) as (stored, file):
+        write(path, lambda container: _copy(container, stored, file, begins), sound, _other_format(stored, path))
+
+
+def _other_format(stored: InputContainer, path: Path) -> str:
+    """End of a message: what holds the codec of a copied stream where the format of a file does not."""
+    codec, suffix = stored.streams.video[0].codec_context.codec.canonical_name, path.suffix.lower()
+    holders = []
+    for each in SUFFIXES:
+        with av.open(io.BytesIO(), "w", FORMATS[each]) as container:
+            if codec in container.supported_codecs:
+                holders.append(each)
+    if not holders:
+        return f"; none of {', '.join(SUFFIXES)} holds {codec}: decode without --base-only encodes it again"
+    others = [each for each in holders if each != suffix]
+    return f"; where {suffix} does not hold this codec, {others[-1]} does" if others else ""
 
 
 @contextlib.contextmanager
 def opened_copy(
-    pieces: Iterable[bytes], path: Path, remedy: str = "", form: str = "matroska"
+    pieces: Iterable[bytes], path: Path, form: str = "matroska"
 ) -> Iterator[tuple[InputContainer, PieceReader]]:
     """Open the file of a copied stream, and the object that reads its pieces.
 
     Raises:
         ContainerError: it holds no picture.
-        VideoError: it cannot be read; ``path`` and ``remedy`` begin and end the message.
+        VideoError: it cannot be read; ``path`` begins the message.
     """
     file = PieceReader(pieces)
     try:
         container = av.open(file, format=form)
     except av.FFmpegError as error:
         file.raise_error()
-        raise VideoError(f"{path}: cannot be written (the copied stream: {error.strerror}){remedy}") from None
+        raise VideoError(f"{path}: cannot be written (the copied stream: {error.strerror})") from None
     assert isinstance(container, InputContainer)
     with container:
         if not container.streams.video:

@@ -149,3 +149,21 @@ def test_the_shape_of_a_pixel(name, bunny, ffmpeg, run, tmp_path):
     assert run("encode", name, "-o", "a.nerv", "--base", "copy", "--encoder", "none").returncode == 0
     assert run("decode", "a.nerv", "--base-only", "-o", "out.mkv").returncode == 0
     assert scan(tmp_path / "out.mkv").sample_aspect_ratio == scan(tmp_path / name).sample_aspect_ratio == Fraction(4, 3)
+
+
+def test_a_codec_that_no_format_holds(run, tmp_path, ffmpeg):
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=5:d=1", tmp_path / "a.gif")
+    assert run("encode", "a.gif", "--base", "copy", "--encoder", "none").returncode == 0
+    for suffix in (".mp4", ".mkv", ".webm"):
+        result = run("decode", "a.nerv", "--base-only", "-o", f"b{suffix}")
+        assert result.returncode == 1
+        assert "none of .mp4, .mkv, .webm holds gif: decode without --base-only encodes it again" in result.stderr
+    assert run("decode", "a.nerv", "-o", "b.mkv").returncode == 0
+
+
+def test_packets_that_need_their_own_format(run, tmp_path, ffmpeg):
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=10:d=1", "-c:v", "qtrle", "-pix_fmt", "argb", tmp_path / "a.mov")
+    result = run("encode", "a.mov", "--base", "copy", "--encoder", "none")
+    assert result.returncode == 1
+    assert "its qtrle packets decode to other frames in Matroska than in its own file" in result.stderr
+    assert "--base av1 encodes it again" in result.stderr
