@@ -66,6 +66,7 @@ class Damage:
         reasons: errors of FFmpeg, each once.
         is_cut_off: the file ends before the end that its structure states.
         unknown: packets without a frame and without an error.
+        read_s: seconds from the first packet to the end of the last.
     """
 
     near: list[int] = field(default_factory=list)
@@ -73,6 +74,7 @@ class Damage:
     reasons: dict[str, None] = field(default_factory=dict)
     is_cut_off: bool = False
     unknown: int = 0
+    read_s: float = 0.0
 
 
 @contextmanager
@@ -90,7 +92,10 @@ def opened(path: Path, frame_rate: Fraction | None = None) -> Iterator[InputCont
     try:
         container = av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
     except av.FFmpegError as error:
-        raise VideoError(f"{path}: no frame could be read ({error.strerror})") from None
+        reason = error.strerror
+        if isinstance(error, av.InvalidDataError) and truncation.lacks_index(path):
+            reason = "its index (moov) is missing: the file breaks off, or its recording was not finished"
+        raise VideoError(f"{path}: no frame could be read ({reason})") from None
     with container:
         yield container
 
@@ -257,6 +262,7 @@ class Decoder:
         """The packets of a stream, then None: a file that breaks off is read as far as it goes."""
         is_partial, end = False, None  # whether the last packet is, and the byte after it
         since_corrupt, previous = _GAP_FOLLOWS + 1, None
+        shown: list[int] = []  # when the first packet begins and the last ends
         try:
             for packet in packets(container, stream, clock):
                 is_partial = packet.is_corrupt
@@ -268,6 +274,9 @@ class Decoder:
                         self.damage.near.append(self._given)
                         self.damage.lost += round(gap) - 1
                 previous = None if packet.dts is None else packet
+                if packet.pts is not None:
+                    shown = [min([packet.pts, *shown]), max([packet.pts + (packet.duration or 0), *shown])]
+                    self.damage.read_s = float((shown[1] - shown[0]) * packet.time_base)
                 yield packet
         except av.FFmpegError:
             self.damage.is_cut_off = True

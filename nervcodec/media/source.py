@@ -306,7 +306,9 @@ def _complaints(damage: Damage, when: Timing, ends_s: float) -> list[str]:
     """
     complaints, times = [], when.times_s
     end_s = float(times[-1] + 1 / when.rate)
-    is_short = ends_s > end_s + _CUT_OFF_S and bool(damage.near or not when.is_variable)  # else the last is held
+    is_short = ends_s > max(end_s, damage.read_s) + _CUT_OFF_S and bool(
+        damage.near or not when.is_variable
+    )  # else the last is held
     if damage.is_cut_off or is_short:
         complaints.append(f"it is a partial file, which breaks off after {end_s:.2f} s")
     if damage.near:

@@ -48,6 +48,23 @@ def is_cut_off(path: Path, form: str, end: int | None = None) -> bool:
         return _OTHERS[form](file, size) if form in _OTHERS else False
 
 
+def lacks_index(path: Path) -> bool:
+    """Whether an MP4 or QuickTime file has media data (``mdat``) and no index (``moov``).
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    kinds = set()
+
+    def step(head: bytes) -> int | None:
+        kinds.add(head[4:8])
+        return _mp4(head)
+
+    with open(path, "rb") as file:
+        _walk(file, os.path.getsize(path), step, 0)
+    return b"mdat" in kinds and b"moov" not in kinds
+
+
 def _walk(file: BinaryIO, size: int, step: Step, at: int) -> bool:
     while at < size:
         file.seek(at)
@@ -160,7 +177,7 @@ def _nut(file: BinaryIO, size: int) -> bool:
 
 
 def _gif(file: BinaryIO, size: int) -> bool:
-    """Whether the trailer of a GIF file is missing behind its images and extensions."""
+    """Whether no trailer follows the images and extensions of a GIF file, which are read no further than that."""
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def colours(flags: int) -> int:
@@ -170,7 +187,7 @@ def _gif(file: BinaryIO, size: int) -> bool:
         at = 13 + colours(data[10])
         while (kind := data[at]) != _GIF_TRAILER:
             if kind not in (_GIF_IMAGE, _GIF_EXTENSION):
-                return False
+                return True
             at += 11 + colours(data[at + 9]) if kind == _GIF_IMAGE else 2
             while length := data[at]:
                 at += 1 + length

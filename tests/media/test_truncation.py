@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nervcodec.errors import VideoError
 from nervcodec.media.source import scan
 
 X264, MPEG2 = ["-c:v", "libx264", "-pix_fmt", "yuv420p"], ["-c:v", "mpeg2video"]
@@ -85,6 +86,39 @@ def test_bytes_that_are_not_understood_are_no_end(tmp_path, ffmpeg):
         for more in (bytes(5000), b"and so on. " * 500):
             path.write_bytes(whole + more)
             assert not any("partial" in complaint for complaint in scan(path).complaints), name
+
+
+def test_an_index_that_is_missing(tmp_path, ffmpeg):
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=2", *X264, path := tmp_path / "a.mp4")
+    os.truncate(path, path.stat().st_size * 9 // 10 - 2000)
+    with pytest.raises(VideoError, match=r"a\.mp4: no frame could be read \(its index \(moov\) is missing"):
+        scan(path)
+    path.write_bytes(b"no video")
+    with pytest.raises(VideoError, match=r"no frame could be read \(Invalid data"):
+        scan(path)
+
+
+def test_a_gif_that_is_read_no_further_than_its_damage(tmp_path, ffmpeg):
+    path = made(ffmpeg, tmp_path / "a.gif")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 600] = bytes([255]) * 600
+    path.write_bytes(data)
+    info = scan(path)
+    assert info.frame_count < 50
+    assert "partial" in info.complaints[0]
+
+
+def test_a_damaged_end_is_no_partial_file(tmp_path, ffmpeg):
+    """Two seconds of HEVC of which no frame comes."""
+    source = ["-f", "lavfi", "-i", "testsrc2=s=176x144:r=25:d=4", "-pix_fmt", "yuv420p"]
+    ffmpeg(*source, "-c:v", "libx265", "-x265-params", "log-level=none", path := tmp_path / "a.mp4")
+    data = bytearray(path.read_bytes())
+    begin, end = len(data) * 9 // 20, len(data) * 8 // 10
+    data[begin:end] = bytes([90]) * (end - begin)
+    path.write_bytes(data)
+    info = scan(path)
+    assert info.frame_count < 75
+    assert all(complaint.startswith("damaged near frame") for complaint in info.complaints)
 
 
 def overwritten(path: Path, number: int = 3000) -> None:
