@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Handlers for SIGINT and SIGTERM during work that ends in good order."""
+"""Handlers for SIGINT and SIGTERM during a graceful stop."""
 
 from __future__ import annotations
 

@@ -27,11 +27,11 @@ from nervcodec.errors import ContainerError
 LARGEST = 4095  # of a quantised value, either sign
 MAX_TABLE_BYTES = 16 << 20
 MAX_VALUES = 1 << 28
-FREE_VALUES, VALUES_PER_BYTE = 1 << 22, 256  # limits memory and time by the size of the stream
+VALUES_ALLOWANCE, VALUES_PER_BYTE = 1 << 22, 256  # limits memory and time by the size of the stream
 MAX_TENSORS = 4096
 
 _NEAR = 3  # neighbours are quantized to -3 ... 3, in units of a typical value
-_PRIOR, _POOLED = 32.0, 24.0  # pseudo-counts of the prior and of the pooled contexts
+_PRIOR_COUNT, _POOLED_COUNT = 32.0, 24.0  # pseudo-counts of the prior and of the pooled contexts
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class TensorEntry:
         steps: empty for float16.
         low, high: least and greatest integer.
         typical: 16 times the mean absolute integer, rounded.
-        neighbours: whether contexts are used.
+        neighbours: whether values are coded in the context of their neighbours.
     """
 
     name: str
@@ -127,7 +127,7 @@ def encode(tensors: dict[str, QuantizedTensor | np.ndarray]) -> np.ndarray:
     halves, entries = b"", []
     for name, tensor in tensors.items():
         if isinstance(tensor, QuantizedTensor):
-            entries.append(_encode_rounded(name, tensor, coder))
+            entries.append(_encode_quantized(name, tensor, coder))
             continue
         with np.errstate(over="ignore"):
             half = tensor.astype("<f2")
@@ -140,7 +140,7 @@ def encode(tensors: dict[str, QuantizedTensor | np.ndarray]) -> np.ndarray:
     return np.frombuffer(len(table).to_bytes(4, "little") + table + halves + words.tobytes(), np.uint8)
 
 
-def _encode_rounded(name: str, tensor: QuantizedTensor, coder: Any) -> TensorEntry:
+def _encode_quantized(name: str, tensor: QuantizedTensor, coder: Any) -> TensorEntry:
     integers = tensor.integers
     plain = TensorEntry(
         name,
@@ -189,7 +189,7 @@ def read_table(stream: np.ndarray) -> tuple[list[TensorEntry], int]:
 
 def max_values(size: int) -> int:
     """Most weights in a stream of ``size`` bytes; a thirtieth of a bit each is far below any real rate."""
-    return min(MAX_VALUES, FREE_VALUES + VALUES_PER_BYTE * size)
+    return min(MAX_VALUES, VALUES_ALLOWANCE + VALUES_PER_BYTE * size)
 
 
 def decode(stream: np.ndarray, prefix: str = "") -> dict[str, np.ndarray]:
@@ -293,14 +293,16 @@ class _Model:
         ratio = (entry.typical + 1) / (entry.typical + 17)
         powers = np.multiply.accumulate(np.full(LARGEST + 1, ratio))
         self.prior = powers[np.abs(np.arange(entry.low, entry.high + 1))]
-        self.prior = self.prior / _in_order(self.prior)
+        self.prior = self.prior / _sequential_sum(self.prior)
         self._refresh()
 
     def _refresh(self) -> None:
         pooled = np.add.accumulate(self.counts, axis=0)[-1]
-        pooled_probabilities = (pooled + _PRIOR * self.prior) / (self.seen + _PRIOR)
+        pooled_probabilities = (pooled + _PRIOR_COUNT * self.prior) / (self.seen + _PRIOR_COUNT)
         totals = np.add.accumulate(self.counts, axis=1)[:, -1:]
-        self.probabilities = ((self.counts + _POOLED * pooled_probabilities) / (totals + _POOLED)).astype(np.float32)
+        self.probabilities = ((self.counts + _POOLED_COUNT * pooled_probabilities) / (totals + _POOLED_COUNT)).astype(
+            np.float32
+        )
         self.next_update = self.seen + max(64, self.seen // 16)
 
     def update(self, contexts: np.ndarray, integers: np.ndarray) -> None:
@@ -312,7 +314,7 @@ class _Model:
             self._refresh()
 
 
-def _in_order(values: np.ndarray) -> float:
+def _sequential_sum(values: np.ndarray) -> float:
     """Sum from left to right: the order of ``np.sum`` depends on the machine."""
     return float(np.add.accumulate(values)[-1])
 
@@ -327,7 +329,7 @@ def _rows(entry: TensorEntry, integers: np.ndarray) -> Iterator[tuple[np.ndarray
             yield np.zeros(stop - start, np.int64), flat[start:stop]
             start = stop
         return
-    moments, _, height, _ = integers.shape
+    times, _, height, _ = integers.shape
     unit = max(16, 2 * entry.typical // 3)
     side = 2 * _NEAR + 1
 
@@ -336,32 +338,32 @@ def _rows(entry: TensorEntry, integers: np.ndarray) -> Iterator[tuple[np.ndarray
         return np.clip(scaled, -_NEAR, _NEAR) + _NEAR
 
     nothing = np.zeros_like(integers[0])
-    for moment in range(moments):
-        before = near(integers[moment - 1] if moment else nothing) * side
+    for time in range(times):
+        before = near(integers[time - 1] if time else nothing) * side
         for row in range(height):
-            above = near(integers[moment, :, row - 1] if row else nothing[:, 0])
-            yield before[:, row] + above, integers[moment, :, row]
+            above = near(integers[time, :, row - 1] if row else nothing[:, 0])
+            yield before[:, row] + above, integers[time, :, row]
 
 
 def _encode_integers(entry: TensorEntry, integers: np.ndarray, coder: Any) -> None:
-    model, family = _Model(entry), constriction.stream.model.Categorical(perfect=False)
+    model, distribution = _Model(entry), constriction.stream.model.Categorical(perfect=False)
     if model.alphabet == 1:
         return
     for contexts, row in _rows(entry, np.ascontiguousarray(integers)):
         contexts, symbols = contexts.reshape(-1), row.reshape(-1)
-        coder.encode((symbols - entry.low).astype(np.int32), family, model.probabilities[contexts])
+        coder.encode((symbols - entry.low).astype(np.int32), distribution, model.probabilities[contexts])
         model.update(contexts, symbols)
 
 
 def _decode_integers(entry: TensorEntry, coder: Any) -> np.ndarray:
     integers = np.zeros(entry.shape, np.int32)
-    model, family = _Model(entry), constriction.stream.model.Categorical(perfect=False)
+    model, distribution = _Model(entry), constriction.stream.model.Categorical(perfect=False)
     if model.alphabet == 1:
         return integers + np.int32(entry.low)
     for contexts, row in _rows(entry, integers):
         flat = contexts.reshape(-1)
         try:
-            symbols = coder.decode(family, model.probabilities[flat]) + np.int32(entry.low)
+            symbols = coder.decode(distribution, model.probabilities[flat]) + np.int32(entry.low)
         except AssertionError:  # constriction's error for invalid words
             raise ContainerError("the stream of weights is damaged") from None
         row[...] = symbols.reshape(row.shape)

@@ -20,7 +20,7 @@ class ChangedError(VideoError):
 
 
 class ContainerError(NervError):
-    """A ``.nerv`` file is damaged, foreign, too new, or its header states impossible values."""
+    """A ``.nerv`` file is damaged, of another program, too new, or its header states impossible values."""
 
 
 class TooNewError(ContainerError):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Generator, Iterator
 from typing import Generic, TypeVar
 
-_JOIN_S = 1.0  # how long a thread that is no longer needed is waited for
+_JOIN_S = 1.0  # time that a thread gets to end
 _Item = TypeVar("_Item")
 
 

@@ -16,7 +16,7 @@ DEFAULT_CRF = 35
 
 def _check_quarter(crf: float) -> None:
     if crf * 4 % 1:
-        raise OptionsError(f"crf {crf:g} lies between two of its steps, which are quarters")
+        raise OptionsError(f"crf {crf:g} must be a multiple of 0.25")
 
 
 @dataclass(frozen=True)

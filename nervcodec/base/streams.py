@@ -13,8 +13,8 @@ from nervcodec.base.obu import checked_units
 from nervcodec.errors import ContainerError, prefix_path
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AV1, BASE, BaseHeader
+from nervcodec.lru_cache import LRUCache
 from nervcodec.media.planes import Light, Planes, light_of
-from nervcodec.recent import Recent
 
 _STREAMS = 4  # of which units and key frames are cached
 
@@ -53,7 +53,7 @@ class SegmentStreams:
 
     def __init__(self, opened: Container, base: BaseHeader):
         self._opened, self._base, self._segments = opened, base, opened.header.segments
-        self._parsed: Recent[tuple[list[memoryview], list[int]]] = Recent(_STREAMS)
+        self._parsed: LRUCache[tuple[list[memoryview], list[int]]] = LRUCache(_STREAMS)
 
     def _segment(self, frame: int) -> int:
         return bisect.bisect_right(self._segments, frame, key=lambda segment: segment.first_frame) - 1

@@ -237,7 +237,7 @@ class NervVideo(Sequence[np.ndarray]):
         return self._rendered(self._checked(numbers), (window,), scale, tone_map)
 
     def at_constant_rate(self, frames: Iterable[Frame], numbers: range | None = None) -> Iterator[Frame]:
-        """Repeat or drop frames of a variable rate so that they keep their times at :attr:`frame_rate`.
+        """Resample frames of a variable rate to the constant :attr:`frame_rate`.
 
         Args:
             frames: in order, as :meth:`frames` or :meth:`planes` yields them.
@@ -302,7 +302,7 @@ class NervVideo(Sequence[np.ndarray]):
                 yield reader.frame(number)
 
     def light(self) -> Light | None:
-        """Light levels of the base layer, which must exist, as its first frame states them; None where it does not."""
+        """Light levels of the base layer, which must exist, from the metadata of its first frame, or None."""
         return streams_of(self._networks.contents()).light()
 
     @cached_property
@@ -430,8 +430,8 @@ class NervVideo(Sequence[np.ndarray]):
         Args:
             query: what to look for.
             k: the largest number of results.
-            encoder: the one the container was made with, already loaded; None loads it.
-            cut_off: leave out moments that do not show it (see ``nervcodec.search.query``).
+            encoder: a loaded instance of the container's encoder; None loads it.
+            cut_off: leave out moments below the threshold of a match (see ``nervcodec.search.query``).
 
         Raises:
             ContainerError: the container has no embeddings, or not of this encoder.

@@ -12,7 +12,7 @@ from nervcodec.network.layers import Pointwise, pixel_shuffle, pixel_unshuffle
 from nervcodec.network.overlap import BLOCK, overlap, split_blocks
 from nervcodec.network.timeline import Timeline
 
-_MIN_GAIN = 0.02  # of a direction, over the strongest
+_MIN_GAIN = 0.02  # smallest gain of a direction, relative to the strongest one
 
 
 class PixelHead(nn.Module):
@@ -143,7 +143,7 @@ class SemanticHead(nn.Module):
 
 
 def semantic_head(config: GridConfig | HeadOnlyConfig, features: int) -> SemanticHead | None:
-    """The second head of a network, with random weights; None where it has none.
+    """The semantic head of a network, with random weights; None where it has none.
 
     Args:
         config: of the network.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nervcodec.errors import EncoderError
-from nervcodec.recent import Recent
+from nervcodec.lru_cache import LRUCache
 from nervcodec.search.query import EncodedQuery, Query, Term, encode_query, normalize_vector
 from nervcodec.search.scores import VideoEmbeddings, encode_for, open_embeddings
 from nervcodec.semantic.encoder import SemanticEncoder, load
@@ -85,7 +85,7 @@ class AskedOfEach:
     def __init__(self, store: ContainerStore):
         self._store, self._encoding = store, threading.Lock()
         self._encoders: dict[str, SemanticEncoder | EncoderError] = {}
-        self._answers, self._indexes = Recent[EncodedQuery](_ANSWERS), Recent[VideoEmbeddings](_INDEXES)
+        self._answers, self._indexes = LRUCache[EncodedQuery](_ANSWERS), LRUCache[VideoEmbeddings](_INDEXES)
 
     def index(self, item: FileEntry) -> VideoEmbeddings:
         """The embeddings of a file.

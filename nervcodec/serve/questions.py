@@ -13,7 +13,7 @@ import numpy as np
 
 from nervcodec.errors import ContainerError
 from nervcodec.index.lookup import SearchResult, search_files
-from nervcodec.recent import Recent
+from nervcodec.lru_cache import LRUCache
 from nervcodec.search.moments import Moment
 from nervcodec.search.query import EncodedQuery
 from nervcodec.search.scores import VideoEmbeddings
@@ -45,7 +45,7 @@ class Questions:
 
     def __init__(self, store: ContainerStore):
         self._store, self._each = store, AskedOfEach(store)
-        self._fits = Recent[Fit](_FITS)
+        self._fits = LRUCache[Fit](_FITS)
 
     def search(self, question: Question, path: str | None, folder: str, limit: int, token: CancellationToken) -> dict:
         """The best moments.

@@ -100,7 +100,7 @@ class SizeGoal:
 
     Attributes:
         limit_bytes: maximum size.
-        reach: also use the whole of it.
+        reach: whether the weights should also grow up to the limit.
     """
 
     limit_bytes: float
@@ -151,7 +151,7 @@ class FitConfig:
         check=parse_schedule, metavar="NAME",
     ).field()  # fmt: skip
     rounding_share: float = Setting(
-        0.65, "The last part of the fit, with quantized weights; 0 for none.", SECTION,
+        0.65, "Fraction of the fit, at its end, in which weights are quantized; 0 for none.", SECTION,
         least=0, most=1, flag="",
     ).field()  # fmt: skip
     rate_weight: float = Setting(
