@@ -21,7 +21,7 @@ from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.atomic import writing
 from nervcodec.media import matroska
 from nervcodec.media.audio import FORMATS, Sound
-from nervcodec.media.decoder import PieceReader, has_alpha, packet_of
+from nervcodec.media.decoder import PieceReader, codec_name, has_alpha, packet_of
 
 SUFFIXES = (".mp4", ".mkv", ".webm")  # formats that copied and stored streams are written to
 _MATROSKA = (".mkv", ".webm")
@@ -176,12 +176,8 @@ def write_copy(
 
 def _other_format(stored: InputContainer, path: Path) -> str:
     """End of a message: what holds the codec of a copied stream where the format of a file does not."""
-    codec, suffix = stored.streams.video[0].codec_context.codec.canonical_name, path.suffix.lower()
-    holders = []
-    for each in SUFFIXES:
-        with av.open(io.BytesIO(), "w", FORMATS[each]) as container:
-            if codec in container.supported_codecs:
-                holders.append(each)
+    codec, suffix = codec_name(stored.streams.video[0]), path.suffix.lower()
+    holders = [each for each in SUFFIXES if codec in av.open(io.BytesIO(), "w", FORMATS[each]).supported_codecs]
     if not holders:
         return f"; none of {', '.join(SUFFIXES)} holds {codec}: decode without --base-only encodes it again"
     others = [each for each in holders if each != suffix]
