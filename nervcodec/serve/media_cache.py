@@ -26,6 +26,7 @@ _STALE_S = 3600.0  # since the last change, after which what a killed server lef
 _IN_USE_S = 60.0  # since the last request, in which a file is not deleted: a browser asks for the next part of it
 _COPYING_S = 3600.0  # that copying packets may take
 _WANTED_S = 20.0  # since the last request, in which coding goes on
+_BLOCK_BYTES = 32_768  # Chromium gives its demuxer a response in whole blocks of this size
 
 
 class Coding:
@@ -131,6 +132,8 @@ class Coding:
     async def stream(self, frame: int) -> AsyncGenerator[bytes, None]:
         """A fragmented MP4 file from a frame to the end of the video, each piece once it is coded.
 
+        A ``free`` box pads each part to whole blocks, so that Chromium plays it before the next part is sent.
+
         Raises:
             NervError: what went wrong.
         """
@@ -143,12 +146,20 @@ class Coding:
                     if self.error is not None:
                         raise self.error
                     await self._changed.wait()
-                if first == frame:
-                    yield (self.folder / coding.HEAD).read_bytes()
-                yield (self.folder / str(first)).read_bytes()
+                names = (coding.HEAD, str(first)) if first == frame else (str(first),)
+                yield _padded(b"".join((self.folder / name).read_bytes() for name in names))
         finally:
             self.streams -= 1
             self._clean()
+
+
+def _padded(boxes: bytes) -> bytes:
+    """Boxes of an MP4 file, filled up to whole blocks with a ``free`` box."""
+    size = -len(boxes) % _BLOCK_BYTES
+    if size == 0:
+        return boxes
+    size += _BLOCK_BYTES if size < 8 else 0  # of the box's own head
+    return boxes + size.to_bytes(4, "big") + b"free" + bytes(size - 8)
 
 
 class MediaCache:

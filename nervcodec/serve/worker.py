@@ -74,9 +74,12 @@ class Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_run, args=(other,), name=self._name, daemon=True)
-        self._process.start()
+        process = context.Process(target=_run, args=(other,), name=self._name, daemon=True)
+        process.start()
+        self._process = process
         other.close()
+        if self._is_closed:  # meanwhile
+            process.kill()
 
     def close(self) -> None:
         """End the process; a call under way raises WorkerError."""

@@ -153,7 +153,7 @@ export class Player extends EventTarget {
       this.#note("");
       this.#tell("progress");
     } catch (error) {
-      this.#needsWhole = false; // it may be for this error that the stream ended
+      this.#needsWhole = this.#resumes = false; // it may be for this error that the stream ended
       this.#note(error.message);
     } finally {
       this.#polling = false;
@@ -164,6 +164,7 @@ export class Player extends EventTarget {
     if (!this.video.getAttribute("src")) return;
     this.#resumes ||= this.playing;
     if (this.growing) {
+      this.#resumes ||= this.video.readyState === 0; // loaded to be played; Chromium pauses where nothing can be
       this.#needsWhole = true;
       this.#note("This browser plays the file when all of it is prepared.");
       this.#later();
