@@ -69,7 +69,7 @@ def make(folder: Path) -> dict[str, Path]:
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         ten, hour = Path(place) / "ten.mkv", Path(place) / "hour.mkv"
-        loop = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-stream_loop"]
+        loop = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-stream_loop"]
         if not files["AV1, 10 s"].exists():
             tone = ["-f", "lavfi", "-i", "sine=frequency=440", "-map", "0:v", "-map", "1:a", "-c:a", "libopus"]
             coded = ["-t", "10", "-c:v", "libx264", "-crf", "16", "-preset", "veryfast"]

@@ -102,15 +102,20 @@ def hold_up(monkeypatch, first: int) -> threading.Event:
     return go_on
 
 
+def stop(view):
+    """Pause, and wait for the frame at which the page stops."""
+    view.value("document.querySelector('#video').addEventListener('seeked', () => (window.stopped = true))")
+    view.key("k")
+    view.until("window.stopped && !document.querySelector('#video').seeking")
+
+
 def test_plays_with_sound_and_stops_at_the_frame_on_show(view, shelf):
     view.watch("bunny.nerv")
     assert view.value(f"{SOURCE}.startsWith('/media/bunny.nerv.mp4?codec=base')")
     view.key("k")
     view.until(f"{TIME} > 0.7")
     assert view.value("document.querySelector('#video').webkitAudioDecodedByteCount") > 0
-    view.key("k")
-    view.until("document.querySelector('#video').paused")
-    view.page.wait_for_timeout(200)
+    stop(view)
     number = shown(view)
     assert number >= 10
     assert shows(view, shelf, "bunny.nerv", number)
@@ -181,8 +186,7 @@ def test_uneven_times_are_kept_while_it_plays(view, shelf):
     view.frame(29)
     view.key("k")
     view.until("Number(document.querySelector('#frame').textContent) >= 30")
-    view.key("k")
-    view.page.wait_for_timeout(200)
+    stop(view)
     assert shows(view, shelf, "uneven.nerv", shown(view))
 
 

@@ -30,7 +30,8 @@ export class Player extends EventTarget {
     this.#forms = file.media.filter((form) => isPlayed(video, form));
     video.addEventListener("error", () => this.#failed());
     video.addEventListener("seeking", () => (this.#shown = null));
-    for (const name of ["seeked", "timeupdate", "pause", "ended"]) video.addEventListener(name, () => this.#moved());
+    for (const name of ["seeked", "timeupdate", "ended"]) video.addEventListener(name, () => this.#moved());
+    video.addEventListener("pause", () => this.#paused());
     video.addEventListener("play", () => this.growing && this.#poll());
     const presented = (_, facts) => {
       this.#shown = facts.mediaTime;
@@ -127,9 +128,18 @@ export class Player extends EventTarget {
   #moved() {
     const { video, clock } = this;
     if (video.readyState < 2 || video.seeking) return;
-    const seconds = this.playing && this.#shown !== null ? this.#shown : video.currentTime;
+    const seconds = (this.growing || this.playing) && this.#shown !== null ? this.#shown : video.currentTime;
     this.#frame = clock.at(seconds + this.#shift);
     this.#tell("time");
+  }
+
+  /** Under load pictures are late, and the time of a pause is that of another frame: go to the one that was presented. */
+  #paused() {
+    const { video } = this;
+    if (!this.growing && video.paused && !video.ended && !video.seeking && video.readyState > 1) {
+      video.currentTime = this.#inside(this.#shown === null ? this.#frame : this.clock.at(this.#shown));
+    }
+    this.#moved();
   }
 
   /** Ask how much is coded until all of it is, then play the whole file from the same moment on. */
