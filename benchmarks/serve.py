@@ -4,9 +4,9 @@
     python benchmarks/serve.py FOLDER     makes containers in FOLDER where they are not there yet
 
 Containers: ten seconds of 1280 x 640 as a network alone and as a base layer of AV1 with sound, and an hour of copied
-H.264 of 480 x 240. The command runs in a process of its own, new for each part, with an empty media cache. "First moving picture"
-is from the page's ``play()`` to the second picture that Chromium presents. Memory is the sum of the proportional set
-sizes of all processes of the server. Nothing else may run meanwhile.
+H.264 of 480 x 240. The command runs in a process of its own, new for each part, with an empty media cache. "First
+moving picture" is from the page's ``play()`` to the second picture that Chromium presents. Memory is the sum of the
+proportional set sizes of all processes of the server. Nothing else may run meanwhile.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def make(folder: Path) -> dict[str, Path]:
             nervcodec.encode(ten, files["AV1, 10 s"], base="av1", crf=35, **settings)
             nervcodec.encode(ten, files["network, 10 s"], time_s=40, **settings)
         if not files["copy, 1 h"].exists():
-            small = ["-vf", "crop=1280:640,scale=480:240", "-c:v", "libx264", "-crf", "30", "-preset", "ultrafast", "-an"]
+            small = ["-vf", "crop=1280:640,scale=480:240", "-an"]
+            small += ["-c:v", "libx264", "-crf", "30", "-preset", "ultrafast"]
             subprocess.run([*loop[:-1], "-i", str(source), *small, str(ten)], check=True)
             copied = [str(HOUR_S), "-i", str(ten), "-t", str(HOUR_S), "-c", "copy", str(hour)]
             subprocess.run([*loop, *copied], check=True)
