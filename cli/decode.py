@@ -106,7 +106,7 @@ def decode(
 
     target, as_images = _target(file, output, frames is not None)
     if target is not None and not as_images:
-        require_free(target, force)
+        require_free(target, force, file)
     with observer(quiet) as progress, contextlib.ExitStack() as opened:
         progress.stage("Opening")
         video = opened.enter_context(NervVideo.at(file, device, precision))
@@ -159,7 +159,7 @@ def _write_base(file: str, output: str | None, audio: str, force: bool, quiet: b
     with observer(quiet) as progress, Container.at(Path(file)) as opened:
         require_base(opened)
         target = _default_target(Path(file), False) if output is None else Path(output)
-        require_free(target, force)
+        require_free(target, force, file)
         if loses_alpha(opened, target.suffix):
             progress.note(f"{target.suffix} holds no alpha plane beside VP8 and VP9: left out (-o NAME.mkv keeps it)")
         sound = _fitting(sound_of(opened) if audio == "copy" else None, target.suffix, progress)

@@ -78,6 +78,8 @@ def _encode_one(arguments: many.Arguments, verbose: bool, settings: dict[str, An
             ("quality", f"{decibels(report.psnr_db)} as it is decoded"),
             ("fit", f"{report.fit_s:.1f} s, {count_noun(report.steps, 'step')}, {count_noun(report.frames, 'frame')}"),
         ]
+        if not report.steps:
+            rows[-1] = ("encoding", f"{report.fit_s:.1f} s, {count_noun(report.frames, 'frame')}")
         if report.held_out_psnr_db is not None:
             rows.insert(3, ("held out", f"{report.held_out_psnr_db:.2f} dB at the frames that were not fitted"))
         if report.base is not None:

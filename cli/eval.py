@@ -79,7 +79,7 @@ def evaluate(
         require_plots()
     for output in (per_frame, per_patch, plot, page):
         if output:
-            require_free(Path(output), force)
+            require_free(Path(output), force, file, source)
     if dump_images:
         require_folder(Path(dump_images))
     with observer(quiet) as progress:

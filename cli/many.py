@@ -53,9 +53,10 @@ def encode_all(arguments: Arguments, settings: dict[str, Any]) -> None:
     from nervcodec.jobs import report as reported
     from nervcodec.jobs.inputs import find
     from nervcodec.jobs.scheduler import Workers, encode_each
+    from nervcodec.outputs import is_media_name
 
     out = arguments.output
-    if out is not None and not _is_folder(out) and (os.path.exists(out) or out.endswith(SUFFIX)):
+    if out is not None and not _is_folder(out) and (os.path.exists(out) or out.endswith(SUFFIX) or is_media_name(out)):
         raise click.UsageError(f"'{out}' is the name of one file; several inputs go to a folder, such as -o nerv/")
     checked, workers = options.from_flat(**settings), Workers(arguments.workers, arguments.ray)
     if arguments.ray is None and arguments.workers is None:
@@ -100,11 +101,11 @@ def encode_by_workers(arguments: Arguments, progress: Observer, settings: dict[s
     from nervcodec.jobs import report as reported
     from nervcodec.jobs.inputs import Found, Job
     from nervcodec.jobs.scheduler import Workers, encode_each
-    from nervcodec.outputs import beside, require_free
+    from nervcodec.outputs import beside, require_container
 
     source = Path(arguments.sources[0])
     job = Job(source, beside(source) if arguments.output is None else Path(arguments.output))
-    require_free(job.target, arguments.force)
+    require_container(job.target, arguments.force, source)
     checked, workers = options.from_flat(**settings), Workers(arguments.workers, arguments.ray)
     found = list(encode_each(Found((job,)), checked, arguments.force, progress, workers))
     if not found or found[0].status == reported.STOPPED:

@@ -219,7 +219,8 @@ def describe(event: StepEvent) -> str:
 def describe_work(event: WorkEvent) -> str:
     """How far workers are, in a few words."""
     files = f"{event.files_over} of {event.files} files, " if event.files > 1 else ""
-    return f"{files}{count_noun(event.tasks, 'task')} done, {event.running} running"
+    names = f": {', '.join(shorten(name, _NAME_WIDTH) for name in event.sources)}" if event.sources else ""
+    return f"{files}{count_noun(event.tasks, 'task')} done, {event.running} running{names}"
 
 
 def observer(quiet: bool) -> ProgressObserver:

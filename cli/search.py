@@ -14,6 +14,8 @@ from nervcodec.cli import options
 from nervcodec.cli.output import can_write, one_thread_for_numpy, remark
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nervcodec.search.moments import Moment
     from nervcodec.search.query import Query
 
@@ -62,7 +64,7 @@ def search(
         raise click.UsageError(str(error)) from None
     files = _find_containers(rest)
     if sheet or clips:
-        _check_outputs(sheet, clips, force)
+        _check_outputs(sheet, clips, force, [*files, *([image] if image else [])])
     from nervcodec.index.lookup import search_files
     from nervcodec.search.query import QueryEncoder
 
@@ -101,11 +103,11 @@ def _find_containers(paths: list[str]) -> dict[Path, os.stat_result]:
     return find_containers(paths)
 
 
-def _check_outputs(sheet: str | None, clips: str | None, force: bool) -> None:
+def _check_outputs(sheet: str | None, clips: str | None, force: bool, inputs: Sequence[str | Path]) -> None:
     from nervcodec.outputs import require_folder, require_free
 
     if sheet:
-        require_free(Path(sheet), force)
+        require_free(Path(sheet), force, *inputs)
     if clips:
         require_folder(Path(clips))
 

@@ -75,6 +75,7 @@ class WorkEvent:
         tasks: finished tasks.
         running: current tasks.
         done: finished files; those in progress count as the finished fraction of their tasks.
+        sources: of running tasks.
     """
 
     files_over: int
@@ -82,6 +83,7 @@ class WorkEvent:
     tasks: int
     running: int
     done: float
+    sources: tuple[str, ...] = ()
 
 
 class Observer:

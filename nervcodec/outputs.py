@@ -17,6 +17,12 @@ from nervcodec.errors import ConfigError, LockedError, wrap_os_error
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.text import SUFFIX, truncate_name
 
+# Of videos below a folder, and of no container.
+VIDEO_SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".ivf", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov"),
+    *(".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+)
+_IMAGE_SUFFIXES = (".apng", ".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _LOCK_SUFFIX = ".lock"
 _RENEW_S, _STALE_S = 60.0, 300.0  # a lock is renewed so often, and abandoned when it was not for so long
 _SETTLE_S = 0.2  # between taking over an abandoned lock and reading who holds it
@@ -34,14 +40,39 @@ def beside(source: Path, whole: bool = False) -> Path:
     return place.with_name(truncate_name(name, SUFFIX))
 
 
-def require_free(target: Path, force: bool) -> None:
-    """Refuse an output that exists already or whose folder does not.
+def is_media_name(target: str | os.PathLike[str]) -> bool:
+    """Whether a name has the suffix of a video or an image."""
+    return Path(target).suffix.lower() in (*VIDEO_SUFFIXES, *_IMAGE_SUFFIXES)
+
+
+def require_container(target: Path, force: bool, source: Path) -> None:
+    """Refuse a container that cannot or must not be written.
 
     Raises:
-        ConfigError: it is a folder, exists and ``force`` is not set, cannot exist (a name that is too long), or its
-            folder is not there or not to be written.
+        ConfigError: see :func:`require_free`; or it has the suffix of a video or an image.
+    """
+    require_free(target, force, source)
+    if is_media_name(target):
+        raise ConfigError(
+            f"{target}: has the suffix of a video or an image; name the container {target.with_suffix(SUFFIX).name}"
+        )
+
+
+def require_free(target: Path, force: bool, *inputs: str | os.PathLike[str]) -> None:
+    """Refuse an output that exists already or whose folder does not.
+
+    Args:
+        target: the output.
+        force: overwrite it.
+        inputs: files or folders that are not overwritten even so.
+
+    Raises:
+        ConfigError: it is an input or a folder, exists and ``force`` is not set, cannot exist (a name that is too
+            long), or its folder is not there or not to be written.
     """
     if _there(target):
+        if any(os.path.exists(path) and target.samefile(path) for path in inputs):
+            raise ConfigError(f"{target}: input and output are the same file")
         if target.is_dir():
             raise ConfigError(f"{target}: is a folder; name a file")
         if not force:

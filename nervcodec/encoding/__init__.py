@@ -13,10 +13,9 @@ from nervcodec import options
 from nervcodec.encoding.assemble import EncodeReport
 from nervcodec.encoding.pipeline import EncodeJob, TaskRunner, run_here
 from nervcodec.encoding.segment import EncodedSegment, SegmentTask, fit_segment
-from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
 from nervcodec.media.probe import require_file
-from nervcodec.outputs import UnchangedOutput, beside, locked, require_folder, require_free
+from nervcodec.outputs import UnchangedOutput, beside, locked, require_container, require_folder
 from nervcodec.training.hooks import require_tensorboard
 
 __all__ = ["EncodeReport", "EncodedSegment", "SegmentTask", "encode", "fit_segment"]
@@ -51,21 +50,10 @@ def encode(
     source = Path(path)
     require_file(source)
     target = Path(out) if out is not None else beside(source)
-    _require_output(source, target, force)
+    require_container(target, force, source)
     if checked.log_dir is not None:
         require_folder(Path(checked.log_dir))
         require_tensorboard()
     with locked(target):
         job = EncodeJob(source, target, checked, observer, UnchangedOutput(target, force))
         return run_here(job, TaskRunner(observer), observer.stop_requested)
-
-
-def _require_output(source: Path, target: Path, force: bool) -> None:
-    """Refuse, before any work, an output that cannot or must not be written.
-
-    Raises:
-        ConfigError: it exists, is the source itself, or its folder is not there.
-    """
-    if os.path.exists(target) and os.path.exists(source) and target.samefile(source):
-        raise ConfigError(f"{target}: input and output are the same file")
-    require_free(target, force)

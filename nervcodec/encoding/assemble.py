@@ -84,7 +84,7 @@ class EncodeReport:
         parameters: of all networks.
         frames: in the container.
         steps: optimiser steps.
-        embed_s, fit_s: seconds.
+        embed_s, fit_s: seconds; with a base layer the latter is the time of its coding or copy.
         complete: False where the fit was stopped early.
         base: its base layer, or None.
     """
@@ -160,7 +160,9 @@ def assemble(
         fit_s, steps = fit_s + shared.fit.elapsed_s, steps + shared.fit.steps
     entropy = sum(d.entropy_bytes for d in done) + bitstream.entropy_bytes(shared.tensors)
     missing = info.frame_count - frames
-    fit = FitRecord(round(psnr_db, 4), round(fit_s, 2), steps, complete, round(entropy), missing or None)
+    # Without a fit no time is recorded: the same input gives the same bytes.
+    recorded_s = round(fit_s, 2) if steps else 0.0
+    fit = FitRecord(round(psnr_db, 4), recorded_s, steps, complete, round(entropy), missing or None)
     size = _written(plan, target, done, fit, (copied, shared.tensors))
     if missing:
         observer.note(

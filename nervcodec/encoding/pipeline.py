@@ -32,6 +32,7 @@ from nervcodec.encoding.stream_copy import CopyResult, copy_source
 from nervcodec.errors import ChangedError, CheckpointError, ConfigError
 from nervcodec.events import Observer
 from nervcodec.formats.header import COPY
+from nervcodec.formats.text import count_noun
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import UnchangedOutput
 from nervcodec.training.checkpoint import Checkpoint, identity
@@ -388,6 +389,7 @@ class EncodeJob:
         if plan.options.resume or (self._resumes_any and os.path.lexists(self._checkpoint.path)):
             try:
                 self._checkpoint.load(plan.shares_network)
+                self._observer.hint(_resumed(self.target, self._checkpoint, len(plan.lengths)))
             except CheckpointError:
                 if not self._resumes_any:
                     raise
@@ -480,6 +482,14 @@ def identity_of(plan: Plan) -> str:
     source, options = plan.source, replace(plan.options, resume=False, log_dir=None)
     snapshot = plan.info.snapshot
     return identity(options, source.resolve(), plan.info.file_bytes, plan.info.frame_count, max(snapshot.modified_ns))
+
+
+def _resumed(target: Path, checkpoint: Checkpoint, segments: int) -> str:
+    """Where a resumed encode continues."""
+    parts = [f"{len(checkpoint.finished)} of {count_noun(segments, 'segment')} finished"] if segments > 1 else []
+    if (fit := checkpoint.trainer) is not None:
+        parts.append(f"a fit continues at {fit['elapsed_s']:.0f} s, step {fit['steps']:,}")
+    return f"resuming {target.name}: {', '.join(parts)}"
 
 
 def _absolute(source: Path, is_remote: bool) -> Path:

@@ -22,13 +22,8 @@ from nervcodec.errors import (
 from nervcodec.formats.container import Container, is_container
 from nervcodec.formats.text import count_noun, is_system_folder, sanitize_name
 from nervcodec.media.probe import images_in, modified, numbered_images, require_file, source_digest
-from nervcodec.outputs import beside, require_folder
+from nervcodec.outputs import VIDEO_SUFFIXES, beside, require_folder
 
-# Endings that mean a video below a folder; a file that is named itself may have any.
-VIDEO_SUFFIXES = (
-    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".ivf", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov"),
-    *(".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
-)
 _FEWEST_FRAMES = 2  # of a folder below another: a single picture is a cover or a still
 
 

@@ -377,6 +377,7 @@ class Scheduler:
         running: defaultdict[_Active, float] = defaultdict(float)
         for (active, _), fraction in self._executor.progress().items():
             running[active] += fraction
+        sources = tuple(str(active.job.source) for active in self._active if active in running)
         done = self._over + sum(active.encode.fraction(running[active]) for active in self._active)
         count = self._executor.running
-        self._observer.work(WorkEvent(self._over, len(self._jobs), self._tasks, count, done))
+        self._observer.work(WorkEvent(self._over, len(self._jobs), self._tasks, count, done, sources))

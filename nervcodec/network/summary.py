@@ -180,7 +180,7 @@ class Summary:
             *([("entropy", _entropy(coded, fit.entropy_bytes))] if fit.entropy_bytes else []),
             ("encoder", header.semantic.encoder if header.semantic else "none: cannot be searched"),
             ("quality", f"{decibels(fit.psnr_db)}{_stopped(fit, video.frame_count)}"),
-            ("fit", f"{fit.fit_s:.1f} s, {count_noun(fit.steps, 'step')}"),
+            *([("fit", f"{fit.fit_s:.1f} s, {count_noun(fit.steps, 'step')}")] if fit.steps else []),
             ("written by", header.tool),
         ]
 

@@ -142,7 +142,7 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_video: OpenVideo, 
         folder.mkdir(parents=True, exist_ok=True)
     targets = [folder / clip_name(rank, moment) for rank, moment in enumerate(moments, 1)]
     for target in targets:
-        require_free(target, force)
+        require_free(target, force, *{moment.file for moment in moments})
     for moment, target in zip(moments, targets, strict=True):
         video = open_video(moment.file)
         info = video.header.video
