@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -65,7 +64,7 @@ def index(folder: str, watch: bool, force: bool, workers: int | None, as_json: b
                 report = update(store, workers, progress)
                 if not report.idle:
                     new = {path: why for path, why in report.unreadable.items() if before.get(path) != why}
-                    _show(replace(report, unreadable=new), as_json)
+                    _show(report, as_json, new)
     raise KeyboardInterrupt
 
 
@@ -84,11 +83,12 @@ class _Progress:
             remark(f"{done} of {count_noun(total, 'file')} read")
 
 
-def _show(report: Report, as_json: bool) -> None:
+def _show(report: Report, as_json: bool, problems: dict[str, str] | None = None) -> None:
+    """Print a report; ``problems`` are those to name, None for all."""
     from nervcodec.cli.render import print_json, print_pairs
     from nervcodec.formats.text import human_bytes
 
-    for path, why in report.unreadable.items():
+    for path, why in (report.unreadable if problems is None else problems).items():
         remark(f"skipped: {path}: {why}")
     if as_json:
         print_json(report.to_json())

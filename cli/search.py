@@ -12,6 +12,7 @@ import click
 
 from nervcodec.cli import options
 from nervcodec.cli.output import can_write, one_thread_for_numpy, remark
+from nervcodec.formats.text import SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +63,9 @@ def search(
         query, rest = parse_query(words, Path(image) if image else None)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
+    for term in query.terms[1:]:
+        if term.text is not None and (os.sep in term.text or term.text.endswith(SUFFIX)) and os.path.exists(term.text):
+            remark(f"'{term.text}' after + or - is a text to search for; name files and folders at the end")
     files = _find_containers(rest)
     if sheet or clips:
         _check_outputs(sheet, clips, force, [*files, *([image] if image else [])])

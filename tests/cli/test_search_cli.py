@@ -124,3 +124,9 @@ def test_search_draws_a_sheet_and_clips(run, small_nerv, tmp_path):
     assert "--force" in again.stderr
     assert run(*arguments, "--clips", "clips").returncode == 1
     assert run(*arguments, "--sheet", "sheet.png", "--clips", "clips", "--force").returncode == 0
+
+
+def test_a_path_after_a_sign_is_noted(run, small_nerv):
+    result = run("search", "car", "-", small_nerv, small_nerv)
+    assert result.returncode == 0
+    assert "is a text to search for" in result.stderr
