@@ -245,6 +245,7 @@ def test_a_seek_to_what_is_not_coded_shows_the_frame_and_plays_from_there(view, 
         }"""
     )
     view.until("document.querySelector('#video').poster.includes('/frame/long.nerv/33?')")
+    view.until(f"{SOURCE}?.includes('from=33')")
     go_on.set()
     view.until(f"{TIME} > 3.5")
     requests = [address for address in view.asked if "from=" in address]
