@@ -343,7 +343,8 @@ def test_a_file_that_is_replaced_is_loaded_again_at_the_same_moment(view, shelf,
     view.page.fill("#query", "dog")
     view.key("Enter")
     view.value("import('/static/api.js').then((api) => api.fitOverTime('a.nerv', [['add', 'dog']]).catch(() => 0))")
-    view.until(f"document.querySelector('#facts').innerText !== {json.dumps(before)}")
+    view.until(f"!['', {json.dumps(before)}].includes(document.querySelector('#facts').innerText)")
+    view.until("document.querySelector('#main.ready') && document.querySelector('#video').readyState > 1")
     assert shows(view, here, "a.nerv", 25)
     view.problems.clear()
 
