@@ -198,7 +198,10 @@ def make_app(
         return pages.error(request, error.status_code, _TEXTS.get(error.status_code, error.detail))
 
     async def internal_error(request: Request, error: Exception) -> Response:
-        note(f"{request.url.path}: internal error: {type(error).__name__}: {error}")
+        if isinstance(error.__cause__, NervError):  # Starlette wraps what is raised after a response has begun
+            note(f"{request.url.path}: {error.__cause__}")
+        else:
+            note(f"{request.url.path}: internal error: {type(error).__name__}: {error}")
         return pages.error(request, 500, f"internal error: {type(error).__name__}")
 
     app = Starlette(

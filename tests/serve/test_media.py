@@ -311,6 +311,9 @@ def test_killed_while_it_streams(place, long_nerv, monkeypatch):
         monkeypatch.setattr(Worker, "call", killed)
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             site.ask("/media/a.nerv.mp4?from=0")
+        assert ["the process that decodes ended" in note and "internal error" not in note for note in site.notes] == [
+            True
+        ]
         progress = site.right("/api/media/a.nerv").json
         assert "crashed" in progress["error"]
         assert progress["frames"] == [[0, 6]]
