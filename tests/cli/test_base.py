@@ -80,7 +80,7 @@ def test_eval_with_a_row_for_the_base_layer(layered_nerv, carphone, run, tmp_pat
 
 REFUSED = [
     (["--crf", "30"], "--crf has no effect with --base none"),
-    (["--base", "av1", "--crf", "30.1"], "lies between two of its steps"),
+    (["--base", "av1", "--crf", "30.1"], "must be a multiple of 0.25"),
     (["--base", "av1", "--crf", "30", "--size", "30KB"], "choose one of --crf and --size"),
     (["--base", "av1", "--loss", "l1"], "--loss has no effect with --base av1"),
     (["--base", "av1", "--parameters", "5000"], "--parameters has no effect with --base av1"),
