@@ -215,23 +215,6 @@ def test_the_page_works_below_the_path_of_a_proxy(look, shelf, strips):
         assert all(urlsplit(address).path.startswith(prefix) for address in view.asked if address.startswith("http"))
 
 
-@pytest.mark.parametrize("size", [(1366, 650), (390, 844), (844, 390)])
-def test_a_tall_video_fits_on_the_screen(look, size):
-    """A picture of 9:16, the time line and the buttons."""
-
-    def tall(route):
-        route.fulfill(json={**route.fetch().json(), "width": 720, "height": 1280, "pixel_aspect": 1})
-
-    view = look(*size)
-    view.page.route("**/api/file/*", tall)
-    view.watch("face.nerv?q=suit")
-    view.until(FOUND)
-    boxes = {name: view.page.locator(name).bounding_box() for name in ("#stage", "#fit", "#back", "#link")}
-    ends = {name: box["y"] + box["height"] for name, box in boxes.items()}
-    assert max(ends.values()) <= size[1] or (size[1] == 390 and boxes["#stage"]["height"] <= 200), ends
-    assert boxes["#stage"]["width"] / boxes["#stage"]["height"] == pytest.approx(9 / 16, rel=0.01)
-
-
 def test_hundreds_of_files_come_as_one_scrolls(view, shop):
     first = view.page.request.get(f"{shop}/api/files?limit=1").json()["files"][0]
 
