@@ -28,6 +28,9 @@ CODECS = options.Parsed("LIST", _codecs)
 @click.command("eval", epilog="Example: nervcodec eval kitchen.nerv Kitchen.mp4 --json")
 @click.argument("file", type=options.EXISTING)
 @click.argument("original", required=False, type=options.SOURCE)
+@click.option(
+    "--every", type=click.IntRange(1), metavar="N", help="Compare one frame in N. Default: all, or about 1,000 of more."
+)
 @click.option("--per-frame", type=click.Path(dir_okay=False), metavar="OUT.csv", help="Write every frame's figures.")
 @click.option("--per-patch", type=click.Path(dir_okay=False), metavar="OUT.csv", help="The same of every patch.")
 @click.option("--against", type=CODECS, help="Also encode with these at the same bytes: x264,x265,svtav1,vvenc.")
@@ -48,6 +51,7 @@ CODECS = options.Parsed("LIST", _codecs)
 def evaluate(
     file: str,
     original: str | None,
+    every: int | None,
     per_frame: str | None,
     per_patch: str | None,
     against: list[str] | None,
@@ -89,6 +93,7 @@ def evaluate(
             against=against or (),
             queries=read_queries(Path(queries)) if queries else None,
             per_patch=per_patch is not None,
+            every=every,
         )  # fmt: skip
     if per_frame:
         _write_text(per_frame, report.per_frame_csv())

@@ -4,15 +4,28 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from nervcodec.formats.header import IDENTICAL_DB
 
 AMPLIFIED = 8  # factor of a displayed difference
-_LEVELS = 5
+
+_MS_SSIM_WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])  # of the scales, fine to coarse
+_WINDOW, _SIGMA = 11, 1.5  # pixels
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_BAND_ROWS = 32  # rows that are processed at once, to stay inside a processor's cache
+
+
+class Similarity(NamedTuple):
+    """SSIM (Wang et al. 2004) and MS-SSIM (Wang et al. 2003), means over R, G and B.
+
+    ``ms_ssim`` is None for an image with a side of 32 pixels or less, which is too small for five scales.
+    """
+
+    ssim: float
+    ms_ssim: float | None
 
 
 def psnr_db(decoded: np.ndarray, original: np.ndarray) -> float:
@@ -33,51 +46,83 @@ def ycbcr_psnr_db(decoded: np.ndarray, original: np.ndarray) -> tuple[float, flo
     return y, cb, cr
 
 
-def _batch(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+def similarity(decoded: np.ndarray, original: np.ndarray) -> Similarity:
+    """SSIM and MS-SSIM of two uint8 RGB images ``(h, w, 3)``, which share the finest scale.
 
-
-def ssim_of(a: Tensor, b: Tensor, data_range: float) -> Tensor:
-    """Mean SSIM (Wang et al. 2004) of two batches ``(B, 3, h, w)`` of floats.
-
-    The 11 pixel window shrinks to the largest odd size that fits where a side is shorter. A side of one pixel is
-    doubled first, which changes nothing: pytorch-msssim drops dimensions of size one.
+    The Gaussian window of 11 pixels shrinks to the largest odd size that fits: one scale for SSIM, five for MS-SSIM.
     """
-    from pytorch_msssim import ssim as compute
-
-    for axis in (2, 3):
-        if a.shape[axis] == 1:
-            a, b = (x.repeat_interleave(2, dim=axis) for x in (a, b))
-    side = min(a.shape[2:])
-    window = min(11, side if side % 2 else side - 1)
-    return compute(a, b, data_range=data_range, win_size=window)
-
-
-def ssim(decoded: np.ndarray, original: np.ndarray) -> float:
-    """SSIM of two uint8 RGB images, see :func:`ssim_of`."""
-    return float(ssim_of(_batch(decoded), _batch(original), data_range=255))
+    a, b = (np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) for image in (decoded, original))
+    side = min(a.shape[1:])
+    window, ms_window = min(_WINDOW, side if side % 2 else side - 1), ms_ssim_window(side)
+    first = _ssim_and_contrast(a, b, window)
+    if ms_window is None:
+        return Similarity(float(first[0].mean()), None)
+    scales = [first if ms_window == window else _ssim_and_contrast(a, b, ms_window)]
+    while len(scales) < len(_MS_SSIM_WEIGHTS):
+        a, b = _halved(a), _halved(b)
+        scales.append(_ssim_and_contrast(a, b, ms_window))
+    factors = np.maximum([*(contrast for _, contrast in scales[:-1]), scales[-1][0]], 0)
+    return Similarity(float(first[0].mean()), float((factors ** _MS_SSIM_WEIGHTS[:, None]).prod(axis=0).mean()))
 
 
 def ms_ssim_window(side: int) -> int | None:
     """The largest window, 11 pixels or an odd number below, that fits five scales of an image; None if none fits."""
-    return next((w for w in range(11, 1, -2) if side > (w - 1) * 2 ** (_LEVELS - 1)), None)
+    scale = 2 ** (len(_MS_SSIM_WEIGHTS) - 1)
+    return next((w for w in range(_WINDOW, 1, -2) if side > (w - 1) * scale), None)
 
 
-def ms_ssim_of(a: Tensor, b: Tensor, data_range: float) -> Tensor | None:
-    """Mean MS-SSIM (Wang et al. 2003), five scales, of two batches ``(B, 3, h, w)`` of floats.
+def _ssim_and_contrast(a: np.ndarray, b: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean SSIM of each channel, and the mean of its contrast and structure term, ``(3,)`` each.
 
-    The window shrinks from 11 to 3 pixels for small images; None where even that does not fit (a side of 32 or less).
+    Args:
+        a, b: ``(3, h, w)`` float32, 0 to 255.
+        window: pixels across the Gaussian window, odd.
     """
-    from pytorch_msssim import ms_ssim as compute
+    offsets = np.arange(window) - window // 2
+    kernel = np.exp(-(offsets**2) / (2 * _SIGMA**2))
+    kernel = (kernel / kernel.sum()).astype(np.float32)
+    height, width = (size - window + 1 for size in a.shape[1:])
+    ssim, contrast = np.zeros(len(a)), np.zeros(len(a))
+    for top in range(0, height, _BAND_ROWS):
+        rows = slice(top, min(top + _BAND_ROWS, height) + window - 1)
+        # Moments of sum and difference need four filters; those of a and b would need five.
+        values = np.empty((4, *a[:, rows].shape), np.float32)
+        np.add(a[:, rows], b[:, rows], out=values[0])
+        np.subtract(a[:, rows], b[:, rows], out=values[1])
+        np.multiply(values[:2], values[:2], out=values[2:])
+        means = _filtered(_filtered(values, kernel, axis=2), kernel, axis=3)
+        squares = means[:2] * means[:2]
+        variances = means[2:] - squares
+        term = (variances[0] - variances[1] + 2 * _C2) / (variances[0] + variances[1] + 2 * _C2)
+        contrast += term.sum(axis=(1, 2), dtype=np.float64)
+        term *= (squares[0] - squares[1] + 2 * _C1) / (squares[0] + squares[1] + 2 * _C1)
+        ssim += term.sum(axis=(1, 2), dtype=np.float64)
+    return ssim / (height * width), contrast / (height * width)
 
-    window = ms_ssim_window(min(a.shape[2:]))
-    return None if window is None else compute(a, b, data_range=data_range, win_size=window)
+
+def _filtered(values: np.ndarray, kernel: np.ndarray, axis: int) -> np.ndarray:
+    """Convolve along an axis with a symmetric kernel, without padding."""
+    last = len(kernel) - 1
+    size = values.shape[axis] - last
+
+    def shifted(by: int) -> np.ndarray:
+        return values[(slice(None),) * axis + (slice(by, by + size),)]
+
+    result = shifted(last // 2) * kernel[last // 2]
+    pair = np.empty_like(result)
+    for offset in range(last // 2):
+        np.add(shifted(offset), shifted(last - offset), out=pair)
+        pair *= kernel[offset]
+        result += pair
+    return result
 
 
-def ms_ssim(decoded: np.ndarray, original: np.ndarray) -> float | None:
-    """MS-SSIM of two uint8 RGB images, see :func:`ms_ssim_of`."""
-    value = ms_ssim_of(_batch(decoded), _batch(original), data_range=255)
-    return None if value is None else float(value)
+def _halved(image: np.ndarray) -> np.ndarray:
+    """Mean of 2 x 2 pixels of ``(3, h, w)``; odd sides are padded with 0 at both ends, as pytorch-msssim does."""
+    image = np.pad(image, [(0, 0), *((size % 2, size % 2) for size in image.shape[1:])])
+    image = image[:, : image.shape[1] // 2 * 2, : image.shape[2] // 2 * 2]
+    quarters = image[:, ::2, ::2] + image[:, 1::2, ::2] + image[:, ::2, 1::2] + image[:, 1::2, 1::2]
+    return quarters * np.float32(0.25)
 
 
 def amplified_difference(decoded: np.ndarray, original: np.ndarray) -> np.ndarray:

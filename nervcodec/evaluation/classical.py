@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +28,10 @@ from nervcodec.media.source import SourceOptions, VideoInfo, scan
 from nervcodec.tone_mapping import peak_of, to_screen8
 
 _CURVE_STEP = 4  # between the qualities of a curve around a size
+_THREADS = min(4, os.cpu_count() or 1)  # that measure frames
+
+_Pair = TypeVar("_Pair")
+_Figures = TypeVar("_Figures")
 
 
 @dataclass(frozen=True)
@@ -35,14 +42,16 @@ class Original:
         info, options: of the scan.
         from_samples: by this package's own arithmetic from the video's own samples, as files with a base layer are
             made and decoded; else by ffmpeg's scaler.
+        sample: numbers of the frames to compare; None for all.
     """
 
     info: VideoInfo
     options: SourceOptions
     from_samples: bool = False
+    sample: frozenset[int] | None = None
 
     def frames(self, tone_map: bool = False) -> Iterator[np.ndarray]:
-        """All frames, ``(H, W, 3)`` uint8 RGB.
+        """The frames to compare, ``(H, W, 3)`` uint8 RGB.
 
         Args:
             tone_map: make BT.709 of HDR, as embeddings are made from, where ``from_samples`` is set.
@@ -51,15 +60,15 @@ class Original:
             VideoError: they cannot be read.
         """
         if not self.from_samples:
-            yield from read_frames(self.info, self.options)
+            yield from read_frames(self.info, self.options, self.sample)
             return
         form, peak = plane_format(self.info, self.options), peak_of(self.info.light)
-        for planes in read_planes(self.info, self.options, form):
+        for planes in read_planes(self.info, self.options, form, self.sample):
             yield (to_screen8(planes, form, peak=peak) if tone_map else to_rgb8(planes, form))[0]
 
     def decoded(self, path: Path) -> Iterator[np.ndarray]:
         """Frames of another video, such as a coded copy, converted as these are."""
-        return Original(scan(path), SourceOptions(), self.from_samples).frames()
+        return replace(self, info=scan(path), options=SourceOptions()).frames()
 
 
 @dataclass(frozen=True)
@@ -176,7 +185,7 @@ def run(codec: ClassicalCodec, quality: int, original: Original) -> Point:
         size = _encode(codec, quality, original, out)
         encode_s = time.perf_counter() - start
         start = time.perf_counter()
-        for _ in original.decoded(out):  # on its own, so that comparing does not count
+        for _ in replace(original, sample=None).decoded(out):  # on its own, so that comparing does not count
             pass
         decode_s = time.perf_counter() - start
         judged = judge(original.decoded(out), original)
@@ -219,22 +228,37 @@ def judge(decoded: Iterable[np.ndarray], original: Original) -> Quality:
     Raises:
         VideoError: too few or too many frames, or ffmpeg refused.
     """
-    psnr, planes, ms_ssim, info = [], [], [], original.info
+    info = original.info
     with Vmaf(info.width, info.height) as vmaf:
-        pairs = zip(decoded, original.frames(), strict=True)
-        try:
-            for frame, source in pairs:
-                psnr.append(metrics.psnr_db(frame, source))
-                planes.append(metrics.ycbcr_psnr_db(frame, source))
-                ms_ssim.append(metrics.ms_ssim(frame, source))
+
+        def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for frame, source in zip(decoded, original.frames(), strict=True):
                 vmaf.add(frame, source)
+                yield frame, source
+
+        try:
+            psnr, planes, ms_ssim = zip(*measure_pairs(_quality, pairs()), strict=True)
         except ValueError:
             raise VideoError(f"{info.path}: the decoded video has another number of frames") from None
         score = vmaf.score()
-    known = [value for value in ms_ssim if value is not None]
     y, cb, cr = np.mean(planes, axis=0)
-    structure = float(np.mean(known)) if known else None
+    structure = None if None in ms_ssim else float(np.mean(ms_ssim))
     return Quality(float(np.mean(psnr)), structure, score, (float(y), float(cb), float(cr)))
+
+
+def _quality(pair: tuple[np.ndarray, np.ndarray]) -> tuple[float, tuple[float, float, float], float | None]:
+    """PSNR of RGB, PSNR of YCbCr, and MS-SSIM of one frame."""
+    return metrics.psnr_db(*pair), metrics.ycbcr_psnr_db(*pair), metrics.similarity(*pair).ms_ssim
+
+
+def measure_pairs(measure: Callable[[_Pair], _Figures], pairs: Iterator[_Pair]) -> Iterator[_Figures]:
+    """A function of each item, in order, in several threads: numpy releases the interpreter's lock.
+
+    Items are read in the calling thread, a few at a time.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        while batch := list(itertools.islice(pairs, 2 * _THREADS)):
+            yield from pool.map(measure, batch)
 
 
 def _encode(codec: ClassicalCodec, quality: int, original: Original, out: Path) -> int:

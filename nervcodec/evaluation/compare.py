@@ -7,9 +7,9 @@ import csv
 import io
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -19,18 +19,23 @@ import numpy as np
 from nervcodec import metrics
 from nervcodec.coordinates import PatchGrid
 from nervcodec.decoding import NervVideo
-from nervcodec.errors import VideoError
+from nervcodec.errors import ConfigError, VideoError
 from nervcodec.evaluation import fidelity
-from nervcodec.evaluation.classical import Original, Point, Vmaf, curves_at, parse_codecs
+from nervcodec.evaluation.classical import Original, Point, Vmaf, curves_at, measure_pairs, parse_codecs
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
 from nervcodec.formats.text import count_noun, human_bytes
 from nervcodec.media.source import SourceOptions, scan
 from nervcodec.media.writer import write_pngs
+from nervcodec.network.config import PatchConfig
+from nervcodec.network.stored import StoredNetworks
 from nervcodec.outputs import require_folder
 from nervcodec.ranges import FITTED, HELD_OUT, FrameSplit
 from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
+
+_MAX_FRAMES = 1_000  # compared by default
+_DECODE_S = 2.0  # of decoding, to measure its speed
 
 
 class FrameFigures(NamedTuple):
@@ -69,10 +74,11 @@ class EvalReport:
         rate_bpp: bits per pixel, the whole file counted.
         size_bytes: of the file.
         source_bytes: of the original, or None where the container does not say.
-        decode_fps: frames a second as uint8 arrays, opening the file apart.
+        decode_fps: frames a second as uint8 arrays, over the first two seconds of decoding; opening the file apart.
+        frame_count: of the video.
         fidelity: of embeddings, by the role of the frames, ``train`` or ``val``; empty where there are none.
-        per_frame: every frame's role in the fit and figures.
-        per_patch: the same of every patch of every frame, with ``per_patch=True``.
+        per_frame: role in the fit and figures of every compared frame.
+        per_patch: the same of every patch of every compared frame, with ``per_patch=True``.
         base_bytes: of the base layer's streams; None without one.
         vmaf: 0 to 100, with ``against`` and where ffmpeg has libvmaf.
         against: for each codec, its point at no more bytes than the file, then one of fewer and one of more.
@@ -85,6 +91,7 @@ class EvalReport:
     size_bytes: int
     source_bytes: int | None
     decode_fps: float
+    frame_count: int
     fidelity: dict[str, fidelity.Fidelity]
     per_frame: list[FrameFigures]
     vmaf: float | None = None
@@ -104,6 +111,8 @@ class EvalReport:
         if self.held_out_frames:
             fitted, held_out = self.of_role(FITTED), self.of_role(HELD_OUT)
             rows.insert(1, ("held out", f"{held_out['psnr']:.2f} dB, fitted {fitted['psnr']:.2f} dB"))
+        if len(self.per_frame) < self.frame_count:
+            rows.insert(0, ("compared", f"{len(self.per_frame):,} of {self.frame_count:,} frames, from all shots"))
         if self.base_bytes is not None:
             rows.append(("base layer", human_bytes(self.base_bytes)))
         if self.source_bytes:
@@ -148,7 +157,8 @@ class EvalReport:
             "bytes": self.size_bytes,
             "source_bytes": self.source_bytes,
             "decode_fps": round(self.decode_fps, 2),
-            "frames": len(self.per_frame),
+            "frames": self.frame_count,
+            "sampled_frames": len(self.per_frame),
             "semantic": _rounded(self.semantic),
             "retrieval": _rounded(self.retrieval),
             "base": None if self.base_bytes is None else {"bytes": self.base_bytes},
@@ -231,6 +241,7 @@ def evaluate(
     against: str | Sequence[str] = (),
     queries: str | Sequence[str] | None = None,
     per_patch: bool = False,
+    every: int | None = None,
 ) -> EvalReport:
     """Compare a container with the video it was made from.
 
@@ -245,18 +256,23 @@ def evaluate(
             bytes, in a list or a text with commas.
         queries: texts, or one, whose rankings are compared; None: those shipped with the package.
         per_patch: also measure every patch of every frame by itself.
+        every: compare one frame in so many of each shot; None for all frames up to 1,000, then a sample of about 1,000.
 
     Raises:
-        ConfigError: an unknown codec, or a folder for images that cannot be one.
+        ConfigError: an unknown codec, a folder for images that cannot be one, or ``every`` below 1.
         ContainerError, VideoError, EncoderError: as opening either file or loading the encoder does.
     """
+    if every is not None and every < 1:
+        raise ConfigError(f"every must be at least 1, not {every}")
     codecs = parse_codecs(against if isinstance(against, str) else ",".join(against)) if against else []
     texts = fidelity.shipped_queries() if queries is None else [queries] if isinstance(queries, str) else queries
     images = None if dump_images is None else Path(dump_images)
     if images is not None:
         require_folder(images)
     with NervVideo.at(Path(path), device, precision) as video:
-        return _compared(video, Path(original), observer or Observer(), images, retrieval, codecs, texts, per_patch)
+        return _compared(
+            video, Path(original), observer or Observer(), images, retrieval, codecs, texts, per_patch, every
+        )
 
 
 def _compared(
@@ -268,6 +284,7 @@ def _compared(
     against: Sequence[str],
     queries: Sequence[str],
     per_patch: bool,
+    every: int | None,
 ) -> EvalReport:
     """See :func:`evaluate`."""
     source_video = open_original(video, original)
@@ -279,36 +296,44 @@ def _compared(
         )
     facts = video.header.video
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
-    judged = _judged_frames(video, roles) if retrieval and video.header.semantic else {}
+    step = every or -(-len(video) // _MAX_FRAMES)
+    sample = _sample(_shots(video), roles, step)
+    judged = _judged_frames(video, roles, step) if retrieval and video.header.semantic else {}
     embedded = {int(number) for parts in judged.values() for part in parts for number in part}
+    source_video = replace(source_video, sample=frozenset(sample) | embedded)
+    dumped = set(sample[:: max(1, len(sample) // 10)])
     kept: dict[int, np.ndarray] = {}
-    patches: list[PatchFigures] = []
-    observer.stage("Comparing frames", len(video))
+    decode_fps = _decode_fps(video)
+    observer.stage("Comparing frames", len(sample))
     rows: list[FrameFigures] = []
-    decode_s = 0.0
-    next(video.frames([0]))  # builds the first network, which is not decoding
-    decoded = video.frames()
+    patches: list[PatchFigures] = []
     score = None
     with Vmaf(facts.width, facts.height) if against else nullcontext() as vmaf:
-        for number, source in zip(range(len(video)), source_video.frames(), strict=False):
-            start = time.perf_counter()
-            frame = next(decoded)
-            decode_s += time.perf_counter() - start
-            rows.append(_figures(number, frame, source, roles[number]))
-            if vmaf is not None:
-                vmaf.add(frame, source)
-            if images is not None and number % max(1, len(video) // 10) == 0:
-                side_by_side = (source, frame, metrics.amplified_difference(frame, source))
-                write_pngs(images, [(number, np.concatenate(side_by_side, axis=1))], 5)
-            if per_patch:
-                patches += _of_patches(number, frame, source, video.grid, roles[number])
-            if number in embedded:
-                kept[number] = np.array(source)
+
+        def pairs() -> Iterator[_Pair]:
+            compared, decoded = set(sample), video.frames(sample)
+            for number, source in zip(sorted(compared | embedded), source_video.frames(), strict=True):
+                if number in embedded:
+                    kept[number] = np.array(source)
+                if number not in compared:
+                    continue
+                frame = next(decoded)
+                if vmaf is not None:
+                    vmaf.add(frame, source)
+                if images is not None and number in dumped:
+                    side_by_side = (source, frame, metrics.amplified_difference(frame, source))
+                    write_pngs(images, [(number, np.concatenate(side_by_side, axis=1))], 5)
+                yield _Pair(number, frame, source, roles[number], video.grid if per_patch else None)
+
+        for row, of_patches in measure_pairs(_figures, pairs()):
+            rows.append(row)
+            patches += of_patches
             observer.advance()
         if vmaf is not None:
             score = vmaf.score()
     if embedded and video.hdr is not None:  # embeddings are made from tone-mapped frames
-        kept = {n: frame for n, frame in enumerate(source_video.frames(tone_map=True)) if n in embedded}
+        only = replace(source_video, sample=frozenset(embedded))
+        kept = dict(zip(sorted(embedded), only.frames(tone_map=True), strict=True))
     found, cosines = _fidelity(video, kept, judged, queries, observer) if embedded else ({}, {})
     rows = [r._replace(cosine=float(cosines[r.frame].mean())) if r.frame in cosines else r for r in rows]
     patches = [
@@ -324,13 +349,16 @@ def _compared(
         rate_bpp=metrics.rate_bpp(size, len(video), facts.height, facts.width),
         size_bytes=size,
         source_bytes=facts.source_bytes,
-        decode_fps=len(video) / decode_s,
+        decode_fps=decode_fps,
+        frame_count=len(video),
         fidelity=found,
         per_frame=rows,
         vmaf=score,
         per_patch=tuple(patches),
         base_bytes=None if video.header.base is None else _base_bytes(video),
-        against=tuple(tuple(c) for c in curves_at(against, size, source_video, observer)),
+        against=tuple(
+            tuple(c) for c in curves_at(against, size, replace(source_video, sample=frozenset(sample)), observer)
+        ),
     )
 
 
@@ -339,26 +367,66 @@ def _base_bytes(video: NervVideo) -> int:
         return sum(opened.nbytes(name) for name in opened.header.base_arrays())
 
 
-def _figures(number: int, frame: np.ndarray, source: np.ndarray, role: str) -> FrameFigures:
-    figures = metrics.psnr_db(frame, source), metrics.ssim(frame, source), metrics.ms_ssim(frame, source)
-    return FrameFigures(number, *figures, role)
+def _shots(video: NervVideo) -> list[range]:
+    """Frames of each shot; a segment begins a new one."""
+    with Container.at(video.path) as opened:
+        configs = StoredNetworks(opened).configs
+    firsts = [
+        segment.first_frame + cut
+        for segment, config in zip(video.header.segments, configs, strict=True)
+        for cut in (0, *(() if isinstance(config, PatchConfig) else config.cuts))
+    ]
+    return [range(first, last) for first, last in zip(firsts, [*firsts[1:], len(video)], strict=True)]
 
 
-def _of_patches(number: int, decoded: np.ndarray, source: np.ndarray, grid: PatchGrid, role: str) -> list[PatchFigures]:
-    """Every patch of a frame, row by row, from ``(H, W, 3)`` uint8 RGB."""
-    rows = []
-    for patch, (x, y, width, height) in enumerate(grid.boxes()):
-        a, b = (image[y : y + height, x : x + width] for image in (decoded, source))
-        row, column = divmod(patch, grid.columns)
-        psnr_db, ssim, ms_ssim = metrics.psnr_db(a, b), metrics.ssim(a, b), metrics.ms_ssim(a, b)
-        rows.append(PatchFigures(number, row, column, psnr_db, ssim, ms_ssim, role))
-    return rows
+def _sample(shots: Sequence[range], roles: Sequence[str], step: int) -> list[int]:
+    """Every ``step``-th frame of each role in each shot, at least one, ascending."""
+    sample: list[int] = []
+    for shot in shots:
+        for role in {roles[number] for number in shot}:
+            numbers = [number for number in shot if roles[number] == role]
+            sample += numbers[min(step, len(numbers)) // 2 :: step]
+    return sorted(sample)
 
 
-def _judged_frames(video: NervVideo, roles: list[str]) -> dict[str, list[np.ndarray]]:
+def _decode_fps(video: NervVideo) -> float:
+    """Frames decoded in a second, from the first frames, until two seconds have passed."""
+    next(video.frames([0]))  # builds the first network, which is not decoding
+    start, count = time.perf_counter(), 0
+    for _ in video.frames():
+        count += 1
+        if time.perf_counter() - start > _DECODE_S:
+            break
+    return count / (time.perf_counter() - start)
+
+
+class _Pair(NamedTuple):
+    """A decoded frame and its source; ``grid`` is that of the patches to measure, or None."""
+
+    number: int
+    frame: np.ndarray
+    source: np.ndarray
+    role: str
+    grid: PatchGrid | None
+
+
+def _figures(pair: _Pair) -> tuple[FrameFigures, list[PatchFigures]]:
+    number, frame, source, role, grid = pair
+    patches = []
+    for window in grid.patches() if grid is not None else ():
+        rows, columns = (
+            slice(first, first + size) for first, size in ((window.y, window.height), (window.x, window.width))
+        )
+        a, b = frame[rows, columns], source[rows, columns]
+        position = window.row, window.column
+        patches.append(PatchFigures(number, *position, metrics.psnr_db(a, b), *metrics.similarity(a, b), role))
+    return FrameFigures(number, metrics.psnr_db(frame, source), *metrics.similarity(frame, source), role), patches
+
+
+def _judged_frames(video: NervVideo, roles: list[str], step: int) -> dict[str, list[np.ndarray]]:
     """Frames whose embeddings are judged, by role, and among them by segment.
 
-    Fitted ones are those whose embeddings were fitted; held-out ones as many a second.
+    Fitted ones are those whose embeddings were fitted, or every ``step``-th of them; held-out ones as many a second.
     """
     assert video.header.semantic is not None
     judged: dict[str, list[np.ndarray]] = {FITTED: [], HELD_OUT: []}
@@ -369,7 +437,9 @@ def _judged_frames(video: NervVideo, roles: list[str]) -> dict[str, list[np.ndar
         rate = float(video.frame_rate) * len(held_out) / segment.frame_count
         if len(held_out):
             judged[HELD_OUT].append(held_out[sampled_frames(len(held_out), rate, video.header.semantic.sampled_fps)])
-    return {role: [part for part in parts if len(part)] for role, parts in judged.items()}
+    return {
+        role: [part[min(step, len(part)) // 2 :: step] for part in parts if len(part)] for role, parts in judged.items()
+    }
 
 
 def _fidelity(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Container, Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -55,7 +55,9 @@ _FULL = 2  # range
 _MATRICES = {1: 1, 5: 5, 6: 6, 9: 9, 4: 6, 7: 1}
 
 
-def read_frames(info: VideoInfo, options: SourceOptions | None = None) -> Generator[np.ndarray, None, None]:
+def read_frames(
+    info: VideoInfo, options: SourceOptions | None = None, numbers: Container[int] | None = None
+) -> Generator[np.ndarray, None, None]:
     """Decode a source, holding one frame at a time.
 
     Colour is converted to 8-bit RGB as ffmpeg does by default: limited or full range, matrix and bit depth are
@@ -64,25 +66,26 @@ def read_frames(info: VideoInfo, options: SourceOptions | None = None) -> Genera
     Args:
         info: result of :func:`nervcodec.media.source.scan` with the same options.
         options: range, crop, scale.
+        numbers: frames to yield; the others are decoded, but not converted. None for all.
 
     Yields:
-        ``(height, width, 3)`` uint8 RGB, ``info.frame_count`` times.
+        ``(height, width, 3)`` uint8 RGB, ``info.frame_count`` times without ``numbers``.
 
     Raises:
         VideoError: the source has fewer or more frames than the scan counted, or was changed since then.
     """
     samples = Samples()
-    for frame in read_filtered(info, options or SourceOptions(), "format=rgb24"):
+    for frame in read_filtered(info, options or SourceOptions(), "format=rgb24", numbers=numbers):
         yield samples.of(frame).reshape(info.height, info.width, 3)
 
 
 def read_filtered(
-    info: VideoInfo, options: SourceOptions, output: str, scaling: str = ""
+    info: VideoInfo, options: SourceOptions, output: str, scaling: str = "", numbers: Container[int] | None = None
 ) -> Generator[av.VideoFrame, None, None]:
-    """The frames of a source after crop and scale, ``info.frame_count`` times.
+    """The frames of a source after crop and scale, ``info.frame_count`` times without ``numbers``.
 
     Args:
-        info, options: as :func:`read_frames` takes them.
+        info, options, numbers: as :func:`read_frames` takes them.
         output: a filter that chooses the pixel format.
         scaling: further options of the ``scale`` filter, with a colon before each.
 
@@ -97,7 +100,8 @@ def read_filtered(
             for frame, _ in frames:
                 if count == info.frame_count:
                     raise VideoError(f"{info.path}: more than {count_noun(count, 'frame')} could be read")
-                yield chain.frame(frame)
+                if numbers is None or count in numbers:
+                    yield chain.frame(frame)
                 count += 1
         if count < info.frame_count:
             reasons = "; ".join(decoder.damage.reasons) or "it ends there"
@@ -150,7 +154,9 @@ def plane_format(info: VideoInfo, options: SourceOptions | None = None) -> Plane
     )
 
 
-def read_planes(info: VideoInfo, options: SourceOptions | None, form: PlaneFormat) -> Generator[Planes, None, None]:
+def read_planes(
+    info: VideoInfo, options: SourceOptions | None, form: PlaneFormat, numbers: Container[int] | None = None
+) -> Generator[Planes, None, None]:
     """Decode a source to planes, holding one frame at a time.
 
     Where nothing is scaled the samples are those of the source, bit for bit.
@@ -159,14 +165,16 @@ def read_planes(info: VideoInfo, options: SourceOptions | None, form: PlaneForma
         info: result of :func:`nervcodec.media.source.scan` with the same options.
         options: range, crop, scale.
         form: result of :func:`plane_format`.
+        numbers: as :func:`read_frames` takes them.
 
     Yields:
-        One frame, ``info.frame_count`` times.
+        One frame, ``info.frame_count`` times without ``numbers``.
 
     Raises:
         VideoError: the source has fewer or more frames than the scan counted.
     """
-    for frame in read_filtered(info, options or SourceOptions(), f"format={pixel_format(form)}", matrix_options(form)):
+    output = f"format={pixel_format(form)}"
+    for frame in read_filtered(info, options or SourceOptions(), output, matrix_options(form), numbers):
         yield to_planes(frame, form, info.height, info.width)
 
 

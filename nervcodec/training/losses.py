@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nervcodec.errors import ConfigError
-from nervcodec.metrics import ms_ssim_of, ssim_of
+from nervcodec.metrics import ms_ssim_window
 from nervcodec.training.config import FUSIONS, PIXEL_LOSSES
 
 _LOG_FLOOR = 1e-5  # squared error of 50 dB
@@ -62,9 +62,19 @@ def log_l2(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor
 
 
 def structural_similarity(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean SSIM (Wang et al. 2004) of images ``(B, h, w, 3)`` in [0, 1]; see :func:`nervcodec.metrics.ssim_of`."""
+    """Mean SSIM (Wang et al. 2004) of images ``(B, h, w, 3)`` in [0, 1].
+
+    The 11 pixel window shrinks to the largest odd size that fits where a side is shorter. A side of one pixel is
+    doubled first, which changes nothing: pytorch-msssim drops dimensions of size one.
+    """
+    from pytorch_msssim import ssim
+
     a, b = (x.float().permute(0, 3, 1, 2) for x in (prediction, target))
-    return ssim_of(a, b, data_range=1.0)
+    for axis in (2, 3):
+        if a.shape[axis] == 1:
+            a, b = (x.repeat_interleave(2, dim=axis) for x in (a, b))
+    side = min(a.shape[2:])
+    return ssim(a, b, data_range=1.0, win_size=min(11, side if side % 2 else side - 1))
 
 
 def ssim_loss(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
@@ -73,17 +83,20 @@ def ssim_loss(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Ten
 
 
 def ms_ssim_loss(prediction: Tensor, target: Tensor, unpack: Callable[[Tensor], Tensor]) -> Tensor:
-    """1 - MS-SSIM; the window is smaller for small patches, see :func:`nervcodec.metrics.ms_ssim_of`.
+    """1 - MS-SSIM (Wang et al. 2003); see :func:`nervcodec.metrics.ms_ssim_window` for its window.
 
     Raises:
         ConfigError: frames or patches are too small for five scales with any window (a side of 32 pixels or less).
     """
+    from pytorch_msssim import ms_ssim
+
     a, b = (x.float().permute(0, 3, 1, 2) for x in (unpack(prediction), unpack(target)))
-    value = ms_ssim_of(a, b, data_range=1.0)
-    if value is None:
-        height, width = unpack(target).shape[1:3]
-        raise ConfigError(f"{width}x{height} pixels are too few for MS-SSIM, which needs more than 32 on each side")
-    return 1 - value
+    window = ms_ssim_window(min(a.shape[2:]))
+    if window is None:
+        raise ConfigError(
+            f"{a.shape[3]}x{a.shape[2]} pixels are too few for MS-SSIM, which needs more than 32 on each side"
+        )
+    return 1 - ms_ssim(a, b, data_range=1.0, win_size=window)
 
 
 def _sum(*weighted: tuple[float, PixelLoss]) -> PixelLoss:
