@@ -17,7 +17,7 @@ from nervcodec.formats.text import SUFFIX
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nervcodec.search.moments import Moment
+    from nervcodec.search.moments import Grouping, Moment
     from nervcodec.search.query import Query
 
 _BAR_LENGTH = 10
@@ -27,6 +27,9 @@ _LOWEST_SCORE = -2.0  # below any score
 @click.command(epilog='Example: nervcodec search "sink" kitchen.nerv -k 5; or: search horse + stripes - zoo videos/')
 @click.argument("words", metavar="QUERY [+|- QUERY]... [FILE|FOLDER]...", nargs=-1)
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Moments to show.")
+@click.option(
+    "--all", "every", is_flag=True, help="Every stretch, not one moment a scene; copies of a video one by one."
+)
 @click.option("--per-patch", is_flag=True, help="Every patch for itself, neither grouped into moments nor cut off.")
 @click.option("--min-score", type=float, help="Leave out what scores below this, in place of the calibrated cut-off.")
 @click.option("--image", type=options.EXISTING, help="Look for what an image shows instead of QUERY.")
@@ -39,6 +42,7 @@ _LOWEST_SCORE = -2.0  # below any score
 def search(
     words: tuple[str, ...],
     k: int,
+    every: bool,
     per_patch: bool,
     min_score: float | None,
     image: str | None,
@@ -57,6 +61,7 @@ def search(
     one_thread_for_numpy()
     from nervcodec.cli.render import print_json
     from nervcodec.errors import ConfigError
+    from nervcodec.formats.text import short_timecode
     from nervcodec.search.query import parse_query
 
     try:
@@ -74,23 +79,27 @@ def search(
 
     cut_off = min_score is None and not per_patch  # leave out what does not match
     encode = QueryEncoder(query, device, cut_off)
+    grouping: Grouping = "patch" if per_patch else "stretch" if every else "scene"
     folders = [path for path in rest or ["."] if os.path.isdir(path)]
     lowest = _LOWEST_SCORE if min_score is None else min_score
-    moments, problems = search_files(files, folders, encode, k, lowest, per_patch, remark, device, precision)
+    result = search_files(files, folders, encode, k, lowest, grouping, remark, device, precision)
+    moments, problems, nearest = result
     if len(problems) == len(files):
         raise problems[0]
     for problem in dict.fromkeys(map(str, problems)):
         remark(f"skipped: {problem}")
-    for message in encode.messages:
+    for message in (*encode.messages, *query.notes()):
         remark(message)
     if as_json:
         print_json([moment.to_json() for moment in moments])
     elif moments:
         _print_moments(query, moments)
     if not moments:
-        calibrated = not encode.messages and cut_off
-        hint = f"; --min-score {_LOWEST_SCORE:g} shows what comes closest" if calibrated else ""
-        remark(f'nothing matches "{query}"{hint}')
+        if nearest is None:
+            remark(f'nothing matches "{query}"')
+        else:
+            hint = f"; --min-score {_LOWEST_SCORE:g} lists what comes nearest" if cut_off else ""
+            remark(f'nothing certain for "{query}"; nearest: {nearest.file} {short_timecode(nearest.start_s)}{hint}')
         return
     if sheet or clips:
         _write_pictures(query, moments, sheet, clips, device, precision, force)
@@ -117,7 +126,8 @@ def _check_outputs(sheet: str | None, clips: str | None, force: bool, inputs: Se
 
 
 def _print_moments(query: Query, moments: list[Moment]) -> None:
-    """A line per moment: score, file, start - end, best frame, patch as row,column and as x,y,w,h."""
+    """A line per moment: score, file, start - end, best frame, patch as row,column and as x,y,w,h, and where the
+    video has copies, their files."""
     from nervcodec.cli.render import print_table
     from nervcodec.formats.text import timecode
 
@@ -131,6 +141,10 @@ def _print_moments(query: Query, moments: list[Moment]) -> None:
         row += [f"{m.patch[0]},{m.patch[1]}", ",".join(map(str, m.box))]
         rows.append([bar, *row] if bars else row)
     head = ["score", "file", "time", "frame", "patch", "x,y,w,h"]
+    if any(m.also_in for m in moments):
+        head.append("")
+        copies = (", ".join(map(str, m.also_in)) for m in moments)
+        rows = [[*row, f"also in {names}" if names else ""] for row, names in zip(rows, copies, strict=True)]
     print_table(f'Moments that match "{query}"', ["", *head] if bars else head, rows)
 
 

@@ -96,6 +96,13 @@ def timecode(seconds: float) -> str:
     return f"{hours}:{tail}" if hours else tail
 
 
+def short_timecode(seconds: float) -> str:
+    """``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def decibels(psnr_db: float) -> str:
     """A PSNR, or words for identical pixels."""
     return "the same pixels as the source" if psnr_db >= IDENTICAL_DB else f"{psnr_db:.2f} dB PSNR"

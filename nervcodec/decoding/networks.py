@@ -134,7 +134,7 @@ class Networks:
         self._owner = object()  # of its networks in the cache
         self._release = weakref.finalize(self, cache.drop, self._owner)
         self._stored: StoredNetworks | None = StoredNetworks(opened)
-        self._configs = self._stored.configs
+        self.configs = self._stored.configs
         self._checked: set[int] = set()  # segments whose weights were checked, but not decoded
 
     @property
@@ -160,7 +160,7 @@ class Networks:
 
     def head(self, index: int) -> SemanticHead:
         """The semantic head of a segment; the rest of the network is not decoded if the head does not need it."""
-        if not is_self_contained(self._configs[index]):
+        if not is_self_contained(self.configs[index]):
             head = self.field(index).semantic
             assert head is not None
             return head
@@ -169,7 +169,7 @@ class Networks:
     @property
     def cached_bytes(self) -> int:
         """The most that the cache holds of their weights: all, or its limit, but at least one network."""
-        sizes = [4 * parameter_count(config) for config in self._configs]
+        sizes = [4 * parameter_count(config) for config in self.configs]
         return max(max(sizes), min(sum(sizes), self._cache.limit_bytes))
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ import numpy as np
 
 from nervcodec.errors import ContainerError, EncoderError, FolderIndexError, NervError
 from nervcodec.index.store import FileRow, Kind, Store, explain_errors, has_index
-from nervcodec.search.moments import EXTRA_VIDEOS, Moment, find_moments
+from nervcodec.search.moments import EXTRA_VIDEOS, Grouping, Moment, rank_videos
 from nervcodec.search.query import EncodedQuery
 from nervcodec.search.scores import VideoEmbeddings, dimension_error, open_videos
 
@@ -30,10 +31,11 @@ Known = VideoEmbeddings | NervError | None
 
 
 class SearchResult(NamedTuple):
-    """Moments, best first, and the errors of the files that cannot be searched."""
+    """Moments, best first; errors of files that cannot be searched; what comes nearest where nothing matches."""
 
     moments: list[Moment]
     problems: list[NervError]
+    nearest: Moment | None = None
 
 
 def search_files(
@@ -42,7 +44,7 @@ def search_files(
     encode: Callable[[str], EncodedQuery],
     k: int,
     min_score: float = -2.0,
-    per_patch: bool = False,
+    grouping: Grouping = "scene",
     note: Callable[[str], None] = lambda _text: None,
     device: str = "auto",
     precision: str = "auto",
@@ -53,7 +55,7 @@ def search_files(
         files: containers.
         folders: whose indexes are used; files elsewhere are read one by one.
         encode: gives the query for the encoder of a name.
-        k, min_score, per_patch: as :func:`find_moments`.
+        k, min_score, grouping: as :func:`rank_videos`.
         note: called with a message if an index is out of date or cannot be used.
         device, precision: as :func:`nervcodec.open`.
 
@@ -66,7 +68,7 @@ def search_files(
             continue
         below = {file: stat for file, stat in files.items() if _is_below(file, folder)}
         try:
-            known |= (selected := select_candidates(index, below, encode, k))
+            known |= (selected := select_candidates(index, below, encode, k, grouping == "scene"))
         except FolderIndexError as error:
             note(f"{error}; files are searched one by one")
             continue
@@ -75,7 +77,8 @@ def search_files(
             note(f"{several} newer than the index of {index}; nervcodec index {index} brings it up to date")
     problems: list[NervError] = []
     opened = open_videos(files, encode, problems, device, precision, known)
-    return SearchResult(find_moments(opened, encode, k, min_score, per_patch), problems)
+    moments, nearest = rank_videos(opened, encode, k, min_score, grouping)
+    return SearchResult(moments, problems, nearest)
 
 
 def find_index(path: str) -> Path | None:
@@ -85,7 +88,9 @@ def find_index(path: str) -> Path | None:
     return next(filter(has_index, Path(os.path.abspath(path)).parents), None)
 
 
-def select_candidates(folder: Path, files: Stats, encode: Callable[[str], EncodedQuery], k: int) -> dict[Path, Known]:
+def select_candidates(
+    folder: Path, files: Stats, encode: Callable[[str], EncodedQuery], k: int, fold: bool = True
+) -> dict[Path, Known]:
     """What an index knows about files: the embeddings of the candidates for the best ``k`` moments, the error of a
     file that cannot be searched, None for a file that scores worse. Files newer than the index are missing.
 
@@ -93,6 +98,7 @@ def select_candidates(folder: Path, files: Stats, encode: Callable[[str], Encode
         folder: of the index.
         files: below it.
         encode, k: as :func:`search_files`.
+        fold: containers of one video count once.
 
     Raises:
         FolderIndexError: the index cannot be used.
@@ -100,13 +106,13 @@ def select_candidates(folder: Path, files: Stats, encode: Callable[[str], Encode
     """
     with Store(folder) as store:
         with explain_errors(folder):
-            rows, kinds = _current_rows(store, files), store.kinds()
+            rows, kinds, sources = _current_rows(store, files), store.kinds(), store.sources()
         known: dict[Path, Known] = {f: ContainerError(f"{f}: {row.problem}") for f, row in rows.items() if row.problem}
         by_kind: dict[Kind, dict[Path, int]] = {}
         for file, row in rows.items():
             if row.content is not None:
                 by_kind.setdefault(kinds[row.content], {})[file] = row.content
-        candidates: dict[Path, float] = {}
+        by_encoder: dict[str, dict[Path, float]] = {}
         for kind, contents in sorted(by_kind.items()):
             try:
                 encoded = encode(kind.encoder)
@@ -118,13 +124,17 @@ def select_candidates(folder: Path, files: Stats, encode: Callable[[str], Encode
                 continue
             with explain_errors(folder):
                 scores = best_scores(store.segments(kind), kind, encoded.vector)
+            candidates = by_encoder.setdefault(kind.encoder, {})
             candidates |= {file: scores[content] for file, content in contents.items()}
-        known |= dict.fromkeys(candidates)
-        with explain_errors(folder):
-            for file in _best(candidates, k + EXTRA_VIDEOS):
-                content = rows[file].content
-                assert content is not None
-                known[file] = VideoEmbeddings.from_bytes(store.embeddings(content), file)
+        for candidates in by_encoder.values():
+            known |= dict.fromkeys(candidates)
+            videos = {file: sources[rows[file].content] if fold else file for file in candidates}
+            loaded: dict[int | None, VideoEmbeddings] = {}
+            for file in _best(candidates, videos, k + EXTRA_VIDEOS):
+                if (content := rows[file].content) not in loaded:
+                    with explain_errors(folder):
+                        loaded[content] = VideoEmbeddings.from_bytes(store.embeddings(content), file)
+                known[file] = replace(loaded[content], path=file)
         return known
 
 
@@ -143,14 +153,15 @@ def _current_rows(store: Store, files: Stats) -> dict[Path, FileRow]:
     return rows
 
 
-def _best(scores: Mapping[Path, float], count: int) -> list[Path]:
-    """Files that may be among the ``count`` best, given the error of the scores."""
-    if len(scores) <= count:
-        return list(scores)
-    files, values = list(scores), np.array(list(scores.values()), np.float32)
-    order = np.argsort(-values, kind="stable")[: count * _MAX_CANDIDATES]
-    limit = values[order[count - 1]] - _MARGIN
-    return [files[position] for position in order if values[position] >= limit]
+def _best(scores: Mapping[Path, float], videos: Mapping[Path, object], count: int) -> list[Path]:
+    """Files of the videos that may be among the ``count`` best, given the error of the scores."""
+    best: dict[object, float] = {}
+    for file, score in scores.items():
+        best[videos[file]] = max(score, best.get(videos[file], score))
+    ranked = sorted(best, key=lambda video: -best[video])[: count * _MAX_CANDIDATES]
+    limit = best[ranked[min(count, len(ranked)) - 1]] - _MARGIN if ranked else 0.0
+    chosen = {video for video in ranked if best[video] >= limit}
+    return [file for file in scores if videos[file] in chosen]
 
 
 def _is_below(file: Path, folder: str) -> bool:

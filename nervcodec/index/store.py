@@ -3,7 +3,8 @@
 
 ``files``       one row per path (bytes, since a name need not be valid text): size, modification time and content, or
                 the reason why the file cannot be searched
-``contents``    one row per distinct content, whatever the number of its copies: checksum and kind of its embeddings
+``contents``    one row per distinct content, whatever the number of its copies: checksum, video and kind of its
+                embeddings
 ``segments``    basis and 8-bit codes of each segment; a query reads all of them
 ``embeddings``  ``VideoEmbeddings.to_bytes`` of each content, compressed; a query reads those of the best candidates
 
@@ -28,14 +29,14 @@ import numpy as np
 from nervcodec.errors import FolderIndexError
 
 FOLDER, _DATABASE, _LANCEDB_TABLE = ".nervcodec", "index.sqlite3", "files.lance"
-_VERSION = 3  # of the schema, as user_version; 1 and 2 were LanceDB tables
+_VERSION = 4  # of the schema, as user_version; 1 and 2 were LanceDB tables
 _PAGE_BYTES, _CACHE_KB = 16_384, 8_192
 _READ_TIMEOUT_S, _WRITE_TIMEOUT_S = 30.0, 300.0  # wait for the lock of another process
 _MAX_FREE = 0.5  # of the pages: a database with more unused ones is rewritten
 _COMPRESSION = 1
 _SCHEMA = """
 CREATE TABLE contents (
-    number INTEGER PRIMARY KEY, checksum TEXT NOT NULL UNIQUE,
+    number INTEGER PRIMARY KEY, checksum TEXT NOT NULL UNIQUE, source TEXT NOT NULL,
     encoder TEXT NOT NULL, dimension INTEGER NOT NULL, width INTEGER NOT NULL);
 CREATE TABLE segments (
     content INTEGER NOT NULL REFERENCES contents ON DELETE CASCADE, basis BLOB NOT NULL, codes BLOB NOT NULL);
@@ -102,12 +103,14 @@ class Content:
 
     Attributes:
         checksum: of the container.
+        source: ``VideoEmbeddings.source``.
         kind: of its codes.
         embeddings: from :func:`compress`.
         segments: basis and codes of each segment, bytes of the types that ``kind`` gives.
     """
 
     checksum: str
+    source: str
     kind: Kind
     embeddings: bytes
     segments: tuple[tuple[bytes, bytes], ...]
@@ -184,6 +187,10 @@ class Store:
         kinds: dict[tuple, Kind] = {}
         return {number: kinds.setdefault(tuple(values), Kind(*values)) for number, *values in rows}
 
+    def sources(self) -> dict[int | None, str]:
+        """``VideoEmbeddings.source`` of every content by its number."""
+        return dict(self._database.execute("SELECT number, source FROM contents"))
+
     def segments(self, kind: Kind) -> Iterator[tuple[int, bytes, bytes]]:
         """Number of the content, basis and codes of every segment of one kind."""
         yield from self._database.execute(
@@ -192,7 +199,7 @@ class Store:
             (kind.encoder, kind.dimension, kind.width),
         )
 
-    def embeddings(self, content: int) -> bytes:
+    def embeddings(self, content: int | None) -> bytes:
         """``VideoEmbeddings.to_bytes`` of a content."""
         row = self._database.execute("SELECT data FROM embeddings WHERE content = ?", (content,)).fetchone()
         if row is None:
@@ -223,8 +230,8 @@ class Store:
         for content in contents:
             kind = content.kind
             cursor = self._database.execute(
-                "INSERT OR IGNORE INTO contents (checksum, encoder, dimension, width) VALUES (?, ?, ?, ?)",
-                (content.checksum, kind.encoder, kind.dimension, kind.width),
+                "INSERT OR IGNORE INTO contents (checksum, source, encoder, dimension, width) VALUES (?, ?, ?, ?, ?)",
+                (content.checksum, content.source, kind.encoder, kind.dimension, kind.width),
             )
             if cursor.rowcount:
                 number = cursor.lastrowid

@@ -214,7 +214,7 @@ def read(path: Path) -> Content | str:
     rank = max(len(segment.basis) for segment in embeddings.segments)
     kind = Kind(embeddings.encoder, embeddings.dimension, -(-rank // _WIDTH_STEP) * _WIDTH_STEP)
     segments = tuple(pack(segment, kind) for segment in embeddings.segments)
-    return Content(checksum, kind, compress(embeddings.to_bytes()), segments)
+    return Content(checksum, embeddings.source, kind, compress(embeddings.to_bytes()), segments)
 
 
 def read_all(folder: Path, names: Sequence[str], workers: int | None = None) -> Iterator[tuple[str, Content | str]]:

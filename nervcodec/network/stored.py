@@ -109,6 +109,7 @@ class EmbeddingParts(NamedTuple):
         basis, mean: ``(r, D)`` and ``(D,)`` float32.
         before, after: ``(n,)`` int64, entries before and after each frame.
         weight: ``(n,)`` float32, of the later entry.
+        cuts: first frames of the shots after the first.
     """
 
     coefficients: np.ndarray
@@ -117,6 +118,7 @@ class EmbeddingParts(NamedTuple):
     before: np.ndarray
     after: np.ndarray
     weight: np.ndarray
+    cuts: tuple[int, ...] = ()
 
 
 def all_have_codes(networks: StoredNetworks) -> bool:
@@ -137,4 +139,4 @@ def code_parts(networks: StoredNetworks) -> Iterator[EmbeddingParts]:
         codes, gain, mean = (arrays[f"{SEMANTIC}{name}"] for name in ("codes", "gain", "mean"))
         coefficients = codes.reshape(*codes.shape[:2], -1).swapaxes(1, 2) * gain
         weights = interpolation_weights(config.semantic.code_frames, config.geometry.frames, config.cuts)
-        yield EmbeddingParts(coefficients, arrays[f"{SEMANTIC}directions.weight"].T, mean, *weights)
+        yield EmbeddingParts(coefficients, arrays[f"{SEMANTIC}directions.weight"].T, mean, *weights, config.cuts)

@@ -16,7 +16,7 @@ import struct
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nervcodec.semantic.classes import ClassMixture
 
 SIGNS = {"+": 1.0, "-": -1.0}
+_NEGATION = re.compile(r"(?i)\b(not|no|without)\s+(.*\w.*)")
 MIN_SHARE = 0.2  # of a patch: the classes that a query means, less their share in an even mixture of all classes
 MIN_PERCENTILE = 0.88  # of the neutral prompts must describe a patch less well than the query
 _SYNONYM = 0.9  # cosine of query and neutral prompt from which on the prompt means the same and does not count
@@ -81,6 +82,16 @@ class Query:
         """Whether an image is among the terms."""
         return any(term.image is not None for term in self.terms)
 
+    def notes(self) -> list[str]:
+        """A sentence for each text with a negation, which encoders do not understand."""
+        found = (_NEGATION.search(term.text) for term in self.terms if term.text is not None)
+        return [
+            f'no encoder understands "{negation[1].lower()}"; subtract what should not be there: - '
+            + (f'"{rest}"' if " " in (rest := normalize_text(negation[2])) else rest)
+            for negation in found
+            if negation is not None
+        ]
+
     def normalized(self) -> Query:
         """The same query with every text normalised."""
         return Query(tuple(t if t.text is None else replace(t, text=normalize_text(t.text)) for t in self.terms))
@@ -119,15 +130,26 @@ class EncodedQuery(NamedTuple):
         vector: ``(D,)`` of length 1; patches are ranked by their dot product with it.
         is_match: from ``(m, D)`` patch embeddings to ``(m,)`` bool, whether each shows the query; None accepts all.
         unsupported_texts: of the query, which the encoder cannot read; nothing matches if there are any.
+        neutral: gives the embeddings of the neutral prompts, ``(n, D)``; None if there are none.
     """
 
     vector: np.ndarray
     is_match: Callable[[np.ndarray], np.ndarray] | None = None
     unsupported_texts: tuple[str, ...] = ()
+    neutral: Callable[[], np.ndarray] | None = None
 
     def messages(self, encoder: str) -> list[str]:
         """A sentence for each text that the encoder of this name cannot read."""
         return [f'the {encoder} encoder reads English only, not "{text[:40]}"' for text in self.unsupported_texts]
+
+    def standing(self, patch: np.ndarray) -> float:
+        """The score of a patch ``(D,)`` in standard deviations above the mean score of the neutral prompts, which is
+        comparable between encoders; without neutral prompts the score itself."""
+        score = float(patch @ self.vector)
+        if self.neutral is None:
+            return score
+        others = self.neutral() @ patch
+        return (score - float(others.mean())) / max(float(others.std()), 1e-9)
 
 
 @dataclass(frozen=True)
@@ -184,10 +206,13 @@ def neutral_prompts() -> list[str]:
 def neutral_vectors(encoder: SemanticEncoder) -> np.ndarray:
     """Embeddings of the neutral prompts, ``(n, D)`` float32 of length 1; cached on disk for each encoder."""
     prompts = neutral_prompts()
-    name = disk_cache.key("neutral prompts", encoder.name, *prompts)
+    name = disk_cache.key("neutral prompts 2", encoder.name, *prompts)
     vectors = disk_cache.load("prompts", name)
     if vectors is None or vectors.shape != (len(prompts), encoder.dimension):
         vectors = encoder.embed_text(prompts)
+        if isinstance(encoder, ClassEncoder):
+            relevance = encoder.class_relevance(prompts)
+            vectors = np.stack([normalize_vector(encoder.mixture.direction(row)) for row in relevance])
         disk_cache.store("prompts", name, vectors)
     return vectors
 
@@ -206,19 +231,20 @@ def encode_query(query: Query, encoder: SemanticEncoder, cut_off: bool = True) -
     """
     query = query.normalized()
     texts = [term.text for term in query.terms if term.text is not None]
+    neutral = partial(neutral_vectors, encoder)
     if not isinstance(encoder, ClassEncoder):
         vector = embed_terms(query, encoder)
-        has_test = cut_off and not query.has_image
-        return EncodedQuery(vector, NeutralPromptTest(vector, neutral_vectors(encoder)) if has_test else None)
+        test = NeutralPromptTest(vector, neutral()) if cut_off and not query.has_image else None
+        return EncodedQuery(vector, test, neutral=neutral)
     if unsupported := tuple(text for text in texts if not encoder.reads(text)):
         return EncodedQuery(np.zeros(encoder.dimension, np.float32), _match_nothing, unsupported)
     if query.has_image:
-        return EncodedQuery(embed_terms(query, encoder))
+        return EncodedQuery(embed_terms(query, encoder), neutral=neutral)
     signs = np.array([term.sign for term in query.terms], np.float32)
     relevance = signs @ encoder.class_relevance(texts) / max(1, (signs > 0).sum())
     mixture = encoder.mixture
-    test = ClassShareTest(mixture, relevance.clip(0)) if cut_off else None
-    return EncodedQuery(normalize_vector(mixture.direction(relevance)), test)
+    share_test = ClassShareTest(mixture, relevance.clip(0)) if cut_off else None
+    return EncodedQuery(normalize_vector(mixture.direction(relevance)), share_test, neutral=neutral)
 
 
 def _match_nothing(patches: np.ndarray) -> np.ndarray:

@@ -28,11 +28,11 @@ from nervcodec.semantic import cache
 
 if TYPE_CHECKING:
     from nervcodec.decoding import NervVideo
-    from nervcodec.formats.header import Header
+    from nervcodec.formats.header import Header, VideoHeader
     from nervcodec.network.stored import EmbeddingParts
     from nervcodec.search.query import EncodedQuery
 
-_CACHE_KIND, _CACHE_FORMAT = "index", "embedding index 2"
+_CACHE_KIND, _CACHE_FORMAT = "index", "embedding index 3"
 _LEVELS = 127
 
 
@@ -48,6 +48,7 @@ class QuantizedSegment:
         before, after: ``(n,)`` int32, the stored frames between which each frame is interpolated.
         weight: ``(n,)`` float32, of the stored frame after it.
         lengths: ``(n, P)`` float32, of the embeddings before they are scaled to length 1.
+        cuts: int32, first frames of the shots after the first.
     """
 
     coefficients: np.ndarray
@@ -58,6 +59,7 @@ class QuantizedSegment:
     after: np.ndarray
     weight: np.ndarray
     lengths: np.ndarray
+    cuts: np.ndarray
 
     @classmethod
     def quantize(cls, parts: EmbeddingParts) -> QuantizedSegment:
@@ -68,7 +70,7 @@ class QuantizedSegment:
         position = parts.before.astype(np.int32), parts.after.astype(np.int32), parts.weight.astype(np.float32)
         vectors = _interpolate(rounded * scale, *position) @ basis.astype(np.float32) + mean.astype(np.float32)
         lengths = np.maximum(np.linalg.norm(vectors, axis=-1), 1e-12).astype(np.float32)
-        return cls(rounded, scale, basis, mean, *position, lengths)
+        return cls(rounded, scale, basis, mean, *position, lengths, np.array(parts.cuts, np.int32))
 
     @property
     def frame_count(self) -> int:
@@ -83,17 +85,9 @@ class QuantizedSegment:
             (self.scale, (rank,)), (self.basis, (rank, len(self.mean))), (self.lengths, (*frames, patches)),
             (self.before, frames), (self.after, frames), (self.weight, frames),
         ]  # fmt: skip
-        inside = ((index >= 0).all() and (index < stored).all() for index in (self.before, self.after))
+        limits = (self.before, stored), (self.after, stored), (self.cuts, self.frame_count)
+        inside = ((index >= 0).all() and (index < limit).all() for index, limit in limits)
         return all(array.shape == shape for array, shape in shapes) and all(inside)
-
-    def shot_starts(self) -> np.ndarray:
-        """``(n,)`` bool, which frames begin a shot: those before which no frame is interpolated.
-
-        All are False if more than half of the frames are stored, where this does not tell a cut.
-        """
-        if 2 * len(self.coefficients) > self.frame_count:
-            return np.zeros(self.frame_count, bool)
-        return np.concatenate([[False], self.before[1:] > self.after[:-1]])
 
     def scores(self, query: np.ndarray) -> np.ndarray:
         """Dot products with a ``(D,)`` query: ``(n, P)`` float32."""
@@ -126,6 +120,7 @@ _ARRAY_TYPES = {
     "after": np.int32,
     "weight": np.float32,
     "lengths": np.float32,
+    "cuts": np.int32,
 }
 
 
@@ -135,6 +130,7 @@ class VideoEmbeddings:
 
     Attributes:
         path: the container.
+        source: equal for containers of one video, whatever their quality, size and encoder.
         encoder: name of the reference encoder.
         grid: the patch grid.
         frame_count: frames.
@@ -145,6 +141,7 @@ class VideoEmbeddings:
     """
 
     path: Path
+    source: str
     encoder: str
     grid: PatchGrid
     frame_count: int
@@ -195,7 +192,10 @@ class VideoEmbeddings:
         assert header.semantic is not None
         video, segments = header.video, tuple(map(QuantizedSegment.quantize, parts))
         grid, rate = PatchGrid(video.height, video.width, *header.patch_grid), Fraction(*video.frame_rate)
-        return cls(path, header.semantic.encoder, grid, video.frame_count, rate, video.duration_s, times, segments)
+        return cls(
+            path, _source(path, video), header.semantic.encoder, grid, video.frame_count, rate, video.duration_s,
+            times, segments,
+        )  # fmt: skip
 
     @property
     def dimension(self) -> int:
@@ -229,7 +229,12 @@ class VideoEmbeddings:
     @cached_property
     def shots(self) -> np.ndarray:
         """``(frame_count,)`` int, the number of the shot that each frame belongs to."""
-        return np.cumsum(np.concatenate([segment.shot_starts() for segment in self.segments]))
+        starts = np.zeros(self.frame_count, bool)
+        first = 0
+        for segment in self.segments:
+            starts[first + segment.cuts] = True
+            first += segment.frame_count
+        return np.cumsum(starts)
 
     def mean_embedding(self, frame: int, patch: int, radius_s: float) -> np.ndarray:
         """The mean of a patch's embeddings within ``radius_s`` of a frame and within its shot, ``(D,)``."""
@@ -246,6 +251,7 @@ class VideoEmbeddings:
         if self.variable_times_s is not None:
             arrays["times"] = self.variable_times_s
         info = {
+            "source": self.source,
             "encoder": self.encoder,
             "grid": [self.grid.height, self.grid.width, self.grid.rows, self.grid.columns],
             "frame_count": self.frame_count,
@@ -277,6 +283,7 @@ class VideoEmbeddings:
                 segments.append(QuantizedSegment(**parts))
             embeddings = cls(
                 path,
+                info["source"],
                 info["encoder"],
                 PatchGrid(*info["grid"]),
                 info["frame_count"],
@@ -291,6 +298,16 @@ class VideoEmbeddings:
         if frames != embeddings.frame_count or not all(segment.is_consistent() for segment in segments):
             raise ValueError("arrays do not fit together")
         return embeddings
+
+
+def _source(path: Path, video: VideoHeader) -> str:
+    """See :class:`VideoEmbeddings`."""
+    if video.source_digest is None:
+        from nervcodec.formats.container import fingerprint
+
+        return fingerprint(path)
+    part = video.source_start_s, video.duration_s, video.frame_count, video.crop, video.source_stream
+    return " ".join(map(str, (video.source_digest, *part)))
 
 
 def open_embeddings(path: Path, device: str = "auto", precision: str = "auto") -> VideoEmbeddings:

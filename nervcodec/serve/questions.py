@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from nervcodec.errors import ContainerError
+from nervcodec.formats.text import short_timecode
 from nervcodec.index.lookup import SearchResult, search_files
 from nervcodec.lru_cache import LRUCache
-from nervcodec.search.moments import Moment
+from nervcodec.search.moments import Moment, cut_off_score
 from nervcodec.search.query import EncodedQuery
 from nervcodec.search.scores import VideoEmbeddings
 from nervcodec.serve.answers import AskedOfEach, Asking, Question
@@ -23,7 +24,6 @@ from nervcodec.serve.limits import MOST_POINTS, MissingError
 from nervcodec.serve.store import ContainerStore, FileEntry
 
 _FITS = 64  # cached curves
-_TESTED = 64  # points of a curve that are tested to find the threshold
 
 
 @dataclass(frozen=True)
@@ -70,23 +70,25 @@ class Questions:
         places = {item.file: item for item in items}
         notes: list[str] = []
         ask = self._each.asking(question, True, token)
-        found, problems = self._moments(ask, items, limit, notes)
+        found, problems, nearest = self._moments(ask, items, limit, notes)
         if items and len(problems) == len(items):
             if len(items) > 1 and all(isinstance(problem, ContainerError) for problem in problems):
                 raise ContainerError("none of these files is searchable: they have no embeddings, or damaged ones")
             raise problems[0]
         empty = None
         if not found:
-            nearest = [] if ask.unread else self._moments(self._each.asking(question, False, token), items, 1, [])[0]
             empty = f'nothing matches "{question}"'
-            for best in nearest:
-                where = f"{places[best.file].name} at {best.start_s:.1f} s"
-                empty += f"; what comes nearest is in {where}, with a score of {best.score:.2f}"
-        notes += ask.unread
+            if nearest is not None:
+                where = f"{places[nearest.file].name} {short_timecode(nearest.start_s)}"
+                empty = f'nothing certain for "{question}"; nearest: {where}'
+        notes += [*ask.unread, *question.query.notes()]
         unsearchable = sum(isinstance(problem, ContainerError) for problem in problems)
         notes += dict.fromkeys(str(problem) for problem in problems if not isinstance(problem, ContainerError))
         notes = [self._store.redact(note) for note in notes]
-        moments = [self._shown(places[moment.file], moment) for moment in found]
+        moments = [
+            {**self._shown(places[moment.file], moment), "also_in": [places[file].path for file in moment.also_in]}
+            for moment in found
+        ]
         return {"moments": moments, "empty": empty, "notes": notes, "unsearchable": unsearchable}
 
     def _moments(self, ask: Asking, items: list[FileEntry], limit: int, notes: list[str]) -> SearchResult:
@@ -155,25 +157,5 @@ def _fitting(index: VideoEmbeddings, asked: EncodedQuery) -> Fit:
     edges = np.linspace(0, len(best), min(len(best), MOST_POINTS) + 1).astype(int)
     points = [int(first + best[first:stop].argmax()) for first, stop in zip(edges, edges[1:], strict=False)]
     chosen = np.array(points)
-    threshold = _threshold(index, asked, scores, chosen)
+    threshold = cut_off_score(index, scores, asked)
     return Fit(index.frame_times_s[chosen].tolist(), best[chosen].tolist(), threshold)
-
-
-def _threshold(index: VideoEmbeddings, asked: EncodedQuery, scores: np.ndarray, frames: np.ndarray) -> float:
-    """The score that tells best what passes the question's own test from what does not.
-
-    Without a test it is halfway from the median to the best, as a moment's edges are.
-    """
-    values = scores[frames].max(axis=1)
-    if asked.is_match is None:
-        return float(np.median(values) + values.max()) / 2
-    order = frames[np.argsort(values)]
-    tested = order[np.unique(np.linspace(0, len(order) - 1, min(_TESTED, len(order))).astype(int))]
-    passes = asked.is_match(np.stack([index.embedding(int(n), int(scores[n].argmax())) for n in tested]))
-    ranked = scores[tested].max(axis=1)
-    # Below a split everything shall fail, above it pass: where the fewest are on the wrong side.
-    wrong = np.concatenate([[0], np.cumsum(passes)]) + np.concatenate([np.cumsum(~passes[::-1])[::-1], [0]])
-    split = len(wrong) - 1 - int(wrong[::-1].argmin())
-    if split == len(ranked):
-        return float(ranked[-1]) + 0.01
-    return float(ranked[split] + ranked[max(0, split - 1)]) / 2

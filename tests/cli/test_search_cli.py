@@ -21,7 +21,7 @@ def test_search_json(run, small_nerv):
     found = json.loads(result.stdout)
     assert 1 <= len(found) <= 3
     for row in found:
-        assert set(row) == {"score", "file", "start", "end", "frame", "patch", "box"}
+        assert set(row) == {"score", "file", "start", "end", "frame", "patch", "box", "also_in"}
         assert row["file"] == str(small_nerv)
         assert 0 <= row["start"] < row["end"] <= 2.0
         assert len(row["patch"]) == 2
@@ -39,7 +39,11 @@ def test_search_below_the_current_folder(run, small_nerv, tmp_path):
     (tmp_path / "broken.nerv").write_bytes(small_nerv.read_bytes()[:5000])
     result = run("search", "sink", "--min-score", -1)
     assert result.returncode == 0
-    assert {line.split("\t")[1] for line in result.stdout.splitlines()} == {"a/b/one.nerv", "two.nerv"}
+    assert {(line.split("\t")[1], line.split("\t")[6]) for line in result.stdout.splitlines()} == {
+        ("a/b/one.nerv", "also in two.nerv")
+    }
+    every = run("search", "sink", "--min-score", -1, "--all")
+    assert {line.split("\t")[1] for line in every.stdout.splitlines()} == {"a/b/one.nerv", "two.nerv"}
     assert result.stderr.count("broken.nerv") == 1
     assert run("search", "sink", "two.nerv", "--min-score", 2).stdout == ""
 
@@ -79,7 +83,7 @@ def test_a_query_that_matches_nothing_says_so(run, small_nerv):
     result = run("search", "a giraffe in a swimming pool", small_nerv)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
-    assert 'nothing matches "a giraffe in a swimming pool"' in result.stderr
+    assert f'nothing certain for "a giraffe in a swimming pool"; nearest: {small_nerv} 0:0' in result.stderr
     assert json.loads(run("search", "a giraffe in a swimming pool", small_nerv, "--json").stdout) == []
     assert run("search", "a giraffe in a swimming pool", small_nerv, "--min-score", -2, "-k", 2).stdout
 
@@ -97,6 +101,12 @@ def test_queries_are_added_and_subtracted(run, small_nerv):
     cancelled = run("search", "a car", "-", "a car", small_nerv)
     assert cancelled.returncode == 1
     assert "cancel each other out" in cancelled.stderr
+
+
+def test_a_negation_is_noted(run, small_nerv):
+    result = run("search", "a street without any bicycles", small_nerv, "--min-score", 2)
+    assert 'no encoder understands "without"; subtract what should not be there: - bicycle\n' in result.stderr
+    assert "no encoder" not in run("search", "notebook", small_nerv, "--min-score", 2).stderr
 
 
 def test_words_that_are_no_file_are_a_usage_error(run, small_nerv):

@@ -124,6 +124,7 @@ def seed(folder: Path) -> None:
     )
     own = VideoEmbeddings(
         Path("a.nerv"),
+        "a",
         "offline",
         PatchGrid(8, 8, 2, 2),
         3,

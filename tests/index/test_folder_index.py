@@ -195,7 +195,7 @@ def test_few_files_are_scored_exactly_and_the_result_is_the_same(folder, monkeyp
     known = select_candidates(folder, find_containers([str(folder)]), queries(0), 1)
     assert sum(isinstance(index, VideoEmbeddings) for index in known.values()) <= 8 + spare
     assert len(known) == 11
-    assert moments([folder], 1, per_patch=True) == moments([folder], 1, with_index=False, per_patch=True)
+    assert moments([folder], 1, grouping="patch") == moments([folder], 1, with_index=False, grouping="patch")
     assert moments([folder], 1, min_score=0.1) == moments([folder], 1, with_index=False, min_score=0.1)
 
 

@@ -18,6 +18,15 @@ def offline():
     return load("offline")
 
 
+def test_negations_are_noted():
+    assert Query((Term("a street without bicycles"),)).notes() == [
+        'no encoder understands "without"; subtract what should not be there: - bicycle'
+    ]
+    (note,) = Query((Term("Not a red car"), Term("a nose and a knot", sign=-1))).notes()
+    assert note.endswith('- "red car"')
+    assert Query((Term("a nose"), Term("no"), Term(image=Path("no.png")))).notes() == []
+
+
 def ask(text, encoder, **options):
     return encode_query(Query((Term(text),)), encoder, **options)
 

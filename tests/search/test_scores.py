@@ -50,7 +50,7 @@ def random_index(frames=(7, 3), patches=(2, 3), dimension=16, rank=5, seed=0, pa
     )
     grid = PatchGrid(40, 60, *patches)
     count = 2 * sum(frames)
-    return VideoEmbeddings(Path(path), "toy", grid, count, Fraction(25), count / 25, None, segments)
+    return VideoEmbeddings(Path(path), path, "toy", grid, count, Fraction(25), count / 25, None, segments)
 
 
 class Toy:
@@ -148,8 +148,7 @@ def every_frame_its_own(segment):
 
 def test_the_mean_stops_at_a_cut():
     (segment,) = random_index((3,)).segments
-    before, after = np.array([0, 0, 1, 2, 2, 2], np.int32), np.array([0, 1, 1, 2, 2, 2], np.int32)  # a cut after 3
-    index = replace(random_index((3,)), segments=(replace(segment, before=before, after=after),))
+    index = replace(random_index((3,)), segments=(replace(segment, cuts=np.array([3], np.int32)),))
     assert index.shots.tolist() == [0, 0, 0, 1, 1, 1]
     assert index.mean_embedding(3, 0, 1.0) == pytest.approx(np.mean([index.embedding(n, 0) for n in (3, 4, 5)], axis=0))
 
@@ -183,7 +182,7 @@ def test_the_best_of_many_files():
     every = [m for index in indexes for m in find_moments([index], lambda name: EncodedQuery(query), 100)]
     every.sort(key=lambda m: -m.score)
     assert [m.score for m in found] == [m.score for m in every[:5]]
-    patches = find_moments(indexes, lambda name: EncodedQuery(query), 7, per_patch=True)
+    patches = find_moments(indexes, lambda name: EncodedQuery(query), 7, grouping="patch")
     scores = np.sort(np.concatenate([index.scores(query).ravel() for index in indexes]))[::-1]
     assert [m.score for m in patches] == pytest.approx(scores[:7])
 

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
 import pytest
 from sites import GRID, MUTE, OTHER, Site, changed, serving
 
@@ -85,11 +84,22 @@ def test_an_index_of_the_folder_changes_nothing(asked):
 def test_nothing_matches_is_an_answer(asked):
     told = asked.right(f"/api/search?add={quote('a violin')}&subtract=car").json
     assert told["moments"] == []
-    assert told["empty"].startswith('nothing matches "a violin - car"; what comes nearest is in ')
+    assert told["empty"].startswith('nothing certain for "a violin - car"; nearest: ')
     assert (told["notes"], told["unsearchable"]) == ([], 1)
     told = asked.right(f"/api/search?add={quote('машина')}").json
     assert told["empty"] == 'nothing matches "машина"'
     assert any("reads English only" in note for note in told["notes"])
+    told = asked.right(f"/api/search?add={quote('a car with no wheels')}").json
+    assert 'no encoder understands "no"; subtract what should not be there: - wheel' in told["notes"]
+
+
+def test_copies_of_a_video_are_one_result(tmp_path):
+    for name in ("a", "b"):
+        shutil.copy(GRID, tmp_path / f"{name}.nerv")
+    with serving(tmp_path) as site:
+        found = moments(site, "add=car")
+        assert found
+        assert all({row["path"], *row["also_in"]} == {"a.nerv", "b.nerv"} for row in found)
 
 
 def test_one_file_alone(asked):
@@ -132,22 +142,6 @@ def test_long_curves_have_two_thousand_points_and_keep_their_peaks(monkeypatch):
     assert len(fit.scores) == len(fit.times_s) == 5
     assert max(fit.scores) == pytest.approx(best.max())
     assert fit.times_s == sorted(fit.times_s)
-
-
-@pytest.mark.parametrize(("passing", "low", "high"), [(0.5, 0.25, 0.75), (-1, -9, 0.05), (2, 1, 9)])
-def test_the_threshold_parts_what_passes_from_what_does_not(passing, low, high):
-    """Scores of one patch rise evenly from 0 to 1, and those from some value on pass."""
-    scores = np.linspace(0, 1, 40)[:, None]
-
-    class Rising:
-        def embedding(self, frame, patch):
-            return scores[frame]
-
-    asked = questions.EncodedQuery(np.ones(1), lambda patches: patches[:, 0] >= passing)
-    threshold = questions._threshold(Rising(), asked, scores, np.arange(40))
-    assert low < threshold < high
-    if 0 < passing < 1:
-        assert threshold == pytest.approx(passing, abs=0.02)
 
 
 def test_an_encoder_that_is_not_here(asked, monkeypatch):

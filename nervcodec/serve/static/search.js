@@ -8,7 +8,7 @@ import { Query, patchOf } from "./query.js";
 
 const MOST = 24;
 const PICTURE_WIDTH = 320;
-const NEAREST = "; what comes nearest"; // in the server's text for a query without a match
+const NEAREST = "; nearest: "; // in the server's text for a query without a match
 const HINT = "Finds moments by what the picture shows. Combine texts: horse + stripes - zoo.";
 
 export class SearchPanel {
@@ -112,8 +112,8 @@ export class SearchPanel {
     else {
       const nearest = empty?.lastIndexOf(NEAREST) ?? -1;
       this.#say("", "nothing");
-      this.answer.append(el("p", { class: "strong" }, `Nothing matches \u201c${this.query}\u201d.`));
-      if (nearest >= 0) this.answer.append(el("p", {}, sentence(empty.slice(nearest + 2))));
+      this.answer.append(el("p", { class: "strong" }, `Nothing ${nearest < 0 ? "matches" : "certain for"} \u201c${this.query}\u201d.`));
+      if (nearest >= 0) this.answer.append(el("p", {}, `Nearest: ${empty.slice(nearest + NEAREST.length)}`));
     }
     // Said once: the list of files marks them.
     if (unsearchable && sessionStorage.unsearchable !== String(unsearchable)) {
@@ -130,6 +130,7 @@ export class SearchPanel {
     const here = moment.path === this.file;
     const length = shortLength(moment.stop_s - moment.start_s);
     const start = clockTime(moment.start_s, 1);
+    const copies = moment.also_in;
     const picture = el("img", {
       src: frameAddress(moment.path, moment.frame, { width: PICTURE_WIDTH }), loading: "lazy", decoding: "async",
       alt: `Frame ${moment.frame} of ${moment.name}`,
@@ -147,6 +148,7 @@ export class SearchPanel {
       bar,
       el("span", { class: "facts" }, el("span", { class: "when" }, start), el("span", { class: "length" }, length)),
       here && this.scope() !== null ? null : el("span", { class: "name" }, moment.name),
+      copies.length ? el("span", { class: "also", title: copies.join("\n") }, `also in ${copies.length > 1 ? count(copies.length, "file") : copies[0]}`) : null,
     );
     link.addEventListener("click", (event) => {
       if (!here || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
