@@ -70,7 +70,7 @@ def one(preset: str, batch: int, device: str, full: bool) -> dict:
     geometry = Geometry(info.frame_count, info.height, info.width, *wanted.patches)
     field = build(sizing.network_config(wanted.network, geometry))
     timer = Timer()
-    TrainingLoop(FitState(field, SegmentData(frames), wanted.fit, hardware), ProgressHook(timer)).run()
+    TrainingLoop(FitState(field, SegmentData(frames), wanted.fit, hardware), timer, [ProgressHook(timer)]).run()
     step_s = (timer.times[-1] - timer.times[_WARM]) / (len(timer.times) - 1 - _WARM)
     batches = -(-_FRAMES * (1 if preset == "default" else 8) // batch)
     if device == "cuda":

@@ -238,13 +238,13 @@ def _write_video(
     from nervcodec.media import writer
 
     shown, base = video.at_constant_rate(frames), video.header.base
-    picture = *size, video.frame_rate, Fraction(*video.header.video.sample_aspect_ratio)
+    form = writer.VideoFormat(*size, video.frame_rate, Fraction(*video.header.video.sample_aspect_ratio))
     if target is None:
-        writer.write_y4m(sys.stdout.buffer, shown, *picture)
+        writer.write_y4m(sys.stdout.buffer, shown, form)
     elif in_hdr and base is not None:
-        writer.write_hdr(target, shown, base.planes, video.light(), *picture, crf, sound)
+        writer.write_hdr(target, shown, base.planes, video.light(), form, crf, sound)
     else:
-        writer.write_video(target, shown, *picture, crf, sound)
+        writer.write_video(target, shown, form, crf, sound)
 
 
 def _fitting(sound: Sound | None, suffix: str, progress: Observer) -> Sound | None:

@@ -14,7 +14,7 @@ from nervcodec.network.build import build
 from nervcodec.network.config import Geometry, SemanticConfig
 from nervcodec.network.field import Inputs
 from nervcodec.training.datasets import SegmentData
-from nervcodec.training.hooks import Hook, ProgressHook
+from nervcodec.training.hooks import ProgressHook
 from nervcodec.training.loop import TrainingLoop
 from nervcodec.training.state import FitState
 
@@ -31,7 +31,7 @@ def too_small_a_gpu(monkeypatch):
         return run(self)
 
     monkeypatch.setattr(TrainingLoop, "run", too_small)
-    monkeypatch.setattr(Hook, "note", lambda _self, text: said.append(text))
+    monkeypatch.setattr(Observer, "note", lambda _self, text: said.append(text))
     return said
 
 
@@ -62,8 +62,8 @@ def begun(config, video=None, embeddings=None, semantic=False, goal=None):
 
 def fitted(config, observer=None, measure_every_s=0.25, **more):
     """(state, result) of a fit at its end."""
-    state = begun(config, **more)
-    return state, TrainingLoop(state, ProgressHook(observer or Observer()), measure_every_s=measure_every_s).run()
+    state, observer = begun(config, **more), observer or Observer()
+    return state, TrainingLoop(state, observer, [ProgressHook(observer)], measure_every_s=measure_every_s).run()
 
 
 def random_embeddings(n=4, patches=8, dimension=12):

@@ -33,11 +33,11 @@ from nervcodec.encoding.segment import CodedBase, EncodedSegment
 from nervcodec.encoding.segment_reader import SegmentReader
 from nervcodec.encoding.shared import NO_SHARED_PARAMETERS, SharedParameters
 from nervcodec.errors import ConfigError
+from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.header import Segment
 from nervcodec.media.planes import Planes
 from nervcodec.network.config import HeadOnlyConfig, network_to_json
-from nervcodec.training.hooks import Hook
 
 DEPTH = 10  # bits of a coded sample: worth 5 % of the bytes of 8-bit footage (benchmarks/NOTES.md)
 _REACH = 0.955  # of what a size leaves the base layer, for a search to be content
@@ -49,7 +49,7 @@ class Stopped(Exception):
 
 
 def encode_base_segment(
-    plan: Plan, index: int, reader: SegmentReader, hooks: Hook, shared: SharedParameters = NO_SHARED_PARAMETERS
+    plan: Plan, index: int, reader: SegmentReader, observer: Observer, shared: SharedParameters = NO_SHARED_PARAMETERS
 ) -> EncodedSegment | None:
     """Code a segment.
 
@@ -57,7 +57,7 @@ def encode_base_segment(
         plan: of the encode.
         index: of the segment, from 0.
         reader: of the source.
-        hooks: told of progress. A stop request ends the coding of any segment but the first.
+        observer: told of progress. A stop request ends the coding of any segment but the first.
         shared: embeddings of the segment, and the basis that it has in common with all others.
 
     Returns:
@@ -68,13 +68,13 @@ def encode_base_segment(
         VideoError: the source cannot be read, or not be coded.
     """
     start = time.perf_counter()
-    coder = _Coder(plan, index, reader, hooks, shared)
+    coder = _Coder(plan, index, reader, observer, shared)
     try:
         head = SegmentHead() if coder.limit is None else coder.head(SEMANTIC_SHARE * coder.limit)
         base = coder.coded(head)
     except Stopped:
         return None
-    hooks.worth_keeping()
+    observer.worth_keeping()
     if coder.limit is None:
         head = coder.head(embedding_budget(len(base.stream)))
     config = HeadOnlyConfig(coder.geometry, semantic=head.semantic, cuts=coder.cuts)
@@ -108,9 +108,9 @@ class _Coded:
 class _Coder:
     """Codes one segment; see :func:`encode_base_segment`."""
 
-    def __init__(self, plan: Plan, index: int, reader: SegmentReader, hooks: Hook, shared: SharedParameters):
+    def __init__(self, plan: Plan, index: int, reader: SegmentReader, observer: Observer, shared: SharedParameters):
         assert plan.planes is not None
-        self.plan, self.index, self.reader, self.hooks, self.shared = plan, index, reader, hooks, shared
+        self.plan, self.index, self.reader, self.observer, self.shared = plan, index, reader, observer, shared
         self.source_format, self.format = plan.planes, base_format(plan.planes, DEPTH)
         self.first, frames = plan.first_frame(index), plan.lengths[index]
         self.geometry, self.cuts = plan.geometry(frames), plan.cuts(index)
@@ -178,12 +178,12 @@ class _Coder:
         return coded, float(coded.psnr_db[self.fitted].mean())
 
     def _go_on(self) -> None:
-        if self.index and self.hooks.stop_requested():  # the first segment is always finished
+        if self.index and self.observer.stop_requested():  # the first segment is always finished
             raise Stopped
 
     def _at(self, crf: float) -> _Coded:
         """Code the segment at a crf; each frame is compared with its source as soon as it is coded."""
-        self.hooks.stage("Coding the base", self.geometry.frames)
+        self.observer.stage("Coding the base", self.geometry.frames)
         uncompared: deque[Planes] = deque()
         psnr_db: list[float] = []
 
@@ -198,7 +198,7 @@ class _Coder:
             self._go_on()
             image = to_rgb8(uncompared.popleft(), self.source_format)[0]
             psnr_db.append(metrics.psnr_db(to_rgb8(planes, self.format)[0], image))
-            self.hooks.advance()
+            self.observer.advance()
 
         keys = codec.key_frames(self.geometry.frames, self.plan.info.frame_rate, self.cuts)
         size, info = (self.geometry.width, self.geometry.height), self.plan.info

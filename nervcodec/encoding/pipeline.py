@@ -36,7 +36,7 @@ from nervcodec.formats.text import count_noun
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import UnchangedOutput
 from nervcodec.training.checkpoint import Checkpoint, identity
-from nervcodec.training.hooks import CheckpointHook, Hook, Hooks, ProgressHook, TensorBoardLog
+from nervcodec.training.hooks import CheckpointHook, Hook, TensorBoardLog
 
 PLAN, PACKETS, SHARE, EMBED, SEGMENT = "plan", "copy", "share", "embed", "encode"
 
@@ -125,7 +125,7 @@ class TaskRunner:
             checkpoint: for the state of the fit, or None.
         """
         plan = self._with_runtime(plan)
-        hooks = self._hooks(plan, ProgressHook(self._observer), "shared", checkpoint)
+        hooks = self._hooks(plan, "shared", checkpoint)
         shared = share(plan, known, None if checkpoint is None else checkpoint.trainer, hooks, self._observer)
         if shared.fit is not None and shared.fit.fell_back:
             self._on_cpu = plan.source
@@ -164,14 +164,13 @@ class TaskRunner:
         observer.begin_segment(index, count)
         reader, embed_s = self._reader_of(plan), 0.0
         if plan.planes is not None:
-            segment = encode_base_segment(plan, index, reader, ProgressHook(observer, index, count), known)
+            segment = encode_base_segment(plan, index, reader, observer, known)
         else:
             pixels, first = reader.segment(index), plan.first_frame(index)
             task, embed_s = segment_task(plan, pixels, first, index, observer, known)
             observer.worth_keeping()
-            progress = ProgressHook(observer, index, count, task.expected_bpp)
-            hooks = self._hooks(plan, progress, f"segment_{index}", checkpoint)
-            segment = fit_segment(task, hooks, None if checkpoint is None else checkpoint.trainer)
+            hooks = self._hooks(plan, f"segment_{index}", checkpoint)
+            segment = fit_segment(task, observer, hooks, None if checkpoint is None else checkpoint.trainer)
             if segment is not None and segment.fell_back:
                 self._on_cpu = plan.source
             del task, pixels  # so that at most one segment is in memory
@@ -204,15 +203,15 @@ class TaskRunner:
             self._reader = SegmentReader(plan, self._seeks)
         return self._reader
 
-    def _hooks(self, plan: Plan, progress: ProgressHook, name: str, checkpoint: Checkpoint | None) -> Hooks:
-        hooks: list[Hook] = [progress]
+    def _hooks(self, plan: Plan, name: str, checkpoint: Checkpoint | None) -> list[Hook]:
+        hooks: list[Hook] = []
         if plan.options.log_dir is not None:
             folder = Path(plan.options.log_dir)
             hooks.append(TensorBoardLog(folder if len(plan.lengths) == 1 else folder / name))
         if checkpoint is not None:
             checkpoint.warn = self._observer.note
             hooks.append(CheckpointHook(checkpoint))
-        return Hooks(hooks)
+        return hooks
 
 
 def _runtime_key(options: EncodeOptions) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,7 +35,7 @@ from nervcodec.semantic.patches import embed_patches
 from nervcodec.training.config import FitConfig, SizeGoal
 from nervcodec.training.datasets import SegmentData
 from nervcodec.training.diagnostics import evenly_spaced
-from nervcodec.training.hooks import HELD_OUT_EMBEDDED, Hook
+from nervcodec.training.hooks import HELD_OUT_EMBEDDED, Hook, ProgressHook
 from nervcodec.training.loop import Evaluator, FitResult, TrainingLoop
 from nervcodec.training.rate_control import encode_to_size
 from nervcodec.training.state import FitState
@@ -168,31 +168,35 @@ _Fitted = TypeVar("_Fitted")
 
 
 def with_cpu_fallback(
-    fit: Callable[[SegmentTask], _Fitted], task: SegmentTask, hooks: Hook
+    fit: Callable[[SegmentTask], _Fitted], task: SegmentTask, observer: Observer
 ) -> tuple[_Fitted, SegmentTask]:
     """Run a task, on the CPU if a GPU's memory is too small for it; returns the result and the task that ran.
 
     Args:
         fit: runs a task.
         task: to run.
-        hooks: told of the fallback.
+        observer: gets a note of the fallback.
     """
     try:
         return fit(task), task
     except torch.cuda.OutOfMemoryError:
-        hooks.note("the GPU's memory does not hold this fit at any batch size; it goes on on the CPU")
+        observer.note("the GPU's memory does not hold this fit at any batch size; it goes on on the CPU")
     on_cpu = replace(task, hardware=choose("cpu", task.precision))
     return fit(on_cpu), on_cpu
 
 
 def fit_network(
-    task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None, judge: Evaluator | None = None
+    task: SegmentTask,
+    observer: Observer,
+    hooks: Sequence[Hook],
+    resumed: dict[str, Any] | None,
+    judge: Evaluator | None = None,
 ) -> tuple[Field, FitResult]:
     """The task's network, from random weights or where a fit was left.
 
     Args:
         task: whose network, data, settings and goal count.
-        hooks: told of what happens.
+        observer, hooks: as :class:`TrainingLoop` takes them.
         resumed: the state to resume, or None.
         judge: needed where the settings name a PSNR to reach.
     """
@@ -204,7 +208,7 @@ def fit_network(
     state = FitState(field, task.data, task.fit, task.hardware, task.goal)
     if resumed is not None:
         state.load_state_dict(resumed)
-    return field, TrainingLoop(state, hooks, judge).run()
+    return field, TrainingLoop(state, observer, hooks, judge).run()
 
 
 @torch.no_grad()
@@ -217,13 +221,17 @@ def _begin_from(field: Field, shared: SharedDecoder, first: int) -> None:
 
 
 def fit_segment(
-    task: SegmentTask, hooks: Hook | None = None, resumed: dict[str, Any] | None = None
+    task: SegmentTask,
+    observer: Observer | None = None,
+    hooks: Sequence[Hook] = (),
+    resumed: dict[str, Any] | None = None,
 ) -> EncodedSegment | None:
     """Fit, round and measure one segment.
 
     Args:
         task: the segment.
-        hooks: told of what happens; may ask to stop.
+        observer: of the fit; may request a stop.
+        hooks: further hooks of the training loop.
         resumed: the state of a fit of the same task to resume, see :meth:`FitState.state_dict`.
 
     Returns:
@@ -233,10 +241,11 @@ def fit_segment(
         DivergedError: the fit produced values that are not finite.
         ConfigError: the state is of another task.
     """
-    hooks = hooks or Hook()
+    observer = observer or Observer()
+    hooks = [ProgressHook(observer, task.index, task.count, task.expected_bpp), *hooks]
     head = SegmentHead() if task.basis is None else task.basis.segment(task.embedded, task.data.embeddings)
-    hooks.stage("Fitting")
-    (field, result), done = with_cpu_fallback(lambda one: _fitted(one, hooks, resumed), task, hooks)
+    observer.stage("Fitting")
+    (field, result), done = with_cpu_fallback(lambda one: _fitted(one, observer, hooks, resumed), task, observer)
     if task.index and not result.steps:
         return None
     own = bitstream.read(encode_to_size(field, result.quantization_steps, task.goal))
@@ -256,7 +265,9 @@ def fit_segment(
     )
 
 
-def _fitted(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None) -> tuple[Field, FitResult]:
+def _fitted(
+    task: SegmentTask, observer: Observer, hooks: Sequence[Hook], resumed: dict[str, Any] | None
+) -> tuple[Field, FitResult]:
     """A network fitted to a segment, judged by what its file would show."""
     pixels, numbers = task.data.frames, np.flatnonzero(task.data.is_fitted)
 
@@ -264,7 +275,7 @@ def _fitted(task: SegmentTask, hooks: Hook, resumed: dict[str, Any] | None) -> t
         weights = _weights(task, bitstream.read(encode_to_size(field, steps, task.goal)))
         return float(measure(task.network, weights, pixels[numbers], numbers, task.hardware).mean())
 
-    return fit_network(task, hooks, resumed, judge)
+    return fit_network(task, observer, hooks, resumed, judge)
 
 
 def _weights(task: SegmentTask, own: Tensors) -> dict[str, np.ndarray]:

@@ -41,7 +41,7 @@ from nervcodec.network.field import Field
 from nervcodec.network.grid import timeline_of
 from nervcodec.network.shapes import is_per_segment
 from nervcodec.training.datasets import SegmentData
-from nervcodec.training.hooks import Hook
+from nervcodec.training.hooks import Hook, ProgressHook
 from nervcodec.training.rate_control import SizeGoal, encode_to_size
 
 _LEAST_SHARE = 0.3  # of the bytes that a segment would have by its length
@@ -349,7 +349,7 @@ def first_pass(plan: Plan, most: int, observer: Observer) -> FirstPass:
 
 
 def share(
-    plan: Plan, known: dict[str, Any] | None, resumed: dict[str, Any] | None, hooks: Hook, observer: Observer
+    plan: Plan, known: dict[str, Any] | None, resumed: dict[str, Any] | None, hooks: Sequence[Hook], observer: Observer
 ) -> SharedParameters:
     """The network and the basis that the segments of a plan share, and the embeddings of all of them.
 
@@ -357,8 +357,8 @@ def share(
         plan: of an encode whose segments share a network.
         known: result of :meth:`SharedParameters.state_dict`, from a checkpoint; None fits the decoder.
         resumed: the state of its fit to resume, or None.
-        hooks: told of the fit.
-        observer: told of the first pass over the source.
+        hooks: of the training loop.
+        observer: of the first pass over the source, and of the fit.
 
     Raises:
         ConfigError, DivergedError: as :func:`nervcodec.encoding.encode`.
@@ -376,7 +376,7 @@ def share(
             if seen.embeddings_by_segment
             else None
         )
-        fit = _fitted_to(plan, seen, _beside(goal, seen, basis), hooks, resumed)
+        fit = _fitted_to(plan, seen, _beside(goal, seen, basis), observer, hooks, resumed)
     shared = SharedParameters(seen.embeddings_by_segment, basis, fit, (), scenes)
     return replace(shared, shares=_shares(replace(plan, shared_bytes=shared.size_bytes), seen, fit.network))
 
@@ -418,7 +418,12 @@ def _pays(plan: Plan, scenes: Scenes) -> bool:
 
 
 def _fitted_to(
-    plan: Plan, seen: FirstPass, goal: SizeGoal | None, hooks: Hook, resumed: dict[str, Any] | None
+    plan: Plan,
+    seen: FirstPass,
+    goal: SizeGoal | None,
+    observer: Observer,
+    hooks: Sequence[Hook],
+    resumed: dict[str, Any] | None,
 ) -> SharedFit:
     """The network of a sample, whose size is a share of the goal for all pixels."""
     share = len(seen.numbers) / plan.info.frame_count
@@ -452,8 +457,9 @@ def _fitted_to(
         plan.hardware,
         plan.options.precision,
     )
-    hooks.worth_keeping()
-    hooks.stage("Fitting what segments share")
-    (field, result), done = with_cpu_fallback(lambda one: fit_network(one, hooks, resumed), task, hooks)
+    observer.worth_keeping()
+    observer.stage("Fitting what segments share")
+    hooks = [ProgressHook(observer), *hooks]
+    (field, result), done = with_cpu_fallback(lambda one: fit_network(one, observer, hooks, resumed), task, observer)
     network = SharedDecoder.of(field, result.quantization_steps, seen.numbers, None if result.complete else goal)
     return SharedFit(network, result.elapsed_s, result.steps, result.complete, done is not task)

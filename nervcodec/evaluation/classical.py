@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
@@ -274,9 +273,10 @@ def _encode(codec: ClassicalCodec, quality: int, original: Original, out: Path) 
             with contextlib.suppress(BrokenPipeError):  # ffmpeg ended; its log says why
                 for frame in itertools.chain((first,), frames):
                     process.write(samples.of(frame).data)
-            process.end_input()
-            if process.wait():
-                raise VideoError(f"{info.path} with {codec.label}: cannot be encoded ({process.complaint()})")
+            if process.finish():
+                raise VideoError(
+                    f"{info.path} with {codec.label}: cannot be encoded ({ffmpeg.complaint(process.log())})"
+                )
     with decoder.opened(out) as container:
         return sum(packet.size for packet in decoder.packets(container, decoder.videos(container)[0]))
 
@@ -308,9 +308,8 @@ class Vmaf:
         """The mean over all frames."""
         if self.process is None:
             return None
-        self.process.end_input()
-        self.process.wait()
-        found = (re.search(r"VMAF score: ([\d.]+)", line) for line in self.process.log)
+        self.process.finish()
+        found = (re.search(r"VMAF score: ([\d.]+)", line) for line in self.process.log())
         score = next((match[1] for match in found if match), None)
         if score is None:
             raise self._failed(self.process)
@@ -318,13 +317,11 @@ class Vmaf:
 
     @staticmethod
     def _failed(process: ffmpeg.Process) -> VideoError:
-        return VideoError(f"libvmaf failed ({process.complaint()})")
+        return VideoError(f"libvmaf failed ({ffmpeg.complaint(process.log())})")
 
     def __enter__(self) -> Vmaf:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.process is not None:
-            self.process.__exit__(kind, error, trace)
+            self.process.__exit__()

@@ -7,16 +7,13 @@ import contextlib
 import os
 import re
 import subprocess
-import threading
+import tempfile
 from functools import cache
-from types import TracebackType
 
 from nervcodec.errors import VideoError
 
 _VARIABLE = "IMAGEIO_FFMPEG_EXE"
-_OLDEST = (5, 1)  # the first with -fps_mode
 _ANSWERS_IN_S = 20.0
-_MOST_LINES = 10_000  # of a log that are kept
 _REPEATED = "Last message repeated"
 # Messages that follow the one with the cause.
 _VAGUE = (
@@ -52,21 +49,16 @@ def _checked(chosen: str | None) -> tuple[str, str]:
         raise VideoError(f"no ffmpeg binary: {error}; name one in {_VARIABLE}") from None
     remedy = f"{_VARIABLE} names it" if chosen else f"name another in {_VARIABLE}"
     try:
-        said = subprocess.run(
+        done = subprocess.run(
             [path, "-version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_ANSWERS_IN_S, check=False
-        ).stdout.decode("utf-8", "replace")
+        )
     except OSError as error:
         raise VideoError(f"{path}: cannot be run as ffmpeg ({error.strerror or error}); {remedy}") from None
     except subprocess.TimeoutExpired:
         raise VideoError(f"{path}: does not answer as ffmpeg does; {remedy}") from None
-    if not (match := re.match(r"ffmpeg version (\S+)", said)):
+    if not (match := re.match(r"ffmpeg version (\S+)", done.stdout.decode("utf-8", "replace"))):
         raise VideoError(f"{path}: is no ffmpeg; {remedy}")
-    version = match[1]
-    number = re.match(r"n?(\d+)\.(\d+)", version)  # builds from a repository carry no number, and are recent
-    if number and (int(number[1]), int(number[2])) < _OLDEST:
-        needed = ".".join(map(str, _OLDEST))
-        raise VideoError(f"{path}: is ffmpeg {version}, and {needed} or newer is needed; {remedy}")
-    return path, version
+    return path, match[1]
 
 
 @cache
@@ -82,14 +74,11 @@ def has_filter(name: str) -> bool:
 
 
 class Process:
-    """One run of ffmpeg, which reads what is written. Leaving its ``with`` block ends it, whatever happened there.
+    """One run of ffmpeg that reads standard input. Leaving its ``with`` block ends it.
 
     Args:
         arguments: after quiet defaults; only errors are logged.
         level: of ffmpeg's log.
-
-    Attributes:
-        log: lines that it logged so far.
 
     Raises:
         VideoError: there is no ffmpeg that can be run.
@@ -97,26 +86,15 @@ class Process:
 
     def __init__(self, arguments: list[str], level: str = "error"):
         command = [executable(), "-hide_banner", "-nostdin", "-nostats", "-y", "-loglevel", level, *arguments]
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by __exit__
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in a terminal is for us alone, who then end it
+            stderr=self._log,
+            start_new_session=True,  # Ctrl-C in a terminal interrupts this process only, which then ends ffmpeg
             env={"SVT_LOG": "1", **os.environ},  # SVT-AV1 logs its settings at higher levels
         )
-        assert self._process.stdin is not None
-        self._stdin = self._process.stdin
-        self.log: list[str] = []
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def _listen(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:  # split at line feeds only: free text may hold every other separator
-            text = line.decode("utf-8", "replace").strip()
-            if text and not text.startswith(_REPEATED) and len(self.log) < _MOST_LINES:
-                self.log.append(text)
 
     def write(self, data: bytes | memoryview) -> None:
         """Send bytes into standard input.
@@ -124,47 +102,36 @@ class Process:
         Raises:
             BrokenPipeError: ffmpeg ended.
         """
-        self._stdin.write(data)
+        assert self._process.stdin is not None
+        self._process.stdin.write(data)
 
-    def end_input(self) -> None:
-        """No more is written."""
-        with contextlib.suppress(BrokenPipeError):  # what was still buffered has no reader any more
-            self._stdin.close()
+    def finish(self) -> int:
+        """End the input and wait for the end of ffmpeg; returns its exit status."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # ffmpeg ended before it read all
+            self._process.stdin.close()
+        return self._process.wait()
 
-    def wait(self) -> int:
-        """Wait for its end; returns its exit status."""
-        status = self._process.wait()
-        self._listener.join()
-        return status
-
-    def complaint(self) -> str:
-        """The most informative line of its log, without the address of its internal objects."""
-        return complaint(self.log)
+    def log(self) -> list[str]:
+        """Lines of its log so far."""
+        self._log.seek(0)
+        lines = (line.decode("utf-8", "replace").strip() for line in self._log)  # split at line feeds only
+        return [line for line in lines if line and not line.startswith(_REPEATED)]
 
     def __enter__(self) -> Process:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self.end_input()
-        self.wait()
-        assert self._process.stderr is not None
-        self._process.stderr.close()
+        self.finish()
+        self._log.close()
 
 
 def complaint(lines: list[str]) -> str:
-    """The most telling of the lines that ffmpeg logged, in one line."""
-    telling = [line for line in lines if not _plain(line).startswith(_VAGUE)] or lines
-    if not telling:
+    """The most informative line of a log, without the address of the internal object that wrote it."""
+    plain = [line.split("] ", 1)[1] if line.startswith("[") and "] " in line else line for line in lines]
+    informative = [line for line in plain if not line.startswith(_VAGUE)] or plain
+    if not informative:
         return "ffmpeg failed without a message"
-    for line in telling:
-        if _LACKS.search(line):
-            return f"{_plain(line)} in {described()}"
-    return _plain(telling[-1])
-
-
-def _plain(line: str) -> str:
-    """A line of the log without the address of the internal object that wrote it."""
-    return line.split("] ", 1)[1] if line.startswith("[") and "] " in line else line
+    missing = next((line for line in informative if _LACKS.search(line)), None)
+    return informative[-1] if missing is None else f"{missing} in {described()}"

@@ -203,7 +203,7 @@ class Filters:
         chain: the filters, such as ``scale=64:48,format=rgb24``; empty for none.
     """
 
-    def __init__(self, source: Path, chain: str = ""):
+    def __init__(self, source: Path | str, chain: str = ""):
         self._source = source
         self._chain = [part.partition("=")[::2] for part in chain.split(",") if part]
         self._kind: tuple[object, ...] | None = None

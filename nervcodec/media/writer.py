@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -35,17 +35,25 @@ _CHROMA_PLACES = ("left", "center", "topleft")  # as H.265 counts them
 _SCALING = "flags=area+accurate_rnd+full_chroma_inp:out_range=tv"
 
 
+class VideoFormat(NamedTuple):
+    """Frames of a video that is written.
+
+    Attributes:
+        width, height: pixels; frames of another size are scaled.
+        rate: frames a second.
+        sample_aspect_ratio: width : height of a pixel.
+    """
+
+    width: int
+    height: int
+    rate: Fraction
+    sample_aspect_ratio: Fraction = Fraction(1)
+
+
 def write_video(
-    path: Path,
-    frames: Iterable[np.ndarray],
-    width: int,
-    height: int,
-    rate: Fraction,
-    sample_aspect_ratio: Fraction = Fraction(1),
-    crf: int = 18,
-    sound: Sound | None = None,
-) -> int:
-    """Write a video file beside its target and rename it; returns the number of frames.
+    path: Path, frames: Iterable[np.ndarray], video: VideoFormat, crf: int = 18, sound: Sound | None = None
+) -> None:
+    """Write a video file beside its target and rename it.
 
     The stream is H.264, 4:2:0, BT.709; 4:4:4 where a side is odd, since 4:2:0 cannot hold it. ``.webm`` gets VP9,
     ``.y4m`` raw 4:4:4 (BT.601, as players take it).
@@ -53,37 +61,33 @@ def write_video(
     Args:
         path: its suffix chooses the format.
         frames: ``(height, width, 3)`` uint8 RGB.
-        width, height: pixels.
-        rate: frames a second.
-        sample_aspect_ratio: written to the stream.
+        video: size, rate and shape of the pixels.
         crf: constant rate factor, 0 (best) to 51.
         sound: audio packets to put beside the frames, see :meth:`Sound.fitting`; ``.y4m`` holds none.
 
     Raises:
-        VideoError: there is no frame, or the place cannot be written.
+        VideoError: there is no frame, or the file cannot be written.
     """
-    frames, read = iter(frames), itertools.count()
+    frames, suffix = iter(frames), path.suffix.lower()
     if (first := next(frames, None)) is None:
         raise VideoError(f"{path}: no frame to write")
-    counted = (frame for frame, _ in zip(itertools.chain([first], frames), read, strict=False))
-    if path.suffix.lower() == Y4M:
+    frames = itertools.chain([first], frames)
+    if suffix == Y4M:
         with writing(path, VideoError) as temporary, open(temporary, "wb") as file:
-            file.writelines(_y4m(counted, width, height, rate, sample_aspect_ratio))
-    else:
-        layout = "yuv444p" if width % 2 or height % 2 else "yuv420p"
-        codec = "libvpx-vp9" if path.suffix.lower() == ".webm" else "libx264"
-        options = {"crf": str(crf)}
-        if path.suffix.lower() == ".avi":  # stores no presentation times: with B-frames the picture would come late
-            options["bf"] = "0"
+            file.writelines(_y4m(frames, video))
+        return
+    pixels = "yuv444p" if video.width % 2 or video.height % 2 else "yuv420p"
+    # AVI stores no presentation times: with B-frames the picture would come late.
+    options = {"crf": str(crf), **({"bf": "0"} if suffix == ".avi" else {})}
 
-        def picture(container: OutputContainer) -> mux.Picture:
-            stream = _added(container, codec, (width, height), rate, 1 / rate, sample_aspect_ratio, options)
-            stream.codec_context.pix_fmt = layout
-            converted = _converted(counted, width, height, layout, "bt709")
-            return stream, _encoded(stream, converted, itertools.count())
+    def add_picture(container: OutputContainer) -> mux.Picture:
+        stream = _add_stream(
+            container, "libvpx-vp9" if suffix == ".webm" else "libx264", video, 1 / video.rate, options
+        )
+        stream.codec_context.pix_fmt = pixels
+        return stream, _encode(stream, _to_yuv(frames, video, pixels, "bt709"), itertools.count())
 
-        mux.write(path, picture, sound)
-    return next(read)
+    mux.write(path, add_picture, sound)
 
 
 def write_hdr(
@@ -91,10 +95,7 @@ def write_hdr(
     frames: Iterable[Planes],
     form: PlaneFormat,
     light: Light | None,
-    width: int,
-    height: int,
-    rate: Fraction,
-    sample_aspect_ratio: Fraction = Fraction(1),
+    video: VideoFormat,
     crf: int = 18,
     sound: Sound | None = None,
 ) -> None:
@@ -105,12 +106,12 @@ def write_hdr(
         frames: arrays of length 1, at least one.
         form: of the planes; they become 4:4:4 where a side that is written does not suit their chroma.
         light: is stated in the stream; None for nothing.
-        width, height: pixels that are written.
-        rate, sample_aspect_ratio, crf, sound: as for :func:`write_video`.
+        video, crf, sound: as for :func:`write_video`.
 
     Raises:
-        VideoError: libx265 refuses such frames, or the place cannot be written.
+        VideoError: libx265 refuses such frames, or the file cannot be written.
     """
+    width, height = video.width, video.height
     if min(width, height) < _LEAST_H265:
         raise VideoError(f"{path}: H.265 takes no frames of {width} x {height}, only {_LEAST_H265} and more each way")
     down, across = form.chroma_step
@@ -124,14 +125,14 @@ def write_hdr(
         red, green, blue, white = (
             f"({x * 50_000:.0f},{y * 50_000:.0f})" for x, y in zip(xy[::2], xy[1::2], strict=True)
         )
-        shades = f"({most * 10_000:.0f},{least * 10_000:.0f})"
-        parameters.append(f"master-display=G{green}B{blue}R{red}WP{white}L{shades}")
+        luminance = f"({most * 10_000:.0f},{least * 10_000:.0f})"
+        parameters.append(f"master-display=G{green}B{blue}R{red}WP{white}L{luminance}")
     if light is not None and light.content is not None:
         parameters.append("max-cll={},{}".format(*light.content))
     options = {"crf": str(crf), "x265-params": ":".join(parameters)}
 
-    def picture(container: OutputContainer) -> mux.Picture:
-        stream = _added(container, "libx265", (width, height), rate, 1 / rate, sample_aspect_ratio, options)
+    def add_picture(container: OutputContainer) -> mux.Picture:
+        stream = _add_stream(container, "libx265", video, 1 / video.rate, options)
         codec = stream.codec_context
         codec.pix_fmt = pixel_format(written)
         codec.color_primaries = form.primaries if form.primaries <= _LAST_PRIMARIES else _UNSPECIFIED
@@ -139,76 +140,49 @@ def write_hdr(
         codec.color_range = _FULL if form.full_range else _LIMITED
         if container.format.name in ("mp4", "mov"):
             codec.codec_tag = "hvc1"  # Apple's players take no other
-        return stream, _encoded(stream, (filters.frame(to_frame(each, form)) for each in frames), itertools.count())
+        return stream, _encode(stream, (filters.frame(to_frame(planes, form)) for planes in frames), itertools.count())
 
-    mux.write(path, picture, sound)
+    mux.write(path, add_picture, sound)
 
 
-def write_y4m(
-    stream: BinaryIO,
-    frames: Iterable[np.ndarray],
-    width: int,
-    height: int,
-    rate: Fraction,
-    sample_aspect_ratio: Fraction = Fraction(1),
-) -> int:
-    """Write YUV4MPEG2 (4:4:4, 8 bit) to an open binary stream; returns the number of frames.
+def write_y4m(stream: BinaryIO, frames: Iterable[np.ndarray], video: VideoFormat) -> None:
+    """Write YUV4MPEG2 (4:4:4, 8 bit) to an open binary stream.
 
     Raises:
         BrokenPipeError: the reader closed the stream.
         VideoError: the stream cannot be written.
     """
-    count = -1  # the head is no frame
     try:
-        for part in _y4m(frames, width, height, rate, sample_aspect_ratio):
-            stream.write(part)
-            count += 1
+        stream.writelines(_y4m(frames, video))
         stream.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
         raise VideoError(f"standard output: cannot be written ({error.strerror})") from None
-    return count
 
 
-def _y4m(
-    frames: Iterable[np.ndarray], width: int, height: int, rate: Fraction, sample_aspect_ratio: Fraction
-) -> Iterator[bytes]:
-    """The head of a YUV4MPEG2 file, then each frame."""
-    aspect = f"{sample_aspect_ratio.numerator}:{sample_aspect_ratio.denominator}"
-    head = f"W{width} H{height} F{rate.numerator}:{rate.denominator} Ip A{aspect}"
-    yield f"YUV4MPEG2 {head} C444 XYSCSS=444 XCOLORRANGE=LIMITED\n".encode()
-    for frame in _converted(frames, width, height, "yuv444p", "bt601"):
+def _y4m(frames: Iterable[np.ndarray], video: VideoFormat) -> Iterator[bytes]:
+    """The header of a YUV4MPEG2 file, then each frame."""
+    rate, aspect = (f"{value.numerator}:{value.denominator}" for value in (video.rate, video.sample_aspect_ratio))
+    size = f"W{video.width} H{video.height}"
+    yield f"YUV4MPEG2 {size} F{rate} Ip A{aspect} C444 XYSCSS=444 XCOLORRANGE=LIMITED\n".encode()
+    for frame in _to_yuv(frames, video, "yuv444p", "bt601"):
         yield b"FRAME\n" + frame.to_ndarray().tobytes()
 
 
-def _converted(
-    frames: Iterable[np.ndarray], width: int, height: int, layout: str, matrix: str
-) -> Iterator[av.VideoFrame]:
-    """RGB frames, scaled, as luma and chroma of a limited range."""
-    graph = None
+def _to_yuv(frames: Iterable[np.ndarray], video: VideoFormat, pixels: str, matrix: str) -> Iterator[av.VideoFrame]:
+    """RGB frames, scaled, as luma and chroma of a limited range in a pixel format of FFmpeg."""
+    scale = f"scale={video.width}:{video.height}:{_SCALING}:out_color_matrix={matrix}"
+    filters = Filters("video", f"{scale},format={pixels}")
     for frame in frames:
-        if graph is None:
-            graph = av.filter.Graph()
-            size = f"{frame.shape[1]}x{frame.shape[0]}"
-            nodes = [
-                graph.add("buffer", f"video_size={size}:pix_fmt=rgb24:time_base=1/25:pixel_aspect=1/1"),
-                graph.add("scale", f"{width}:{height}:{_SCALING}:out_color_matrix={matrix}"),
-                graph.add("format", layout),
-                graph.add("buffersink"),
-            ]
-            graph.link_nodes(*nodes).configure()
-        graph.vpush(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24"))
-        yield graph.vpull()
+        yield filters.frame(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24"))
 
 
 def fragment(
     frames: Iterable[np.ndarray],
-    size: tuple[int, int],
-    rate: Fraction,
+    video: VideoFormat,
     ticks: Sequence[int],
     ticks_s: int,
-    sample_aspect_ratio: Fraction,
     options: dict[str, str],
     sound: av.AudioStream | None = None,
     packets: Iterable[av.Packet] = (),
@@ -217,11 +191,9 @@ def fragment(
 
     Args:
         frames: ``(H, W, 3)`` uint8 RGB.
-        size: (width, height) that they are scaled to, both even.
-        rate: frames a second.
+        video: rate, shape of the pixels, and size, both sides even.
         ticks: when each frame shows in the whole video, and when the last ends.
         ticks_s: ticks per second.
-        sample_aspect_ratio: written to the stream.
         options: of libx264.
         sound: the template of an audio stream.
         packets: of sound that belong to this piece, their times those of the whole video.
@@ -241,16 +213,15 @@ def fragment(
     }
     try:
         with av.open(output, "w", "mp4", container_options=flags) as container:
-            stream = _added(container, "libx264", size, rate, Fraction(1, ticks_s), sample_aspect_ratio, options)
+            stream = _add_stream(container, "libx264", video, Fraction(1, ticks_s), options)
             stream.codec_context.gop_size = len(ticks)
-            heard = None if sound is None else container.add_stream_from_template(sound, opaque=True)
+            audio = None if sound is None else container.add_stream_from_template(sound, opaque=True)
             container.start_encoding()
             head = output.tell()
-            converted = _converted(frames, *size, stream.codec_context.pix_fmt or "", "bt709")
-            for packet in _encoded(stream, converted, ticks):
+            for packet in _encode(stream, _to_yuv(frames, video, "yuv420p", "bt709"), ticks):
                 container.mux(packet)
             for packet in packets:
-                packet.stream = heard
+                packet.stream = audio
                 container.mux(packet)
     except av.FFmpegError as error:
         raise VideoError(f"libx264 refused ({error.strerror})") from None
@@ -258,68 +229,52 @@ def fragment(
     return data[:head], data[head:]
 
 
-def _added(
-    container: OutputContainer,
-    encoder: str,
-    size: tuple[int, int],
-    rate: Fraction,
-    time_base: Fraction,
-    sample_aspect_ratio: Fraction,
-    options: dict[str, str],
+def _add_stream(
+    container: OutputContainer, encoder: str, video: VideoFormat, time_base: Fraction, options: dict[str, str]
 ) -> av.VideoStream:
-    """A video stream in a file that is written."""
-    stream = container.add_stream(encoder, rate, options=options, time_base=time_base)
+    """A video stream in a file that is written, tagged as BT.709 of limited range."""
+    stream = container.add_stream(encoder, video.rate, options=options, time_base=time_base)
     assert isinstance(stream, av.VideoStream)
     codec = stream.codec_context
-    codec.width, codec.height = size
-    codec.sample_aspect_ratio = sample_aspect_ratio
+    codec.width, codec.height, codec.sample_aspect_ratio = video.width, video.height, video.sample_aspect_ratio
     codec.color_primaries = codec.color_trc = codec.colorspace = _BT709
     codec.color_range = _LIMITED
     codec.thread_type = "AUTO"  # PyAV's default would have x264 cut each frame into slices
     return stream
 
 
-def _encoded(stream: av.VideoStream, frames: Iterable[av.VideoFrame], ticks: Iterable[int]) -> Iterator[av.Packet]:
-    """The packets of frames.
+def _encode(stream: av.VideoStream, frames: Iterable[av.VideoFrame], ticks: Iterable[int]) -> Iterator[av.Packet]:
+    """The packets of frames, with their durations, which encoders leave out.
 
     Args:
-        stream: result of :func:`_added`.
+        stream: result of :func:`_add_stream`.
         frames: in the pixel format of its encoder.
         ticks: of the stream's time base, when each frame shows and the last ends.
     """
-    codec = stream.codec_context
-    lasts: dict[int | None, int] = {}
+    time_base = stream.codec_context.time_base
+    durations: dict[int | None, int] = {}  # by the tick at which a frame shows
+
+    def packets(frame: av.VideoFrame | None) -> Iterator[av.Packet]:
+        for packet in stream.encode(frame):
+            packet.duration = durations.pop(packet.pts, packet.duration)
+            yield packet
+
     for frame, (begin, end) in zip(frames, itertools.pairwise(ticks), strict=False):
-        frame.pts, frame.time_base, lasts[begin] = begin, codec.time_base, end - begin
-        yield from _lasting(stream.encode(frame), lasts)
-    yield from _lasting(stream.encode(None), lasts)
+        frame.pts, frame.time_base, durations[begin] = begin, time_base, end - begin
+        yield from packets(frame)
+    yield from packets(None)
 
 
-def _lasting(packets: Iterable[av.Packet], lasts: dict[int | None, int]) -> Iterator[av.Packet]:
-    """Packets with their durations, which encoders leave out, by the tick at which they show."""
-    for packet in packets:
-        packet.duration = lasts.pop(packet.pts, packet.duration)
-        yield packet
-
-
-def write_png(path: Path, frame: np.ndarray) -> None:
-    """Write one ``(H, W, 3)`` uint8 RGB frame as PNG, beside its target and renamed."""
-    from PIL import Image
-
-    with writing(path, VideoError) as temporary:
-        Image.fromarray(frame).save(temporary, format="PNG")
-
-
-def write_pngs(folder: Path, numbered: Iterable[tuple[int, np.ndarray]], digits: int) -> int:
-    """Write ``frame_00042.png`` for each (number, frame); returns how many.
+def write_pngs(folder: Path, numbered: Iterable[tuple[int, np.ndarray]], digits: int) -> None:
+    """Write ``frame_00042.png`` for each (number, frame) ``(H, W, 3)`` uint8 RGB, beside its target and renamed.
 
     Raises:
         VideoError: the folder cannot be made or written.
     """
+    from PIL import Image
+
     with wrap_os_error(f"{folder}: cannot be made", VideoError):
         folder.mkdir(parents=True, exist_ok=True)
-    count = 0
     for number, frame in numbered:
-        write_png(folder / f"frame_{number:0{digits}d}.png", frame)
-        count += 1
-    return count
+        with writing(folder / f"frame_{number:0{digits}d}.png", VideoError) as temporary:
+            Image.fromarray(frame).save(temporary, format="PNG")

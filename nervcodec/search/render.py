@@ -14,7 +14,7 @@ from nervcodec.decoding import NervVideo
 from nervcodec.errors import ConfigError, wrap_os_error
 from nervcodec.formats.atomic import writing
 from nervcodec.formats.text import escape, timecode, truncate_name
-from nervcodec.media.writer import write_video
+from nervcodec.media.writer import VideoFormat, write_video
 from nervcodec.outputs import require_free
 from nervcodec.search.moments import Moment
 
@@ -150,8 +150,8 @@ def write_clips(moments: Sequence[Moment], folder: Path, open_video: OpenVideo, 
         frames = video.at_constant_rate(video.frames(numbers, tone_map=True), numbers)
         sound = video.sound(moment.start_s, moment.end_s - moment.start_s)
         sound = sound.fitting(target.suffix) if sound is not None else None
-        aspect = Fraction(*info.sample_aspect_ratio)
-        write_video(target, frames, info.width, info.height, video.frame_rate, aspect, sound=sound)
+        form = VideoFormat(info.width, info.height, video.frame_rate, Fraction(*info.sample_aspect_ratio))
+        write_video(target, frames, form, sound=sound)
         yield target
 
 

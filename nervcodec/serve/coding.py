@@ -28,7 +28,7 @@ from nervcodec.formats.container import Container
 from nervcodec.formats.header import AUDIO, AV1, Header
 from nervcodec.media import mux
 from nervcodec.media.audio import COPIED, Sound, SoundPieces
-from nervcodec.media.writer import fragment
+from nervcodec.media.writer import VideoFormat, fragment
 
 BASE, AVC = "base", "avc"
 HEAD = "head"  # name of the file of a folder of pieces that all of them begin with
@@ -184,7 +184,7 @@ class _Session:
         if first != self._next:
             self._begin(first)
         size, rate = avc_size(header), video.frame_rate
-        aspect = Fraction(*header.video.sample_aspect_ratio)
+        form = VideoFormat(*size, rate, Fraction(*header.video.sample_aspect_ratio))
         options = {**_OPTIONS, "level": f"{_level(size, rate).avc / 10:.1f}"}
         frames = (_even(frame) for frame in itertools.islice(self._frames, end - first))
         ticks, sound, packets = self.ticks[first : end + 1], None, []
@@ -194,7 +194,7 @@ class _Session:
                 packet.pts = packet.dts = (packet.pts or 0) + shift
                 packets.append(packet)
         self._next = end
-        return fragment(frames, size, rate, ticks, _TICKS_S, aspect, options, sound, packets)
+        return fragment(frames, form, ticks, _TICKS_S, options, sound, packets)
 
     def _begin(self, first: int) -> None:
         self._frames = self.video.frames(range(first, len(self.video)), tone_map=True)

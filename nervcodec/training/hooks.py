@@ -7,7 +7,7 @@ TensorBoard needs the extra ``tensorboard``; ``docs/fitting.md`` lists the tags.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ HELD_OUT_EMBEDDED = 4  # held-out frames with reference embeddings, for the log 
 
 
 class Hook:
-    """A hook that does nothing; override the methods you need."""
+    """A hook of the training loop that does nothing; override the methods you need."""
 
     def stepped(self, state: FitState) -> None:
         """A step was taken."""
@@ -40,63 +40,9 @@ class Hook:
     def ended(self, state: FitState, progress: float) -> None:
         """The fit has ended, ``progress`` is 1 unless it was stopped; the field holds the result."""
 
-    def note(self, text: str) -> None:
-        """One line for the user."""
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        """A stage of work begins, with its number of items where that is known."""
-
-    def advance(self, count: int = 1) -> None:
-        """Items of the current stage were finished."""
-
-    def worth_keeping(self) -> None:
-        """From here on an early stop keeps a partial result."""
-
-    def stop_requested(self) -> bool:
-        """Return True to end the fit at the next step and keep the result so far."""
-        return False
-
-
-class Hooks(Hook):
-    """Several hooks as one."""
-
-    def __init__(self, members: Sequence[Hook]):
-        self._members = members
-
-    def stepped(self, state: FitState) -> None:
-        for member in self._members:
-            member.stepped(state)
-
-    def measured(self, state: FitState, metrics: StepMetrics, progress: float) -> None:
-        for member in self._members:
-            member.measured(state, metrics, progress)
-
-    def ended(self, state: FitState, progress: float) -> None:
-        for member in self._members:
-            member.ended(state, progress)
-
-    def note(self, text: str) -> None:
-        for member in self._members:
-            member.note(text)
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        for member in self._members:
-            member.stage(name, total)
-
-    def advance(self, count: int = 1) -> None:
-        for member in self._members:
-            member.advance(count)
-
-    def worth_keeping(self) -> None:
-        for member in self._members:
-            member.worth_keeping()
-
-    def stop_requested(self) -> bool:
-        return any([member.stop_requested() for member in self._members])
-
 
 class ProgressHook(Hook):
-    """Reports progress to an observer and forwards its requests to stop.
+    """Reports progress to an observer.
 
     Args:
         observer: receives events.
@@ -139,21 +85,6 @@ class ProgressHook(Hook):
             unit,
         )
         self._observer.step(event)
-
-    def note(self, text: str) -> None:
-        self._observer.note(text)
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        self._observer.stage(name, total)
-
-    def advance(self, count: int = 1) -> None:
-        self._observer.advance(count)
-
-    def worth_keeping(self) -> None:
-        self._observer.worth_keeping()
-
-    def stop_requested(self) -> bool:
-        return self._observer.stop_requested()
 
 
 def _mean_psnr_db(state: FitState, frames: np.ndarray) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nervcodec.errors import ConfigError, DivergedError
+from nervcodec.events import Observer
 from nervcodec.network.field import Field
 from nervcodec.training.hooks import Hook
 from nervcodec.training.losses import StepMetrics, psnr_db
@@ -49,6 +50,7 @@ class TrainingLoop:
 
     Args:
         state: of a new fit, or of one to continue.
+        observer: gets notes; may request a stop.
         hooks: called as the fit proceeds.
         evaluator: needed where the settings state a target PSNR.
         measure_every_s: seconds between measured steps.
@@ -61,19 +63,20 @@ class TrainingLoop:
     def __init__(
         self,
         state: FitState,
-        hooks: Hook | None = None,
+        observer: Observer | None = None,
+        hooks: Sequence[Hook] = (),
         evaluator: Evaluator | None = None,
         measure_every_s: float = MEASURE_EVERY_S,
         clock: Callable[[], float] = time.perf_counter,
     ):
         if state.config.psnr_db is not None and evaluator is None:
             raise ConfigError("a PSNR to reach needs something that measures it")
-        self.state, self._hooks, self._evaluator = state, hooks or Hook(), evaluator
+        self.state, self._observer, self._hooks, self._evaluator = state, observer or Observer(), hooks, evaluator
         self._measure_every_s, self._next_evaluation_s, self._clock = measure_every_s, 0.0, clock
-        self._stepper = Stepper(state, self._hooks.note)
+        self._stepper = Stepper(state, self._observer.note)
 
     def run(self) -> FitResult:
-        """Fit until the budget is used or a hook requests a stop; the field holds the result.
+        """Fit until the budget is used or the observer requests a stop; the field holds the result.
 
         After an early stop it holds the averaged weights, which are better than the last weights while the learning
         rate is still high.
@@ -95,16 +98,18 @@ class TrainingLoop:
             progress = state.progress(state.elapsed_s)
             if progress >= 1:
                 break
-            if self._hooks.stop_requested():
+            if self._observer.stop_requested():
                 complete = False
                 break
             metrics = self._stepper.take(state.batches.next(), progress, state.elapsed_s >= next_measure_s)
-            self._hooks.stepped(state)
+            for hook in self._hooks:
+                hook.stepped(state)
             state.average.update(state.steps, _AVERAGE_SHARE * state.steps / max(progress, 1e-6))
             if metrics is None or not self._check_quality(metrics):
                 continue
             next_measure_s = state.elapsed_s + self._measure_every_s
-            self._hooks.measured(state, metrics, progress)
+            for hook in self._hooks:
+                hook.measured(state, metrics, progress)
             if self._has_reached_target(start):
                 break
         if not complete and state.steps:
@@ -112,7 +117,8 @@ class TrainingLoop:
         if not state.is_finite():
             self._roll_back(math.nan)
         state.elapsed_s = self._clock() - start
-        self._hooks.ended(state, 1.0 if complete else state.progress(state.elapsed_s))
+        for hook in self._hooks:
+            hook.ended(state, 1.0 if complete else state.progress(state.elapsed_s))
         return FitResult(state.steps, state.elapsed_s, complete, state.quantization_steps())
 
     def _check_quality(self, metrics: StepMetrics) -> bool:
@@ -141,7 +147,7 @@ class TrainingLoop:
         state.optimizers.reset()
         state.average.reset()
         state.lr_scale *= ROLLBACK_LR_FACTOR
-        self._hooks.note(
+        self._observer.note(
             f"the fit diverged at step {state.steps}; back to the last good weights, "
             f"with {state.lr_scale:g} of the learning rate"
         )

@@ -21,7 +21,6 @@ from nervcodec.encoding.segment_reader import SegmentReader
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
-from nervcodec.training.hooks import Hook
 
 QUICK = {"base": "av1", "encoder": "none", "device": "cpu", "precision": "fp32"}
 
@@ -163,12 +162,12 @@ def test_what_cannot_be_met_is_said(carphone, tmp_path):
         assert any(re.match(said, note) for note in observer.notes)
 
 
-def coded(carphone, index=0, hook=None, **settings):
+def coded(carphone, index=0, observer=None, **settings):
     """A segment, as an encode codes it."""
     wanted = options.from_flat(**{**CLIP, "duration_s": 0.3, **settings})
     plan = make_plan(carphone, wanted, Observer())
     with contextlib.closing(SegmentReader(plan)) as reader:
-        return encode_base_segment(plan, index, reader, hook or Hook())
+        return encode_base_segment(plan, index, reader, observer or Observer())
 
 
 def test_more_time_is_a_slower_preset_and_no_fit(carphone, monkeypatch):
@@ -197,7 +196,7 @@ def test_a_whole_file_has_the_quality_of_its_stream(carphone, tmp_path):
 # ------------------------------------------------------------------ stops, checkpoints
 
 
-class StopAt(Hook):
+class StopAt(Observer):
     """Wants to stop once a kind of work has begun."""
 
     def __init__(self, stage):
@@ -216,9 +215,9 @@ class StopAt(Hook):
 def test_a_wish_to_stop(carphone):
     """The first segment is coded whatever happens; a later one is given up until it is."""
     for index in (0, 1):
-        hook = StopAt("Coding the base")
-        segment = coded(carphone, index, hook, segment="4f")
-        assert hook.kept == (not index)
+        observer = StopAt("Coding the base")
+        segment = coded(carphone, index, observer, segment="4f")
+        assert observer.kept == (not index)
         if index:
             assert segment is None
         else:

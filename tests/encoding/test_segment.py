@@ -13,12 +13,12 @@ from nervcodec import sizing
 from nervcodec.device import Hardware
 from nervcodec.encoding import SegmentTask, fit_segment
 from nervcodec.encoding.segment import EncodedSegment
+from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.weights import EMBEDDED
 from nervcodec.network.config import Geometry, SemanticConfig
 from nervcodec.training.config import FitConfig
 from nervcodec.training.datasets import SegmentData
-from nervcodec.training.hooks import Hook
 from nervcodec.training.rate_control import SizeGoal
 
 
@@ -36,7 +36,7 @@ def task(index=1, epochs=6):
     )
 
 
-class Stop(Hook):
+class Stop(Observer):
     def stop_requested(self):
         return True
 

@@ -12,7 +12,7 @@ import nervcodec
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.formats.container import read_header
 from nervcodec.formats.header import AUDIO
-from nervcodec.media.writer import write_video
+from nervcodec.media.writer import VideoFormat, write_video
 
 SMALL = {"epochs": 1, "scale": 0.1, "encoder": "none"}
 
@@ -55,7 +55,12 @@ def test_a_range_keeps_its_own_sound_in_time(bunny, tmp_path, run):
         assert time_s == pytest.approx(place[checksum] - 1.5, abs=0.03)
     # A part of it, as the clips of search are.
     video = nervcodec.open(out)
-    write_video(tmp_path / "b.mkv", video.frames(range(25, 38)), 128, 72, video.frame_rate, sound=video.sound(1.0, 0.5))
+    write_video(
+        tmp_path / "b.mkv",
+        video.frames(range(25, 38)),
+        VideoFormat(128, 72, video.frame_rate),
+        sound=video.sound(1.0, 0.5),
+    )
     part = packets(tmp_path / "b.mkv")
     assert 0.4 < len(part) * 1024 / 48000 < 0.65
     assert place[part[0][2]] == pytest.approx(2.5, abs=0.06)
@@ -88,8 +93,10 @@ def test_what_a_format_cannot_hold_has_to_be_asked_for_anew(bunny, tmp_path):
     sound = video.sound()
     assert sound.codec == "aac"
     with pytest.raises(VideoError, match="cannot be written"):
-        write_video(tmp_path / "a.webm", video.frames([0]), 128, 72, video.frame_rate, sound=sound)
+        write_video(tmp_path / "a.webm", video.frames([0]), VideoFormat(128, 72, video.frame_rate), sound=sound)
     assert not (tmp_path / "a.webm").exists()
     assert sound.fitting(".mkv").encoder == sound.fitting(".MP4").encoder == "copy"
     assert sound.fitting(".webm").encoder == "libopus"
-    write_video(tmp_path / "a.webm", video.frames([0]), 128, 72, video.frame_rate, sound=sound.fitting(".webm"))
+    write_video(
+        tmp_path / "a.webm", video.frames([0]), VideoFormat(128, 72, video.frame_rate), sound=sound.fitting(".webm")
+    )

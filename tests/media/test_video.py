@@ -11,7 +11,7 @@ from PIL import Image
 from nervcodec.errors import VideoError
 from nervcodec.media.reader import read_frames, read_segment
 from nervcodec.media.source import SourceOptions, scan
-from nervcodec.media.writer import write_video, write_y4m
+from nervcodec.media.writer import VideoFormat, write_video, write_y4m
 
 
 def frames_of(path, **options):
@@ -257,9 +257,9 @@ def test_writing_comes_back(suffix, size, tmp_path):
     ramp = np.linspace(0, 255, width * height).reshape(height, width).astype(np.uint8)
     frames = [np.stack([np.roll(ramp, i), ramp, ramp[::-1]], axis=-1) for i in range(4)]
     path = tmp_path / f"out{suffix}"
-    count = write_video(path, frames, width, height, Fraction(30000, 1001), Fraction(4, 3), crf=1)
+    write_video(path, frames, VideoFormat(width, height, Fraction(30000, 1001), Fraction(4, 3)), crf=1)
     info, back = frames_of(path)
-    assert count == info.frame_count == 4
+    assert info.frame_count == 4
     assert info.frame_rate == Fraction(30000, 1001)
     assert info.sample_aspect_ratio == Fraction(4, 3)
     tolerance = 3 if width % 2 else 40  # 4:2:0 halves the resolution of colour
@@ -269,7 +269,7 @@ def test_writing_comes_back(suffix, size, tmp_path):
 
 def test_y4m_on_a_stream(tmp_path):
     with open(tmp_path / "a.y4m", "wb") as stream:
-        write_y4m(stream, [np.zeros((5, 7, 3), np.uint8)] * 2, 7, 5, Fraction(25))
+        write_y4m(stream, [np.zeros((5, 7, 3), np.uint8)] * 2, VideoFormat(7, 5, Fraction(25)))
     assert (tmp_path / "a.y4m").read_bytes().startswith(b"YUV4MPEG2 W7 H5 F25:1")
 
 
@@ -279,7 +279,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
         raise RuntimeError("the network went away")
 
     with pytest.raises(RuntimeError):
-        write_video(tmp_path / "a.mp4", frames(), 16, 16, Fraction(25))
+        write_video(tmp_path / "a.mp4", frames(), VideoFormat(16, 16, Fraction(25)))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,9 +12,10 @@ from nervcodec.media.audio import Sound
 from nervcodec.media.options import SourceOptions
 from nervcodec.media.reader import read_frames
 from nervcodec.media.source import scan
-from nervcodec.media.writer import VIDEO_SUFFIXES, write_video
+from nervcodec.media.writer import VIDEO_SUFFIXES, VideoFormat, write_video
 
 RATE, FLASHES_S = Fraction(25), (1.0, 2.4)
+FORM = VideoFormat(64, 48, RATE)
 FRAMES = [np.full((48, 64, 3), 255 if n in (25, 60) else 0, np.uint8) for n in range(100)]
 ENCODERS = {"aac": "aac", "opus": "libopus", "mp3": "libmp3lame"}
 BEEPS = "'0.8*sin(2*PI*1000*t)*(between(t,{0},{0}+0.08)+between(t,{1},{1}+0.08))'"
@@ -53,7 +54,7 @@ def test_flash_and_beep_stay_together(suffix, codec, first_frame_s, tmp_path, ff
     whole = sound(ffmpeg, tmp_path / "sound.mka", codec, first_frame_s)
     path = tmp_path / f"a{suffix}"
     fitting = whole.fitting(suffix)
-    write_video(path, FRAMES, 64, 48, RATE, crf=30, sound=fitting)
+    write_video(path, FRAMES, FORM, crf=30, sound=fitting)
     shown, heard = flashes_s(path), beeps_s(path)
     assert np.allclose(heard, shown, atol=PACKET_S)
     assert whole.lead_s == pytest.approx(max(first_frame_s, 0), abs=0.002)
@@ -67,7 +68,7 @@ def test_a_range_of_sound(suffix, tmp_path, ffmpeg):
     whole = sound(ffmpeg, tmp_path / "sound.mka", "aac", 0.0)
     clip = Sound(whole.data, 2.0, 0.6).fitting(suffix)
     path = tmp_path / f"a{suffix}"
-    write_video(path, FRAMES[50:65], 64, 48, RATE, crf=30, sound=clip)
+    write_video(path, FRAMES[50:65], FORM, crf=30, sound=clip)
     assert np.allclose([beeps_s(path), flashes_s(path)], 0.4, atol=PACKET_S)
     with av.open(str(path)) as container:
         assert container.duration / 1e6 == pytest.approx(0.6, abs=0.05)
@@ -86,9 +87,7 @@ def test_sound_in_several_formats_goes_on(tmp_path, ffmpeg):
     write_video(
         tmp_path / "a.webm",
         FRAMES * 2,
-        64,
-        48,
-        RATE,
+        FORM,
         sound=Sound((tmp_path / "both.mka").read_bytes()).fitting(".webm"),
     )
     assert np.allclose(beeps_s(tmp_path / "a.webm"), [1, 2.4, 5, 6.4], atol=2 * PACKET_S)
@@ -97,7 +96,7 @@ def test_sound_in_several_formats_goes_on(tmp_path, ffmpeg):
 @pytest.mark.parametrize("suffix", VIDEO_SUFFIXES)
 def test_colours_and_pixels_are_stated(suffix, tmp_path):
     path = tmp_path / f"a{suffix}"
-    write_video(path, FRAMES[:3], 64, 48, RATE, Fraction(16, 11))
+    write_video(path, FRAMES[:3], FORM._replace(sample_aspect_ratio=Fraction(16, 11)))
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         codec = stream.codec_context
@@ -116,12 +115,12 @@ def test_colours_and_pixels_are_stated(suffix, tmp_path):
 @pytest.mark.parametrize("aspect", [Fraction(128, 117), Fraction(3, 4), Fraction(4, 3)])
 def test_shapes_of_pixels_in_matroska(aspect, size, tmp_path):
     path = tmp_path / "a.mkv"
-    write_video(path, [np.zeros((size[1], size[0], 3), np.uint8)], *size, RATE, aspect)
+    write_video(path, [np.zeros((size[1], size[0], 3), np.uint8)], VideoFormat(*size, RATE, aspect))
     assert scan(path).sample_aspect_ratio == aspect
 
 
 def test_nothing_to_write(tmp_path):
     for suffix in VIDEO_SUFFIXES:
         with pytest.raises(VideoError, match="no frame to write"):
-            write_video(tmp_path / f"a{suffix}", [], 64, 48, RATE)
+            write_video(tmp_path / f"a{suffix}", [], FORM)
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from nervcodec.events import Observer
 from nervcodec.network.field import Inputs
 from nervcodec.training import losses
 from nervcodec.training.config import FitConfig, parse_schedule
-from nervcodec.training.hooks import Hook, Hooks, ProgressHook
+from nervcodec.training.hooks import Hook, ProgressHook
 from nervcodec.training.loop import TrainingLoop
 from nervcodec.training.optimizers import Muon, Optimizers, orthogonalize
 from nervcodec.training.state import DivergenceGuard
@@ -221,7 +221,7 @@ def test_a_batch_too_large_for_the_memory_goes_in_parts(limit, monkeypatch):
         assert (a - b).abs().mean() < 2e-4
 
 
-class Notes(Hook):
+class Notes(Observer):
     def __init__(self):
         self.said = []
 
@@ -229,11 +229,10 @@ class Notes(Hook):
         self.said.append(text)
 
 
-class Spoiler(Notes):
+class Spoiler(Hook):
     """Ruins the network once, as a fit that explodes does."""
 
     def __init__(self, at, value):
-        super().__init__()
         self.at, self.value = at, value
 
     def stepped(self, state):
@@ -247,22 +246,22 @@ class Spoiler(Notes):
 @pytest.mark.parametrize("at", [60, 140])  # before and after rounding begins
 @pytest.mark.parametrize("value", [math.nan, 1e4])
 def test_a_fit_that_goes_astray_comes_back(at, value):
-    spoiler, recorder = Spoiler(at, value), Recorder()
+    notes, recorder = Notes(), Recorder()
     state, ticks = begun(FitConfig(epochs=120, batch_size=4)), itertools.count()
     # A clock by which a copy of the weights is taken at every step, that of the spoiled ones among them.
-    hooks, clock = Hooks([spoiler, ProgressHook(recorder)]), lambda: 10.0 * next(ticks)
-    result = TrainingLoop(state, hooks, measure_every_s=0.0, clock=clock).run()
+    hooks = [Spoiler(at, value), ProgressHook(recorder)]
+    result = TrainingLoop(state, notes, hooks, measure_every_s=0.0, clock=lambda: 10.0 * next(ticks)).run()
     assert result.complete
     assert result.steps == 240
-    assert len(spoiler.said) >= 1
-    assert "back to the last good weights, with 0.5 of the learning rate" in spoiler.said[0]
+    assert len(notes.said) >= 1
+    assert "back to the last good weights, with 0.5 of the learning rate" in notes.said[0]
     assert recorder.events[-1].psnr_db > 18
     assert all(torch.isfinite(p).all() for p in state.field.parameters())
 
 
 def test_weights_ruined_by_the_last_step_are_not_kept():
     state = begun(FitConfig(epochs=20, batch_size=4))
-    assert TrainingLoop(state, Spoiler(40, math.inf), measure_every_s=0.0).run().steps == 40
+    assert TrainingLoop(state, hooks=[Spoiler(40, math.inf)], measure_every_s=0.0).run().steps == 40
     assert all(torch.isfinite(p).all() for p in state.field.parameters())
 
 
@@ -283,7 +282,7 @@ def test_time_ends_the_fit_and_the_schedule():
     recorder = Recorder()
     state = begun(FitConfig(time_s=1.0))
     hundredths = itertools.count()  # one goes by whenever the time is asked for
-    result = TrainingLoop(state, ProgressHook(recorder), clock=lambda: next(hundredths) / 100).run()
+    result = TrainingLoop(state, recorder, [ProgressHook(recorder)], clock=lambda: next(hundredths) / 100).run()
     assert result.complete
     assert 1.0 <= result.elapsed_s < 1.02
     assert 90 <= result.steps <= 100

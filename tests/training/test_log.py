@@ -42,7 +42,7 @@ def logged(tmp_path_factory):
     )
     config = FitConfig(epochs=20, batch_size=3, pixel_warmup=5)
     state = FitState(field, data, config, Hardware("cpu", "fp32"))
-    TrainingLoop(state, TensorBoardLog(folder, share=100.0), measure_every_s=0.0).run()
+    TrainingLoop(state, hooks=[TensorBoardLog(folder, share=100.0)], measure_every_s=0.0).run()
     return read(folder)
 
 
@@ -128,7 +128,7 @@ def test_logging_takes_little_of_the_fit(tmp_path):
     def clock() -> float:
         return next(ticks) / 100
 
-    TrainingLoop(state, TensorBoardLog(tmp_path, clock=clock), measure_every_s=0.0, clock=clock).run()
+    TrainingLoop(state, hooks=[TensorBoardLog(tmp_path, clock=clock)], measure_every_s=0.0, clock=clock).run()
     shares = [event.value for event in read(tmp_path).Scalars("progress/logging_share")]
     assert 1 < len(shares) < state.steps / 10
     assert shares[-1] < 0.03

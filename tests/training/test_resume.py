@@ -43,7 +43,7 @@ def test_the_rest_of_a_fit_is_the_same(at, optimizer):
     config = FitConfig(epochs=30, batch_size=4, optimizer=optimizer, lr=0.01)
     goal = SizeGoal(9_000, reach=True)
     whole, taken = make(config, goal), TakenAt(at)
-    result = TrainingLoop(whole, taken, measure_every_s=0.0).run()
+    result = TrainingLoop(whole, hooks=[taken], measure_every_s=0.0).run()
     assert result.steps == 60
     torch.manual_seed(99)
     rest = make(config, goal)
