@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From planes to RGB: known colours, the places of chroma, windows, and an independent implementation."""
+"""Conversion of planes to RGB: known colours, chroma siting, windows, and two other implementations."""
 
 import itertools
 import subprocess
@@ -32,7 +32,7 @@ def samples(rgb, form):
 
 
 def colours(y, u, v, form):
-    """The way back, in 8-bit steps; arrays of one shape."""
+    """The inverse of :func:`samples`, in 8-bit steps; arrays of one shape."""
     scale = 1 << form.depth - 8
     y, u, v = (np.asarray(p, float) / scale for p in (y, u, v))
     red, blue = LUMA[form.matrix]
@@ -53,13 +53,31 @@ def to_uint8(rgb):
     return (rgb.astype(int) + STEP // 2 >> 6).clip(0, 255).astype(np.uint8)
 
 
-FORMS = [
-    PlaneFormat(depth, chroma, matrix, full, place)
-    for depth, chroma, matrix, full in itertools.product((8, 10), ("420", "422", "444"), (1, 6, 9), (False, True))
-    for place in (("left", "center", "topleft") if chroma == "420" else ("left",))
-]
-OTHERS = [PlaneFormat(depth, "444", 0, True) for depth in (8, 10)]
-OTHERS += [PlaneFormat(depth, "422", 1, False, "center") for depth in (8, 10)]
+def pairwise(*parameters):
+    """Combinations in which every pair of values of any two parameters occurs, chosen greedily."""
+
+    def pairs(row):
+        return set(itertools.combinations(enumerate(row), 2))
+
+    rows = list(itertools.product(*parameters))
+    missing, chosen = set().union(*map(pairs, rows)), []
+    while missing:
+        chosen.append(max(rows, key=lambda row: len(pairs(row) & missing)))
+        missing -= pairs(chosen[-1])
+    return chosen
+
+
+DEPTHS, MATRICES, FULL_RANGE = (8, 10), (1, 6, 9), (False, True)
+CHROMA = [("420", "left"), ("420", "center"), ("420", "topleft"), ("422", "left"), ("422", "center"), ("444", "left")]
+SIZES = [(1, 1), (2, 3), (5, 7), (19, 34)]
+
+
+def plane_format(depth, chroma, matrix, full_range):
+    return PlaneFormat(depth, chroma[0], matrix, full_range, chroma[1])
+
+
+FORMS = [plane_format(*row) for row in pairwise(DEPTHS, CHROMA, MATRICES, FULL_RANGE)]
+RGB_FORMS = [PlaneFormat(depth, "444", 0, True) for depth in DEPTHS]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
@@ -78,10 +96,8 @@ def test_known_colours(form):
     assert steps <= (2 if form.depth == 8 else 1)
 
 
-@pytest.mark.parametrize("matrix", [1, 6, 9])
-@pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("depth", [8, 10])
-def test_the_most_extreme_samples_do_not_overflow(matrix, full, depth):
+@pytest.mark.parametrize(("depth", "matrix", "full"), pairwise(DEPTHS, MATRICES, FULL_RANGE))
+def test_the_most_extreme_samples_do_not_overflow(depth, matrix, full):
     form = PlaneFormat(depth, "444", matrix, full)
     top = (1 << depth) - 1
     values = np.unique(np.linspace(0, top, 18).round())
@@ -103,7 +119,7 @@ def test_planes_of_rgb():
 
 @pytest.mark.parametrize("chroma", ["420", "422"])
 @pytest.mark.parametrize("place", ["left", "center", "topleft"])
-def test_chroma_lies_where_it_is_said(chroma, place):
+def test_chroma_siting(chroma, place):
     """A ramp of chroma, sampled at its places, is the ramp again at every pixel within the outermost samples."""
     form, flat = PlaneFormat(8, chroma, 1, True, place), PlaneFormat(8, "444", 1, True)
     height, width = 16, 24
@@ -134,11 +150,13 @@ def random_planes(form, n, height, width, seed=0):
     return [rng.integers(0, 1 << form.depth, (n, *size)).astype(kind) for size in sizes]
 
 
-ANY = st.sampled_from([*FORMS, *OTHERS])
+ANY = st.sampled_from(
+    [plane_format(*row) for row in itertools.product(DEPTHS, CHROMA, MATRICES, FULL_RANGE)] + RGB_FORMS
+)
 
 
 @given(ANY, st.integers(1, 9), st.integers(1, 9), st.data())
-def test_a_window_is_that_part_of_the_frame(form, height, width, data):
+def test_a_window_equals_that_part_of_the_frame(form, height, width, data):
     planes = random_planes(form, 2, height, width, data.draw(st.integers(0, 99)))
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     window = Window(top, left, data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left)))
@@ -150,7 +168,7 @@ def test_a_window_is_that_part_of_the_frame(form, height, width, data):
     assert all(np.array_equal(a, b) for a, b in zip(planes, before, strict=True))
 
 
-def test_bands_and_frames_make_no_difference(monkeypatch):
+def test_bands_and_batches_do_not_change_the_result(monkeypatch):
     for form in (FORMS[0], PlaneFormat(10, "420", 9), PlaneFormat(8, "444", 0, True)):
         planes = random_planes(form, 3, 37, 20)
         whole = to_rgb(planes, form)
@@ -160,21 +178,21 @@ def test_bands_and_frames_make_no_difference(monkeypatch):
         monkeypatch.undo()
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if form.depth == 8 and not form.full_range], ids=str)
-def test_ten_bits_of_eight_are_the_same(form):
+@pytest.mark.parametrize(("chroma", "matrix"), pairwise(CHROMA, MATRICES))
+def test_ten_bit_samples_that_are_four_times_those_of_eight_bits_give_the_same(chroma, matrix):
+    form, deep = (plane_format(depth, chroma, matrix, False) for depth in DEPTHS)
     planes = random_planes(form, 1, 11, 13)
-    deep = PlaneFormat(10, *list(vars(form).values())[1:])
     assert np.array_equal(to_rgb([p.astype(np.int16) << 2 for p in planes], deep), to_rgb(planes, form))
 
 
-@pytest.mark.parametrize("chroma", ["420", "422", "444"])
-@pytest.mark.parametrize("pixels", ["p", "p10le"])
-@pytest.mark.parametrize(("matrix", "name"), [(1, "709"), (6, "170m"), (9, "2020_ncl")])
-@pytest.mark.parametrize("range_", ["tv", "pc"])
-def test_an_independent_implementation(chroma, pixels, matrix, name, range_):
-    """Against zimg's bilinear chroma, on smooth pictures: at most 1 step away, and half of one on average."""
-    depth = 8 if pixels == "p" else 10
-    form = PlaneFormat(depth, chroma, matrix, range_ == "pc", "left")
+@pytest.mark.parametrize(
+    ("chroma", "depth", "matrix", "full_range"), pairwise(("420", "422", "444"), DEPTHS, MATRICES, FULL_RANGE)
+)
+def test_zimg_gives_the_same(chroma, depth, matrix, full_range):
+    """Smooth pictures with bilinear chroma differ by one step at most, and by a fifth on average."""
+    pixels, range_ = "p" if depth == 8 else "p10le", "pc" if full_range else "tv"
+    name = {1: "709", 6: "170m", 9: "2020_ncl"}[matrix]
+    form = PlaneFormat(depth, chroma, matrix, full_range, "left")
     height, width = 32, 48
     down, across = form.chroma_step
     y, x = np.mgrid[:height, :width]
@@ -195,7 +213,7 @@ def test_an_independent_implementation(chroma, pixels, matrix, name, range_):
 
 
 def plainly(planes, form, window):
-    """:func:`to_rgb` with nothing of what makes it fast; chroma wraps around as int16 does."""
+    """:func:`to_rgb` without its optimizations; chroma wraps around as int16 does."""
     y, u, v = (plane.astype(np.int16) for plane in planes)
     by, middle = colour.formula(form), 1 << form.depth - 1
     less = by.black + MIDDLE
@@ -236,22 +254,26 @@ def doubled(added, axis, with_first):
     return np.stack(pair, axis + 1).reshape(shape)
 
 
-@pytest.mark.parametrize("form", [*FORMS, *OTHERS], ids=str)
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 7), (19, 34)])
-def test_a_plain_implementation_gives_the_same(form, size):
+@pytest.mark.parametrize(
+    ("size", "form"),
+    [(size, plane_format(*row)) for size, *row in pairwise(SIZES, DEPTHS, CHROMA, MATRICES, FULL_RANGE)]
+    + [(size, form) for size in SIZES for form in RGB_FORMS],
+    ids=str,
+)
+def test_a_plain_implementation_gives_the_same(size, form):
     planes = random_planes(form, 2, *size)
     height, width = size
     for window in (Window(0, 0, *size), Window(height // 2, width // 3, height - height // 2, max(width // 2, 1))):
-        wanted = plainly(planes, form, window)
-        assert np.array_equal(to_rgb(planes, form, window), wanted)
-        assert np.array_equal(to_rgb8(planes, form, window), wanted.clip(0, 255 * STEP) + STEP // 2 >> 6)
+        expected = plainly(planes, form, window)
+        assert np.array_equal(to_rgb(planes, form, window), expected)
+        assert np.array_equal(to_rgb8(planes, form, window), expected.clip(0, 255 * STEP) + STEP // 2 >> 6)
 
 
-def test_threads_do_not_share_their_memory():
+def test_threads_do_not_share_buffers():
     forms = [PlaneFormat(10), PlaneFormat(8, "422", 1, False, "center"), PlaneFormat(8, "444", 0, True)] * 3
     planes = [random_planes(form, 1, 120, 130 + 2 * n, n) for n, form in enumerate(forms)]
-    wanted = [to_rgb8(*asked) for asked in zip(planes, forms, strict=True)]
+    expected = [to_rgb8(*pair) for pair in zip(planes, forms, strict=True)]
     with ThreadPoolExecutor(4) as threads:
         for _ in range(3):
-            found = threads.map(to_rgb8, planes, forms)
-            assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+            images = threads.map(to_rgb8, planes, forms)
+            assert all(np.array_equal(a, b) for a, b in zip(images, expected, strict=True))
