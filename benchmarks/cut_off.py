@@ -26,7 +26,8 @@ from nervcodec.ranges import parse_duration
 from nervcodec.search.moments import TEST_RADIUS_S, Moment, find_moments
 from nervcodec.search.query import MIN_SHARE, ClassShareTest, EncodedQuery, Query, Term, encode_query
 from nervcodec.search.scores import VideoEmbeddings
-from nervcodec.semantic.encoder import ClassEncoder, SemanticEncoder, load
+from nervcodec.semantic.encoder import SemanticEncoder, load
+from nervcodec.semantic.offline import OfflineEncoder
 
 CLIPS = ("bikes", "bigbuckbunny", "carphone_pristine")
 WORDINGS = ("bare", "article", "capitals", "a photo of", "plural")
@@ -92,7 +93,7 @@ def judged(
     return {**row, "absent": absent, "false": round(len(false) / absent, 3)}, {"missed": missed, "false": false}
 
 
-def evidence(name: str, index: VideoEmbeddings, encoder: ClassEncoder) -> np.ndarray:
+def evidence(name: str, index: VideoEmbeddings, encoder: OfflineEncoder) -> np.ndarray:
     """Best share and whether it lies in the right frames for every thing of a clip: ``(n, 3)``, with present or not."""
     known = labels(name)
     patches = index.grid.rows * index.grid.columns
@@ -172,7 +173,7 @@ def main() -> None:
                 row, wrong = judged(name, index, encoder, wording, seen)
                 table.append(row)
                 mistakes[f"{name}, {wording}"] = wrong
-            if isinstance(encoder, ClassEncoder):
+            if isinstance(encoder, OfflineEncoder):
                 parts[name] = evidence(name, index, encoder)
     for wording in WORDINGS:
         table.append(overall(wording, [row for row in table if row["wording"] == wording]))

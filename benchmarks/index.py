@@ -76,7 +76,7 @@ class Perturbed:
     """Containers like a real one whose semantic head is another."""
 
     def __init__(self, source: Path, classes: np.ndarray):
-        with Container.at(source) as opened:
+        with Container.open(source) as opened:
             self.header = opened.header
             (name,) = (name for name in opened.header.tensors if opened.header.tensors[name].code is not None)
             stream = opened.array(name)
@@ -130,7 +130,7 @@ def make(folder: Path, count: int) -> None:
         place.mkdir(exist_ok=True)
         kinds[number % len(kinds)].write(place / f"{number:05d}.nerv", number)
     for number in range(COPIES):
-        with Container.at(bases(folder)[number % len(CLIPS)]) as opened:
+        with Container.open(bases(folder)[number % len(CLIPS)]) as opened:
             header, arrays = opened.header, {name: opened.array(name) for name in opened.header.tensors}
         with Writer(folder / "copies" / f"{number:05d}.nerv") as writer:
             for name, array in arrays.items():

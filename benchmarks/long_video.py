@@ -127,7 +127,7 @@ def row(source: Path, encoder: str, folder: Path) -> dict:
         watch.start()
         said = json.loads(process.communicate()[0])
     wall_s = time.perf_counter() - start
-    with Container.at(out) as opened:
+    with Container.open(out) as opened:
         base = sum(opened.nbytes(name) for name in opened.header.base_arrays())
         weights = sum(opened.nbytes(name) for name in opened.header.tensors) - base
         segments, middle = len(opened.header.segments), opened.header.video.frame_count // 2

@@ -92,7 +92,7 @@ def encoded(label: str, source: Path, folder: Path, seconds: float, **options: o
     out = folder / "a.nerv"
     nervcodec.encode(source, out, encoder="offline", time_s=seconds, semantic_fps=FPS, force=True, **options)
     judged = nervcodec.evaluate(out, source)
-    with Container.at(out) as opened:
+    with Container.open(out) as opened:
         size = weights_by_part(opened)[SEMANTIC_HEAD].bytes
     row = agreement(label, judged.fidelity["train"], size)
     row["psnr_db"] = round(judged.psnr_db, 2)

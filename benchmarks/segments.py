@@ -26,7 +26,7 @@ def row(source: Path, segment: str | None, settings: dict, folder: Path) -> dict
     """One encode."""
     out = folder / "a.nerv"
     report = nervcodec.encode(source, out, segment=segment, force=True, **settings)
-    with Container.at(out) as opened:
+    with Container.open(out) as opened:
         segments, shared = len(opened.header.segments), opened.nbytes("shared/weights")
     return {
         "video": source.stem,

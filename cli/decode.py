@@ -109,7 +109,7 @@ def decode(
         require_free(target, force, file)
     with observer(quiet) as progress, contextlib.ExitStack() as opened:
         progress.stage("Opening")
-        video = opened.enter_context(NervVideo.at(file, device, precision))
+        video = opened.enter_context(NervVideo.open(file, device, precision))
         numbers = _numbers(video, frames, patch)
         if patch is None:  # a patch alone takes a fraction of what is counted for whole frames
             _state_needs(video, len(numbers), scale, progress)
@@ -156,7 +156,7 @@ def _write_base(file: str, output: str | None, audio: str, force: bool, quiet: b
             raise click.UsageError(f"--base-only gives the base layer as it is stored; {flag} has no effect with it")
     if output is not None and Path(output).suffix.lower() not in SUFFIXES:
         raise click.UsageError(f"--base-only writes {', '.join(SUFFIXES)}, but {output} is none")
-    with observer(quiet) as progress, Container.at(Path(file)) as opened:
+    with observer(quiet) as progress, Container.open(Path(file)) as opened:
         require_base(opened)
         target = _default_target(Path(file), False) if output is None else Path(output)
         require_free(target, force, file)

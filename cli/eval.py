@@ -140,7 +140,7 @@ def _write_page(out: str, file: str, source: str, report: EvalReport, device: st
     from nervcodec.formats.container import Container
     from nervcodec.network.summary import bytes_by_part, weights_by_part
 
-    with Container.at(Path(file)) as opened:
+    with Container.open(Path(file)) as opened:
         parts = bytes_by_part(opened, weights_by_part(opened))
     write_report(file, source, report, parts, out, device, precision)
 

@@ -22,7 +22,7 @@ def info(file: str, as_json: bool) -> None:
     from nervcodec.network.summary import Summary
 
     path = Path(file)
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         summary = Summary.of(opened)
     parameters, shared = summary.parameters, summary.shared
     if as_json:

@@ -20,7 +20,7 @@ def verify(file: str) -> None:
     from nervcodec.cli.output import say
     from nervcodec.formats.container import Container
 
-    with Container.at(Path(file)) as opened:
+    with Container.open(Path(file)) as opened:
         check_whole(opened)
     count = len(opened.header.tensors)
     say(f"{file}: whole ({count_noun(count, 'tensor')}, {count_noun(opened.header.video.frame_count, 'frame')})")

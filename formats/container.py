@@ -74,7 +74,7 @@ class Container:
         self._verified: set[str] = set()  # arrays whose checksum was compared
 
     @classmethod
-    def at(cls, path: Path) -> Container:
+    def open(cls, path: Path) -> Container:
         """Open a file.
 
         Raises:
@@ -273,9 +273,9 @@ def read_header(path: Path) -> Header:
     """Read and check the header only.
 
     Raises:
-        ContainerError: as :meth:`Container.at`.
+        ContainerError: as :meth:`Container.open`.
     """
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         return opened.header
 
 

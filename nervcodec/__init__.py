@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "encode": ("nervcodec.encoding", "encode"),
     "encode_many": ("nervcodec.jobs.scheduler", "encode_many"),
-    "open": ("nervcodec.decoding", "NervVideo.at"),
+    "open": ("nervcodec.decoding", "NervVideo.open"),
     "NervVideo": ("nervcodec.decoding", "NervVideo"),
     "evaluate": ("nervcodec.evaluation.compare", "evaluate"),
     "NervError": ("nervcodec.errors", "NervError"),
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nervcodec.evaluation.compare import evaluate
     from nervcodec.jobs.scheduler import encode_many
 
-    open = NervVideo.at
+    open = NervVideo.open
 
 
 def __getattr__(name: str) -> Any:

@@ -71,7 +71,7 @@ def write(target: Path, header: Header, arrays: dict[str, np.ndarray]) -> Path:
 
 def everything(path: Path) -> tuple[Header, dict[str, np.ndarray]]:
     """All that is in a file, checked."""
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         opened.verify()
         return opened.header, {name: opened.array(name) for name in opened.header.tensors}
 

@@ -48,7 +48,7 @@ def digest(options: dict, clip: Path, folder: Path) -> str:
     """Of everything in the container but the time that the fit took and the digest of the source."""
     out = folder / "a.nerv"
     nervcodec.encode(clip, out, force=True, **{**SHARED, **options})
-    with Container.at(out) as opened:
+    with Container.open(out) as opened:
         header = opened.header
         header = replace(header, fit=replace(header.fit, fit_s=0.0), video=replace(header.video, source_digest=None))
         result = hashlib.sha256(json.dumps(to_json(header), sort_keys=True).encode())

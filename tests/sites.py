@@ -87,7 +87,7 @@ def serving(place: Path, around=lambda app: app, root_path: str = "", names: Col
 
 def changed(source: Path, target: Path, more=None, **video) -> Path:
     """A copy with other facts of the video, and other arrays beside those it has."""
-    with Container.at(source) as opened, Writer(target) as writer:
+    with Container.open(source) as opened, Writer(target) as writer:
         for name in opened.header.tensors:
             writer.add(name, opened.array(name), opened.header.tensors[name].code)
         for name, array in (more or {}).items():

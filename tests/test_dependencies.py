@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {"nervcodec": ROOT / "nervcodec", "nervcodec.cli": ROOT / "cli", "nervcodec.formats": ROOT / "formats"}
 
 MEDIA_MAY = [f"but:nervcodec.{name}" for name in ("media", "formats", "errors", "settings", "ranges", "threads")]
-BASE_MAY = [*MEDIA_MAY, *(f"but:nervcodec.{name}" for name in ("base", "events", "lru_cache"))]
+BASE_MAY = [*MEDIA_MAY, *(f"but:nervcodec.{name}" for name in ("base", "events"))]
 
 # Forbidden imports by package, at the top of a file or inside a function; "but:" marks exceptions. Imports under
 # TYPE_CHECKING do not run and do not count.
@@ -18,7 +18,6 @@ FORBIDDEN = {
     "nervcodec.formats": ["torch", "nervcodec.", "but:nervcodec.formats", "but:nervcodec.errors"],
     "nervcodec.errors": ["nervcodec."],
     "nervcodec.events": ["nervcodec."],
-    "nervcodec.lru_cache": ["torch", "nervcodec."],
     "nervcodec.threads": ["torch", "nervcodec."],
     "nervcodec.coordinates": ["torch", "nervcodec.", "but:nervcodec.coordinates", "but:nervcodec.errors"],
     "nervcodec.colour": ["torch", "nervcodec.", "but:nervcodec.formats"],

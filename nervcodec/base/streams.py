@@ -6,6 +6,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 from collections.abc import Generator
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from nervcodec.base import obu
@@ -13,7 +14,6 @@ from nervcodec.base.obu import checked_units
 from nervcodec.errors import ContainerError, prefix_path
 from nervcodec.formats.container import Container
 from nervcodec.formats.header import AV1, BASE, BaseHeader
-from nervcodec.lru_cache import LRUCache
 from nervcodec.media.planes import Light, Planes, light_of
 
 _STREAMS = 4  # of which units and key frames are cached
@@ -53,7 +53,7 @@ class SegmentStreams:
 
     def __init__(self, opened: Container, base: BaseHeader):
         self._opened, self._base, self._segments = opened, base, opened.header.segments
-        self._parsed: LRUCache[tuple[list[memoryview], list[int]]] = LRUCache(_STREAMS)
+        self._units_and_keys = lru_cache(_STREAMS)(self._parse)
 
     def _segment(self, frame: int) -> int:
         return bisect.bisect_right(self._segments, frame, key=lambda segment: segment.first_frame) - 1
@@ -70,17 +70,13 @@ class SegmentStreams:
         local = keys[bisect.bisect_right(keys, frame - segment.first_frame) - 1]
         return Run(segment.first_frame + local, segment.first_frame + segment.frame_count)
 
-    def _units_and_keys(self, number: int) -> tuple[list[memoryview], list[int]]:
+    def _parse(self, number: int) -> tuple[list[memoryview], list[int]]:
         """The temporal units of a segment, and the numbers of its key frames."""
         segment, video = self._segments[number], self._opened.header.video
-
-        def parse() -> tuple[list[memoryview], list[int]]:
-            stream = self._opened.base_stream(segment).data
-            with prefix_path(self._opened.path):
-                units = checked_units(stream, self._base.planes, video.width, video.height, segment.frame_count)
-                return units, obu.key_frames(units)
-
-        return self._parsed.get(number, parse)
+        stream = self._opened.base_stream(segment).data
+        with prefix_path(self._opened.path):
+            units = checked_units(stream, self._base.planes, video.width, video.height, segment.frame_count)
+            return units, obu.key_frames(units)
 
     def decode(self, run: Run) -> Generator[Planes, None, None]:
         """See :class:`BaseStreams`."""

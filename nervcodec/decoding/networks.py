@@ -130,11 +130,10 @@ class Networks:
     def __init__(self, opened: Container, hardware: Callable[[], Hardware], cache: NetworkCache = SHARED_CACHE):
         self.path, self.header, self._cache = opened.path, opened.header, cache
         self._hardware = hardware
-        self._container: Container | None = opened
+        self._open: tuple[Container, StoredNetworks] | None = opened, StoredNetworks(opened)
+        self.configs = self._open[1].configs
         self._owner = object()  # of its networks in the cache
         self._release = weakref.finalize(self, cache.drop, self._owner)
-        self._stored: StoredNetworks | None = StoredNetworks(opened)
-        self.configs = self._stored.configs
         self._checked: set[int] = set()  # segments whose weights were checked, but not decoded
 
     @property
@@ -153,9 +152,7 @@ class Networks:
             ContainerError: it is damaged or does not fit.
         """
         if index not in self._checked:
-            self.contents()
-            assert self._stored is not None
-            self._stored.check(index)
+            self.require_open()[1].check(index)
             self._checked.add(index)
 
     def head(self, index: int) -> SemanticHead:
@@ -174,31 +171,35 @@ class Networks:
 
     def close(self) -> None:
         """Release the file and its networks."""
-        if self._container is not None:
-            self._container.close()
-        self._container = self._stored = None
+        if self._open is not None:
+            self._open[0].close()
+        self._open = None
         self._checked.clear()
         self._release()
 
     @property
     def closed(self) -> bool:
         """Whether the file was closed."""
-        return self._container is None
+        return self._open is None
 
-    def contents(self) -> Container:
-        """The open file.
+    @property
+    def container(self) -> Container:
+        """The open file; see :meth:`require_open`."""
+        return self.require_open()[0]
+
+    def require_open(self) -> tuple[Container, StoredNetworks]:
+        """The open file and its stored networks.
 
         Raises:
             ContainerError: it was closed.
         """
-        if self._container is None:
+        opened = self._open  # another thread may close it meanwhile
+        if opened is None:
             raise ContainerError(f"{self.path}: is closed; open it again with nervcodec.open")
-        return self._container
+        return opened
 
     def _read(self, index: int, prefix: str = "") -> tuple[NetworkConfig, dict[str, np.ndarray]]:
-        self.contents()
-        assert self._stored is not None
-        return self._stored.read(index, prefix)
+        return self.require_open()[1].read(index, prefix)
 
     def _load(self, index: int) -> Field:
         from nervcodec.network.build import from_arrays

@@ -88,7 +88,7 @@ class NervVideo(Sequence[np.ndarray]):
         self._times = opened.frame_times()
 
     @classmethod
-    def at(
+    def open(
         cls: type[Video],
         path: str | os.PathLike[str],
         device: str = "auto",
@@ -107,7 +107,7 @@ class NervVideo(Sequence[np.ndarray]):
             ContainerError: no such file, not a container, or its header is damaged. The rest is read on access.
             ConfigError: the device does not exist.
         """
-        opened = Container.at(Path(path))
+        opened = Container.open(Path(path))
         try:
             return cls(opened, choose_later(device, precision), cache)
         except NervError:
@@ -125,8 +125,8 @@ class NervVideo(Sequence[np.ndarray]):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self._networks.contents()
-        return type(self).at, (self._absolute, self.hardware.device, self.hardware.precision)
+        self._networks.require_open()
+        return type(self).open, (self._absolute, self.hardware.device, self.hardware.precision)
 
     def __repr__(self) -> str:
         video = self.header.video
@@ -275,7 +275,7 @@ class NervVideo(Sequence[np.ndarray]):
 
     def _checked(self, numbers: Iterable[int] | None) -> Sequence[int]:
         """Valid frame numbers from 0; None stands for all."""
-        self._networks.contents()
+        self._networks.require_open()
         count = self.header.video.frame_count
         return range(count) if numbers is None else positions(numbers, count)
 
@@ -296,14 +296,14 @@ class NervVideo(Sequence[np.ndarray]):
     def planes(self, numbers: Iterable[int] | None = None) -> Iterator[Planes]:
         """Samples of frames of the base layer, which must exist: arrays of length 1, see :meth:`frames`."""
         checked = self._checked(numbers)
-        with contextlib.closing(BaseReader(self._networks.contents())) as reader:
+        with contextlib.closing(BaseReader(self._networks.container)) as reader:
             for number in checked:
                 self._check_segment_of(number)
                 yield reader.frame(number)
 
     def light(self) -> Light | None:
         """Light levels of the base layer, which must exist, from the metadata of its first frame, or None."""
-        return streams_of(self._networks.contents()).light()
+        return streams_of(self._networks.container).light()
 
     @cached_property
     def _peak(self) -> float:
@@ -313,7 +313,7 @@ class NervVideo(Sequence[np.ndarray]):
         self, numbers: Sequence[int], windows: tuple[Patch, ...], scale: float, tone_map: bool
     ) -> Iterator[np.ndarray]:
         """Frames of a base layer, whose decoder runs until the iterator is closed."""
-        with contextlib.closing(BaseReader(self._networks.contents())) as reader:
+        with contextlib.closing(BaseReader(self._networks.container)) as reader:
             yield from self._converted(reader.frame, numbers, windows, scale, tone_map)
 
     def _converted(
@@ -351,7 +351,7 @@ class NervVideo(Sequence[np.ndarray]):
         """The source's audio packets, or those of a range; None where the container has none."""
         from nervcodec.media.audio import Sound
 
-        data, first_s = self._networks.contents().audio(), self.header.video.first_frame_s
+        data, first_s = self._networks.container.audio(), self.header.video.first_frame_s
         is_whole = not start_s and duration_s is None
         return None if data is None else Sound(data, first_s + start_s, duration_s, is_whole=is_whole)
 
@@ -371,7 +371,7 @@ class NervVideo(Sequence[np.ndarray]):
         from nervcodec.base.export import require_base, write_base
         from nervcodec.outputs import require_free
 
-        target, opened = Path(path), self._networks.contents()
+        target, opened = Path(path), self._networks.container
         require_base(opened)
         require_free(target, force)
         sound = self.sound() if audio else None
@@ -390,7 +390,7 @@ class NervVideo(Sequence[np.ndarray]):
     def embedded_frames(self, segment: int) -> tuple[int, ...]:
         """Frames of a segment, counted from its first, whose embeddings were fitted."""
         checked = self.header.segments[position(segment, len(self.header.segments), "segment")]
-        return self._networks.contents().embedded_frames(checked)
+        return self._networks.container.embedded_frames(checked)
 
     def embeddings(self, numbers: Iterable[int] | None = None) -> np.ndarray:
         """Patch embeddings, without decoding a pixel.

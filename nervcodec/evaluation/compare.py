@@ -269,7 +269,7 @@ def evaluate(
     images = None if dump_images is None else Path(dump_images)
     if images is not None:
         require_folder(images)
-    with NervVideo.at(Path(path), device, precision) as video:
+    with NervVideo.open(Path(path), device, precision) as video:
         return _compared(
             video, Path(original), observer or Observer(), images, retrieval, codecs, texts, per_patch, every
         )
@@ -363,13 +363,13 @@ def _compared(
 
 
 def _base_bytes(video: NervVideo) -> int:
-    with Container.at(video.path) as opened:
+    with Container.open(video.path) as opened:
         return sum(opened.nbytes(name) for name in opened.header.base_arrays())
 
 
 def _shots(video: NervVideo) -> list[range]:
     """Frames of each shot; a segment begins a new one."""
-    with Container.at(video.path) as opened:
+    with Container.open(video.path) as opened:
         configs = StoredNetworks(opened).configs
     firsts = [
         segment.first_frame + cut

@@ -59,7 +59,7 @@ def write_report(
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"data_uri": _data_uri, "picture": _picture}
     text = resources.files("nervcodec.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    with NervVideo.at(path, device, precision) as video:
+    with NervVideo.open(path, device, precision) as video:
         page = environment.from_string(text).render(
             title=escape(f"{video.path.name} against {Path(original).name}"),
             header=video.header,

@@ -247,7 +247,7 @@ def is_up_to_date(job: Job, note: Callable[[str], None]) -> bool:
     if not is_container(target):
         raise ConfigError(f"{target}: not a .nerv file; --force replaces it")
     try:
-        with Container.at(target) as opened:
+        with Container.open(target) as opened:
             video, fit = opened.header.video, opened.header.fit
             if video.source_name != sanitize_name(source.resolve().name):
                 raise ConfigError(

@@ -26,7 +26,8 @@ import numpy as np
 from nervcodec.errors import ConfigError, EncoderError
 from nervcodec.formats.text import shorten
 from nervcodec.semantic import cache as disk_cache
-from nervcodec.semantic.encoder import ClassEncoder, SemanticEncoder, load
+from nervcodec.semantic.encoder import SemanticEncoder, load
+from nervcodec.semantic.offline import OfflineEncoder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -210,7 +211,7 @@ def neutral_vectors(encoder: SemanticEncoder) -> np.ndarray:
     vectors = disk_cache.load("prompts", name)
     if vectors is None or vectors.shape != (len(prompts), encoder.dimension):
         vectors = encoder.embed_text(prompts)
-        if isinstance(encoder, ClassEncoder):
+        if isinstance(encoder, OfflineEncoder):
             relevance = encoder.class_relevance(prompts)
             vectors = np.stack([normalize_vector(encoder.mixture.direction(row)) for row in relevance])
         disk_cache.store("prompts", name, vectors)
@@ -232,7 +233,7 @@ def encode_query(query: Query, encoder: SemanticEncoder, cut_off: bool = True) -
     query = query.normalized()
     texts = [term.text for term in query.terms if term.text is not None]
     neutral = partial(neutral_vectors, encoder)
-    if not isinstance(encoder, ClassEncoder):
+    if not isinstance(encoder, OfflineEncoder):
         vector = embed_terms(query, encoder)
         test = NeutralPromptTest(vector, neutral()) if cut_off and not query.has_image else None
         return EncodedQuery(vector, test, neutral=neutral)

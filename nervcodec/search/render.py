@@ -46,7 +46,7 @@ class VideoCache:
         Raises:
             ContainerError: it cannot be opened.
         """
-        video = self._open.pop(path, None) or NervVideo.at(path, self._device, self._precision)
+        video = self._open.pop(path, None) or NervVideo.open(path, self._device, self._precision)
         self._open[path] = video  # at the end: the least recently used one is the first
         if len(self._open) > _OPEN_VIDEOS:
             self._open.pop(next(iter(self._open))).close()

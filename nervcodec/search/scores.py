@@ -172,7 +172,7 @@ class VideoEmbeddings:
         from nervcodec.formats.container import Container
         from nervcodec.network.stored import StoredNetworks, all_have_codes, code_parts, require_embeddings
 
-        with Container.at(path) as opened:
+        with Container.open(path) as opened:
             require_embeddings(path, opened.header)
             times = opened.frame_times() if opened.header.video.variable_frame_rate else None
             networks = StoredNetworks(opened)

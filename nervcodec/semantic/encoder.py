@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 from nervcodec.errors import EncoderError
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from nervcodec.semantic.classes import ClassMixture
 
 AUTO, OFFLINE, NONE, OPENCLIP = "auto", "offline", "none", "openclip:"  # the last is a prefix
 DEFAULT_OPENCLIP = f"{OPENCLIP}ViT-B-32/laion2b_s34b_b79k"
@@ -35,24 +33,6 @@ class SemanticEncoder(Protocol):
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
         """Texts to ``(n, dimension)`` float32 vectors of length 1."""
-        ...
-
-
-@runtime_checkable
-class ClassEncoder(SemanticEncoder, Protocol):
-    """An encoder whose image vectors are mixtures of class vectors, so that texts are compared with classes."""
-
-    @property
-    def mixture(self) -> ClassMixture:
-        """Gives the shares of the classes in a vector."""
-        ...
-
-    def reads(self, text: str) -> bool:
-        """Whether the text encoder supports the script of a text."""
-        ...
-
-    def class_relevance(self, texts: Sequence[str]) -> np.ndarray:
-        """How well each class matches each text: ``(n, C)`` float32, 0 to 1."""
         ...
 
 

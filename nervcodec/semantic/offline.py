@@ -66,11 +66,11 @@ class OfflineEncoder:
 
     @cached_property
     def mixture(self) -> ClassMixture:
-        """See :class:`nervcodec.semantic.encoder.ClassEncoder`."""
+        """Splits an image vector into shares of the classes."""
         return ClassMixture(shipped_vectors("classes"))
 
     def class_relevance(self, texts: Sequence[str]) -> np.ndarray:
-        """See :class:`nervcodec.semantic.encoder.ClassEncoder`; no image network is loaded."""
+        """How well each class matches each text: ``(n, 1000)`` float32, 0 to 1; no image network is loaded."""
         vocabulary, vectors = self._vocabulary
         similarity = self.embed_text([TEMPLATE.format(text) for text in texts]) @ vectors.T
         return np.stack([vocabulary.class_relevance(row) for row in similarity])

@@ -6,11 +6,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
 from nervcodec.errors import EncoderError
-from nervcodec.lru_cache import LRUCache
 from nervcodec.search.query import EncodedQuery, Query, Term, encode_query, normalize_vector
 from nervcodec.search.scores import VideoEmbeddings, encode_for, open_embeddings
 from nervcodec.semantic.encoder import SemanticEncoder, load
@@ -85,7 +85,8 @@ class AskedOfEach:
     def __init__(self, store: ContainerStore):
         self._store, self._encoding = store, threading.Lock()
         self._encoders: dict[str, SemanticEncoder | EncoderError] = {}
-        self._answers, self._indexes = LRUCache[EncodedQuery](_ANSWERS), LRUCache[VideoEmbeddings](_INDEXES)
+        self._answers = lru_cache(_ANSWERS)(self._put)
+        self._indexes = lru_cache(_INDEXES)(lambda item: open_embeddings(item.file))
 
     def index(self, item: FileEntry) -> VideoEmbeddings:
         """The embeddings of a file.
@@ -93,7 +94,7 @@ class AskedOfEach:
         Raises:
             ContainerError: it has none, or is damaged.
         """
-        return self._indexes.get((item.path, item.version), lambda: open_embeddings(item.file))
+        return self._indexes(item)
 
     def asking(self, question: Question, cut_off: bool, token: CancellationToken) -> Asking:
         """A question for each encoder there is.
@@ -120,8 +121,7 @@ class AskedOfEach:
             RefusedError: that has no such patch.
         """
         item = None if question.like is None else self._store.entry(question.like.path)
-        key = question, item, encoder, cut_off
-        return self._answers.get(key, lambda: self._put(question, item, encoder, cut_off))
+        return self._answers(question, item, encoder, cut_off)
 
     def _put(self, question: Question, item: FileEntry | None, name: str, cut_off: bool) -> EncodedQuery:
         like = question.like

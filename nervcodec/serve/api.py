@@ -156,7 +156,7 @@ def file_details(state: AppState, item: FileEntry) -> dict:
         ContainerError: it is damaged.
     """
     header = state.store.require_showable(item)
-    with Container.at(item.file) as opened:
+    with Container.open(item.file) as opened:
         summary = Summary.of(opened)
         times = opened.frame_times().tolist() if header.video.variable_frame_rate else None
     media = state.stills_worker.call(coding.formats, item.file)

@@ -87,7 +87,7 @@ def formats(file: Path) -> list[dict]:
         ContainerError: the file is damaged.
         VideoError: its sound cannot be read.
     """
-    with Container.at(file) as opened:
+    with Container.open(file) as opened:
         header, found, sound = opened.header, [], sound_of(opened)
     base, rate = header.base, Fraction(*header.video.frame_rate)
     if base is not None:
@@ -143,7 +143,7 @@ def copy_base(file: Path, target: Path) -> None:
         ContainerError: there is none, or it is damaged.
         VideoError: MP4 does not hold it, or the file cannot be written.
     """
-    with Container.at(file) as opened:
+    with Container.open(file) as opened:
         sound = sound_of(opened)
         write_base(opened, target, None if sound is None else playable(sound, _SOUNDS))
 
@@ -168,7 +168,7 @@ class _Session:
     """An open container, and its decoder, which goes on from one piece to the next."""
 
     def __init__(self, file: Path):
-        self.video = NervVideo.at(file)
+        self.video = NervVideo.open(file)
         header = self.video.header
         times = np.append(self.video.frame_times_s, header.video.duration_s)
         self.ticks = growing(np.rint(times * _TICKS_S).astype(np.int64)).tolist()
@@ -249,7 +249,7 @@ def join_pieces(file: Path, folder: Path, target: Path) -> None:
     Raises:
         ContainerError, VideoError: as :func:`copy_base`.
     """
-    with Container.at(file) as opened:
+    with Container.open(file) as opened:
         header, sound = opened.header, sound_of(opened)
 
     def parts() -> Iterator[bytes]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from nervcodec.errors import ContainerError
 from nervcodec.formats.text import short_timecode
 from nervcodec.index.lookup import SearchResult, search_files
-from nervcodec.lru_cache import LRUCache
 from nervcodec.search.moments import Moment, cut_off_score
 from nervcodec.search.query import EncodedQuery
 from nervcodec.search.scores import VideoEmbeddings
@@ -45,7 +45,7 @@ class Questions:
 
     def __init__(self, store: ContainerStore):
         self._store, self._each = store, AskedOfEach(store)
-        self._fits = LRUCache[Fit](_FITS)
+        self._fits = lru_cache(_FITS)(lambda question, item: _fitting(*self._each.of(question, item)))
 
     def search(self, question: Question, path: str | None, folder: str, limit: int, token: CancellationToken) -> dict:
         """The best moments.
@@ -120,11 +120,7 @@ class Questions:
             ContainerError: it has no embeddings, or is damaged.
             EncoderError: the encoder is not available here.
         """
-
-        def made() -> Fit:
-            return _fitting(*self._each.of(question, item))
-
-        return self._fits.get((question, item), made)
+        return self._fits(question, item)
 
     def patches(self, question: Question, item: FileEntry, frame: int) -> dict:
         """Scores of the patches of a frame, ready for JSON; see :meth:`fit`.

@@ -32,8 +32,8 @@ class _OpenFile:
     """An open container and the decoder of its base layer, which stands after the frame that it gave last."""
 
     def __init__(self, file: Path):
-        self.video = NervVideo.at(file)
-        self._container = Container.at(file)
+        self.video = NervVideo.open(file)
+        self._container = Container.open(file)
         self._streams = None if self.video.header.base is None else streams_of(self._container)
         self._decoder: Iterator[Planes] = iter(())
         self._next = self._end = 0
@@ -135,7 +135,7 @@ def thumbnail(file: Path) -> bytes:
     name = cache.key("thumbnail 1", fingerprint(file), repr((facts.st_size, facts.st_mtime_ns, facts.st_ino))) + ".jpg"
     if (stored := cache.load_bytes(_KIND, name)) is not None:
         return stored
-    with NervVideo.at(file) as video:
+    with NervVideo.open(file) as video:
         image = Image.fromarray(next(video.frames([len(video) // 2], tone_map=True)))
     across, down = video.header.video.sample_aspect_ratio
     height = round(_THUMBNAIL_WIDTH * image.height * down / (image.width * across))

@@ -215,7 +215,7 @@ def _read(entry: FileEntry) -> FileStatus:
     if not _is_text(str(entry.file)):
         return FileStatus(None, "its name is not valid UTF-8; rename it")
     try:
-        with Container.at(entry.file) as opened:
+        with Container.open(entry.file) as opened:
             return FileStatus(opened.header)
     except NervError as error:
         return FileStatus(None, _reason(entry, error))

@@ -218,7 +218,7 @@ def test_ctrl_c_in_a_later_segment_keeps_what_is_whole(bikes, tmp_path):
     assert status == 130, err
     assert "Traceback" not in err
     assert "stopping" in err
-    with Container.at(tmp_path / "a.nerv") as opened:
+    with Container.open(tmp_path / "a.nerv") as opened:
         opened.verify()
         assert opened.header.video.frame_count == 125
         assert not opened.header.fit.complete

@@ -39,7 +39,7 @@ def decoded(path):
 
 def stored(path):
     """The packets of a container's base layer, decoded."""
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         video, form = opened.header.video, opened.header.base.planes
         frames = []
         for segment in opened.header.segments:

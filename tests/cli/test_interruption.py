@@ -60,7 +60,7 @@ def test_encode_killed_at_random_moments(start, carphone, tmp_path):
         err = kill_after(start(*command), seconds, number)
         assert "Traceback" not in err
         if out.exists():
-            with Container.at(out) as opened:
+            with Container.open(out) as opened:
                 opened.verify()
             assert nervcodec.open(out)[0].shape == (144, 176, 3)
         if number != signal.SIGKILL:
@@ -221,4 +221,4 @@ def test_a_container_is_not_read_from_a_half_written_copy(small_nerv, tmp_path):
     for length in [0, 1, 7, 8, 9, 100, *random.Random(4).sample(range(len(blob)), 40)]:
         target.write_bytes(blob[:length])
         with pytest.raises(nervcodec.NervError):
-            Container.at(target)
+            Container.open(target)

@@ -146,7 +146,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_best_of_what_runs(videos, ffmpeg,
     assert [file["status"] for file in report["files"]] == ["done", "failed", "stopped"]
     assert report["not_begun"] == 1
     for name, complete in (("Küche 1/b.nerv", True), ("a.nerv", False)):
-        with Container.at(tmp_path / "n" / name) as opened:
+        with Container.open(tmp_path / "n" / name) as opened:
             opened.verify()
             assert opened.header.fit.complete is complete
 

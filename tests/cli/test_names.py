@@ -114,7 +114,7 @@ def test_an_output_that_cannot_exist_is_refused_before_any_work(run, carphone, t
         with pytest.raises(ConfigError, match="cannot be written"):
             require_folder(wrong)
         with pytest.raises(ContainerError, match="cannot be read"):
-            Container.at(wrong)
+            Container.open(wrong)
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match="is a file"):
         require_folder(tmp_path / "file")
@@ -249,6 +249,6 @@ def test_pipes_and_devices_do_not_hang(run, folder):
     for command in ("info", "verify"):
         assert "pipe or device" in run(command, "pipe.nerv").stderr
     for path in ("/dev/zero", "pipe.nerv", "deep"):
-        for read in (Container.at, container.read_header, container.fingerprint):
+        for read in (Container.open, container.read_header, container.fingerprint):
             with pytest.raises(ContainerError, match="pipe or device"):
                 read(Path(path))

@@ -104,7 +104,7 @@ def test_search_decodes_the_semantic_head_alone(small_nerv, monkeypatch):
         weight = parts.weight[:, None, None]
         found = parts.coefficients[parts.before] * (1 - weight) + parts.coefficients[parts.after] * weight
         assert np.allclose(found, whole[number].coefficients(Inputs(frames)).numpy(), atol=1e-5)
-    with Container.at(small_nerv) as opened:
+    with Container.open(small_nerv) as opened:
         stream = opened.array("0/weights")
     names = [line.name for line in bitstream.read_table(stream)[0]]
     behind = [not name.startswith((":", "semantic.")) for name in names]
@@ -258,7 +258,7 @@ def test_the_same_seed_gives_the_same_file(carphone, tmp_path):
     nervcodec.encode(carphone, tmp_path / "a.nerv", **settings)
     nervcodec.encode(carphone, tmp_path / "b.nerv", **settings)
     assert torch.get_num_threads() == threads
-    with Container.at(tmp_path / "a.nerv") as a, Container.at(tmp_path / "b.nerv") as b:
+    with Container.open(tmp_path / "a.nerv") as a, Container.open(tmp_path / "b.nerv") as b:
         assert all(np.array_equal(a.array(n), b.array(n)) for n in a.header.tensors)
 
 

@@ -191,7 +191,7 @@ HOSTILE = {
 def test_a_hostile_stream_gives_one_line_and_no_frame(layered_nerv, tmp_path, name):
     made, message = HOSTILE[name]
     path = rewritten(layered_nerv, tmp_path / "a.nerv", {1: made(stream_of(layered_nerv, 1))})
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         opened.verify()  # checksums are right
         with pytest.raises(ContainerError, match=message) as caught:
             check_base(opened)
@@ -217,10 +217,10 @@ def test_garbage_within_frames_invents_none(layered_nerv, tmp_path):
 
 @pytest.mark.parametrize("form", [PlaneFormat(8), PlaneFormat(10, "444"), PlaneFormat(10, "422")])
 def test_a_header_that_claims_other_planes(layered_nerv, tmp_path, form):
-    with Container.at(layered_nerv) as opened:
+    with Container.open(layered_nerv) as opened:
         base = replace(opened.header.base, planes=form)
     path = rewritten(layered_nerv, tmp_path / "a.nerv", base=base)
-    for ask in (lambda: check_base(Container.at(path)), lambda: nervcodec.open(path, "cpu")[0]):
+    for ask in (lambda: check_base(Container.open(path)), lambda: nervcodec.open(path, "cpu")[0]):
         with pytest.raises(ContainerError, match=f"{path}: .*its frames are 176x144 of 420 with 10 bits, not"):
             ask()
 

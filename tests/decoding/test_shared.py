@@ -103,7 +103,7 @@ HEADERS = {
 @pytest.mark.parametrize("message", HEADERS)
 def test_headers_that_cannot_be_are_refused(files, message):
     with pytest.raises(ContainerError, match=message):
-        Container.at(tampered(files[1], HEADERS[message]))
+        Container.open(tampered(files[1], HEADERS[message]))
 
 
 def test_what_stands_in_the_stream_may_not_stand_in_the_header(files):
@@ -118,7 +118,7 @@ def test_what_stands_in_the_stream_may_not_stand_in_the_header(files):
 
 def test_info_and_verify(files, run):
     _, together = files
-    with Container.at(together) as container:
+    with Container.open(together) as container:
         weights, shared = weights_by_part(container), shared_weights(container)
         parts = bytes_by_part(container, weights)
     assert shared is not None

@@ -188,7 +188,7 @@ def test_a_debug_run(carphone, tmp_path):
 def test_a_whole_file_has_the_quality_of_its_stream(carphone, tmp_path):
     report = nervcodec.encode(carphone, tmp_path / "a.nerv", **CLIP, crf=45)
     assert report.base.psnr_db == report.psnr_db
-    with Container.at(tmp_path / "a.nerv") as opened:
+    with Container.open(tmp_path / "a.nerv") as opened:
         assert report.base.size_bytes == sum(opened.nbytes(name) for name in opened.header.base_arrays())
         assert opened.header.base.psnr_db == opened.header.fit.psnr_db
 
@@ -264,7 +264,7 @@ def test_segments_that_are_done_are_not_coded_again(carphone, tmp_path, monkeypa
     resumed = nervcodec.encode(carphone, out, **settings, resume=True)
     assert len(calls) == 5  # of which the third failed
     assert resumed.psnr_db == pytest.approx(whole.psnr_db, abs=1e-9)
-    with Container.at(out) as one, Container.at(tmp_path / "whole.nerv") as other:
+    with Container.open(out) as one, Container.open(tmp_path / "whole.nerv") as other:
         for name in one.header.tensors:
             assert np.array_equal(one.array(name), other.array(name))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nerv", "whole.nerv"]

@@ -71,7 +71,7 @@ def test_a_file_of_several_segments(base, carphone, tmp_path, run):
     one = nervcodec.encode(carphone, tmp_path / "one.nerv", segment="none", **options, **trimmed)
     many = nervcodec.encode(carphone, tmp_path / "many.nerv", segment="1s", **options, **trimmed)
     assert many.frames == one.frames
-    with Container.at(tmp_path / "many.nerv") as opened:
+    with Container.open(tmp_path / "many.nerv") as opened:
         opened.verify()
         weights = sum(opened.nbytes(name) for name in opened.header.tensors if name.endswith("/weights"))
         assert opened.header.fit.entropy_bytes == pytest.approx(weights, rel=0.3)

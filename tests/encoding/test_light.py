@@ -50,7 +50,7 @@ def test_what_a_source_states_of_its_light_is_kept(name, tmp_path, ffmpeg):
         ffmpeg("-i", made, "-c:v", "libvpx-vp9", clip := tmp_path / name)
     assert scan(clip).light == light
     nervcodec.encode(clip, tmp_path / "a.nerv", base="av1", crf=50, encoder="none", segment="5f")
-    with Container.at(tmp_path / "a.nerv") as opened:
+    with Container.open(tmp_path / "a.nerv") as opened:
         assert (opened.header.base.planes.transfer, opened.header.base.planes.primaries) == (
             decoded(clip)[0].color_trc,
             9,

@@ -222,7 +222,7 @@ def test_a_file_of_several_segments_has_one_decoder(many, carphone):
         assert psnr_db_of(video, carphone, duration_s=1.5) == pytest.approx(report.psnr_db, abs=0.01)
         assert report.psnr_db > 24
         assert len(video.embedded_frames(0)) > 1
-    with Container.at(out) as opened:
+    with Container.open(out) as opened:
         opened.verify()
         shared, segments = opened.shared_weights().table(), opened.header.segments
         own = [opened.network(segment.prefix).table() for segment in segments]

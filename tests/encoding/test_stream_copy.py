@@ -71,7 +71,7 @@ def copied(source, **settings):
 
 def stream_of(container: Path) -> Path:
     """The base layer of a container as a file."""
-    with Container.at(container) as opened:
+    with Container.open(container) as opened:
         file = container.with_suffix(".stored.mkv")
         file.write_bytes(opened.array("base").tobytes())
     return file

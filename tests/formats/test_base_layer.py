@@ -36,7 +36,7 @@ def with_base(kind: str) -> tuple[Header, dict[str, np.ndarray]]:
 def test_a_file_with_a_base_layer_and_no_weights(tmp_path, kind):
     header, arrays = with_base(kind)
     path = write(tmp_path / "a.nerv", header, arrays)
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         assert opened.header == header
         opened.verify()
         streams = [opened.base_stream(segment).tobytes() for segment in opened.header.segments]
@@ -61,7 +61,7 @@ def damaged(path):
 
 def test_a_damaged_stream_is_noticed(tmp_path):
     path = damaged(write(tmp_path / "a.nerv", *with_base("av1")))
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         assert opened.base_stream(opened.header.segments[0]).tobytes() == b"stream 0/base"
         with pytest.raises(ContainerError, match=rf"^{path}: tensor 1/base is damaged"):
             opened.base_stream(opened.header.segments[1])
@@ -91,7 +91,7 @@ IMPOSSIBLE = [
 def test_a_base_layer_that_cannot_be_is_refused(tmp_path, message, change):
     path = write(tmp_path / "a.nerv", *with_base("av1"))
     with pytest.raises(ContainerError, match=message):
-        Container.at(tampered(path, lambda h: h["base"].update(change)))
+        Container.open(tampered(path, lambda h: h["base"].update(change)))
 
 
 def test_a_network_above_a_base_layer_is_of_an_earlier_version(tmp_path):
@@ -99,7 +99,7 @@ def test_a_network_above_a_base_layer_is_of_an_earlier_version(tmp_path):
     above = {"kind": "refiner", "width": 8, "depth": 1, "expansion": 2, "geometry": [4, 48, 62, 2, 4]}
     path = tampered(path, lambda h: h["segments"][1].update(network=above))
     said = rf"^{path}: written by an earlier nervcodec \(a network above a base layer\); encode the source again$"
-    for read in (Container.at, nervcodec.open):
+    for read in (Container.open, nervcodec.open):
         with pytest.raises(OutdatedContainerError, match=said):
             read(path)
 
@@ -119,7 +119,7 @@ ARRAYS = [
 def test_arrays_that_its_kind_has_not_are_refused(tmp_path, kind, message, change):
     path = write(tmp_path / "a.nerv", *with_base(kind))
     with pytest.raises(ContainerError, match=message):
-        Container.at(tampered(path, change))
+        Container.open(tampered(path, change))
 
 
 def test_streams_are_rows_of_bytes(tmp_path):
@@ -127,7 +127,7 @@ def test_streams_are_rows_of_bytes(tmp_path):
     floats = np.zeros(3, np.float32)
     tensors = {"base": StoredTensor(checksum(floats))}
     with pytest.raises(ContainerError, match="tensor base: the stream of a base layer is a row of bytes"):
-        Container.at(write(tmp_path / "a.nerv", replace(header, tensors=tensors), {"base": floats}))
+        Container.open(write(tmp_path / "a.nerv", replace(header, tensors=tensors), {"base": floats}))
 
 
 @pytest.mark.parametrize("kind", FACTS)

@@ -141,7 +141,7 @@ if sys.argv[1] == "torch":
     import torch
     torch.set_num_threads(4)
 from nervcodec.formats.container import Container
-with Container.at(sys.argv[2]) as opened:
+with Container.open(sys.argv[2]) as opened:
     weights = opened.weights("0/")
 assert ("torch" in sys.modules) == (sys.argv[1] == "torch")
 print(hashlib.sha256(b"".join(weights[name].tobytes() for name in sorted(weights))).hexdigest())
@@ -177,7 +177,7 @@ def test_a_decoder_written_from_the_documentation_agrees(arrays):
 
 @pytest.mark.parametrize("name", ["version3_lapped", "version3_plain"])
 def test_that_decoder_reads_the_golden_files(name):
-    with Container.at(Path(__file__).parents[1] / "golden" / f"{name}.nerv") as file:
+    with Container.open(Path(__file__).parents[1] / "golden" / f"{name}.nerv") as file:
         stream = file.array("0/weights")
         theirs, ours = reference_decoder.decode(stream.tobytes()), bitstream.decode(stream)
     assert ours.keys() == theirs.keys()

@@ -35,7 +35,7 @@ def test_round_trip(path):
     assert found == header == container.read_header(path)
     assert stored.keys() == arrays.keys()
     assert all(np.array_equal(stored[name], arrays[name]) for name in arrays)
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         assert opened.weights("0/")["a"].dtype == np.float32
         assert opened.stored("0/") == {name: ((20, 30), 1200) for name in ("a", "b")}
         assert (opened.nbytes("0/a"), opened.nbytes("0/c")) == (1200, 0)
@@ -57,7 +57,7 @@ def test_every_truncation_is_refused(path):
     for size in sorted(offsets):
         cut.write_bytes(blob[:size])
         with pytest.raises(ContainerError):
-            Container.at(cut)
+            Container.open(cut)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -84,7 +84,7 @@ def test_noise_is_refused(tmp_path, blob):
     path = tmp_path / "noise.nerv"
     path.write_bytes(blob)
     with pytest.raises(ContainerError):
-        Container.at(path)
+        Container.open(path)
 
 
 def test_foreign_and_future_files(path, tmp_path):
@@ -93,19 +93,19 @@ def test_foreign_and_future_files(path, tmp_path):
     foreign = tmp_path / "foreign.nerv"
     save_file({"x": np.zeros(3)}, foreign)
     with pytest.raises(ContainerError, match="another kind"):
-        Container.at(foreign)
+        Container.open(foreign)
     save_file({"x": np.zeros(3)}, foreign, metadata={"format": "nerv", "format_version": "4", "header": "{}"})
     with pytest.raises(TooNewError, match="newer than this nervcodec"):
-        Container.at(foreign)
+        Container.open(foreign)
     with pytest.raises(ContainerError, match="cannot be read"):
-        Container.at(tmp_path / "none.nerv")
+        Container.open(tmp_path / "none.nerv")
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_earlier_versions_are_refused_in_one_line(path, version):
     path.write_bytes(path.read_bytes().replace(b'"format_version":"3"', f'"format_version":"{version}"'.encode()))
     with pytest.raises(OutdatedContainerError) as caught:
-        Container.at(path)
+        Container.open(path)
     assert str(caught.value) == f"{path}: written by an earlier nervcodec; encode the source again"
     assert container.is_container(path)
 
@@ -143,7 +143,7 @@ ABSURD = [
 @pytest.mark.parametrize(("message", "change"), ABSURD, ids=[f"{i}-{m}" for i, (m, _) in enumerate(ABSURD)])
 def test_absurd_headers_are_refused(path, message, change):
     with pytest.raises(ContainerError, match=message):
-        Container.at(tampered(path, change))
+        Container.open(tampered(path, change))
 
 
 LIMITED = """
@@ -154,7 +154,7 @@ from nervcodec.formats.container import Container
 resource.setrlimit(resource.RLIMIT_CPU, (30, 30))  # for all of them; more ends the process
 for file in sorted(Path(sys.argv[1]).iterdir()):
     try:
-        Container.at(file)
+        Container.open(file)
         print("READ", file.name)
     except ContainerError as error:
         assert str(error).startswith(str(file))
@@ -181,7 +181,7 @@ def test_hostile_headers_take_little_time_and_less_than_200_mb(path, tmp_path):
 def test_deep_nesting_is_refused(path):
     deep = tampered(path, lambda h: json.loads("[" * 900 + "]" * 900))
     with pytest.raises(ContainerError):
-        Container.at(deep)
+        Container.open(deep)
 
 
 TABLES = [
@@ -218,7 +218,7 @@ def test_odd_tables_are_refused(path, table, metadata):
     text = f'{{"__metadata__": {metadata}, {table}}}'.encode("latin-1")
     assert len(blob) - 8 - length == 2400
     path.write_bytes(struct.pack("<Q", len(text)) + text + blob[8 + length :])
-    for read in (Container.at, container.fingerprint):
+    for read in (Container.open, container.fingerprint):
         with pytest.raises(ContainerError, match=r"damaged|cut short"):
             read(path)
 
@@ -227,7 +227,7 @@ def test_a_huge_header_length_is_not_believed(tmp_path):
     path = tmp_path / "long.nerv"
     path.write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
     with pytest.raises(ContainerError):
-        Container.at(path)
+        Container.open(path)
 
 
 def test_header_survives_json():
@@ -239,7 +239,7 @@ def test_swapped_tensors_are_noticed(path):
     path.write_bytes(path.read_bytes().replace(b'"0/a":{"dtype"', b'"0/x":{"dtype"'))
     path.write_bytes(path.read_bytes().replace(b'"0/b":{"dtype"', b'"0/a":{"dtype"'))
     path.write_bytes(path.read_bytes().replace(b'"0/x":{"dtype"', b'"0/b":{"dtype"'))
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         for name in ("0/a", "0/b"):
             with pytest.raises(ContainerError, match=rf"a\.nerv: tensor {name} is damaged \(checksum differs\)"):
                 opened.array(name)
@@ -253,7 +253,7 @@ def test_frame_times_must_fit(tmp_path):
             arrays["frame_times"] = times
             header = replace(header, tensors={**header.tensors, "frame_times": StoredTensor(container.checksum(times))})
         write(target, header, arrays)
-        with Container.at(target) as opened:
+        with Container.open(target) as opened:
             for check in (opened.frame_times, opened.verify):
                 with pytest.raises(ContainerError, match="frame times"):
                     check()

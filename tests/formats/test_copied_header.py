@@ -30,19 +30,19 @@ IMPOSSIBLE = [
 def test_what_cannot_be_is_refused(tmp_path, kind, message, change):
     path = write(tmp_path / "a.nerv", *with_base(kind))
     with pytest.raises(ContainerError, match=message):
-        Container.at(tampered(path, lambda h: h["base"].update(change)))
+        Container.open(tampered(path, lambda h: h["base"].update(change)))
 
 
 def test_entries_survive(tmp_path):
     header, arrays = with_base("copy")
     header = replace(header, base=replace(header.base, entries=((0, 3), (7, 5)), flawed=True))
-    with Container.at(write(tmp_path / "a.nerv", header, arrays)) as opened:
+    with Container.open(write(tmp_path / "a.nerv", header, arrays)) as opened:
         assert opened.header == header
 
 
 def test_parts_of_an_array(tmp_path):
     path = write(tmp_path / "a.nerv", *with_base("copy"))
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         assert b"".join(opened.chunks("base", (0, None))) == b"stream base"
         assert b"".join(opened.chunks("base", (0, 2), (7, None))) == b"stbase"
         assert b"".join(opened.chunks("base", (2, 99), (99, None), (5, 3))) == b"ream base"
@@ -55,7 +55,7 @@ def test_parts_of_an_array(tmp_path):
 def test_what_is_damaged_is_known_before_the_first_piece(tmp_path):
     path = write(tmp_path / "a.nerv", *with_base("copy"))
     path.write_bytes(path.read_bytes().replace(b"stream base", b"stream BASE"))
-    with Container.at(path) as opened, pytest.raises(ContainerError, match="tensor base is damaged"):
+    with Container.open(path) as opened, pytest.raises(ContainerError, match="tensor base is damaged"):
         opened.chunks("base", (0, 2))
 
 
@@ -66,5 +66,5 @@ def test_an_array_too_large_to_hold_is_read_in_pieces(tmp_path):
     from nervcodec.formats.header import StoredTensor
 
     header = replace(header, tensors={"base": StoredTensor(checksum(large))})
-    with Container.at(write(tmp_path / "a.nerv", header, {"base": large})) as opened:
+    with Container.open(write(tmp_path / "a.nerv", header, {"base": large})) as opened:
         assert [len(piece) for piece in opened.chunks("base", (1 << 19, None))] == [1 << 20, 1 << 20, 1 << 19]

@@ -41,7 +41,7 @@ def test_old_files_decode_to_the_same_pictures(name):
     ],
 )
 def test_the_numbers_they_hold_are_pinned(name, pinned):
-    with Container.at(GOLDEN / f"{name}.nerv") as opened:
+    with Container.open(GOLDEN / f"{name}.nerv") as opened:
         shared = opened.shared_weights()
         weights = opened.weights("0/") | (shared.decode() if shared else {})
     digests = {name: container.checksum(array) for name, array in weights.items()}

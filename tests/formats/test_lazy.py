@@ -49,7 +49,7 @@ def read_counts(monkeypatch):
 
 def with_sound(target: Path, source: Path, size: int) -> Path:
     """A copy of a container with a sound of zeros of that size, on a disk that has no room for it."""
-    with Container.at(source) as opened, Writer(target) as writer:
+    with Container.open(source) as opened, Writer(target) as writer:
         for name, stored in opened.header.tensors.items():
             writer.add(name, opened.array(name), stored.code)
         writer.add(AUDIO, np.zeros(1, np.uint8))
@@ -112,7 +112,7 @@ def test_verifying_holds_no_array_in_memory(tmp_path, run):
     code = (
         "import re, sys\nfrom pathlib import Path\nfrom nervcodec.formats.container import Container\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
-        "before = peak()\nopened = Container.at(sys.argv[1])\n"
+        "before = peak()\nopened = Container.open(sys.argv[1])\n"
         "try:\n    opened.verify()\nexcept Exception as error:\n    print(error)\nprint(peak() - before)\n"
     )
     result = subprocess.run([sys.executable, "-c", code, str(big)], capture_output=True, text=True, check=True)
@@ -125,7 +125,7 @@ def test_verifying_holds_no_array_in_memory(tmp_path, run):
 def test_only_what_is_asked_for_is_read(tmp_path, read_counts):
     header, arrays = make()
     path = write(tmp_path / "a.nerv", header, arrays)
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         assert sum(read_counts) < path.stat().st_size - 2400 + 20
         for _ in range(2):  # nothing is kept
             read_counts.clear()
@@ -137,7 +137,7 @@ def test_only_what_is_asked_for_is_read(tmp_path, read_counts):
 
 
 def test_a_segment_is_read_once_for_its_frames(small_nerv, read_counts):
-    with Container.at(small_nerv) as opened:
+    with Container.open(small_nerv) as opened:
         *sizes, shared = [opened.nbytes(f"{owner}/weights") for owner in (0, 1, "shared")]
     read_counts.clear()
     with nervcodec.open(small_nerv, "cpu", "fp32") as video:
@@ -172,7 +172,7 @@ def test_a_damaged_array_is_refused_and_the_others_are_not(tmp_path, data):
     begin, end = table[damaged]["data_offsets"]
     blob[8 + length + data.draw(st.integers(begin, end - 1))] ^= data.draw(st.integers(1, 255))
     path.write_bytes(blob)
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         for name, array in arrays.items():
             if name == damaged:
                 with pytest.raises(ContainerError, match=rf"a\.nerv: tensor {name} is damaged \(checksum differs\)"):
@@ -212,24 +212,24 @@ def test_a_damaged_segment_leaves_the_other_watchable(small_nerv, tmp_path, run)
 def test_what_happens_to_the_file_while_it_is_open(tmp_path):
     path = write(tmp_path / "a.nerv", *make())
     _, arrays = make()
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         write(path, *make(frames=20))  # renamed into place: another file
-        assert Container.at(path).header.video.frame_count == 20
+        assert Container.open(path).header.video.frame_count == 20
         assert opened.header.video.frame_count == 10
         assert np.array_equal(opened.array("0/b"), arrays["0/b"])
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         os.truncate(path, path.stat().st_size - 1)
         assert np.array_equal(opened.array("0/a"), arrays["0/a"])
         with pytest.raises(ContainerError, match=r"a\.nerv: was cut short while it was open"):
             opened.array("0/b")
-    with Container.at(write(path, *make())) as opened:
+    with Container.open(write(path, *make())) as opened:
         path.unlink()
         assert np.array_equal(opened.array("0/b"), arrays["0/b"])
 
 
 def test_a_closed_container_says_so(tmp_path):
     path = write(tmp_path / "a.nerv", *as_streams(*make()))
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         opened.array("0/a")
     opened.close()  # twice is once
     for ask in (lambda: opened.array("0/a"), lambda: opened.weights("0/"), opened.verify):
@@ -246,7 +246,7 @@ def test_threads_may_read_at_once(tmp_path):
         for name, array in arrays.items():
             writer.add(name, array)
         writer.finish(replace(header, tensors=writer.tensors))
-    with Container.at(tmp_path / "a.nerv") as opened, ThreadPoolExecutor(8) as pool:
+    with Container.open(tmp_path / "a.nerv") as opened, ThreadPoolExecutor(8) as pool:
         names = sorted(arrays) * 4
         for name, array in zip(names, pool.map(opened.array, names), strict=True):
             assert np.array_equal(array, arrays[name])

@@ -102,7 +102,7 @@ def test_tables_that_cannot_be_are_refused_in_one_line(tmp_path, message, tables
     header, _ = make()
     tensors = {"0/weights": StoredTensor(checksum(stream), TensorCode(STREAM))}
     path = write(tmp_path / "a.nerv", header.__class__(**{**vars(header), "tensors": tensors}), {"0/weights": stream})
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         assert opened.stored("0/") == {"half": ((3,), 6), "grid": ((5, 2, 2, 3), opened.stored("0/")["grid"][1])}
         assert set(opened.weights("0/")) == {"half", "grid"}
         with pytest.raises(ContainerError, match=rf"^{path}: tensor 0/weights: .*{message}") as caught:
@@ -141,14 +141,14 @@ def test_nothing_behind_the_tables_is_decoded(monkeypatch):
 
 @pytest.mark.parametrize("name", ["version3_pe", "version3_grid"])
 def test_embedded_frames_of_golden_files(name):
-    with Container.at(GOLDEN / f"{name}.nerv") as opened:
+    with Container.open(GOLDEN / f"{name}.nerv") as opened:
         assert opened.embedded_frames(opened.header.segments[0]) == (0, 5, 11)
 
 
 @pytest.mark.parametrize("name", ["version3_grid", "version3_pe", "version3_shared"])
 def test_a_decoder_written_from_the_documentation_reads_whole_files(name):
     path = GOLDEN / f"{name}.nerv"
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         theirs = list(reference_decoder.segments(path.read_bytes()))
         shared = opened.shared_weights()
         assert len(theirs) == len(opened.header.segments)

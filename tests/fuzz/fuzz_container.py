@@ -41,7 +41,7 @@ SEEDS = [GOLDEN / f"{name}.nerv" for name in ("version3_plain", "version3_grid",
 _FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 _FILE = _FOLDER / "a.nerv"
 _REAL = SEEDS[1].read_bytes()
-with Container.at(SEEDS[1]) as _seed:
+with Container.open(SEEDS[1]) as _seed:
     _STREAM = _seed.array("0/weights")
 
 
@@ -49,7 +49,7 @@ def whole_file(data: bytes) -> None:
     """Bytes as a file: header, arrays, weights."""
     _FILE.write_bytes(data)
     container.fingerprint(_FILE)
-    with Container.at(_FILE) as opened:
+    with Container.open(_FILE) as opened:
         opened.verify()
         for segment in opened.header.segments:
             network_from_json(segment.network)

@@ -36,7 +36,7 @@ DATABASE = Path(".nervcodec", "index.sqlite3")
 
 def with_source_name(source: Path, target: Path, name: str, **more: object) -> Path:
     """A copy with another header, so that its content differs."""
-    with Container.at(source) as opened, Writer(target) as writer:
+    with Container.open(source) as opened, Writer(target) as writer:
         for array in opened.header.tensors:
             writer.add(array, opened.array(array), opened.header.tensors[array].code)
         facts = replace(opened.header.video, source_name=name)

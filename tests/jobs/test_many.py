@@ -285,7 +285,7 @@ def test_what_was_killed_goes_on_where_it_was(clips):
     assert set(rest.segments) == {1, 2}
     assert report.status == "done"
     assert [path.name for path in Path("out").iterdir()] == ["a.nerv"]
-    with Container.at(Path("out/a.nerv")) as opened:
+    with Container.open(Path("out/a.nerv")) as opened:
         assert opened.header.fit.missing_frames is None
 
 
@@ -311,7 +311,7 @@ def test_a_stop_keeps_what_there_is_and_begins_nothing(clips):
     inputs = ["in/x/b.mp4", "in/x/c.mp4", "in/a.mp4"]
     first, second, *rest = nervcodec.encode_many(inputs, "out", observer=Watching(_stop_in_segment_1), **THREE)
     assert (first.status, second.status, rest) == (DONE, STOPPED, [])
-    with Container.at(Path("out/c.nerv")) as opened:
+    with Container.open(Path("out/c.nerv")) as opened:
         assert not opened.header.fit.complete
     watching = Watching()
     again = nervcodec.encode_many(inputs, "out", observer=watching, **THREE)

@@ -94,7 +94,7 @@ def run(executor, sources, out, observer=None, **settings):
 
 def contents(path):
     """All of a container but the time that its fit took."""
-    with Container.at(path) as opened:
+    with Container.open(path) as opened:
         opened.verify()
         header = to_json(replace(opened.header, fit=replace(opened.header.fit, fit_s=0.0)))
         return header, {name: opened.array(name).tobytes() for name in opened.header.tensors}
@@ -108,7 +108,7 @@ def test_the_same_bytes_as_alone(settings, carphone, tmp_path):
     assert report.status == "done"
     assert contents(report.target) == contents(alone.path)
     assert (report.report.psnr_db, report.report.steps) == (alone.psnr_db, alone.steps)
-    with Container.at(report.target) as opened:
+    with Container.open(report.target) as opened:
         segments = len(opened.header.segments)
     before = {"av1": ["embed"] * segments, "copy": []}.get(settings.get("base"), ["share"] if segments > 1 else [])
     encoding = ["copy"] if settings is COPY else ["encode"] * segments
@@ -152,7 +152,7 @@ def test_what_was_finished_before_a_stop_is_not_done_again(carphone, tmp_path):
     assert [place.name for place in (tmp_path / f"{carphone.stem}.nerv.resume").iterdir()] == ["segment_1"]
     again = Here()
     (report,) = run(again, [carphone], tmp_path, **settings)
-    with Container.at(report.target) as opened:
+    with Container.open(report.target) as opened:
         assert again.kinds == ["setup", "plan"] + ["encode"] * (len(opened.header.segments) - 1)
     alone = nervcodec.encode(carphone, tmp_path / "alone.nerv", **settings)
     assert contents(report.target) == contents(alone.path)

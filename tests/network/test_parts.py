@@ -34,7 +34,7 @@ def test_every_parameter_has_a_part(make):
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_parts_of_a_file_add_up(name):
-    with Container.at(GOLDEN / f"{name}.nerv") as opened:
+    with Container.open(GOLDEN / f"{name}.nerv") as opened:
         weights = weights_by_part(opened)
         parts = bytes_by_part(opened, weights)
         prefixes = [segment.prefix for segment in opened.header.segments] + [opened.header.shared] * name.count(
@@ -57,5 +57,5 @@ def test_tensors_of_no_network_have_no_part(tmp_path):
     other = tampered(copy, lambda h: h["segments"][0]["network"]["grids"].__delitem__(0))
     last = len(read_header(copy).segments[0].network["grids"]) - 1
     complaint = rf"tampered\.nerv: tensor 'grids\.{last}\.values' belongs to no grid"
-    with Container.at(other) as opened, pytest.raises(ContainerError, match=complaint):
+    with Container.open(other) as opened, pytest.raises(ContainerError, match=complaint):
         weights_by_part(opened)

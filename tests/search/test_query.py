@@ -8,7 +8,8 @@ import pytest
 import nervcodec
 from nervcodec.search.query import MIN_SHARE, ClassShareTest, NeutralPromptTest, Query, Term, encode_query
 from nervcodec.semantic.classes import ClassMixture, Vocabulary, class_names, read_vocabulary
-from nervcodec.semantic.encoder import ClassEncoder, load
+from nervcodec.semantic.encoder import load
+from nervcodec.semantic.offline import OfflineEncoder
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -138,7 +139,7 @@ def test_old_files_are_searched(offline, name):
 
 def test_only_the_query_is_embedded_and_no_image_network_is_loaded(monkeypatch):
     encoder = load("offline")
-    assert isinstance(encoder, ClassEncoder)
+    assert isinstance(encoder, OfflineEncoder)
     seen, loaded = [], []
     monkeypatch.setattr(efficientnet_lite_pytorch.EfficientNet, "from_name", lambda *_, **__: loaded.append(1))
     embed_text = encoder.embed_text
@@ -150,7 +151,7 @@ def test_only_the_query_is_embedded_and_no_image_network_is_loaded(monkeypatch):
 
 def test_other_encoders_are_judged_among_neutral_prompts(tiny_clip):
     encoder = load(tiny_clip)
-    assert not isinstance(encoder, ClassEncoder)
+    assert not isinstance(encoder, OfflineEncoder)
     found = ask("A Photo of a BICYCLE", encoder)
     assert isinstance(found.is_match, NeutralPromptTest)
     assert found.vector == pytest.approx(encoder.embed_text(["bicycle"])[0], abs=1e-6)
