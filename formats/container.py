@@ -203,22 +203,6 @@ class Container:
         shared.frame_tables(0)  # raises if it has frame tables
         return shared
 
-    def weights(self, prefix: str) -> dict[str, np.ndarray]:
-        """Float32 tensors of the network whose stored names begin with ``prefix``, by name without the prefix.
-
-        Raises:
-            ContainerError: stored data is damaged.
-        """
-        return self.network(prefix).decode()
-
-    def stored(self, prefix: str) -> dict[str, tuple[tuple[int, ...], int]]:
-        """(shape, bytes in the file) of each tensor of :meth:`weights`, without decoding.
-
-        Raises:
-            ContainerError: stored data is damaged.
-        """
-        return self.network(prefix).table()
-
     def audio(self) -> bytes | None:
         """Audio packets in a Matroska file, or None.
 

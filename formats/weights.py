@@ -133,7 +133,11 @@ class StoredWeights:
         return nonempty[0] if nonempty else FrameTables()
 
     def decode(self, prefix: str = "") -> dict[str, np.ndarray]:
-        """Float32 tensors by name; see :meth:`Container.weights`."""
+        """Float32 tensors by name, those whose names begin with ``prefix``.
+
+        Raises:
+            ContainerError: a stream is damaged.
+        """
         result = {}
         for name, stream in self._streams.items():
             with self._naming_array(name):

@@ -86,14 +86,9 @@ class PatchGrid:
         return -(-self.height // self.rows), -(-self.width // self.columns)
 
 
-def frame_coordinate(frame: float, count: int) -> float:
-    """Time coordinate of a frame: 0 for the first, 1 for the last; 0 for a single frame."""
-    return frame / max(count - 1, 1)
-
-
 def patch_coordinates(frame: int, row: int, column: int, count: int, grid: PatchGrid) -> tuple[float, float, float]:
-    """(t, y, x) of a patch in [0, 1]: the frame's time and the patch's centre."""
-    return frame_coordinate(frame, count), (row + 0.5) / grid.rows, (column + 0.5) / grid.columns
+    """(t, y, x) of a patch in [0, 1]: the frame's time, 0 for the first or only frame, and the patch's centre."""
+    return frame / max(count - 1, 1), (row + 0.5) / grid.rows, (column + 0.5) / grid.columns
 
 
 def position(index: object, count: int, what: str = "frame") -> int:

@@ -107,9 +107,6 @@ class SegmentTraits:
         return len(self.cuts) + 1
 
 
-UNKNOWN_TRAITS = SegmentTraits()
-
-
 def parameter_budget(geometry: Geometry, goal: SizeGoal | None, detailed: bool = False, own: bool = False) -> int:
     """Number of parameters for a segment.
 
@@ -151,7 +148,7 @@ def network_config(
     goal: SizeGoal | None = None,
     dimension: int | None = None,
     embedded: Sequence[int] = (),
-    traits: SegmentTraits = UNKNOWN_TRAITS,
+    traits: SegmentTraits = SegmentTraits(),
 ) -> NetworkConfig:
     """Configuration of the network for a segment.
 
@@ -174,7 +171,8 @@ def network_config(
         budget = with_details if detailed else chosen.parameters or parameter_budget(geometry, goal)
         return grid_config(geometry, budget, semantic, traits, detailed)
     base, levels = chosen.positional_encoding
-    semantic = None if dimension is None else original_semantic_config(dimension)
+    # The original method's head: pooled features and an MLP, without grid and bottleneck.
+    semantic = None if dimension is None else SemanticConfig(dimension, hidden=256, rank=min(256, dimension))
     shape = (chosen.fc_hw, chosen.fc_dim, chosen.strides, chosen.reduce, chosen.lower_width)
     try:
         return PatchConfig(geometry, base, levels, *shape, semantic)
@@ -186,7 +184,7 @@ def grid_config(
     geometry: Geometry,
     budget: int,
     semantic: SemanticConfig | None,
-    traits: SegmentTraits = UNKNOWN_TRAITS,
+    traits: SegmentTraits = SegmentTraits(),
     detailed: bool = False,
 ) -> GridConfig:
     """The ``grid`` network for a segment with about ``budget`` parameters, semantic head included.
@@ -291,8 +289,3 @@ def grid_shapes(layout: _Layout, geometry: Geometry, density: float, traits: Seg
         times = traits.scene_count if traits.scenes and not per_frame else times
         shapes.append(GridShape(stage, channels, times, rows, columns))
     return tuple(shapes)
-
-
-def original_semantic_config(dimension: int) -> SemanticConfig:
-    """The original method's head: pooled features and an MLP, without grid and bottleneck."""
-    return SemanticConfig(dimension, hidden=256, rank=min(256, dimension), grid_channels=0, grid_times=1)

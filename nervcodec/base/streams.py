@@ -167,7 +167,7 @@ def check_whole(opened: Container, weights: bool = True) -> None:
     for segment in opened.header.segments:
         opened.embedded_frames(segment)
         if weights:
-            opened.weights(segment.prefix)
+            opened.network(segment.prefix).decode()
     if (shared := opened.shared_weights()) is not None and weights:
         shared.decode()
     check_base(opened)

@@ -30,12 +30,12 @@ _MOST_REORDERED = 32  # packets of a stream, one after the other, by H.264 and H
 Picture = tuple[VideoStream, Iterable[av.Packet]]
 
 
-def write(path: Path, picture: Callable[[OutputContainer], Picture], sound: Sound | None, remedy: str = "") -> None:
+def write(path: Path, add_picture: Callable[[OutputContainer], Picture], sound: Sound | None, remedy: str = "") -> None:
     """Write a file beside its target and rename it.
 
     Args:
         path: its suffix is one of ``FORMATS``.
-        picture: adds a video stream to the file; returns it and its packets, in the order of decoding.
+        add_picture: adds a video stream to the file; returns it and its packets, in the order of decoding.
         sound: to put beside it, see :meth:`Sound.fitting`.
         remedy: end of the message where the file cannot be written.
 
@@ -52,38 +52,27 @@ def write(path: Path, picture: Callable[[OutputContainer], Picture], sound: Soun
         options["write_crc32"] = "0"  # the head is changed once more
     elif suffix == ".avi":
         options["avoid_negative_ts"] = "disabled"  # its packets have no times; a later picture would be one repeated
+    message = f"{path}: cannot be written ({{}}){remedy}"
     with writing(path, VideoError) as temporary:
         try:
             with _closing(av.open(f"file:{temporary}", "w", FORMATS[suffix], container_options=options)) as container:
-                shape = _write_all(container, picture, sound)
-            if suffix in _MATROSKA and shape[-1] != 1:
-                matroska.set_aspect(temporary, *shape, in_pixels=suffix == ".webm")
+                try:
+                    stream, packets = add_picture(container)
+                    tracks = [packets] if sound is None else [packets, sound.add_to(container)]
+                except ValueError as error:  # the format does not hold a stream
+                    raise VideoError(message.format(error)) from None
+                codec = stream.codec_context
+                aspect = codec.sample_aspect_ratio or Fraction(1)
+                sets_aspect = aspect != 1 and suffix in _MATROSKA
+                if sets_aspect:
+                    stream.metadata.update(matroska.ROOM_FOR_ASPECT)
+                for packet in heapq.merge(*tracks, key=_decoded_s):
+                    container.mux(packet)
+                size = codec.width, codec.height
+            if sets_aspect:
+                matroska.set_aspect(temporary, *size, aspect, in_pixels=suffix == ".webm")
         except av.FFmpegError as error:
-            raise VideoError(f"{path}: cannot be written ({error.strerror}){remedy}") from None
-        except _UnheldError as error:
-            raise VideoError(f"{path}: cannot be written ({error}){remedy}") from None
-
-
-class _UnheldError(Exception):
-    """A format does not hold a stream."""
-
-
-def _write_all(
-    container: OutputContainer, picture: Callable[[OutputContainer], Picture], sound: Sound | None
-) -> tuple[int, int, Fraction]:
-    """Mux all packets; returns width and height of a frame and the aspect of a pixel."""
-    try:
-        stream, packets = picture(container)
-        tracks = [packets] if sound is None else [packets, sound.add_to(container)]
-    except ValueError as error:
-        raise _UnheldError(str(error)) from None
-    codec = stream.codec_context
-    aspect = codec.sample_aspect_ratio or Fraction(1)
-    if aspect != 1 and container.format.name in ("matroska", "webm"):
-        stream.metadata.update(matroska.ROOM_FOR_ASPECT)
-    for packet in heapq.merge(*tracks, key=_decoded_s):
-        container.mux(packet)
-    return codec.width, codec.height, aspect
+            raise VideoError(message.format(error.strerror)) from None
 
 
 def _decoded_s(packet: av.Packet) -> Fraction | int:

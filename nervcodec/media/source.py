@@ -123,14 +123,14 @@ def scan(path: str | Path, options: SourceOptions | None = None) -> VideoInfo:
         probed = _probed_folder(path, images, options) if images else probe(path, options.stream, options.frame_rate)
         if options.start_s and probed.input.seeks and decoder.jumps_before(probed.input, options.start_s):
             probed = replace(probed, input=replace(probed.input, seeks=False))
-        frames = _list(probed, options)
-        if options.start_s and probed.input.seeks and not _is_there(frames, probed, options):
+        frames = _decode(probed, options)
+        if options.start_s and probed.input.seeks and not _begins_at_start(frames, probed):
             # The index led nowhere, or past frames that belong to the range: read from the beginning.
             probed = replace(probed, input=replace(probed.input, seeks=False))
-            frames = _list(probed, options)
+            frames = _decode(probed, options)
         if probed.input.threads and (frames.damage.near or frames.damage.unknown):
             probed = replace(probed, input=replace(probed.input, threads=False))
-            frames = _list(probed, options)
+            frames = _decode(probed, options)
         return _interpret(probed, options, frames, snapshot)
 
 
@@ -146,88 +146,72 @@ def _probed_folder(path: Path, images: tuple[Path, ...], options: SourceOptions)
     return Probed(Input(path, images, frame_rate=rate), (), 1 / rate, rate)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Frames:
     """The decoded frames of a range.
 
     Attributes:
+        damage: errors while they were decoded.
+        clock: as of :class:`VideoInfo`.
         size: (width, height) of the first.
         aspect: of a pixel, 1 where it is unknown.
         stamps: ticks of the stream's time base at which they show.
         last: ticks that the last is shown, as stated; 0 for not.
         checksums: of the decoded frames, as they are in the source.
         changes: of luma between neighbouring frames.
-        damage: what could not be decoded.
-        interlaced: how many of them are stored as two fields.
+        interlaced: number of frames that are stored as two fields.
         light, transfer: as the first states them.
         has_alpha: the first is transparent in places.
-        clock: as of :class:`VideoInfo`.
     """
 
-    size: tuple[int, int]
-    aspect: Fraction
-    stamps: np.ndarray
-    last: int
-    checksums: np.ndarray
-    changes: np.ndarray
     damage: Damage
-    interlaced: int
-    light: Light | None
-    transfer: int
-    has_alpha: bool
-    clock: tuple[ClockPart, ...]
+    clock: list[ClockPart] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
+    aspect: Fraction = Fraction(1)
+    stamps: list[int] = field(default_factory=list)
+    last: int = 0
+    checksums: list[int] = field(default_factory=list)
+    changes: list[float] = field(default_factory=list)
+    interlaced: int = 0
+    light: Light | None = None
+    transfer: int = 2
+    has_alpha: bool = False
 
 
-def _list(probed: Probed, options: SourceOptions) -> _Frames:
+def _decode(probed: Probed, options: SourceOptions) -> _Frames:
     """Decode a range once."""
     from nervcodec.media import reader
     from nervcodec.media.decoder import Decoder
 
-    decoder = Decoder(probed.input, options.start_s, options.duration_s)
-    upright, samples = reader.Filters(probed.input.path), reader.Samples()
-    stamps: list[int] = []
-    checksums: list[int] = []
-    changes: list[float] = []
-    before = np.empty(0, np.int16)
-    size, aspect, last, interlaced, light, transfer, has_alpha = (0, 0), Fraction(1), 0, 0, None, 2, False
+    path, decoder = probed.input.path, Decoder(probed.input, options.start_s, options.duration_s)
+    frames = _Frames(decoder.damage)
+    upright, samples, previous = reader.Filters(path), reader.Samples(), np.empty(0, np.int16)
     for frame, stamp in decoder.frames():
-        if not stamps:
-            transfer = int(frame.color_trc)  # filters change it
-        turned, last = upright.frame(frame), frame.duration
-        if not stamps:
-            size, light, has_alpha = (turned.width, turned.height), light_of(frame), reader.is_transparent(frame)
-            across, down = (max(1, side // STRIDE) for side in size)
-            smaller = reader.Filters(probed.input.path, f"scale={across}:{down}:flags=neighbor,format=gray")
-            aspect = 1 / decoder.aspect if reader.is_transposed(frame) else decoder.aspect
-        stamps.append(stamp)
-        interlaced += frame.interlaced_frame
-        checksums.append(reader.checksum(samples.of(turned)))
+        if not frames.stamps:
+            frames.transfer = int(frame.color_trc)  # filters change it
+        turned, frames.last = upright.frame(frame), frame.duration
+        if not frames.stamps:
+            frames.size, frames.light = (turned.width, turned.height), light_of(frame)
+            frames.has_alpha = reader.is_transparent(frame)
+            frames.aspect = 1 / decoder.aspect if reader.is_transposed(frame) else decoder.aspect
+            across, down = (max(1, side // STRIDE) for side in frames.size)
+            smaller = reader.Filters(path, f"scale={across}:{down}:flags=neighbor,format=gray")
+        frames.interlaced += frame.interlaced_frame
+        frames.checksums.append(reader.checksum(samples.of(turned)))
         small = samples.of(smaller.frame(frame)).astype(np.int16)
-        if len(stamps) > 1:
-            changes.append(np.abs(small - before).mean())
-        before = small
-    return _Frames(
-        size,
-        aspect,
-        np.array(stamps, np.int64),
-        last,
-        np.array(checksums, np.uint32),
-        np.array(changes, np.float32),
-        decoder.damage,
-        interlaced,
-        light,
-        transfer,
-        has_alpha,
-        tuple(decoder.clock),
-    )
+        if frames.stamps:
+            frames.changes.append(np.abs(small - previous).mean())
+        frames.stamps.append(stamp)
+        previous = small
+    frames.clock = decoder.clock
+    return frames
 
 
-def _is_there(frames: _Frames, probed: Probed, options: SourceOptions) -> bool:
+def _begins_at_start(frames: _Frames, probed: Probed) -> bool:
     """Whether a range begins at most one and a half frame intervals after its start."""
-    if not len(frames.stamps) or probed.frame_rate is None:
+    if not frames.stamps or probed.frame_rate is None:
         return False
-    begins = float(frames.stamps[0] * probed.time_base)
-    return -0.5 <= begins * float(probed.frame_rate) <= 1.5
+    return -0.5 <= frames.stamps[0] * probed.time_base * probed.frame_rate <= 1.5
 
 
 def _interpret(probed: Probed, options: SourceOptions, frames: _Frames, snapshot: Snapshot) -> VideoInfo:
@@ -246,7 +230,7 @@ def _interpret(probed: Probed, options: SourceOptions, frames: _Frames, snapshot
     # Scaling by different factors across and down changes the shape of a pixel, as in ffmpeg's scale filter.
     cropped = options.crop[::-1] if options.crop else frames.size
     aspect = frames.aspect * Fraction(cropped[0], cropped[1]) / Fraction(width, height)
-    when = _read_timing(frames.stamps, probed.time_base, probed.frame_rate)
+    when = _read_timing(np.array(frames.stamps, np.int64), probed.time_base, probed.frame_rate)
     trimmed = options.start_s > 0 or options.duration_s is not None
     last_s = float(frames.last * probed.time_base)
     if when.is_variable and not images and not trimmed and not damage.is_cut_off:
@@ -280,13 +264,13 @@ def _interpret(probed: Probed, options: SourceOptions, frames: _Frames, snapshot
         complaints=tuple(_complaints(damage, when, 0.0 if trimmed else probed.stream_s or 0.0)),
         notes=tuple(notes),
         has_audio=probed.has_audio,
-        first_frame_s=float(int(frames.stamps[0]) * probed.time_base),
-        checksums=frames.checksums,
-        changes=frames.changes,
+        first_frame_s=float(frames.stamps[0] * probed.time_base),
+        checksums=np.array(frames.checksums, np.uint32),
+        changes=np.array(frames.changes, np.float32),
         light=frames.light,
         transfer=frames.transfer,
         has_alpha=frames.has_alpha or probed.has_alpha,
-        clock=frames.clock,
+        clock=tuple(frames.clock),
     )
 
 

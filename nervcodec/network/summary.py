@@ -57,7 +57,7 @@ def weights_by_part(opened: Container) -> dict[str, PartSize]:
     sums: dict[str, PartSize] = {}
     shared = opened.shared_weights()
     for number, segment in enumerate(opened.header.segments):
-        stored = opened.stored(segment.prefix)
+        stored = opened.network(segment.prefix).table()
         if shared is not None and not number:
             stored |= shared.table()
         try:

@@ -101,11 +101,7 @@ class GraphStream:
     def capture(
         self, step: Callable[..., StepTensors], batch: Sequence[Tensor], generators: Sequence[torch.Generator]
     ) -> CapturedStep:
-        """Capture a step.
-
-        Raises:
-            RuntimeError: it cannot be captured.
-        """
+        """Capture a step; see :class:`CapturedStep`."""
         return CapturedStep(self, step, batch, generators)
 
 

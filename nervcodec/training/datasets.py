@@ -58,6 +58,7 @@ class TrainingSet(ABC):
 
     count: int
     default_batch_size: int
+    _field: GridField | PatchField
     supports_cuda_graphs: bool = False
 
     @abstractmethod
@@ -77,9 +78,9 @@ class TrainingSet(ABC):
         samples = torch.nonzero(self.frames(torch.arange(self.count)) == frame)[:, 0]
         return self.inputs(samples), self.targets(samples)
 
-    @abstractmethod
     def to_images(self, packed: Tensor) -> Tensor:
         """Predictions or targets to images ``(B, h, w, 3)`` float32, about [0, 1]."""
+        return self._field.unpack(packed)
 
     def embeddings(self, reference: Tensor, rows: Tensor, samples: Tensor) -> Tensor:
         """Reference embeddings of a batch.
@@ -120,10 +121,8 @@ class FrameSet(TrainingSet):
 
     def targets(self, samples: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         # Converted for each batch: all frames as floats would take four times the memory.
+        assert isinstance(self._field, GridField)
         return self._field.pixels.to_packed(_centred(self._frames, samples, torch.float32)).to(dtype)
-
-    def to_images(self, packed: Tensor) -> Tensor:
-        return self._field.unpack(packed)
 
 
 class PatchSet(TrainingSet):
@@ -157,9 +156,6 @@ class PatchSet(TrainingSet):
 
     def targets(self, samples: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         return _centred(self._patches, samples, dtype)
-
-    def to_images(self, packed: Tensor) -> Tensor:
-        return self._field.unpack(packed)
 
     def embeddings(self, reference: Tensor, rows: Tensor, samples: Tensor) -> Tensor:
         return reference[rows, samples % len(self._windows)][:, None]

@@ -95,7 +95,7 @@ class TrainingLoop:
         start = self._clock() - state.elapsed_s
         while True:
             state.elapsed_s = self._clock() - start
-            progress = state.progress(state.elapsed_s)
+            progress = state.budget(state.elapsed_s)[0]
             if progress >= 1:
                 break
             if self._observer.stop_requested():
@@ -118,7 +118,7 @@ class TrainingLoop:
             self._roll_back(math.nan)
         state.elapsed_s = self._clock() - start
         for hook in self._hooks:
-            hook.ended(state, 1.0 if complete else state.progress(state.elapsed_s))
+            hook.ended(state, 1.0 if complete else state.budget(state.elapsed_s)[0])
         return FitResult(state.steps, state.elapsed_s, complete, state.quantization_steps())
 
     def _check_quality(self, metrics: StepMetrics) -> bool:

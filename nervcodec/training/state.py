@@ -199,10 +199,6 @@ class FitState:
             budgets.append((fraction, float(self.config.epochs), PASSES))
         return max(budgets)
 
-    def progress(self, elapsed_s: float) -> float:
-        """Used fraction of the budget."""
-        return self.budget(elapsed_s)[0]
-
     def semantics_active(self, progress: float) -> bool:
         """Whether the pixel warm-up, a fraction of the fit or a number of epochs, is over."""
         warmup = self.config.pixel_warmup

@@ -41,7 +41,7 @@ def test_a_file_with_a_base_layer_and_no_weights(tmp_path, kind):
         opened.verify()
         streams = [opened.base_stream(segment).tobytes() for segment in opened.header.segments]
         assert streams == ([b"stream 0/base", b"stream 1/base"] if kind == "av1" else [b"stream base"] * 2)
-        assert (opened.stored("0/"), opened.weights("0/")) == ({}, {})
+        assert (opened.network("0/").table(), opened.network("0/").decode()) == ({}, {})
         assert opened.embedded_frames(opened.header.segments[0]) == ()
 
 

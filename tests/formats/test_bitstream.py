@@ -142,7 +142,7 @@ if sys.argv[1] == "torch":
     torch.set_num_threads(4)
 from nervcodec.formats.container import Container
 with Container.open(sys.argv[2]) as opened:
-    weights = opened.weights("0/")
+    weights = opened.network("0/").decode()
 assert ("torch" in sys.modules) == (sys.argv[1] == "torch")
 print(hashlib.sha256(b"".join(weights[name].tobytes() for name in sorted(weights))).hexdigest())
 """

@@ -36,8 +36,8 @@ def test_round_trip(path):
     assert stored.keys() == arrays.keys()
     assert all(np.array_equal(stored[name], arrays[name]) for name in arrays)
     with Container.open(path) as opened:
-        assert opened.weights("0/")["a"].dtype == np.float32
-        assert opened.stored("0/") == {name: ((20, 30), 1200) for name in ("a", "b")}
+        assert opened.network("0/").decode()["a"].dtype == np.float32
+        assert opened.network("0/").table() == {name: ((20, 30), 1200) for name in ("a", "b")}
         assert (opened.nbytes("0/a"), opened.nbytes("0/c")) == (1200, 0)
         assert opened.size_bytes == path.stat().st_size
 

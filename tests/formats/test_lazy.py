@@ -179,7 +179,7 @@ def test_a_damaged_array_is_refused_and_the_others_are_not(tmp_path, data):
                     opened.array(name)
             else:
                 assert np.array_equal(opened.array(name), array)
-        asked = opened.frame_times if damaged == "frame_times" else lambda: opened.weights("0/")
+        asked = opened.frame_times if damaged == "frame_times" else lambda: opened.network("0/").decode()
         for ask in (asked, opened.verify):
             with pytest.raises(ContainerError, match=f"tensor {damaged} is damaged"):
                 ask()
@@ -232,7 +232,7 @@ def test_a_closed_container_says_so(tmp_path):
     with Container.open(path) as opened:
         opened.array("0/a")
     opened.close()  # twice is once
-    for ask in (lambda: opened.array("0/a"), lambda: opened.weights("0/"), opened.verify):
+    for ask in (lambda: opened.array("0/a"), lambda: opened.network("0/").decode(), opened.verify):
         with pytest.raises(ContainerError, match=r"a\.nerv: is closed; open it again"):
             ask()
     assert opened.header.video.frame_count == 10

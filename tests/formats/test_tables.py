@@ -103,8 +103,11 @@ def test_tables_that_cannot_be_are_refused_in_one_line(tmp_path, message, tables
     tensors = {"0/weights": StoredTensor(checksum(stream), TensorCode(STREAM))}
     path = write(tmp_path / "a.nerv", header.__class__(**{**vars(header), "tensors": tensors}), {"0/weights": stream})
     with Container.open(path) as opened:
-        assert opened.stored("0/") == {"half": ((3,), 6), "grid": ((5, 2, 2, 3), opened.stored("0/")["grid"][1])}
-        assert set(opened.weights("0/")) == {"half", "grid"}
+        assert opened.network("0/").table() == {
+            "half": ((3,), 6),
+            "grid": ((5, 2, 2, 3), opened.network("0/").table()["grid"][1]),
+        }
+        assert set(opened.network("0/").decode()) == {"half", "grid"}
         with pytest.raises(ContainerError, match=rf"^{path}: tensor 0/weights: .*{message}") as caught:
             opened.embedded_frames(header.segments[0])
     assert "\n" not in str(caught.value)
@@ -153,7 +156,7 @@ def test_a_decoder_written_from_the_documentation_reads_whole_files(name):
         shared = opened.shared_weights()
         assert len(theirs) == len(opened.header.segments)
         for segment, (tensors, embedded, pace) in zip(opened.header.segments, theirs, strict=True):
-            ours = opened.weights(segment.prefix) | (shared.decode() if shared else {})
+            ours = opened.network(segment.prefix).decode() | (shared.decode() if shared else {})
             assert ours.keys() == tensors.keys()
             assert all(np.array_equal(ours[tensor], tensors[tensor]) for tensor in ours)
             tables = opened.network(segment.prefix).frame_tables(segment.frame_count)

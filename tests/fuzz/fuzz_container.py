@@ -53,8 +53,8 @@ def whole_file(data: bytes) -> None:
         opened.verify()
         for segment in opened.header.segments:
             network_from_json(segment.network)
-            opened.stored(segment.prefix)
-            opened.weights(segment.prefix)
+            opened.network(segment.prefix).table()
+            opened.network(segment.prefix).decode()
             opened.embedded_frames(segment)
         opened.shared_weights()
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nervcodec import sizing
-from nervcodec.coordinates import PatchGrid, frame_coordinate
+from nervcodec.coordinates import PatchGrid, patch_coordinates
 from nervcodec.errors import ContainerError
 from nervcodec.network.build import build, from_arrays, to_arrays
 from nervcodec.network.config import (
@@ -107,8 +107,9 @@ def test_patches_tile_the_frame(height, width, rows, columns):
 
 
 def test_times_are_decided_once():
-    assert [frame_coordinate(i, 3) for i in range(3)] == [0.0, 0.5, 1.0]
-    assert frame_coordinate(0, 1) == 0.0
+    grid = PatchGrid(8, 8, 2, 2)
+    assert [patch_coordinates(i, 0, 1, 3, grid) for i in range(3)] == [(t, 0.25, 0.75) for t in (0.0, 0.5, 1.0)]
+    assert patch_coordinates(0, 0, 0, 1, grid)[0] == 0.0
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
@@ -212,7 +213,7 @@ def test_sizing_keeps_to_its_budget(height, width, frames, budget):
     config = grid_config(height, width, frames, budget)
     count = parameter_count(config)
     smallest = parameter_count(
-        replace(config, grids=sizing.grid_shapes(sizing.QUICK, config.geometry, 0.0, sizing.UNKNOWN_TRAITS))
+        replace(config, grids=sizing.grid_shapes(sizing.QUICK, config.geometry, 0.0, sizing.SegmentTraits()))
     )
     assert count <= max(budget, smallest)
 

@@ -40,7 +40,7 @@ def test_the_parts_of_a_file_add_up(name):
         prefixes = [segment.prefix for segment in opened.header.segments] + [opened.header.shared] * name.count(
             "shared"
         )
-        stored = [size for prefix in prefixes for _, size in opened.stored(prefix).values()]
+        stored = [size for prefix in prefixes for _, size in opened.network(prefix).table().values()]
     assert sum(parts.values()) == (GOLDEN / f"{name}.nerv").stat().st_size
     assert sum(part.bytes for part in weights.values()) == sum(stored)
     assert ("grids 1/16" in weights) == (not name.endswith("pe"))
