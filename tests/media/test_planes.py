@@ -15,7 +15,7 @@ from nervcodec.media import planes
 from nervcodec.media.options import SourceOptions
 from nervcodec.media.reader import plane_format, read_frames, read_planes
 from nervcodec.media.source import scan
-from nervcodec.media.writer import write_png
+from nervcodec.media.writer import write_pngs
 
 
 def raw(path, pixels, *filters):
@@ -164,7 +164,7 @@ def test_grey_keeps_its_luma(tmp_path, ffmpeg):
 def test_a_folder_of_images_is_planes_of_rgb(tmp_path):
     pictures = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3)).astype(np.uint8)
     for number, picture in enumerate(pictures):
-        write_png(tmp_path / f"frame_{number}.png", picture)
+        write_pngs(tmp_path, [(number, picture)], 1)
     info = scan(tmp_path)
     form = plane_format(info)
     assert form.matrix == 0
