@@ -27,7 +27,7 @@ from nervcodec.colour import to_rgb8
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.media.options import SourceOptions
 from nervcodec.media.reader import plane_format, read_planes
-from nervcodec.media.shots import find_cuts, seen_small
+from nervcodec.media.shots import find_cuts, thumbnails
 from nervcodec.media.source import scan
 
 DEPTH, CRFS = 10, (35, 43, 50, 57)
@@ -44,7 +44,7 @@ def rows_of(name: str, source: Path, crop: tuple[int, int] | None, preset: int) 
     planes = list(read_planes(info, options, native))
     pixels = [to_rgb8(frame, native)[0] for frame in planes]
     frames = [to_base(frame, native, DEPTH) for frame in planes]
-    cuts = find_cuts(np.stack([seen_small(f.y >> (native.depth - 8))[0] for f in planes])[..., None])
+    cuts = find_cuts(np.stack([thumbnails(f.y >> (native.depth - 8))[0] for f in planes])[..., None])
     ways: dict[str, Sequence[int]] = {
         "one a segment": (),
         "SVT-AV1's interval": range(SVT_INTERVAL, len(frames), SVT_INTERVAL),

@@ -30,7 +30,7 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.bitstream import QuantizedTensor, quantize_tensor
 from nervcodec.formats.container import Container
 from nervcodec.media.reader import read_frames, read_segment
-from nervcodec.media.shots import find_cuts, seen_small
+from nervcodec.media.shots import find_cuts, thumbnails
 from nervcodec.media.source import scan
 from nervcodec.network.summary import SEMANTIC_HEAD, weights_by_part
 from nervcodec.network.timeline import Timeline
@@ -183,7 +183,7 @@ def main() -> None:
         *((f"product quantisation, {parts} parts", product(reference, parts)) for parts in (8, 16, 32)),
     ):
         table.append(agreement(label, fidelity.compare(predicted, reference, queries, info.times_s[rows]), size))
-    table += bounds(everything, queries, info.times_s, find_cuts(seen_small(frames)))
+    table += bounds(everything, queries, info.times_s, find_cuts(thumbnails(frames)))
     original = {name: value for name, value in PRESETS["comparable"].items() if name not in ("epochs", "split")}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

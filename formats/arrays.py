@@ -30,7 +30,7 @@ TYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "U16": "<u2", "F16": "<f2",
     "I32": "<i4", "U32": "<u4", "F32": "<f4", "F64": "<f8", "I64": "<i8", "U64": "<u8",
 }  # fmt: skip
-_NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
+_TYPE_NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
 
 
 class ArrayLocation(NamedTuple):
@@ -55,7 +55,7 @@ def little_endian(array: np.ndarray) -> np.ndarray:
         ContainerError: safetensors has no such type.
     """
     dtype = array.dtype.newbyteorder("<")
-    if dtype not in _NAMES:
+    if dtype not in _TYPE_NAMES:
         raise ContainerError(f"arrays of {array.dtype} cannot be stored")
     return np.ascontiguousarray(array, dtype).reshape(array.shape)
 
@@ -84,7 +84,7 @@ def file_head(
     for name in order:
         dtype, shape = arrays[name]
         start, end = end, end + dtype.itemsize * math.prod(shape)
-        table[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        table[name] = {"dtype": _TYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text, order

@@ -271,8 +271,8 @@ def _to_row(entry: TensorEntry) -> list:
 
 def _from_row(row: list) -> TensorEntry:
     name, shape, coded_bytes, steps, low, high, typical, neighbours = row
-    whole = [*shape, coded_bytes, low, high, typical, neighbours]
-    if not isinstance(name, str) or any(type(n) is not int for n in whole) or neighbours not in (0, 1):
+    numbers = [*shape, coded_bytes, low, high, typical, neighbours]
+    if not isinstance(name, str) or any(type(n) is not int for n in numbers) or neighbours not in (0, 1):
         raise ContainerError("the table of weights is damaged")
     steps = tuple(float(step) for step in steps)
     return TensorEntry(name, tuple(shape), coded_bytes, steps, low, high, typical, bool(neighbours))

@@ -39,7 +39,7 @@ from nervcodec.formats.header import (
 from nervcodec.formats.weights import StoredWeights
 
 _DIGEST_BYTES = 8
-_BEGINNING = b'{"__metadata__":{"format":"nerv",'  # of every container, after the length of its table
+_MAGIC = b'{"__metadata__":{"format":"nerv",'  # of every container, after the length of its table
 _CHUNK = 1 << 20  # bytes per copy
 
 
@@ -250,7 +250,7 @@ def is_container(path: Path) -> bool:
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:
-        return file.read(8 + len(_BEGINNING))[8:] == _BEGINNING
+        return file.read(8 + len(_MAGIC))[8:] == _MAGIC
 
 
 def read_header(path: Path) -> Header:

@@ -20,12 +20,12 @@ STREAM = "stream"  # uint8, all weights of a network, entropy coded (:mod:`nervc
 FORMAT = "nerv"
 FORMAT_VERSION = 3
 
-# Arrays that belong to no segment: times of frames in seconds, and audio packets in a Matroska file.
+# Arrays outside segments: times of frames in seconds, and audio packets in a Matroska file.
 FRAME_TIMES, AUDIO = "frame_times", "audio"
-# The stream of weights, after the prefix of a segment or of what all share; and the stream of a base layer, after the
-# prefix of its segment, or alone for one that spans the file.
+# Names after a prefix: the stream of weights of a segment or of the shared parameters; and the stream of a base layer
+# of a segment, without a prefix if it spans the file.
 WEIGHTS, BASE = "weights", "base"
-MOST_PADDING = 64  # rows or columns that a coded frame may have beyond the video's
+MAX_PADDING = 64  # rows or columns that a coded frame may have beyond the video's
 
 MAX_SIDE = 65_536
 MAX_PIXELS = 1 << 28  # of one frame: sixteen times 8K
@@ -238,9 +238,9 @@ class BaseHeader:
         _check(0 <= self.skipped < MAX_FRAMES, "frames to skip are out of range")
         _check(not (self.skipped and self.entries), "a stream with frames to skip has no entries")
         _check(len(self.entries) <= MAX_SEGMENTS, "number of entries is out of range")
-        frames, places = [entry[0] for entry in self.entries], [entry[1] for entry in self.entries]
-        _check(not frames or (frames[0] == 0 and places[0] > 0), "the first entry is the first frame")
-        _check(all(a < b for n in (frames, places) for a, b in zip(n, n[1:], strict=False)), "entries must ascend")
+        frames, offsets = [entry[0] for entry in self.entries], [entry[1] for entry in self.entries]
+        _check(not frames or (frames[0] == 0 and offsets[0] > 0), "the first entry is the first frame")
+        _check(all(a < b for n in (frames, offsets) for a, b in zip(n, n[1:], strict=False)), "entries must ascend")
 
 
 @dataclass(frozen=True)
@@ -410,7 +410,7 @@ class Header:
             missing = min(expected - stored, default="")
             _check(not missing, f"a base layer of kind {self.base.kind} has no array {missing!r}")
             padding = self.base.width - self.video.width, self.base.height - self.video.height
-            fits = self.base.kind == COPY or all(0 <= more <= MOST_PADDING for more in padding)
+            fits = self.base.kind == COPY or all(0 <= more <= MAX_PADDING for more in padding)
             _check(fits, "the base layer's frames are not of the video's size")
             last = self.base.entries[-1][0] if self.base.entries else 0
             _check(last < self.video.frame_count, "an entry of the base layer lies behind the last frame")

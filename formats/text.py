@@ -16,7 +16,7 @@ SYSTEM_FOLDERS = frozenset(
 )
 NAME_BYTES = 255  # the most that ext4, APFS, NTFS and most others take for one name
 _JOINERS = "\u200c\u200d"  # within words of Persian and Indic scripts, and within emoji
-_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def truncate_name(stem: str, suffix: str = "", limit: int = NAME_BYTES) -> str:
@@ -51,8 +51,8 @@ def escape_character(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
         code -= 0xDC00
-    if character in _SHORT:
-        return _SHORT[character]
+    if character in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[character]
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 

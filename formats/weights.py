@@ -61,9 +61,9 @@ def read_tables(stream: np.ndarray, frames: int) -> FrameTables:
             raise ContainerError(f"unknown table {line.name[:40]!r}; this file needs a newer nervcodec")
         if len(line.shape) != 1 or line.steps != (1.0,) or line.size > frames + frames // LARGEST:
             raise ContainerError(f"the table {line.name!r} does not hold whole numbers of frames")
-    found = {name: _integers(tensor) for name, tensor in bitstream.read(stream, MARK).items()}
-    embedded = _from_gaps(found[EMBEDDED], frames) if EMBEDDED in found else ()
-    pace = found.get(PACE)
+    tables = {name: _integers(tensor) for name, tensor in bitstream.read(stream, MARK).items()}
+    embedded = _from_gaps(tables[EMBEDDED], frames) if EMBEDDED in tables else ()
+    pace = tables.get(PACE)
     if pace is not None and (len(pace) != frames - 1 or pace.min() < 0 or pace.max() > MAX_PACE):
         raise ContainerError(f"the table of pace must have {frames - 1} numbers from 0 to {MAX_PACE}")
     return FrameTables(embedded, () if pace is None else tuple(pace.tolist()))

@@ -128,7 +128,7 @@ def parse_frames(text: str | None, times_s: SupportsLenAndGetItem[float], end_s:
         return range(count)
     parts = text.split(":")
     if len(parts) == 1:
-        index = frame_at(parts[0], times_s, end_s) if parts[0].endswith("s") else _whole(text, parts[0])
+        index = frame_at(parts[0], times_s, end_s) if parts[0].endswith("s") else _parse_integer(text, parts[0])
         if not -count <= index < count:
             raise ConfigError(f"frame {index} is out of range; there are {count} (0 to {count - 1})")
         index %= count
@@ -136,7 +136,7 @@ def parse_frames(text: str | None, times_s: SupportsLenAndGetItem[float], end_s:
     if len(parts) > 3:
         raise ConfigError(f"{text!r} is not a range; write 10:20, 10:20:2 or 3s:5s")
     bounds = [_bound(text, part, times_s) for part in parts[:2]]
-    step = _whole(text, parts[2]) if len(parts) == 3 and parts[2] else 1
+    step = _parse_integer(text, parts[2]) if len(parts) == 3 and parts[2] else 1
     if step < 1:
         raise ConfigError(f"the step of {text!r} must be 1 or more")
     chosen = range(count)[slice(bounds[0], bounds[1], step)]
@@ -163,10 +163,10 @@ def _bound(text: str, part: str, times_s: SupportsLenAndGetItem[float]) -> int |
         return None
     if part.endswith("s"):
         return bisect.bisect_left(times_s, parse_duration(part) - 1e-6)
-    return _whole(text, part)
+    return _parse_integer(text, part)
 
 
-def _whole(text: str, part: str) -> int:
+def _parse_integer(text: str, part: str) -> int:
     if not re.fullmatch(r"-?\d{1,12}", part.strip()):
         raise ConfigError(f"{text!r} is not a frame or range; write 10, 10:20, 10:20:2, 3.5s or 3s:5s")
     return int(part)
@@ -191,14 +191,14 @@ class FrameSplit:
     def __post_init__(self) -> None:
         if not 1 <= self.fitted <= self.train <= self.total <= LONGEST:
             raise ConfigError(
-                f"a split of {self.fitted}/{self.train}/{self.total} frames does not ascend from 1 to at most {LONGEST}"
+                f"a split of {self.fitted}/{self.train}/{self.total} frames does not ascend from 1 to {LONGEST} at most"
             )
 
     @property
     def pattern(self) -> tuple[str, ...]:
         """The role of each of ``total`` frames in turn: ``train``, ``val`` or ``unused``. The first is ``train``."""
-        train = _spread(range(self.total), self.train)
-        fitted = {train[i] for i in _spread(range(self.train), self.fitted)}
+        train = _evenly_spaced(range(self.total), self.train)
+        fitted = {train[i] for i in _evenly_spaced(range(self.train), self.fitted)}
         left_over = HELD_OUT if self.train == self.total else UNUSED
         return tuple(FITTED if i in fitted else left_over if i in train else HELD_OUT for i in range(self.total))
 
@@ -208,7 +208,7 @@ class FrameSplit:
         return [pattern[(first + i) % self.total] for i in range(count)]
 
 
-def _spread(items: range, count: int) -> list[int]:
+def _evenly_spaced(items: range, count: int) -> list[int]:
     """``count`` of the items, evenly spaced, the first among them."""
     return [items[k * len(items) // count] for k in range(count)]
 

@@ -25,7 +25,7 @@ PARAMETERS_PER_PIXEL_DETAILED = 0.033  # with a changing fine grid
 BASE_PARAMETERS = 60_000
 MINIMUM_PARAMETERS = 48_000
 MINIMUM_BYTES = 12_000  # weights are not compressed below this, however small the source
-OWN_MINIMUM_BYTES = 2_000  # the same for per-segment weights with a shared decoder
+MINIMUM_SEGMENT_BYTES = 2_000  # the same for per-segment weights with a shared decoder
 SHARED_SIZE = 0.6  # largest share of a small file for shared weights
 # Bytes of a container besides weights and their table: once; for each segment, and for its semantic head; for each
 # frame (its pace), for each frame with embeddings, and for each frame with a stored time.
@@ -33,13 +33,13 @@ HEADER_BYTES, SEGMENT_BYTES, SEMANTIC_BYTES = 620, 440, 130
 FRAME_BYTES, EMBEDDED_BYTES, TIME_BYTES = 0.9, 1.0, 8
 BITS_PER_PARAMETER = 3.0  # coded, with tables: of a fit of a few minutes, plus a margin
 BITS_PER_PARAMETER_DETAILED = 2.1  # the same with a changing fine grid
-BITS_WHERE_AIMED = 2.2  # the same for a requested size: more parameters at fewer bits are better, but slower
-MOST_DIRECTIONS, FEWEST_DIRECTIONS = 64, 8  # of the semantic head
+BITS_AT_TARGET_SIZE = 2.2  # the same for a requested size: more parameters at fewer bits are better, but slower
+MAX_DIRECTIONS, MIN_DIRECTIONS = 64, 8  # of the semantic head
 PATCHES_PER_DIRECTION = 6
 SHARE_OF_SOURCE = 0.94  # of the source's bytes for weights; the header and tables need the rest
 
 # Share of the time of a fit of several segments for their shared network, and its maximum in seconds.
-SHARED_FIT, MOST_SHARED_S = 0.5, 600.0
+SHARED_FIT, MAX_SHARED_S = 0.5, 600.0
 # RGB bytes of the sample that the shared network is fitted to, and of the default segment without a base layer. A
 # constant, so that a file does not depend on the machine.
 SAMPLE_BYTES = 400e6
@@ -66,12 +66,12 @@ _COARSE = ((0, 16, 1.0, 128), (0, 8, 1 / 4, 64), (0, 2, 1 / 2, 32), (0, 4, 1 / 4
 QUICK: _Layout = (*_COARSE, (1, 4, 1 / 16, 8), (2, 4, 0.0, 4))
 # Largest share of parameters for the static grid, and smaller variants: channels, and whether it is limited to one
 # position in time for each shot.
-_LASTING_SHARE, _THINNER = 0.3, ((4, False), (4, True), (2, True), (1, True))
+_STATIC_SHARE, _STATIC_GRIDS = 0.3, ((4, False), (4, True), (2, True), (1, True))
 # A fine grid that changes slowly is useful in a long fit of a video with persistent details: elsewhere it is learned
 # too late, or details vanish before its next entry.
 _DETAILED: _Layout = (*_COARSE, (1, 4, 1 / 8, 8), (2, 4, 0.0, 4), (2, 2, 1 / 8, 4))
-_LONG_PASSES, _LASTING = 40.0, 0.8  # minimum epochs and persistence
-_LEAST_PER_PIXEL = 0.024  # parameters of the whole network for detailed grids
+_MIN_EPOCHS, _MIN_PERSISTENCE = 40.0, 0.8  # for detailed grids
+_MIN_PER_PIXEL = 0.024  # parameters of the whole network for detailed grids
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def parameter_budget(geometry: Geometry, goal: SizeGoal | None, detailed: bool =
     per_pixel = PARAMETERS_PER_PIXEL_DETAILED if detailed else PARAMETERS_PER_PIXEL
     count = per_pixel * geometry.frames * geometry.height * geometry.width + (0 if own else BASE_PARAMETERS)
     if goal is not None and goal.reach:
-        count = goal.limit_bytes * 8 / BITS_WHERE_AIMED
+        count = goal.limit_bytes * 8 / BITS_AT_TARGET_SIZE
     elif goal is not None:
         bits = BITS_PER_PARAMETER_DETAILED if detailed else BITS_PER_PARAMETER
         count = min(count, goal.limit_bytes * 8 / bits)
@@ -129,7 +129,7 @@ def parameter_budget(geometry: Geometry, goal: SizeGoal | None, detailed: bool =
 
 def semantic_config(dimension: int, embedded_frames: Sequence[int], vectors: int) -> SemanticConfig:
     """The semantic head for embeddings of a dimension, for some embedded frames with ``vectors`` embeddings in all."""
-    rank = min(max(FEWEST_DIRECTIONS, vectors // PATCHES_PER_DIRECTION), MOST_DIRECTIONS, dimension)
+    rank = min(max(MIN_DIRECTIONS, vectors // PATCHES_PER_DIRECTION), MAX_DIRECTIONS, dimension)
     return SemanticConfig(dimension, rank=rank, code_frames=tuple(embedded_frames))
 
 
@@ -143,7 +143,7 @@ def expected_passes(geometry: Geometry, fit: FitConfig, fitted: int, device: str
 
 
 def network_config(
-    chosen: NetworkOptions,
+    options: NetworkOptions,
     geometry: Geometry,
     goal: SizeGoal | None = None,
     dimension: int | None = None,
@@ -163,17 +163,17 @@ def network_config(
     Raises:
         ConfigError: the options do not describe a valid network.
     """
-    if chosen.embed == "grid":
+    if options.embed == "grid":
         vectors = len(embedded) * geometry.patch_rows * geometry.patch_columns
         semantic = None if dimension is None else semantic_config(dimension, embedded, vectors)
-        with_details = chosen.parameters or parameter_budget(geometry, goal, detailed=True)
+        with_details = options.parameters or parameter_budget(geometry, goal, detailed=True)
         detailed = _suits_details(geometry, with_details, traits)
-        budget = with_details if detailed else chosen.parameters or parameter_budget(geometry, goal)
+        budget = with_details if detailed else options.parameters or parameter_budget(geometry, goal)
         return grid_config(geometry, budget, semantic, traits, detailed)
-    base, levels = chosen.positional_encoding
+    base, levels = options.positional_encoding
     # The original method's head: pooled features and an MLP, without grid and bottleneck.
     semantic = None if dimension is None else SemanticConfig(dimension, hidden=256, rank=min(256, dimension))
-    shape = (chosen.fc_hw, chosen.fc_dim, chosen.strides, chosen.reduce, chosen.lower_width)
+    shape = (options.fc_hw, options.fc_dim, options.strides, options.reduce, options.lower_width)
     try:
         return PatchConfig(geometry, base, levels, *shape, semantic)
     except ValueError as error:
@@ -204,16 +204,16 @@ def grid_config(
     for widths, depths, expansions, share, least_passes in _DECODERS:
         if traits.passes < least_passes:
             continue
-        few = grid_shapes(layout, geometry, 0.0, traits)
-        sizes, times = (few, widths, depths, expansions), (traits.cuts, traits.pace)
+        sparse = grid_shapes(layout, geometry, 0.0, traits)
+        sizes, times = (sparse, widths, depths, expansions), (traits.cuts, traits.pace)
         smallest = GridConfig(geometry, *sizes, semantic, *times, True, lasting, traits.scenes)
-        beside = parameter_count(smallest) - sum(g.size for g in few)
-        if parameter_count(replace(smallest, semantic=None)) - sum(g.size for g in few) <= share * budget:
+        other_parameters = parameter_count(smallest) - sum(g.size for g in sparse)
+        if parameter_count(replace(smallest, semantic=None)) - sum(g.size for g in sparse) <= share * budget:
             break
-    return replace(smallest, grids=_densest(layout, geometry, budget - beside, traits))
+    return replace(smallest, grids=_densest(layout, geometry, budget - other_parameters, traits))
 
 
-def per_segment_budget(chosen: NetworkOptions, geometry: Geometry, goal: SizeGoal | None, joint: GridConfig) -> int:
+def per_segment_budget(options: NetworkOptions, geometry: Geometry, goal: SizeGoal | None, shared: GridConfig) -> int:
     """Per-segment parameters of a segment with a shared decoder.
 
     Args:
@@ -222,12 +222,12 @@ def per_segment_budget(chosen: NetworkOptions, geometry: Geometry, goal: SizeGoa
         goal: for their stored size, or None.
         joint: configuration of the shared network, fitted to a sample of the video.
     """
-    if chosen.parameters is None:
+    if options.parameters is None:
         return parameter_budget(geometry, goal, own=True)
-    return max(0, chosen.parameters - parameter_count(joint) + sum(grid.size for grid in joint.grids))
+    return max(0, options.parameters - parameter_count(shared) + sum(grid.size for grid in shared.grids))
 
 
-def per_segment_config(joint: GridConfig, geometry: Geometry, budget: int, traits: SegmentTraits) -> GridConfig:
+def per_segment_config(shared: GridConfig, geometry: Geometry, budget: int, traits: SegmentTraits) -> GridConfig:
     """The ``grid`` network of a segment with a shared decoder and static grids.
 
     Args:
@@ -236,22 +236,22 @@ def per_segment_config(joint: GridConfig, geometry: Geometry, budget: int, trait
         budget: per-segment parameters.
         traits: of the segment.
     """
-    layout = _DETAILED if len(joint.grids) == len(_DETAILED) else QUICK
-    layout = tuple((s, known.channels, t, p) for (s, _, t, p), known in zip(layout, joint.grids, strict=True))
-    common = sum(joint.grids[number].size for number in joint.lasting)
+    layout = _DETAILED if len(shared.grids) == len(_DETAILED) else QUICK
+    layout = tuple((s, known.channels, t, p) for (s, _, t, p), known in zip(layout, shared.grids, strict=True))
+    common = sum(shared.grids[number].size for number in shared.lasting)
     grids = _densest(layout, geometry, budget + common, traits)
-    return replace(joint, geometry=geometry, grids=grids, cuts=traits.cuts, pace=traits.pace, scenes=traits.scenes)
+    return replace(shared, geometry=geometry, grids=grids, cuts=traits.cuts, pace=traits.pace, scenes=traits.scenes)
 
 
 def _fit_layout(
     layout: _Layout, geometry: Geometry, budget: int, traits: SegmentTraits
 ) -> tuple[_Layout, SegmentTraits]:
     """A layout whose static grid, smaller at low rates, leaves most parameters to the other grids."""
-    for channels, lean in _THINNER:
+    for channels, lean in _STATIC_GRIDS:
         thin = tuple((s, min(channels, c) if not per_frame else c, per_frame, p) for s, c, per_frame, p in layout)
         known = replace(traits, lean=lean)
         shapes = grid_shapes(thin, geometry, 0.0, known)
-        if sum(g.size for g, entry in zip(shapes, layout, strict=True) if not entry[2]) <= _LASTING_SHARE * budget:
+        if sum(g.size for g, entry in zip(shapes, layout, strict=True) if not entry[2]) <= _STATIC_SHARE * budget:
             break
     return thin, known
 
@@ -268,8 +268,8 @@ def _densest(layout: _Layout, geometry: Geometry, budget: int, traits: SegmentTr
 
 def _suits_details(geometry: Geometry, budget: int, traits: SegmentTraits) -> bool:
     """Whether detailed grids are useful with a budget."""
-    enough = budget >= _LEAST_PER_PIXEL * geometry.frames * geometry.height * geometry.width
-    return enough and traits.passes >= _LONG_PASSES and traits.persistence >= _LASTING
+    enough = budget >= _MIN_PER_PIXEL * geometry.frames * geometry.height * geometry.width
+    return enough and traits.passes >= _MIN_EPOCHS and traits.persistence >= _MIN_PERSISTENCE
 
 
 def grid_shapes(layout: _Layout, geometry: Geometry, density: float, traits: SegmentTraits) -> tuple[GridShape, ...]:

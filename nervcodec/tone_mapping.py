@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From HDR to what a screen without it shows: PQ (SMPTE ST 2084) and HLG (ITU-R BT.2100) to BT.709. No torch.
+"""Tone mapping of HDR to SDR: PQ (SMPTE ST 2084) and HLG (ITU-R BT.2100) to BT.709. No torch.
 
 Reference white of 203 cd/m² (ITU-R BT.2408) comes close to white. Brighter light, up to the peak of the source, is
 compressed by the curve of ITU-R BT.2390 (EETF), applied to the largest of R, G and B, so that hues stay.
@@ -31,7 +31,7 @@ _TO_BT709 = {  # linear light, rows for R, G and B
     9: ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
     _P3: ((1.2249, -0.2247, 0.0), (-0.0420, 1.0419, 0.0), (-0.0197, -0.0786, 1.0979)),
 }
-_AT_ONCE, _STEPS = 1 << 15, 1 << 14  # pixels; of a table over roots of light
+_CHUNK_PIXELS, _TABLE_STEPS = 1 << 15, 1 << 14  # pixels; of a table over roots of light
 _M1, _M2, _C1, _C2, _C3 = 1305 / 8192, 2523 / 32, 107 / 128, 2413 / 128, 2392 / 128  # of ST 2084
 
 
@@ -39,7 +39,7 @@ def peak_of(light: Light | None) -> float:
     """The brightest light of a source in cd/m²: its MaxCLL, else the peak of its mastering display, else 1,000.
 
     Args:
-        light: what the source states; None for nothing.
+        light: levels that the source states; None for none.
     """
     if light is None:
         return DEFAULT_PEAK
@@ -51,11 +51,11 @@ def peak_of(light: Light | None) -> float:
 def to_screen8(
     planes: Sequence[np.ndarray], form: PlaneFormat, window: Window | None = None, peak: float = DEFAULT_PEAK
 ) -> np.ndarray:
-    """Planes as a screen without HDR shows them: :func:`nervcodec.colour.to_rgb8`, tone-mapped if they are HDR.
+    """Planes as SDR: :func:`nervcodec.colour.to_rgb8`, tone-mapped if they are HDR.
 
     Args:
         planes, form, window: as :func:`nervcodec.colour.to_rgb8` takes them.
-        peak: what :func:`peak_of` gives.
+        peak: result of :func:`peak_of`.
     """
     if not form.is_hdr:
         return to_rgb8(planes, form, window)
@@ -77,15 +77,15 @@ def to_sdr(rgb: np.ndarray, form: PlaneFormat, peak: float = DEFAULT_PEAK) -> np
     out = np.empty_like(codes)
     matrix = None if form.primaries == _BT709 else _TO_BT709[_P3 if form.primaries == _P3 else 9]
     gains = _gains(_HLG_PEAK if form.transfer == HLG else max(peak / _UNIT, 1.01 * _REFERENCE_WHITE))
-    for first in range(0, len(codes), _AT_ONCE):
-        some = np.ascontiguousarray(codes[first : first + _AT_ONCE].T)
-        light = _light_of_codes(form.transfer)[some.clip(0, _WHITE)]
+    for first in range(0, len(codes), _CHUNK_PIXELS):
+        chunk = np.ascontiguousarray(codes[first : first + _CHUNK_PIXELS].T)
+        light = _light_of_codes(form.transfer)[chunk.clip(0, _WHITE)]
         if form.transfer == HLG:
             light *= _HLG_PEAK * (_BT2020_LUMA @ light) ** (_SYSTEM_GAMMA - 1)
-        light *= gains[_place(np.sqrt(light.max(axis=0)))]
+        light *= gains[_table_index(np.sqrt(light.max(axis=0)))]
         if matrix is not None:
             light = np.array(matrix, np.float32) @ light
-        out[first : first + _AT_ONCE] = _codes_of_light()[_place(light.clip(0, 1))].T
+        out[first : first + _CHUNK_PIXELS] = _codes_of_light()[_table_index(light.clip(0, 1))].T
     return out.reshape(rgb.shape)
 
 
@@ -94,21 +94,21 @@ def to_sdr8(rgb: np.ndarray, form: PlaneFormat, peak: float = DEFAULT_PEAK) -> n
     return ((to_sdr(rgb, form, peak) + STEP // 2) // STEP).astype(np.uint8)
 
 
-def _place(light: np.ndarray) -> np.ndarray:
-    """Where in a table light from 0 to 1 is."""
-    return (np.sqrt(light) * np.float32(_STEPS)).astype(np.int32)
+def _table_index(light: np.ndarray) -> np.ndarray:
+    """Index of light from 0 to 1 in a table."""
+    return (np.sqrt(light) * np.float32(_TABLE_STEPS)).astype(np.int32)
 
 
 @cache
 def _codes_of_light() -> np.ndarray:
-    """What becomes of light where 1 is white, by its place: 0 to 255 * 64."""
-    root = np.arange(_STEPS + 1) / _STEPS
+    """Codes, 0 to 255 * 64, by the table index of light, where 1 is white."""
+    root = np.arange(_TABLE_STEPS + 1) / _TABLE_STEPS
     return np.rint(root ** (2 / _SCREEN_GAMMA) * _WHITE).astype(np.int16)
 
 
 @cache
 def _light_of_codes(transfer: int) -> np.ndarray:
-    """Light that each of 0 to 255 * 64 stands for, float32; with HLG that of the scene, 1 at most."""
+    """Light by code, 0 to 255 * 64, float32; for HLG scene light, 1 at most."""
     signal = np.arange(_WHITE + 1) / _WHITE
     if transfer == HLG:
         above = (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12
@@ -128,8 +128,8 @@ def _to_pq(light: np.ndarray) -> np.ndarray:
 
 @lru_cache(8)
 def _gains(peak: float) -> np.ndarray:
-    """What light is multiplied by so that ``peak`` is 1 (BT.2390, section 5.4), by the place of its root; float32."""
-    light = (np.arange(_STEPS + 1) / _STEPS).clip(1e-3) ** 4
+    """Gains that map ``peak`` to 1 (BT.2390, section 5.4), by the table index of the root of light; float32."""
+    light = (np.arange(_TABLE_STEPS + 1) / _TABLE_STEPS).clip(1e-3) ** 4
     top, white = _to_pq(np.array([peak, _REFERENCE_WHITE]))
     highest = white / top
     knee = 1.5 * highest - 0.5

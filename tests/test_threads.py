@@ -87,7 +87,7 @@ def test_a_source_that_gives_no_frame(carphone, monkeypatch):
             yield frame
 
     monkeypatch.setattr(decoder.Decoder, "_decoded", stalls)
-    monkeypatch.setattr(decoder, "STALLS_S", 0.5)
+    monkeypatch.setattr(decoder, "STALL_TIMEOUT_S", 0.5)
     begun = time.monotonic()
     with pytest.raises(VideoError, match=r"carphone_pristine.mp4: gave no frame for 0.5 s$"):
         scan(carphone)

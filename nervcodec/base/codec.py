@@ -21,7 +21,7 @@ from nervcodec.base.obu import coded_size
 from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.header import PlaneFormat
 from nervcodec.formats.text import count_noun
-from nervcodec.media.decoder import packet_of
+from nervcodec.media.decoder import make_packet
 from nervcodec.media.planes import Light, Planes, light_of, pixel_format, to_frame, to_planes
 from nervcodec.threads import read_ahead
 
@@ -200,7 +200,7 @@ class _Decoder:
             ContainerError: the stream is damaged.
         """
         try:
-            frames = self._codec.decode(None if unit is None else packet_of(unit))
+            frames = self._codec.decode(None if unit is None else make_packet(unit))
         except av.FFmpegError as error:
             raise ContainerError(str(error.strerror)) from None
         for frame in frames:
@@ -217,7 +217,7 @@ def light(unit: bytes | memoryview) -> Light | None:
     """
     codec = cast(av.VideoCodecContext, av.VideoCodecContext.create("libdav1d", "r"))
     try:
-        frames = [*codec.decode(packet_of(unit)), *codec.decode(None)]
+        frames = [*codec.decode(make_packet(unit)), *codec.decode(None)]
     except av.FFmpegError as error:
         raise ContainerError(f"the AV1 stream is damaged: {error.strerror}") from None
     return light_of(frames[0]) if frames else None

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from nervcodec.errors import ContainerError, VideoError, wrap_os_error
 from nervcodec.formats.header import COPY, BaseHeader, PlaneFormat
 from nervcodec.media import decoder, matroska
-from nervcodec.media.decoder import STALLS_S, PieceReader
+from nervcodec.media.decoder import STALL_TIMEOUT_S, PieceReader
 from nervcodec.media.planes import Planes, plane_filters, to_planes
 from nervcodec.media.reader import Filters, Samples, checksum, is_transposed
 from nervcodec.media.source import VideoInfo
@@ -104,13 +104,13 @@ def decoded(
             size.
     """
     count = 0
-    with contextlib.closing(read_ahead(_decoded(pieces, size, tolerates_errors), _AHEAD, STALLS_S)) as frames:
+    with contextlib.closing(read_ahead(_decoded(pieces, size, tolerates_errors), _AHEAD, STALL_TIMEOUT_S)) as frames:
         try:
             for frame in frames:
                 yield frame
                 count += 1
         except StalledError:
-            what = f"nothing came after frame {count} for {STALLS_S:g} s"
+            what = f"nothing came after frame {count} for {STALL_TIMEOUT_S:g} s"
             raise ContainerError(f"the copied stream cannot be decoded: {what}") from None
 
 
@@ -378,7 +378,7 @@ def _opened(file: Path, stream: VideoStream) -> tuple[OutputContainer, VideoStre
             if decoder.has_alpha(stream):  # without it players ignore the second picture
                 copy.metadata["alpha_mode"] = "1"
             if aspect != 1:
-                copy.metadata.update(matroska.ROOM_FOR_ASPECT)
+                copy.metadata.update(matroska.ASPECT_PLACEHOLDER)
             target.start_encoding()
             return target, copy
         except (ValueError, av.FFmpegError) as error:

@@ -47,7 +47,7 @@ def loses_alpha(opened: Container, suffix: str) -> bool:
     """Whether a format leaves out the alpha plane of a copied stream: MP4 holds none beside VP8 and VP9."""
     if require_base(opened).kind != COPY or suffix.lower() != ".mp4":
         return False
-    with prefix_path(opened.path), mux.opened_copy(opened.chunks(BASE, (0, None)), opened.path) as (stored, _):
+    with prefix_path(opened.path), mux.open_copy(opened.chunks(BASE, (0, None)), opened.path) as (stored, _):
         return has_alpha(stored.streams.video[0])
 
 

@@ -20,7 +20,7 @@ from nervcodec.formats.text import count_noun, human_bytes
 from nervcodec.media.audio import packets
 from nervcodec.media.probe import source_digest
 from nervcodec.media.reader import plane_format
-from nervcodec.media.shots import USUAL_SEGMENT, cuts_in, segment_lengths
+from nervcodec.media.shots import DEFAULT_SEGMENT, cuts_from_changes, segment_lengths
 from nervcodec.media.source import VideoInfo, scan
 from nervcodec.network.config import Geometry
 from nervcodec.options import EncodeOptions
@@ -128,7 +128,7 @@ class Plan:
     def cuts(self, index: int) -> tuple[int, ...]:
         """First frames of a segment's shots after the first, counted from its own first frame."""
         first = self.first_frame(index)
-        return cuts_in(self.info.changes[first : first + self.lengths[index] - 1])
+        return cuts_from_changes(self.info.changes[first : first + self.lengths[index] - 1])
 
     @property
     def shares_network(self) -> bool:
@@ -143,7 +143,7 @@ class Plan:
     @property
     def ten_seconds(self) -> int:
         """How many stretches of ten seconds it has, the last of which may be shorter."""
-        return len(segment_lengths(self.info.frame_count, float(self.info.frame_rate), USUAL_SEGMENT))
+        return len(segment_lengths(self.info.frame_count, float(self.info.frame_rate), DEFAULT_SEGMENT))
 
     @property
     def target_bytes(self) -> float | None:
@@ -204,7 +204,7 @@ class Plan:
             once = sizing.HEADER_BYTES + self.audio_bytes
             if not self.shares_network:
                 return beside, once, sizing.MINIMUM_BYTES
-            return beside, once + self.shared_bytes + _SHARED_BYTES, sizing.OWN_MINIMUM_BYTES
+            return beside, once + self.shared_bytes + _SHARED_BYTES, sizing.MINIMUM_SEGMENT_BYTES
         named = len(self.source.name.encode()) + (
             _ENCODER_BYTES + len(self.encoder.name) if self.encoder is not None else 0
         )
@@ -302,7 +302,7 @@ def _require_memory(plan: Plan) -> None:
 def _lengths(info: VideoInfo, options: EncodeOptions) -> list[int]:
     """Frames of each segment. By default a ``grid`` network alone takes as many frames as a sample may have."""
     rate = float(info.frame_rate)
-    lengths = segment_lengths(info.frame_count, rate, options.segment or USUAL_SEGMENT)
+    lengths = segment_lengths(info.frame_count, rate, options.segment or DEFAULT_SEGMENT)
     if options.segment is not None or options.layer.base != NONE or options.network.embed != "grid":
         return lengths
     return min(lengths, segment_lengths(info.frame_count, rate, f"{_sample_frames(info)}f"), key=len)
@@ -336,5 +336,5 @@ def _fit_of_all(plan: Plan) -> FitConfig:
 
 
 def _shared_part(whole: FitConfig) -> float:
-    most = math.inf if whole.time_s is None else sizing.MOST_SHARED_S / whole.time_s
+    most = math.inf if whole.time_s is None else sizing.MAX_SHARED_S / whole.time_s
     return min(sizing.SHARED_FIT, most)

@@ -26,7 +26,7 @@ from nervcodec.formats import bitstream
 from nervcodec.formats.fields import from_json, to_json
 from nervcodec.formats.header import Segment
 from nervcodec.formats.weights import read_tables
-from nervcodec.media.shots import find_cuts, find_pace, persistence, seen_small
+from nervcodec.media.shots import find_cuts, find_pace, persistence, thumbnails
 from nervcodec.network.build import build, from_arrays
 from nervcodec.network.config import GridConfig, NetworkConfig, network_to_json
 from nervcodec.network.field import Field, Inputs
@@ -336,7 +336,7 @@ def segment_task(
     """
     options, encoder, count = plan.options, plan.encoder, len(plan.lengths)
     fitted = fitted_frames(plan, first, len(pixels))
-    start, cuts = time.perf_counter(), find_cuts(seen_small(pixels))
+    start, cuts = time.perf_counter(), find_cuts(thumbnails(pixels))
     share = shared.share(index)
     plan.size_goal(len(pixels), 0, len(cuts), share)  # refuses a size that is too small before any work
     known = shared.embeddings_by_segment.get(index) or embed_segment(plan, pixels, first, len(pixels), cuts, observer)
@@ -386,7 +386,7 @@ def _with_shared(
     fit = replace(fit, rounding_share=fit.rounding_share and max(fit.rounding_share, _ROUNDED))
     if goal is not None and shared.basis is not None and data.embedded_frames is not None:
         codes = shared.basis.segment(tuple(data.embedded_frames.tolist()), data.embeddings).size_bytes
-        goal = goal.minus(codes, sizing.OWN_MINIMUM_BYTES)
+        goal = goal.minus(codes, sizing.MINIMUM_SEGMENT_BYTES)
     budget = sizing.per_segment_budget(options.network, geometry, goal, shared.network.config)
     scenes: tuple[int, ...] = ()
     scene_count = 0

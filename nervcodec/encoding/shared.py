@@ -38,7 +38,7 @@ from nervcodec.media.shots import Scenes, find_pace, persistence
 from nervcodec.network.build import to_arrays
 from nervcodec.network.config import GridConfig
 from nervcodec.network.field import Field
-from nervcodec.network.grid import timeline_of
+from nervcodec.network.grid import grid_timeline
 from nervcodec.network.shapes import is_per_segment
 from nervcodec.training.datasets import SegmentData
 from nervcodec.training.hooks import Hook, ProgressHook
@@ -197,7 +197,7 @@ def _bits(rounded: np.ndarray) -> np.ndarray:
 def _interpolation(config: GridConfig, number: int) -> np.ndarray:
     """``(frames, times)``, the weight of each entry of a grid in each frame."""
     frames = config.geometry.frames
-    lower, upper, weight = (t.numpy() for t in timeline_of(config, number).weights)
+    lower, upper, weight = (t.numpy() for t in grid_timeline(config, number).weights)
     matrix, rows = np.zeros((frames, config.grids[number].times)), np.arange(frames)
     np.add.at(matrix, (rows, lower), 1 - weight)
     np.add.at(matrix, (rows, upper), weight)
@@ -413,8 +413,8 @@ def _pays(plan: Plan, scenes: Scenes) -> bool:
     """Whether grids of what lasts, one for each scene, are worth more than some of each segment's own."""
     count = len(scenes.scenes)
     positions = plan.info.height * plan.info.width / 16 * count
-    few = count <= _FEWER * len(scenes.pieces) and positions <= _MOST_POSITIONS and not scenes.too_many
-    return few and scenes.lasting > _LASTS
+    few = count <= _FEWER * len(scenes.pieces) and positions <= _MOST_POSITIONS and not scenes.is_full
+    return few and scenes.static_share > _LASTS
 
 
 def _fitted_to(

@@ -28,7 +28,7 @@ from nervcodec.media.decoder import ClockPart
 from nervcodec.media.source import SourceOptions, VideoInfo
 
 LEAD_S = 1.0  # offset of stored packets: the Matroska muxer would move packets that begin before zero
-_TICK_S = Fraction(1, 1_000_000)
+_STORED_TICK_S = Fraction(1, 1_000_000)
 _MATROSKA = {"fflags": "+bitexact"}
 COPIED = "copy"
 # The encoder for each format that cannot hold the packets as they are; Matroska holds all of them.
@@ -41,12 +41,12 @@ _LAYOUTS = {
 }
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".avi": "avi", ".webm": "webm"}  # FFmpeg's names
 _SAMPLES = {"aac": "fltp", "libmp3lame": "fltp", "libopus": "flt"}
-_ALWAYS_AT_ZERO = ("avi",)  # formats whose streams begin together
+_COMMON_START = ("avi",)  # formats whose streams begin together
 _LEAST_LEAD_S, _LATE_S = Fraction(1, 10), Fraction(1, 20)
 _GAP_S = 0.03  # shortest gap that is filled with silence
-_ROUNDED_S = Fraction(1, 1000)  # times in Matroska
-_TRIED = 50  # packets muxed to test whether a format holds them
-_SETTLING_S = 1  # seconds of sound decoded before a range
+_MATROSKA_TICK_S = Fraction(1, 1000)  # times in Matroska
+_TRIAL_PACKETS = 50  # packets muxed to test whether a format holds them
+_PREROLL_S = 1  # seconds of sound decoded before a range
 _SILENT_SAMPLES = 1024
 
 
@@ -80,11 +80,11 @@ def packets(info: VideoInfo, options: SourceOptions, observer: Observer | None =
                         break
                     if shows_s < begins_s:
                         continue
-                    packet.duration = round((packet.duration or 0) * packet.time_base / _TICK_S)
-                    packet.pts = packet.dts = round((shows_s - options.start_s + LEAD_S) / _TICK_S)
+                    packet.duration = round((packet.duration or 0) * packet.time_base / _STORED_TICK_S)
+                    packet.pts = packet.dts = round((shows_s - options.start_s + LEAD_S) / _STORED_TICK_S)
                     try:
                         (packet,) = converter.filter(packet)
-                        packet.time_base, packet.stream = _TICK_S, copy
+                        packet.time_base, packet.stream = _STORED_TICK_S, copy
                         file.mux(packet)
                         count += 1
                     except av.InvalidDataError:
@@ -118,32 +118,32 @@ def _timed(
 ) -> Iterator[tuple[Packet, float]]:
     """Packets of sound with the times at which they are heard, in seconds from the container's start.
 
-    Times do not step back. Where the picture's clock jumps the sound goes with it: from the place in the file on
-    where the picture jumps, or where the sound does so a little before.
+    Times do not step back. Where the clock of the picture jumps, the sound is shifted with it: from the byte position
+    of that jump on, or from a jump of the sound shortly before it.
     """
     assert stream.time_base is not None
-    origin_s, positions = (container.start_time or 0) * _TICK_S, [part.position for part in clock]
+    origin_s, positions = (container.start_time or 0) * _STORED_TICK_S, [part.position for part in clock]
     number, last_s, next_s, heard_s = 0, None, 0.0, -math.inf
-    for packet in decoder.packets_of(container, stream):
+    for packet in decoder.stream_packets(container, stream):
         stamp, length_s = packet.dts if packet.pts is None else packet.pts, (packet.duration or 0) * stream.time_base
         stated_s = next_s if stamp is None else float(stamp * stream.time_base - origin_s)
         jumps = last_s is not None and not -decoder.STEP_BACK_S <= stated_s - last_s <= decoder.JUMP_S
-        behind = bisect.bisect_right(positions, packet.pos or 0) - 1
+        part_at_position = bisect.bisect_right(positions, packet.pos or 0) - 1
         if number + 1 < len(clock):
             ends_s, begins_s = clock[number].ends_s, clock[number + 1].begins_s
             is_certain = jumps or last_s is None or abs(begins_s - ends_s) < 2 * decoder.JUMP_S
-            if behind > number and is_certain:
-                number = behind
+            if part_at_position > number and is_certain:
+                number = part_at_position
             elif jumps and abs(stated_s - begins_s) < 1:
                 number += 1
         if clock:
             part = clock[number]
             if jumps and not part.begins_s - decoder.JUMP_S < stated_s < part.ends_s + decoder.JUMP_S:
                 stated_s = next_s  # a damaged stamp
-            if stated_s + part.moved_s < heard_s - length_s:
+            if stated_s + part.shift_s < heard_s - length_s:
                 continue  # where one part's sound is longer than its picture
         last_s, next_s = stated_s, float(stated_s + length_s)
-        heard_s = max(heard_s, stated_s + (clock[number].moved_s if clock else 0.0))
+        heard_s = max(heard_s, stated_s + (clock[number].shift_s if clock else 0.0))
         yield packet, heard_s
 
 
@@ -156,7 +156,7 @@ class Sound:
         start_s: the time in it at which the first frame shows.
         duration_s: how much of it; None for all that follows.
         encoder: ``copy`` for the packets as they are, else FFmpeg's encoder that they are encoded with again.
-        is_whole: what is heard before the first frame belongs to it, too.
+        is_whole: it includes what is heard before the first frame.
         layouts: channel layouts for the encoder, separated by |; None for all that it accepts.
         fills: with an encoder and a duration, silence is added up to that duration.
     """
@@ -192,7 +192,7 @@ class Sound:
         return float(lead) if lead >= _LEAST_LEAD_S else 0.0
 
     def fitting(self, suffix: str) -> Sound:
-        """The same as it goes into a format: as it is where the format holds it, else encoded again.
+        """The same sound for a format: copied where the format holds it, else encoded again.
 
         What is heard before the first frame is cut where the format's streams begin together.
 
@@ -203,17 +203,17 @@ class Sound:
         if form is None:
             return replace(self, encoder=COPIED)
         encoder = COPIED if self._fits(form) else _ENCODERS[suffix.lower()]
-        return replace(self, encoder=encoder, is_whole=self.is_whole and form not in _ALWAYS_AT_ZERO)
+        return replace(self, encoder=encoder, is_whole=self.is_whole and form not in _COMMON_START)
 
     def _fits(self, form: str) -> bool:
         """Whether a format holds the packets as they are, where they begin."""
         with self._open() as source:
             begins = next((begins for _, begins in self._timed(source, Fraction(0))), Fraction(0))
-        if form in _ALWAYS_AT_ZERO and begins > _LATE_S:
+        if form in _COMMON_START and begins > _LATE_S:
             return False
         try:
             with av.open(io.BytesIO(), "w", form) as trial:
-                for packet in itertools.islice(replace(self, encoder=COPIED).add_to(trial), _TRIED):
+                for packet in itertools.islice(replace(self, encoder=COPIED).add_to(trial), _TRIAL_PACKETS):
                     trial.mux(packet)
         except (av.FFmpegError, ValueError):
             return False
@@ -231,7 +231,7 @@ class Sound:
         if self.encoder != COPIED:
             return self._encoded(source, container, lead)
         stream = container.add_stream_from_template(source.streams.audio[0], opaque=True)
-        return self._copied(source, stream, -lead - _delay_s(source) - _ROUNDED_S)
+        return self._copied(source, stream, -lead - _delay_s(source) - _MATROSKA_TICK_S)
 
     def _open(self) -> InputContainer:
         try:
@@ -255,14 +255,14 @@ class Sound:
         stored, start = source.streams.audio[0], Fraction(round(self.start_s * 10**6), 10**6)
         limit = None if self.duration_s is None else Fraction(self.duration_s)
         length, expected = _length_s(stored), -_delay_s(source) - start
-        if earliest is not None and start + earliest > _SETTLING_S:
+        if earliest is not None and start + earliest > _PREROLL_S:
             with contextlib.suppress(av.FFmpegError):  # read from where it stands
-                source.seek(int((start + earliest - _SETTLING_S) * 10**6))
+                source.seek(int((start + earliest - _PREROLL_S) * 10**6))
         for packet in source.demux(stored):
             if not packet.size or packet.pts is None:
                 continue
             begins = packet.pts * packet.time_base - start
-            if length and abs(begins - expected) <= 1.5 * _ROUNDED_S:
+            if length and abs(begins - expected) <= 1.5 * _MATROSKA_TICK_S:
                 begins = expected
             expected = begins + length
             if limit is not None and begins >= limit:
@@ -276,7 +276,7 @@ class Sound:
         last: int | None = None
         for packet, begins in self._timed(source, earliest):
             lasts = (packet.duration or 0) * packet.time_base
-            if abs(lasts - length) <= _ROUNDED_S:
+            if abs(lasts - length) <= _MATROSKA_TICK_S:
                 lasts = length
             packet.stream, packet.time_base = stream, base
             at = round(begins / base)
@@ -299,16 +299,16 @@ class Sound:
         graph: Graph | None = None
         kind, last = None, None
         for frame in itertools.chain(self._decoded(source, -lead), (None,)):
-            found = None if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
-            if graph is not None and found != kind:
+            frame_kind = None if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+            if graph is not None and frame_kind != kind:
                 for last in _filtered(graph, None):
                     yield last
             if frame is None:
                 if self.fills and self.duration_s is not None:
                     yield from _silence(last, self.duration_s)
                 return
-            if graph is None or found != kind:
-                graph, kind = self._graph(frame, last, lead), found
+            if graph is None or frame_kind != kind:
+                graph, kind = self._graph(frame, last, lead), frame_kind
             for last in _filtered(graph, frame):
                 yield last
 
@@ -339,7 +339,7 @@ class Sound:
     def _decoded(self, source: InputContainer, begins: Fraction) -> Iterator[AudioFrame]:
         """Frames of sound that end after ``begins``, their times counted from the first frame of the picture."""
         stored, start = source.streams.audio[0], round(self.start_s * 10**6)
-        packets = (packet for packet, _ in self._timed(source, begins - _SETTLING_S))
+        packets = (packet for packet, _ in self._timed(source, begins - _PREROLL_S))
         codec = stored.codec_context
         layout = codec.layout.name
         for packet in itertools.chain(packets, (None,)):
@@ -350,9 +350,9 @@ class Sound:
             for frame in frames:
                 if frame.layout.name != layout and frame.layout.name.endswith(" channels"):
                     # A damaged packet has changed the decoder's configuration to channels without places.
-                    fresh = av.CodecContext.create(codec.name, "r")
-                    assert isinstance(fresh, av.AudioCodecContext)
-                    fresh.extradata, codec = codec.extradata, fresh
+                    new_codec = av.CodecContext.create(codec.name, "r")
+                    assert isinstance(new_codec, av.AudioCodecContext)
+                    new_codec.extradata, codec = codec.extradata, new_codec
                     break
                 at = cast(int, frame.pts) * cast(Fraction, frame.time_base) - Fraction(start, 10**6)
                 if at + Fraction(frame.samples, frame.sample_rate) > begins:

@@ -28,16 +28,17 @@ if TYPE_CHECKING:
     from nervcodec.media.probe import Input
 
 # Flags of a demuxer, as libavformat numbers them.
-HAS_NO_STAMPS, _MAY_JUMP, _SEEKS_BY_PTS = 0x80, 0x200, 0x4000000
-_MAKES_STAMPS = 0x1  # of libavformat's context
-JUMP_S, STEP_BACK_S = 10.0, 0.1  # steps between neighbouring packets that mean another clock, not a gap
-STALLS_S = 30.0  # without a frame before decoding fails
-_CORRUPT_FOR_OTHER_REASONS = {"mpegts", "ogg"}  # demuxers whose packets may be marked within a whole file
-_GAP, _GAP_FOLLOWS = 1.5, 4  # durations; packets between one that is marked as corrupt and the gap that shows a loss
-_A_FRAME_EACH = {"hevc", "av1"}  # codecs of which every packet gives a frame
-_MOST_REORDERED = 16  # packets that a decoder of these takes before it gives the frame of the first
+NO_TIMESTAMPS, _DISCONTINUOUS, _SEEKS_TO_PTS = 0x80, 0x200, 0x4000000
+_GENERATE_PTS = 0x1  # of libavformat's context
+JUMP_S, STEP_BACK_S = 10.0, 0.1  # a larger step between packets means another clock, not a gap
+STALL_TIMEOUT_S = 30.0  # without a frame before decoding fails
+_UNRELIABLE_CORRUPT_FLAG = {"mpegts", "ogg"}  # demuxers whose packets may be marked within a whole file
+# A gap of 1.5 packet durations, within 4 packets after one marked as corrupt, means lost packets.
+_GAP_DURATIONS, _GAP_WITHIN_PACKETS = 1.5, 4
+_ONE_FRAME_PER_PACKET = {"hevc", "av1"}  # codecs of which every packet gives a frame
+_MAX_REORDERED = 16  # packets that such a decoder takes before it returns the first frame
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
-_REORDERED_S = Fraction(3, 23)  # by which an index of decoding times may lead past a frame
+_REORDERED_S = Fraction(3, 23)  # how far an index of decoding times may point past a frame
 
 
 @dataclass
@@ -47,13 +48,13 @@ class ClockPart:
     Attributes:
         position: of its first packet of video in the file, in bytes.
         begins_s, ends_s: of its video, in seconds of the file's clock from the container's start.
-        moved_s: what is added to times of the file's clock, so that each part follows the one before it.
+        shift_s: added to times of the file's clock, so that each part follows the previous one.
     """
 
     position: int
     begins_s: float
     ends_s: float
-    moved_s: float
+    shift_s: float
 
 
 @dataclass
@@ -105,11 +106,11 @@ def videos(container: InputContainer) -> list[VideoStream]:
     return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
 
 
-def stated_s(container: InputContainer, stream: VideoStream) -> float | None:
+def stated_duration_s(container: InputContainer, stream: VideoStream) -> float | None:
     """Stated duration of a stream in seconds; None where it states none, or FFmpeg only estimates it."""
     if match := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # of Matroska
         return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-    if container.format.flags & (HAS_NO_STAMPS | _MAY_JUMP) or not stream.duration or stream.time_base is None:
+    if container.format.flags & (NO_TIMESTAMPS | _DISCONTINUOUS) or not stream.duration or stream.time_base is None:
         return None
     return float(stream.duration * stream.time_base)
 
@@ -140,7 +141,7 @@ class Decoder:
 
     def __init__(self, source: Input, start_s: float = 0.0, duration_s: float | None = None):
         self._source, self._start_s, self._duration_s = source, start_s, duration_s
-        self.path, self.aspect, self.damage, self._given = source.path, Fraction(1), Damage(), 0
+        self.path, self.aspect, self.damage, self._frame_count = source.path, Fraction(1), Damage(), 0
         self.clock: list[ClockPart] = []
 
     def frames(self) -> Generator[tuple[av.VideoFrame, int], None, None]:
@@ -153,19 +154,19 @@ class Decoder:
         Raises:
             VideoError: the source cannot be opened, its codec is unknown, or no frame comes for 30 s.
         """
-        with contextlib.closing(read_ahead(self._all(), 4, STALLS_S)) as frames:
+        with contextlib.closing(read_ahead(self._frames_and_ticks(), 4, STALL_TIMEOUT_S)) as frames:
             try:
                 yield from frames
             except StalledError:
-                raise VideoError(f"{self.path}: gave no frame for {STALLS_S:g} s") from None
+                raise VideoError(f"{self.path}: gave no frame for {STALL_TIMEOUT_S:g} s") from None
 
-    def _all(self) -> Iterator[tuple[av.VideoFrame, int]]:
-        chosen = self._images if self._source.images else self._animation if self._source.animated else self._in_range
-        for frame, tick in chosen():
+    def _frames_and_ticks(self) -> Iterator[tuple[av.VideoFrame, int]]:
+        decode = self._images if self._source.images else self._animation if self._source.animated else self._range
+        for frame, tick in decode():
             if frame.is_corrupt:
-                self.damage.near.append(self._given)
+                self.damage.near.append(self._frame_count)
             yield frame, tick
-            self._given += 1
+            self._frame_count += 1
 
     def _images(self) -> Iterator[tuple[av.VideoFrame, int]]:
         """Images are decoded one by one: a photograph may have further pictures behind the first."""
@@ -174,7 +175,7 @@ class Decoder:
             codec = av.CodecContext.create(self._source.image_codec, "r")
             assert isinstance(codec, av.VideoCodecContext)
             try:
-                frames = [*codec.decode(packet_of(image.read_bytes())), *codec.decode(None)]
+                frames = [*codec.decode(make_packet(image.read_bytes())), *codec.decode(None)]
             except av.FFmpegError as error:
                 self._note(error)
                 continue
@@ -202,7 +203,7 @@ class Decoder:
                     yield frame, shows - begins
                 shows += frame.duration
 
-    def _in_range(self) -> Iterator[tuple[av.VideoFrame, int]]:
+    def _range(self) -> Iterator[tuple[av.VideoFrame, int]]:
         source = self._source
         with opened(source.path, source.frame_rate) as container:
             stream = videos(container)[source.number]
@@ -229,20 +230,20 @@ class Decoder:
                 yield frame, tick
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[av.VideoFrame, int]]:
-        """All frames with their stamps; what is damaged is left out, or concealed by FFmpeg."""
-        container.flags &= ~_MAKES_STAMPS
+        """All frames with their stamps; damaged packets are skipped, or concealed by FFmpeg."""
+        container.flags &= ~_GENERATE_PTS
         # Frames decoded side by side are concealed differently from run to run.
         stream.thread_type = "AUTO" if self._source.threads else "NONE"
-        stamps = _Stamps(stream, bool(container.format.flags & HAS_NO_STAMPS))
+        stamps = _Timestamps(stream, bool(container.format.flags & NO_TIMESTAMPS))
         clock = _clock_of(container, stream)
         self.clock = [] if clock is None else clock.parts
         sent = received = errors = 0
-        gives_each = codec_name(stream) in _A_FRAME_EACH and not self._source.threads
+        one_per_packet = codec_name(stream) in _ONE_FRAME_PER_PACKET and not self._source.threads
         for packet in self._packets(container, stream, clock):
             sent += packet is not None and not packet.is_discard  # of an edit list: decoded, not shown
-            if gives_each and sent - received - errors > _MOST_REORDERED:
-                gives_each = False
-                self.damage.near.append(self._given)
+            if one_per_packet and sent - received - errors > _MAX_REORDERED:
+                one_per_packet = False
+                self.damage.near.append(self._frame_count)
             try:
                 frames = stream.decode(packet)
             except av.FFmpegError as error:
@@ -253,40 +254,40 @@ class Decoder:
                 received += 1
                 yield frame, stamps.of(frame)
         self.damage.unknown = max(0, sent - received - errors)
-        if self.damage.near and codec_name(stream) in _A_FRAME_EACH:
+        if self.damage.near and codec_name(stream) in _ONE_FRAME_PER_PACKET:
             self.damage.lost += self.damage.unknown
 
     def _packets(
         self, container: InputContainer, stream: VideoStream, clock: _Clock | None
     ) -> Iterator[av.Packet | None]:
-        """The packets of a stream, then None: a file that breaks off is read as far as it goes."""
+        """The packets of a stream, then None: a truncated file is read up to its end."""
         is_partial, end = False, None  # whether the last packet is, and the byte after it
-        since_corrupt, previous = _GAP_FOLLOWS + 1, None
-        shown: list[int] = []  # when the first packet begins and the last ends
+        packets_since_corrupt, previous = _GAP_WITHIN_PACKETS + 1, None
+        span: list[int] = []  # when the first packet begins and the last ends
         try:
             for packet in packets(container, stream, clock):
                 is_partial = packet.is_corrupt
                 end = None if packet.pos is None else packet.pos + packet.size
-                since_corrupt = 0 if is_partial else since_corrupt + 1
-                if previous is not None and packet.dts is not None and since_corrupt <= _GAP_FOLLOWS:
+                packets_since_corrupt = 0 if is_partial else packets_since_corrupt + 1
+                if previous is not None and packet.dts is not None and packets_since_corrupt <= _GAP_WITHIN_PACKETS:
                     gap = (packet.dts - (previous.dts or 0)) / (previous.duration or math.inf)
-                    if gap > _GAP:
-                        self.damage.near.append(self._given)
+                    if gap > _GAP_DURATIONS:
+                        self.damage.near.append(self._frame_count)
                         self.damage.lost += round(gap) - 1
                 previous = None if packet.dts is None else packet
                 if packet.pts is not None:
-                    shown = [min([packet.pts, *shown]), max([packet.pts + (packet.duration or 0), *shown])]
-                    self.damage.read_s = float((shown[1] - shown[0]) * packet.time_base)
+                    span = [min([packet.pts, *span]), max([packet.pts + (packet.duration or 0), *span])]
+                    self.damage.read_s = float((span[1] - span[0]) * packet.time_base)
                 yield packet
         except av.FFmpegError:
             self.damage.is_cut_off = True
-            self.damage.near.append(self._given)
-        self.damage.is_cut_off |= is_partial and container.format.name not in _CORRUPT_FOR_OTHER_REASONS
+            self.damage.near.append(self._frame_count)
+        self.damage.is_cut_off |= is_partial and container.format.name not in _UNRELIABLE_CORRUPT_FLAG
         self.damage.is_cut_off |= truncation.is_cut_off(self._source.path, container.format.name, end)
         yield None
 
     def _note(self, error: av.FFmpegError) -> None:
-        self.damage.near.append(self._given)
+        self.damage.near.append(self._frame_count)
         self.damage.lost += 1
         self.damage.reasons[error.strerror or "unknown error"] = None
 
@@ -310,10 +311,10 @@ def packets(container: InputContainer, stream: VideoStream, clock: _Clock | None
 
 
 def _clock_of(container: InputContainer, stream: VideoStream) -> _Clock | None:
-    return _Clock(container, stream) if container.format.flags & _MAY_JUMP else None
+    return _Clock(container, stream) if container.format.flags & _DISCONTINUOUS else None
 
 
-def packet_of(data: bytes | memoryview) -> av.Packet:
+def make_packet(data: bytes | memoryview) -> av.Packet:
     """A packet with its own copy of the bytes.
 
     ``av.Packet(data)`` would share Python's memory: a decoder thread that frees it waits for the interpreter lock,
@@ -331,25 +332,25 @@ def _ticks(microseconds: int, stream: VideoStream) -> int:
     return math.floor(exact + Fraction(1, 2)) if exact >= 0 else math.ceil(exact - Fraction(1, 2))
 
 
-def _seek(container: InputContainer, stream: VideoStream, place: int) -> None:
+def _seek(container: InputContainer, stream: VideoStream, position_us: int) -> None:
     """Go to the last key frame at or before a place, in microseconds; a file without an index stays where it is."""
-    if not container.format.flags & _SEEKS_BY_PTS and stream.codec_context.has_b_frames:
-        place -= int(_REORDERED_S * av.time_base)
+    if not container.format.flags & _SEEKS_TO_PTS and stream.codec_context.has_b_frames:
+        position_us -= int(_REORDERED_S * av.time_base)
     try:
-        container.seek(place)
+        container.seek(position_us)
     except av.FFmpegError:
         return
 
 
-class _Stamps:
-    """When decoded frames show, where their packets state it and where they do not."""
+class _Timestamps:
+    """Presentation times of decoded frames; missing ones are extrapolated."""
 
     def __init__(self, stream: VideoStream, has_none: bool):
         rate, self._has_none = stream.guessed_rate, has_none
         assert stream.time_base is not None
-        self._usual = max(1, round(1 / (rate * stream.time_base))) if rate else 1
+        self._nominal = max(1, round(1 / (rate * stream.time_base))) if rate else 1
         self._last: int | None = None
-        self._step = self._usual
+        self._step = self._nominal
         self._faulty, self._latest = [0, 0], [-math.inf, -math.inf]
 
     def of(self, frame: av.VideoFrame) -> int:
@@ -358,20 +359,20 @@ class _Stamps:
         if stamp is None:
             stamp = 0 if self._last is None else self._last + self._step
         gap = 0 if self._last is None else stamp - self._last
-        self._step = frame.duration or max(gap, 0) or self._usual
+        self._step = frame.duration or max(gap, 0) or self._nominal
         self._last = stamp
         return stamp
 
-    def _best(self, shown: int | None, decoded: int | None) -> int | None:
-        """Of the times of showing and of decoding those that run backwards less often, as libavcodec chooses."""
-        for kind, (own, other) in enumerate(((shown, decoded), (decoded, shown))):
+    def _best(self, span: int | None, decoded: int | None) -> int | None:
+        """Presentation or decoding times, whichever step back less often, as in libavcodec."""
+        for kind, (own, other) in enumerate(((span, decoded), (decoded, span))):
             if own is not None:
                 self._faulty[kind] += own <= self._latest[kind]
                 self._latest[kind] = own
             elif other is not None:
                 self._latest[kind] = other
-        if shown is not None and (decoded is None or self._faulty[0] <= self._faulty[1]):
-            return shown
+        if span is not None and (decoded is None or self._faulty[0] <= self._faulty[1]):
+            return span
         return decoded
 
 
@@ -387,7 +388,7 @@ class _Clock:
     def __init__(self, container: InputContainer, stream: VideoStream):
         assert stream.time_base is not None
         self._tick_s, self._origin_s = stream.time_base, Fraction(container.start_time or 0, av.time_base)
-        self._usual = round(1 / (stream.guessed_rate * self._tick_s)) if stream.guessed_rate else 0
+        self._nominal = round(1 / (stream.guessed_rate * self._tick_s)) if stream.guessed_rate else 0
         self._offset = 0
         self._last: int | None = None
         self._next = 0
@@ -408,7 +409,7 @@ class _Clock:
         packet.dts = decoded
         if packet.pts is not None:
             packet.pts += self._offset
-        self._last, self._next = decoded, decoded + (packet.duration or self._usual)
+        self._last, self._next = decoded, decoded + (packet.duration or self._nominal)
         self.parts[-1].ends_s = self._seconds(stated)
 
     def _seconds(self, stated: int) -> float:
@@ -420,19 +421,19 @@ def jumps_before(source: Input, seconds: float) -> bool:
     if source.images:
         return False
     with opened(source.path, source.frame_rate) as container:
-        if not container.format.flags & _MAY_JUMP:
+        if not container.format.flags & _DISCONTINUOUS:
             return False
         stream = videos(container)[source.number]
         clock = _Clock(container, stream)
-        for packet in packets_of(container, stream):
+        for packet in stream_packets(container, stream):
             clock.correct(packet)
             if len(clock.parts) > 1 or clock.parts[0].ends_s > seconds:
                 break
         return len(clock.parts) > 1
 
 
-def packets_of(container: InputContainer, stream: Stream) -> Iterator[av.Packet]:
-    """The packets of one stream alone; a file that breaks off is read as far as it goes."""
+def stream_packets(container: InputContainer, stream: Stream) -> Iterator[av.Packet]:
+    """The packets of one stream alone; a truncated file is read up to its end."""
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
@@ -463,9 +464,9 @@ def chroma_place(source: Input) -> str:
     except (av.FFmpegError, ValueError):  # Matroska does not hold such a stream
         return "left"
     colours = matroska.colours(head.getvalue())
-    if colours.get(matroska.ACROSS, 1) == 2:
+    if colours.get(matroska.CHROMA_HORIZONTAL, 1) == 2:
         return "center"
-    return "topleft" if colours.get(matroska.DOWN, 2) == 1 else "left"
+    return "topleft" if colours.get(matroska.CHROMA_VERTICAL, 2) == 1 else "left"
 
 
 class PieceReader(io.RawIOBase):

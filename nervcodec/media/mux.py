@@ -21,11 +21,11 @@ from nervcodec.errors import ContainerError, VideoError
 from nervcodec.formats.atomic import writing
 from nervcodec.media import matroska
 from nervcodec.media.audio import FORMATS, Sound
-from nervcodec.media.decoder import PieceReader, codec_name, has_alpha, packet_of
+from nervcodec.media.decoder import PieceReader, codec_name, has_alpha, make_packet
 
 SUFFIXES = (".mp4", ".mkv", ".webm")  # formats that copied and stored streams are written to
 _MATROSKA = (".mkv", ".webm")
-_MOST_REORDERED = 32  # packets of a stream, one after the other, by H.264 and HEVC
+_MAX_REORDERED = 32  # packets of a stream, one after the other, by H.264 and HEVC
 
 Picture = tuple[VideoStream, Iterable[av.Packet]]
 
@@ -40,7 +40,7 @@ def write(path: Path, add_picture: Callable[[OutputContainer], Picture], sound: 
         remedy: end of the message where the file cannot be written.
 
     Raises:
-        VideoError: the format does not hold a stream, or the place cannot be written.
+        VideoError: the format does not hold a stream, or the file cannot be written.
     """
     suffix, options = path.suffix.lower(), {}
     if suffix in (".mp4", ".mov"):
@@ -65,7 +65,7 @@ def write(path: Path, add_picture: Callable[[OutputContainer], Picture], sound: 
                 aspect = codec.sample_aspect_ratio or Fraction(1)
                 sets_aspect = aspect != 1 and suffix in _MATROSKA
                 if sets_aspect:
-                    stream.metadata.update(matroska.ROOM_FOR_ASPECT)
+                    stream.metadata.update(matroska.ASPECT_PLACEHOLDER)
                 for packet in heapq.merge(*tracks, key=_decoded_s):
                     container.mux(packet)
                 size = codec.width, codec.height
@@ -128,7 +128,7 @@ def write_av1(
 
     def packets(stream: VideoStream) -> Iterator[av.Packet]:
         for number, (unit, is_key) in enumerate(itertools.chain([first], units)):
-            packet = packet_of(unit)
+            packet = make_packet(unit)
             packet.stream, packet.time_base, packet.is_keyframe = stream, base, is_key
             packet.pts = packet.dts = ticks[number]
             packet.duration = ticks[number + 1] - ticks[number]
@@ -155,15 +155,15 @@ def write_copy(
     """
     begins = None
     if skipped:
-        with opened_copy(pieces(), path, form) as (stored, file):
-            begins = _begins(stored, skipped)
+        with open_copy(pieces(), path, form) as (stored, file):
+            begins = _start_tick(stored, skipped)
             file.raise_error()
         sound = None if sound is None else replace(sound, is_whole=False)  # what begins before is not shown
-    with opened_copy(pieces(), path, form) as (stored, file):
-        write(path, lambda container: _copy(container, stored, file, begins), sound, _other_format(stored, path))
+    with open_copy(pieces(), path, form) as (stored, file):
+        write(path, lambda container: _copy(container, stored, file, begins), sound, _format_hint(stored, path))
 
 
-def _other_format(stored: InputContainer, path: Path) -> str:
+def _format_hint(stored: InputContainer, path: Path) -> str:
     """End of a message: what holds the codec of a copied stream where the format of a file does not."""
     codec, suffix = codec_name(stored.streams.video[0]), path.suffix.lower()
     holders = [each for each in SUFFIXES if codec in av.open(io.BytesIO(), "w", FORMATS[each]).supported_codecs]
@@ -174,7 +174,7 @@ def _other_format(stored: InputContainer, path: Path) -> str:
 
 
 @contextlib.contextmanager
-def opened_copy(
+def open_copy(
     pieces: Iterable[bytes], path: Path, form: str = "matroska"
 ) -> Iterator[tuple[InputContainer, PieceReader]]:
     """Open the file of a copied stream, and the object that reads its pieces.
@@ -196,7 +196,7 @@ def opened_copy(
         yield container, file
 
 
-def _begins(stored: InputContainer, skipped: int) -> int:
+def _start_tick(stored: InputContainer, skipped: int) -> int:
     """When the first frame that is shown does."""
     ticks = sorted(packet.pts for packet in stored.demux(video=0) if packet.pts is not None)
     if len(ticks) <= skipped:
@@ -215,18 +215,18 @@ def _copy(container: OutputContainer, stored: InputContainer, file: PieceReader,
         stream.codec_context.framerate = template.average_rate
     if has_alpha(template) and container.format.name in ("matroska", "webm"):
         stream.metadata["alpha_mode"] = "1"
-    return stream, _shifted(stored.demux(template), file, stream, begins)
+    return stream, _shift(stored.demux(template), file, stream, begins)
 
 
-def _shifted(
+def _shift(
     stored: Iterable[av.Packet], file: PieceReader, stream: VideoStream, begins: int | None
 ) -> Iterator[av.Packet]:
-    """Packets whose first frame shows at 0, or that which shows at ``begins``.
+    """Packets shifted so that the first frame, or the one at ``begins``, shows at 0.
 
     The demuxer leaves out the first times of decoding where frames are reordered.
     """
     packets = (packet for packet in stored if packet.size)
-    head = list(itertools.islice(packets, _MOST_REORDERED))
+    head = list(itertools.islice(packets, _MAX_REORDERED))
     shows = [packet.pts for packet in head if packet.pts is not None]
     begins = min(shows, default=0) if begins is None else begins
     known = next((number for number, packet in enumerate(head) if packet.dts is not None), len(head))

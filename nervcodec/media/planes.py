@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from av import VideoFrame
 
 # FFmpeg's names of matrices.
-_NAMES = {1: "bt709", 5: "bt470", 6: "smpte170m", 9: "bt2020"}
+_MATRIX_NAMES = {1: "bt709", 5: "bt470", 6: "smpte170m", 9: "bt2020"}
 _DISPLAY = struct.Struct("=22i")  # AVMasteringDisplayMetadata: ten rationals, then which of them are stated
 _CONTENT = struct.Struct("=2I")
-_MOST = 65_535  # highest level in cd/m² that AV1 can state
+_MAX_LEVEL = 65_535  # highest level in cd/m² that AV1 can state
 
 
 class Planes(NamedTuple):
@@ -36,15 +36,13 @@ class Planes(NamedTuple):
     v: np.ndarray
 
     def padded(self, form: PlaneFormat, height: int, width: int) -> Planes:
-        """As part of larger frames of ``height`` x ``width``, in which the last row and column are repeated."""
-        return Planes(
-            _extended(self.y, height, width), *(_extended(p, *chroma_size(form, height, width)) for p in self[1:])
-        )
+        """Padded to ``height`` x ``width`` by repeating the last row and column."""
+        return Planes(_pad(self.y, height, width), *(_pad(p, *chroma_size(form, height, width)) for p in self[1:]))
 
 
-def _extended(plane: np.ndarray, height: int, width: int) -> np.ndarray:
-    more = height - plane.shape[1], width - plane.shape[2]
-    return np.pad(plane, ((0, 0), (0, more[0]), (0, more[1])), "edge") if any(more) else plane
+def _pad(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    padding = height - plane.shape[1], width - plane.shape[2]
+    return np.pad(plane, ((0, 0), (0, padding[0]), (0, padding[1])), "edge") if any(padding) else plane
 
 
 def chroma_size(form: PlaneFormat, height: int, width: int) -> tuple[int, int]:
@@ -81,7 +79,7 @@ def pixel_format(form: PlaneFormat) -> str:
 
 
 def plane_filters(form: PlaneFormat, height: int, width: int) -> str:
-    """The filters by which :func:`read_planes` makes frames of this size planes of a format."""
+    """FFmpeg filters that convert frames to planes of a size and format."""
     return f"scale={width}:{height}{matrix_options(form)},format={pixel_format(form)}"
 
 
@@ -89,7 +87,7 @@ def matrix_options(form: PlaneFormat) -> str:
     """Options of ffmpeg's ``scale`` that keep it from converting colours to anything else."""
     if form.matrix == 0:
         return ""
-    matrix = f":out_color_matrix={_NAMES[form.matrix]}" if form.matrix in _NAMES else ""
+    matrix = f":out_color_matrix={_MATRIX_NAMES[form.matrix]}" if form.matrix in _MATRIX_NAMES else ""
     return f"{matrix}:out_range={'pc' if form.full_range else 'tv'}"
 
 
@@ -120,7 +118,7 @@ def light_of(frame: av.VideoFrame) -> Light | None:
 
 def _content(data: bytes) -> tuple[int, int] | None:
     highest, mean = _CONTENT.unpack(data)
-    return (highest, mean) if 0 < highest <= _MOST and mean <= _MOST else None
+    return (highest, mean) if 0 < highest <= _MAX_LEVEL and mean <= _MAX_LEVEL else None
 
 
 def _display(data: bytes) -> tuple[float, ...] | None:
@@ -128,5 +126,5 @@ def _display(data: bytes) -> tuple[float, ...] | None:
     if not (has_primaries and has_luminance and all(parts[1::2])):
         return None
     values = tuple(float(Fraction(*pair)) for pair in zip(parts[::2], parts[1::2], strict=True))
-    *places, least, most = values
-    return values if all(0 <= place <= 1 for place in places) and 0 <= least < most <= 10_000 else None
+    *chromaticities, least, most = values
+    return values if all(0 <= value <= 1 for value in chromaticities) and 0 <= least < most <= 10_000 else None

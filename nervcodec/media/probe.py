@@ -22,8 +22,8 @@ from nervcodec.media.options import DEFAULT_RATE
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
-_ODD_RATE = Fraction(37)  # that no file states
-_OF_DEFAULT = 5_000_000  # pixels that count for the stream marked as default, as in ffmpeg's choice
+_PROBE_RATE = Fraction(37)  # improbable, to test whether a stream takes any rate
+_DEFAULT_BONUS = 5_000_000  # pixels that count for the stream marked as default, as in ffmpeg's choice
 _DECODERS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
 _PIECES, _PIECE_BYTES = 16, 64 << 10  # of a file that its digest covers
 _NUMBER = re.compile(r"(\d+)\D*$")
@@ -37,8 +37,8 @@ class Input:
         path: file or folder.
         images: the files of a folder of frames, in order; empty for a video file.
         number: of the video stream, from 0; stills attached to sound do not count.
-        frame_rate: that is imposed on it; None for its own.
-        seeks: whether a start is sought in the file; otherwise what comes before is read and thrown away.
+        frame_rate: imposed frame rate; None for its own.
+        seeks: whether a start is sought in the file; otherwise earlier frames are decoded and dropped.
         threads: whether frames are decoded side by side; damaged ones would come out differently each time.
         animated: it is an animated WebP file.
     """
@@ -102,10 +102,10 @@ def require_file(path: Path) -> None:
     if str(path) == "-" or where == ("/", "proc") or (where == ("/", "dev") and "shm" not in path.parts):
         raise VideoError(f"{path}: is no file; the source is read more than once and must be a file")
     try:
-        there = path.exists()
+        exists = path.exists()
     except OSError as error:
         raise VideoError(f"{path}: cannot be read ({error.strerror})") from None
-    if not there:
+    if not exists:
         raise VideoError(f"{path}: no such file or folder")
     if not path.is_file() and not path.is_dir():
         raise VideoError(f"{path}: is a pipe or a device; the source is read more than once and must be a file")
@@ -136,9 +136,9 @@ def probe(path: Path, stream: int | None = None, frame_rate: Fraction | None = N
         if stream is not None and stream >= len(videos):
             raise VideoError(f"{path}: has no video stream {stream}; there are {len(videos)}, counted from 0")
         streams = tuple(f"{s.codec_context.width}x{s.codec_context.height} {decoder.codec_name(s)}" for s in videos)
-        number = stream if stream is not None else _players_choice(videos)
+        number = stream if stream is not None else _default_stream(videos)
         chosen = videos[number]
-        takes_rate = bool(container.format.flags & decoder.HAS_NO_STAMPS) or "_pipe" in container.format.name
+        takes_rate = bool(container.format.flags & decoder.NO_TIMESTAMPS) or "_pipe" in container.format.name
         is_guess = takes_rate and _states_no_rate(path, number)
         if frame_rate is not None and not is_guess:
             raise VideoError(
@@ -155,14 +155,14 @@ def probe(path: Path, stream: int | None = None, frame_rate: Fraction | None = N
             is_guess and frame_rate is None,
             bool(container.streams.audio),
             duration_s,
-            decoder.stated_s(container, chosen),
+            decoder.stated_duration_s(container, chosen),
             decoder.has_alpha(chosen),
         )
 
 
-def _players_choice(videos: list[VideoStream]) -> int:
+def _default_stream(videos: list[VideoStream]) -> int:
     """The stream that ffmpeg takes by itself: the largest, where the one marked as default counts for more."""
-    sizes = [s.width * s.height + _OF_DEFAULT * bool(s.disposition & s.disposition.default) for s in videos]
+    sizes = [s.width * s.height + _DEFAULT_BONUS * bool(s.disposition & s.disposition.default) for s in videos]
     return sizes.index(max(sizes))
 
 
@@ -170,8 +170,8 @@ def _states_no_rate(path: Path, number: int) -> bool:
     """Whether a stream takes any imposed rate."""
     from nervcodec.media import decoder
 
-    with decoder.opened(path, _ODD_RATE) as container:
-        return decoder.videos(container)[number].guessed_rate == _ODD_RATE
+    with decoder.opened(path, _PROBE_RATE) as container:
+        return decoder.videos(container)[number].guessed_rate == _PROBE_RATE
 
 
 def decoder_of(image: Path) -> str:
@@ -307,8 +307,8 @@ class Snapshot:
         Raises:
             OSError: one is not there.
         """
-        facts = [os.stat(file) for file in files]
-        sizes, times = tuple(f.st_size for f in facts), tuple(f.st_mtime_ns for f in facts)
+        stats = [os.stat(file) for file in files]
+        sizes, times = tuple(f.st_size for f in stats), tuple(f.st_mtime_ns for f in stats)
         return cls(source, tuple(files), platform.node(), sizes, times)
 
     def is_there(self) -> bool:
@@ -327,11 +327,10 @@ class Snapshot:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Around a reading: it fails where the files are changed by its end; where it fails by itself, that the files
-        are changed or gone is the reason.
+        """Context that raises at its end, or in place of an error inside it, if the files changed or are missing.
 
         Raises:
-            ChangedError: they are.
+            ChangedError: they changed.
         """
         try:
             yield

@@ -25,10 +25,9 @@ from nervcodec.media.planes import Planes, matrix_options, pixel_format, to_plan
 if TYPE_CHECKING:
     from nervcodec.media.source import VideoInfo
 
-# Matrices of H.273 that FFmpeg converts (0 with planes of luma and chroma, 2 and 3 say nothing: it takes BT.601), and
-# the names of the others.
-_CONVERTED = {0, 1, 2, 3, 4, 5, 6, 7, 9}
-_OTHERS = {
+# Matrices of H.273 that FFmpeg converts (0 with planes of luma and chroma, 2 and 3 as BT.601), and names of the others.
+_CONVERTIBLE_MATRICES = {0, 1, 2, 3, 4, 5, 6, 7, 9}
+_UNSUPPORTED_MATRICES = {
     8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "YDzDx", 12: "chromaticity-derived", 14: "ICtCp",
     13: "chromaticity-derived with constant luminance", 15: "IPT-PQ-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro",
 }  # fmt: skip
@@ -37,7 +36,7 @@ _OPAQUE = 255
 
 _GRAY = "gray"
 # Pixel formats that FFmpeg may choose from.
-_CHOICES = {
+_PIXEL_FORMATS = {
     "yuv420p": ("420", 8),
     "yuv422p": ("422", 8),
     "yuv444p": ("444", 8),
@@ -52,7 +51,7 @@ _CHOICES = {
 _FULL = 2  # range
 # Matrices as they are recorded. FCC and SMPTE 240M are converted to BT.601 and BT.709; an unspecified matrix is
 # taken for BT.601, as FFmpeg does.
-_MATRICES = {1: 1, 5: 5, 6: 6, 9: 9, 4: 6, 7: 1}
+_RECORDED_MATRICES = {1: 1, 5: 5, 6: 6, 9: 9, 4: 6, 7: 1}
 
 
 def read_frames(
@@ -140,13 +139,13 @@ def plane_format(info: VideoInfo, options: SourceOptions | None = None) -> Plane
     if first is None:
         raise VideoError(f"{info.path}: no frame could be read ({'; '.join(decoder.damage.reasons) or 'it is empty'})")
     primaries, transfer = first.color_primaries & 255, first.color_trc & 255
-    chroma, depth = _CHOICES[Filters(info.path, f"format={'|'.join(_CHOICES)}").frame(first).format.name]
+    chroma, depth = _PIXEL_FORMATS[Filters(info.path, f"format={'|'.join(_PIXEL_FORMATS)}").frame(first).format.name]
     if chroma == "rgb":
         return PlaneFormat(depth, "444", 0, True, primaries=primaries, transfer=transfer)
     return PlaneFormat(
         depth,
         "420" if chroma == _GRAY else chroma,
-        _MATRICES.get(first.colorspace, _UNSPECIFIED),
+        _RECORDED_MATRICES.get(first.colorspace, _UNSPECIFIED),
         first.color_range == _FULL or (chroma == _GRAY and not first.color_range),
         chroma_place(info.input),
         primaries,
@@ -216,7 +215,7 @@ class Filters:
         Raises:
             VideoError: FFmpeg cannot convert such frames.
         """
-        turned = turning(frame)
+        turned = _upright_filters(frame)
         kind = (frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range, *turned)
         try:
             if kind != self._kind:
@@ -231,9 +230,9 @@ class Filters:
             # FFmpeg refuses to scale frames of some transfers, which the conversion to RGB has no use for.
             frame.color_trc = frame.color_primaries = _UNSPECIFIED
             self._graph.vpush(frame)
-            made = self._graph.vpull()
-            self._size = made.width, made.height
-            return made
+            filtered = self._graph.vpull()
+            self._size = filtered.width, filtered.height
+            return filtered
         except av.FFmpegError as error:
             raise VideoError(
                 f"{self._source}: its frames cannot be converted from {frame.format.name} "
@@ -242,8 +241,8 @@ class Filters:
 
     def _require_matrix(self, frame: av.VideoFrame) -> None:
         has_colour = len(frame.format.components) > 2
-        if has_colour and not frame.format.is_rgb and frame.colorspace not in _CONVERTED:
-            name = _OTHERS.get(frame.colorspace, "an unknown matrix")
+        if has_colour and not frame.format.is_rgb and frame.colorspace not in _CONVERTIBLE_MATRICES:
+            name = _UNSUPPORTED_MATRICES.get(frame.colorspace, "an unknown matrix")
             raise VideoError(
                 f"{self._source}: its colours are {name} (matrix {frame.colorspace:d} of H.273), "
                 "which cannot be converted to RGB; convert it to BT.709 or BT.2020 first"
@@ -274,7 +273,7 @@ def checksum(data: np.ndarray) -> int:
     return zlib.adler32(data.data, 0)
 
 
-def turning(frame: av.VideoFrame) -> list[tuple[str, str]]:
+def _upright_filters(frame: av.VideoFrame) -> list[tuple[str, str]]:
     """The filters that turn a frame upright, by its display matrix: name and arguments."""
     # `frame.side_data` would refer back to the frame, whose memory would then wait for the garbage collector.
     stored = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
@@ -304,7 +303,7 @@ def is_transparent(frame: av.VideoFrame) -> bool:
 
 def is_transposed(frame: av.VideoFrame) -> bool:
     """Whether a frame lies on its side."""
-    return any(name == "transpose" for name, _ in turning(frame))
+    return any(name == "transpose" for name, _ in _upright_filters(frame))
 
 
 def _graph(frame: av.VideoFrame, chain: list[tuple[str, str]]) -> av.filter.Graph | None:

@@ -14,20 +14,20 @@ from nervcodec.formats.header import MAX_PACE, MAX_SEGMENT_FRAMES
 from nervcodec.ranges import parse_duration
 
 STRIDE = 8  # pixels between samples, across and down
-_LEAST = 10.0  # mean absolute difference of neighbouring frames at a cut, of 255
-_STANDS_OUT = 3.0  # times the median difference of the frames around it
-_USUAL_PACE = 20  # that a median difference stands for
-_PACE_POWER = 0.6  # between one pace for all (0) and one in proportion to differences (1)
-_REPEATED = 0.1  # times the median difference: the same frame, encoded again
-_AROUND = 12  # frames on each side
-_LATER = 8  # frames over which a picture lasts or does not
-_LINES, _MOST = 48, 400  # approximate lines of a small picture; most scenes
-_ALIKE = 0.15  # mean squared difference of two pictures over the variance within one, up to which they are one scene
-USUAL_SEGMENT = "10s"
-_LEAST_RATE = 5.0  # frames a second, for times
+_MIN_DIFFERENCE = 10.0  # mean absolute difference of neighbouring frames at a cut, of 255
+_MIN_RATIO = 3.0  # times the median difference of the frames around it
+_MEDIAN_PACE = 20  # of the median difference
+_PACE_POWER = 0.6  # exponent of the difference: 0 for a constant pace, 1 for one in proportion
+_REPEATED_RATIO = 0.1  # times the median difference: the same frame, encoded again
+_NEIGHBOURS = 12  # frames on each side
+_PERSISTENCE_FRAMES = 8  # frames over which persistence is measured
+_SCENE_LINES, _MAX_SCENES = 48, 400  # approximate lines of a scene's picture; maximum number of scenes
+_SAME_SCENE = 0.15  # largest squared difference of two pictures of one scene, over the variance within a picture
+DEFAULT_SEGMENT = "10s"
+_MIN_RATE = 5.0  # frames a second, for segments stated as a time
 
 
-def seen_small(frames: np.ndarray) -> np.ndarray:
+def thumbnails(frames: np.ndarray) -> np.ndarray:
     """Every eighth pixel, across and down, of frames ``(N, H, W, ...)``."""
     return frames[:, ::STRIDE, ::STRIDE]
 
@@ -35,32 +35,32 @@ def seen_small(frames: np.ndarray) -> np.ndarray:
 def find_cuts(small: np.ndarray) -> tuple[int, ...]:
     """First frames of the shots after the first.
 
-    A cut is a difference between neighbouring frames that is large, and large beside the differences around it:
-    fast motion makes a run of large differences, a cut a single one.
+    A cut is a single difference between neighbouring frames that is large in itself and relative to the differences
+    around it; fast motion gives a run of large differences.
 
     Args:
-        small: ``(N, h, w, C)`` of 8 bits, result of :func:`seen_small` for all frames, in colour or grey.
+        small: ``(N, h, w, C)`` of 8 bits, result of :func:`thumbnails` for all frames, in colour or grey.
 
     Returns:
         Frame numbers from 1 to N - 1, ascending.
     """
     small = small.astype(np.int16)
-    return cuts_in(np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3)))
+    return cuts_from_changes(np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3)))
 
 
-def cuts_in(change: np.ndarray) -> tuple[int, ...]:
+def cuts_from_changes(change: np.ndarray) -> tuple[int, ...]:
     """As :func:`find_cuts`, of ``(N - 1,)`` mean absolute differences of neighbouring frames, 0 to 255."""
     cuts = []
     for index, value in enumerate(change):
-        around = np.r_[change[max(0, index - _AROUND) : index], change[index + 1 : index + 1 + _AROUND]]
-        usual = float(np.median(around)) if around.size else 0.0
-        if value > _LEAST and value > _STANDS_OUT * usual:
+        neighbours = np.r_[change[max(0, index - _NEIGHBOURS) : index], change[index + 1 : index + 1 + _NEIGHBOURS]]
+        median = float(np.median(neighbours)) if neighbours.size else 0.0
+        if value > _MIN_DIFFERENCE and value > _MIN_RATIO * median:
             cuts.append(index + 1)
     return tuple(cuts)
 
 
 def find_pace(frames: np.ndarray) -> tuple[int, ...]:
-    """How much happens from each frame to the next, for grids that have fewer entries than there are frames.
+    """Time warp from the change between neighbouring frames, for grids with fewer entries than frames.
 
     Args:
         frames: ``(N, H, W, 3)`` uint8.
@@ -70,33 +70,33 @@ def find_pace(frames: np.ndarray) -> tuple[int, ...]:
     """
     if len(frames) < 2:
         return ()
-    small = seen_small(frames).astype(np.float32)
+    small = thumbnails(frames).astype(np.float32)
     change = np.sqrt(np.square(np.diff(small, axis=0)).mean(axis=(1, 2, 3)))
-    usual = float(np.median(change))
-    if usual == 0:
+    median = float(np.median(change))
+    if median == 0:
         return ()
-    pace = np.clip(np.rint(_USUAL_PACE * (change / usual) ** _PACE_POWER), 1, MAX_PACE).astype(int)
-    return tuple(np.where(change < _REPEATED * usual, 0, pace).tolist())
+    pace = np.clip(np.rint(_MEDIAN_PACE * (change / median) ** _PACE_POWER), 1, MAX_PACE).astype(int)
+    return tuple(np.where(change < _REPEATED_RATIO * median, 0, pace).tolist())
 
 
 def persistence(frames: np.ndarray, cuts: tuple[int, ...]) -> float:
-    """How much of a picture is still in its place eight frames later.
+    """Similarity of frames of a shot that are eight frames apart.
 
     Args:
         frames: ``(N, H, W, 3)`` uint8.
         cuts: first frames of the shots after the first.
 
     Returns:
-        1 less the mean squared difference of frames of a shot that lie so far apart, over twice the variance within a
-        frame: 1 for a still picture, 0 for unrelated frames. 1 where no shot is long enough.
+        1 minus the mean squared difference of such frames over twice the variance within a frame: 1 for a still
+        picture, 0 for unrelated frames. 1 where no shot is long enough.
     """
-    small = seen_small(frames).astype(np.float32)
-    later = np.arange(len(small) - _LATER)
-    later = later[np.searchsorted(cuts, later, "right") == np.searchsorted(cuts, later + _LATER, "right")]
+    small = thumbnails(frames).astype(np.float32)
+    later = np.arange(len(small) - _PERSISTENCE_FRAMES)
+    later = later[np.searchsorted(cuts, later, "right") == np.searchsorted(cuts, later + _PERSISTENCE_FRAMES, "right")]
     variance = float(small.var(axis=(1, 2)).mean())
     if not later.size or variance == 0:
         return 1.0
-    difference = float(np.square(small[later + _LATER] - small[later]).mean())
+    difference = float(np.square(small[later + _PERSISTENCE_FRAMES] - small[later]).mean())
     return 1.0 - difference / (2 * variance)
 
 
@@ -117,7 +117,7 @@ class Scene:
     variance: float = 0.0
 
     def add(self, small: np.ndarray) -> None:
-        """Take frames, ``(n, h, w, 3)`` float32, in."""
+        """Add frames, ``(n, h, w, 3)`` float32."""
         mean = small.mean(axis=0)
         away = self.frames * len(small) / (self.frames + len(small)) * float(np.square(mean - self.picture).mean())
         self.spread += float(np.square(small - mean).mean(axis=(1, 2, 3)).sum()) + away
@@ -125,7 +125,7 @@ class Scene:
         self.picture = self.picture + (mean - self.picture) * (len(small) / (self.frames + len(small)))
         self.frames += len(small)
 
-    def differs(self, picture: np.ndarray) -> float:
+    def distance(self, picture: np.ndarray) -> float:
         """Mean squared difference from a picture over the variance within one; 0 for equal pictures."""
         variance = max(self.variance / max(self.frames, 1), 1e-6)
         return float(np.square(picture - self.picture).mean()) / variance
@@ -169,59 +169,59 @@ class Scenes:
         Returns:
             Its cuts, as :func:`nervcodec.media.shots.find_cuts` gives them.
         """
-        small = seen_small(frames)
+        small = thumbnails(frames)
         cuts, first = find_cuts(small), self.pieces[-1].stop if self.pieces else 0
-        bounds, goes_on = [0, *cuts, len(small)], self._goes_on(small)
-        thin = max(1, min(small.shape[1:3]) // _LINES)
+        bounds, continues = [0, *cuts, len(small)], self._continues_shot(small)
+        thin = max(1, min(small.shape[1:3]) // _SCENE_LINES)
         for start, stop in zip(bounds, bounds[1:], strict=False):
             part = small[start:stop, ::thin, ::thin].astype(np.float32)
             before = self.pieces[-1] if self.pieces else None
-            if before is not None and goes_on and not start:
+            if before is not None and continues and not start:
                 shot, scene = before.shot, before.scene
             else:
-                shot, scene = 0 if before is None else before.shot + 1, self._like(part.mean(axis=0))
+                shot, scene = 0 if before is None else before.shot + 1, self._scene_of(part.mean(axis=0))
             self.scenes[scene].add(part)
             self.pieces.append(Piece(first + start, first + stop, shot, scene))
-        self._tail = small[-_AROUND:].copy()
+        self._tail = small[-_NEIGHBOURS:].copy()
         return cuts
 
     @property
-    def too_many(self) -> bool:
+    def is_full(self) -> bool:
         """Whether the video has more scenes than the limit."""
-        return len(self.scenes) == _MOST
+        return len(self.scenes) == _MAX_SCENES
 
     @property
-    def lasting(self) -> float:
-        """How much of the video its scenes' pictures show: 1 where nothing moves, 0 or less where they show nothing."""
+    def static_share(self) -> float:
+        """Share of the variance that the scenes' mean pictures explain: 1 where nothing moves, 0 or less for none."""
         variance = sum(scene.variance for scene in self.scenes)
         return 1.0 if variance == 0 else 1.0 - sum(scene.spread for scene in self.scenes) / variance
 
     def of(self, numbers: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What some frames show, one after the other.
+        """Shots and scenes of some frames.
 
         Args:
-            numbers: ``(n,)`` of them, ascending.
+            numbers: ``(n,)`` frame numbers, ascending.
 
         Returns:
-            Places among them, from 1, at which another shot begins; and the scene of each shot.
+            Indices into ``numbers``, from 1, at which another shot begins; and the scene of each shot.
         """
         starts = np.array([piece.first for piece in self.pieces])
         pieces = [self.pieces[place] for place in np.searchsorted(starts, numbers, "right") - 1]
         begins = [place for place in range(1, len(pieces)) if pieces[place].shot != pieces[place - 1].shot]
         return tuple(begins), tuple(pieces[place].scene for place in (0, *begins))
 
-    def _goes_on(self, small: np.ndarray) -> bool:
+    def _continues_shot(self, small: np.ndarray) -> bool:
         """Whether a segment begins in the shot that the last one ended in."""
         if self._tail is None:
             return False
-        return len(self._tail) not in find_cuts(np.concatenate([self._tail, small[: _AROUND + 1]]))
+        return len(self._tail) not in find_cuts(np.concatenate([self._tail, small[: _NEIGHBOURS + 1]]))
 
-    def _like(self, picture: np.ndarray) -> int:
-        """The scene that a picture shows, a new one if need be."""
-        if len(self.scenes) == _MOST:
-            return _MOST - 1
-        differences = [scene.differs(picture) for scene in self.scenes]
-        if differences and min(differences) < _ALIKE:
+    def _scene_of(self, picture: np.ndarray) -> int:
+        """The scene of a picture, a new one where none is similar."""
+        if len(self.scenes) == _MAX_SCENES:
+            return _MAX_SCENES - 1
+        differences = [scene.distance(picture) for scene in self.scenes]
+        if differences and min(differences) < _SAME_SCENE:
             return int(np.argmin(differences))
         self.scenes.append(Scene(picture))
         return len(self.scenes) - 1
@@ -247,8 +247,8 @@ def segment_lengths(frame_count: int, frame_rate: float, segment: str) -> list[i
     elif match := re.fullmatch(r"(\d{1,9})f", segment):
         longest = int(match.group(1))
     else:
-        slow = frame_rate < _LEAST_RATE
-        longest = math.floor(parse_duration(segment) * max(frame_rate, _LEAST_RATE) + 1e-6)
+        slow = frame_rate < _MIN_RATE
+        longest = math.floor(parse_duration(segment) * max(frame_rate, _MIN_RATE) + 1e-6)
     if longest < 1:
         raise ConfigError(f"a segment of {segment} is shorter than a frame")
     longest = min(longest, MAX_SEGMENT_FRAMES)

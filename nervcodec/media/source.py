@@ -25,11 +25,11 @@ from nervcodec.media.shots import STRIDE
 if TYPE_CHECKING:
     from nervcodec.media.decoder import ClockPart, Damage
 
-_CUT_OFF_S = 1.0  # seconds missing at the end, of the stated duration
-_CONCEALED = 15  # frames after the last that was damaged, which the damage may have changed
-_FINEST = 1001  # largest denominator of a rate or of a gap in seconds
-_JITTER_S = 0.1  # by which times may step back, as in soft telecine, that are right on the whole
-_HELD = 1.5  # gaps that a last frame is shown for at the least to be a held one
+_MISSING_S = 1.0  # seconds missing at the end, of the stated duration
+_CONCEALED_FRAMES = 15  # frames after the last damaged one that the damage may have changed
+_MAX_DENOMINATOR = 1001  # largest denominator of a rate or of a gap in seconds
+_JITTER_S = 0.1  # tolerated step back of time stamps, as in soft telecine
+_HELD_GAPS = 1.5  # shortest duration of a held last frame, in gaps
 
 
 @dataclass(frozen=True)
@@ -230,15 +230,15 @@ def _interpret(probed: Probed, options: SourceOptions, frames: _Frames, snapshot
     # Scaling by different factors across and down changes the shape of a pixel, as in ffmpeg's scale filter.
     cropped = options.crop[::-1] if options.crop else frames.size
     aspect = frames.aspect * Fraction(cropped[0], cropped[1]) / Fraction(width, height)
-    when = _read_timing(np.array(frames.stamps, np.int64), probed.time_base, probed.frame_rate)
+    timing = _read_timing(np.array(frames.stamps, np.int64), probed.time_base, probed.frame_rate)
     trimmed = options.start_s > 0 or options.duration_s is not None
     last_s = float(frames.last * probed.time_base)
-    if when.is_variable and not images and not trimmed and not damage.is_cut_off:
-        last_s = max(last_s, _held_until(probed) - float(when.times_s[-1]))
-    when = when.with_last(last_s, options.duration_s)
+    if timing.is_variable and not images and not trimmed and not damage.is_cut_off:
+        last_s = max(last_s, _held_until(probed) - float(timing.times_s[-1]))
+    timing = timing.with_last_frame(last_s, options.duration_s)
     notes = [f"{path.name}: {note}" for note in probed.notes]
     if probed.is_guess and count > 1:
-        notes.append(f"{path.name}: states no frame rate; {float(when.rate):g} frames a second are assumed (--fps)")
+        notes.append(f"{path.name}: states no frame rate; {float(timing.rate):g} frames a second are assumed (--fps)")
     if frames.interlaced:
         notes.append(
             f"{path.name}: {frames.interlaced:,} of {count_noun(count, 'frame')} are interlaced; their two fields stay "
@@ -246,22 +246,22 @@ def _interpret(probed: Probed, options: SourceOptions, frames: _Frames, snapshot
         )
     if len(frames.clock) > 1:
         notes.append(f"{path.name}: its clock jumps ({len(frames.clock) - 1} x); times are made to go on there")
-    if when.is_made_up:
-        rate = f"{float(when.rate):g} frames a second"
+    if timing.is_synthetic:
+        rate = f"{float(timing.rate):g} frames a second"
         notes.append(f"{path.name}: times of its frames step back; even ones are taken, {rate}")
     return VideoInfo(
         input=probed.input,
         snapshot=snapshot,
         width=width,
         height=height,
-        frame_rate=when.rate,
-        times_s=when.times_s,
-        duration_s=when.end_s,
+        frame_rate=timing.rate,
+        times_s=timing.times_s,
+        duration_s=timing.end_s,
         sample_aspect_ratio=aspect.limit_denominator(10_000),
-        variable_frame_rate=when.is_variable,
+        variable_frame_rate=timing.is_variable,
         source_size=frames.size,
         source_duration_s=probed.duration_s if trimmed else None,
-        complaints=tuple(_complaints(damage, when, 0.0 if trimmed else probed.stream_s or 0.0)),
+        complaints=tuple(_complaints(damage, timing, 0.0 if trimmed else probed.stream_s or 0.0)),
         notes=tuple(notes),
         has_audio=probed.has_audio,
         first_frame_s=float(frames.stamps[0] * probed.time_base),
@@ -280,7 +280,7 @@ def _held_until(probed: Probed) -> float:
     return probed.stream_s or (probed.duration_s if alone else None) or 0.0
 
 
-def _complaints(damage: Damage, when: Timing, ends_s: float) -> list[str]:
+def _complaints(damage: Damage, timing: Timing, ends_s: float) -> list[str]:
     """Sentences about damage: where it is, and whether the file breaks off.
 
     Args:
@@ -288,15 +288,15 @@ def _complaints(damage: Damage, when: Timing, ends_s: float) -> list[str]:
         when: they show.
         ends_s: when the last should end; 0 where nothing is stated.
     """
-    complaints, times = [], when.times_s
-    end_s = float(times[-1] + 1 / when.rate)
-    is_short = ends_s > max(end_s, damage.read_s) + _CUT_OFF_S and bool(
-        damage.near or not when.is_variable
+    complaints, times = [], timing.times_s
+    end_s = float(times[-1] + 1 / timing.rate)
+    is_short = ends_s > max(end_s, damage.read_s) + _MISSING_S and bool(
+        damage.near or not timing.is_variable
     )  # else the last is held
     if damage.is_cut_off or is_short:
         complaints.append(f"it is a partial file, which breaks off after {end_s:.2f} s")
     if damage.near:
-        first, last = (min(near, len(times) - 1) for near in (damage.near[0], damage.near[-1] + _CONCEALED))
+        first, last = (min(near, len(times) - 1) for near in (damage.near[0], damage.near[-1] + _CONCEALED_FRAMES))
         where = f"near frame {first} ({times[first]:.2f} s)"
         if last > first:
             where = f"near frames {first} to {last} ({times[first]:.2f} s to {times[last]:.2f} s)"
@@ -335,23 +335,23 @@ class Timing:
         rate: frames a second: nominal for even spacing, one over the median gap otherwise.
         is_variable: they are not evenly spaced, or the last is held.
         end_s: when the last frame ends.
-        is_made_up: the stated times step back, so that even ones are taken.
+        is_synthetic: the stated times step back and are replaced by even ones.
     """
 
     times_s: np.ndarray
     rate: Fraction
     is_variable: bool
     end_s: float
-    is_made_up: bool = False
+    is_synthetic: bool = False
 
-    def with_last(self, last_s: float, limit_s: float | None = None) -> Timing:
-        """The same with a last frame that is stated to be shown for ``last_s`` seconds, where that is a long time.
+    def with_last_frame(self, last_s: float, limit_s: float | None = None) -> Timing:
+        """The same with a held last frame, where its stated duration ``last_s`` is long enough.
 
         Args:
             last_s: seconds; 0 where nothing is stated.
-            limit_s: when the range ends that is read, whatever is stated.
+            limit_s: end of the range that is read, which limits the stated duration.
         """
-        if last_s * self.rate < _HELD:
+        if last_s * self.rate < _HELD_GAPS:
             return self
         end_s = float(self.times_s[-1]) + last_s
         if limit_s is not None:
@@ -369,25 +369,25 @@ def _read_timing(stamps: np.ndarray, time_base: Fraction, nominal: Fraction | No
     """
     count = len(stamps)
     if (np.diff(stamps) * float(time_base) < -_JITTER_S).any():
-        return replace(_evenly(count, nominal or DEFAULT_RATE), is_made_up=True)
+        return replace(_even_timing(count, nominal or DEFAULT_RATE), is_synthetic=True)
     stamps = np.maximum.accumulate(stamps)
     times = (stamps - stamps[0]) * float(time_base)
     for rate in (nominal, _mean_rate(times)):
         if rate is not None and _is_even(times, rate, float(time_base)):
-            return _evenly(count, rate)
+            return _even_timing(count, rate)
     gaps = np.diff(times)
     gaps = gaps[gaps > 0]
     rate = _rate_of_gap(float(np.median(gaps))) if len(gaps) else nominal or DEFAULT_RATE
     return Timing(times, rate, True, float(times[-1] + 1 / rate))
 
 
-def _evenly(count: int, rate: Fraction) -> Timing:
+def _even_timing(count: int, rate: Fraction) -> Timing:
     times = np.arange(count, dtype=np.float64) / float(rate)
     return Timing(times, rate, False, float(times[-1] + 1 / rate))
 
 
 def _is_even(times: np.ndarray, rate: Fraction, tick_s: float) -> bool:
-    # A time stamp is rounded to the time base, so two ticks of it are no evidence of a varying rate.
+    # Time stamps are rounded to the time base: deviations of up to two ticks do not mean a variable rate.
     tolerance = max(2 * tick_s, 0.02 / float(rate))
     return bool(np.abs(times - np.arange(len(times)) / float(rate)).max() <= tolerance)
 
@@ -399,5 +399,5 @@ def _mean_rate(times: np.ndarray) -> Fraction | None:
 def _rate_of_gap(gap_s: float) -> Fraction:
     """One over a gap: a simple fraction, never 0."""
     if gap_s >= 1:
-        return 1 / Fraction(gap_s).limit_denominator(_FINEST)
-    return Fraction(1 / gap_s).limit_denominator(_FINEST)
+        return 1 / Fraction(gap_s).limit_denominator(_MAX_DENOMINATOR)
+    return Fraction(1 / gap_s).limit_denominator(_MAX_DENOMINATOR)

@@ -164,8 +164,8 @@ class GridConfig:
         _check({g.stage for g in self.grids} == set(range(STAGES)), "every stage needs a grid")
         rows, columns = self.geometry.cells
         for number, g in enumerate(self.grids):
-            few = number in self.lasting or g.times <= max(2, self.geometry.frames)
-            _check(few, "a grid has more times than there are frames")
+            fits = number in self.lasting or g.times <= max(2, self.geometry.frames)
+            _check(fits, "a grid has more times than there are frames")
             limit = 1 << g.stage
             _check(g.rows <= rows * limit and g.columns <= columns * limit, "a grid is finer than its stage")
         bounds = [-1, *self.lasting, len(self.grids)]
@@ -284,7 +284,7 @@ def with_frame_tables(config: NetworkConfig, tables: FrameTables) -> NetworkConf
     """
     semantic = config.semantic
     if getattr(config, "pace", ()) or (semantic is not None and semantic.code_frames):
-        raise ContainerError("the header speaks of single frames, which the stream of weights should do")
+        raise ContainerError("the header has frame tables, which belong to the stream of weights")
     if semantic is not None and semantic.codes not in (0, len(tables.embedded)):
         raise ContainerError(f"{len(tables.embedded)} frames with embeddings for {semantic.codes} semantic codes")
     if semantic is None and tables.embedded:

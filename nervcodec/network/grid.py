@@ -109,7 +109,7 @@ class FeatureGrid(nn.Module):
         return down[top:bottom] @ features @ across[:, left:right]
 
 
-def timeline_of(config: GridConfig, number: int) -> Timeline:
+def grid_timeline(config: GridConfig, number: int) -> Timeline:
     """Timeline of a grid of a network."""
     frames = config.geometry.frames
     if number in config.lasting:
@@ -126,7 +126,7 @@ class GridField(Field):
         self.cells = config.geometry.cells
         rows, columns = self.cells
         self.grids = nn.ModuleList(
-            FeatureGrid(shape, rows << shape.stage, columns << shape.stage, timeline_of(config, number))
+            FeatureGrid(shape, rows << shape.stage, columns << shape.stage, grid_timeline(config, number))
             for number, shape in enumerate(config.grids)
         )
         channels = [sum(g.channels for g in config.grids if g.stage == stage) for stage in range(STAGES)]

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from nervcodec.errors import NervError
 
 Result = TypeVar("Result")
-STALLS_S = 120.0  # without an answer after which a process is ended
+STALL_TIMEOUT_S = 120.0  # without an answer after which a process is ended
 
 
 class WorkerError(NervError):
@@ -42,7 +42,7 @@ class Worker:
         """Number of the process; None where it does not run."""
         return None if self._process is None else self._process.pid
 
-    def call(self, function: Callable[..., Result], *arguments: Any, timeout_s: float = STALLS_S) -> Result:
+    def call(self, function: Callable[..., Result], *arguments: Any, timeout_s: float = STALL_TIMEOUT_S) -> Result:
         """The result of ``function(*arguments)``.
 
         Raises:

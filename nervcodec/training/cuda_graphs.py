@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nervcodec.training.losses import StepTensors
 
-_MAX_PENDING = 8  # steps queued on the GPU; with more, decisions that depend on time would come too late
+_MAX_PENDING = 8  # steps queued on the GPU; more would delay decisions that depend on time
 _WARM_UP = 3  # uncaptured steps of a kind, which allocate everything that outlives a step
 
 

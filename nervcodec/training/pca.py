@@ -18,7 +18,7 @@ from nervcodec.formats.bitstream import QuantizedTensor, quantize_tensor
 
 CODES = "semantic.codes"  # the only per-segment parameter of a head
 TARGET_COSINE, MIN_COSINE = 0.92, 0.88  # mean cosine of centred embeddings
-MOST_DIRECTIONS = 64
+MAX_DIRECTIONS = 64
 _MIN_GAIN = 0.02  # of a direction, over the strongest
 _FINEST, _COARSEST, _FACTOR = 1 / 64, 1.0, 2**0.25  # steps of coordinates, in units of the embeddings' own length
 _MEAN_STEP = 1 / 8  # of the video's mean, over the deviation of its numbers
@@ -53,7 +53,7 @@ def principal_head(reference: np.ndarray, grid: tuple[int, int], limit_bytes: fl
     flat = (reference - centre).reshape(-1, reference.shape[2])
     scale = math.sqrt(max(float(np.square(flat).sum(axis=1).mean()), 1e-6))
     coordinates, strengths, directions = np.linalg.svd(flat / scale, full_matrices=False)
-    rank = min(MOST_DIRECTIONS, len(strengths))
+    rank = min(MAX_DIRECTIONS, len(strengths))
     components = coordinates[:, :rank] * strengths[:rank], directions[:rank]
     best: Head | None = None
     step = _COARSEST

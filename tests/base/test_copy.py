@@ -143,7 +143,7 @@ def test_a_decoder_that_stalls_is_given_up(clip, monkeypatch):
     """One line after a time without a frame; here what it reads does not come."""
     data, form, wanted = clip
     comes = threading.Event()
-    monkeypatch.setattr(copy, "STALLS_S", 0.3)
+    monkeypatch.setattr(copy, "STALL_TIMEOUT_S", 0.3)
 
     def pieces():
         yield data[: len(data) // 2]

@@ -6,7 +6,7 @@ import pytest
 
 from nervcodec.media.options import SourceOptions
 from nervcodec.media.reader import read_frames
-from nervcodec.media.shots import Scenes, find_cuts, seen_small
+from nervcodec.media.shots import Scenes, find_cuts, thumbnails
 from nervcodec.media.source import scan
 
 
@@ -29,12 +29,12 @@ def looked_at(frames, length):
 def test_a_scene_that_returns_is_the_same_scene():
     frames = np.concatenate([shot(1), shot(2), shot(1), shot(3)])
     scenes, cuts = looked_at(frames, 80)
-    assert cuts == [(20, 40, 60)] == [find_cuts(seen_small(frames))]
+    assert cuts == [(20, 40, 60)] == [find_cuts(thumbnails(frames))]
     assert [(p.first, p.stop, p.shot, p.scene) for p in scenes.pieces] == [
         (0, 20, 0, 0), (20, 40, 1, 1), (40, 60, 2, 0), (60, 80, 3, 2)
     ]  # fmt: skip
     assert [scene.frames for scene in scenes.scenes] == [40, 20, 20]
-    assert scenes.lasting > 0.99
+    assert scenes.static_share > 0.99
     assert scenes.of(np.arange(15, 65)) == ((5, 25, 45), (0, 1, 0, 2))
     assert scenes.of(np.array([0, 79])) == ((1,), (0, 2))
 
@@ -54,13 +54,13 @@ def test_what_moves_does_not_last():
     moving = np.stack([wide[:, 8 * step : 8 * step + 128] for step in range(64)])
     scenes, _ = looked_at(moving, 32)
     assert len(scenes.scenes) == 1
-    assert scenes.lasting < 0.4
+    assert scenes.static_share < 0.4
 
 
 def test_pictures_of_one_colour_are_no_error():
     scenes, cuts = looked_at(np.zeros((12, 16, 16, 3), np.uint8), 6)
     assert cuts == [(), ()]
-    assert scenes.lasting == 1.0
+    assert scenes.static_share == 1.0
 
 
 def test_scenes_of_a_film(bikes):

@@ -4,7 +4,7 @@
 import numpy as np
 
 from nervcodec.media.reader import read_frames, read_segment
-from nervcodec.media.shots import find_cuts, find_pace, persistence, seen_small
+from nervcodec.media.shots import find_cuts, find_pace, persistence, thumbnails
 from nervcodec.media.source import SourceOptions, scan
 
 
@@ -15,23 +15,23 @@ def frames_of(path):
 
 
 def test_the_cuts_of_the_street_clip(bikes):
-    assert find_cuts(seen_small(frames_of(bikes))) == (30, 76, 137, 187, 242)  # looked at, frame by frame
+    assert find_cuts(thumbnails(frames_of(bikes))) == (30, 76, 137, 187, 242)  # looked at, frame by frame
 
 
 def test_one_shot_has_no_cut(carphone):
-    assert find_cuts(seen_small(frames_of(carphone))) == ()
+    assert find_cuts(thumbnails(frames_of(carphone))) == ()
 
 
 def test_noise_and_short_clips_have_none():
     noise = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), dtype=np.uint8)
-    assert find_cuts(seen_small(noise)) == ()
-    assert find_cuts(seen_small(noise[:1])) == ()
+    assert find_cuts(thumbnails(noise)) == ()
+    assert find_cuts(thumbnails(noise[:1])) == ()
 
 
 def test_two_pictures_have_one():
     still = np.zeros((6, 32, 32, 3), np.uint8)
     still[4:] = 200
-    assert find_cuts(seen_small(still)) == (4,)
+    assert find_cuts(thumbnails(still)) == (4,)
 
 
 def test_pace_follows_what_happens(bunny):

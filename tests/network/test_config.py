@@ -36,7 +36,7 @@ def test_what_is_said_of_frames_travels_apart_from_the_rest():
     tables = frame_tables(config, semantic.code_frames)
     assert tables == FrameTables((0, 2, 5), (1, 0, 99, 3, 2))
     assert with_frame_tables(from_header, tables) == config
-    with pytest.raises(ContainerError, match="speaks of single frames"):
+    with pytest.raises(ContainerError, match="has frame tables"):
         with_frame_tables(config, tables)
     for other, message in (
         (FrameTables((0, 2), tables.pace), "2 frames with embeddings for 3 semantic codes"),

@@ -348,5 +348,5 @@ def test_at_low_rates_most_parameters_are_for_what_changes():
         assert decoder < 0.12
         assert lasting <= 0.31
         assert times > 20
-        assert count < 1.05 * 1000 * kilobytes * 8 / sizing.BITS_WHERE_AIMED
+        assert count < 1.05 * 1000 * kilobytes * 8 / sizing.BITS_AT_TARGET_SIZE
     assert shares(50)[3] < 300_000  # as thin as there is

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nervcodec.formats import bitstream
-from nervcodec.training.pca import MIN_COSINE, MOST_DIRECTIONS, TARGET_COSINE, principal_head
+from nervcodec.training.pca import MAX_DIRECTIONS, MIN_COSINE, TARGET_COSINE, principal_head
 
 GRID = (2, 4)
 
@@ -60,7 +60,7 @@ def test_a_limit_makes_it_smaller_but_not_useless():
 def test_directions_are_bounded():
     rng = np.random.default_rng(1)
     head = principal_head(unit(rng.normal(size=(40, 8, 200))), GRID, math.inf)
-    assert head.rank <= MOST_DIRECTIONS
+    assert head.rank <= MAX_DIRECTIONS
 
 
 @pytest.mark.parametrize("frames", [1, 3])
@@ -89,4 +89,4 @@ def test_any_embeddings(frames, columns, dimension, seed, limit):
     assert found.shape == (frames, columns, dimension)
     assert np.isfinite(found).all()
     assert np.isfinite(mean).all()
-    assert 1 <= head.rank <= min(MOST_DIRECTIONS, max(dimension, 1), frames * columns)
+    assert 1 <= head.rank <= min(MAX_DIRECTIONS, max(dimension, 1), frames * columns)
