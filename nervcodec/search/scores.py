@@ -97,12 +97,12 @@ class QuantizedSegment:
         stored = self.coefficients.astype(np.float32) @ direction
         return (_interpolate(stored, self.before, self.after, self.weight) + offset) / self.lengths
 
-    def embedding(self, frame: int, patch: int) -> np.ndarray:
-        """One embedding, ``(D,)`` of length 1."""
-        position = (array[frame : frame + 1] for array in (self.before, self.after, self.weight))
-        (coefficients,) = _interpolate(self.coefficients[:, patch] * self.scale, *position)
-        vector = coefficients @ self.basis.astype(np.float32) + self.mean.astype(np.float32)
-        return vector / self.lengths[frame, patch]
+    def embeddings(self, frames: np.ndarray, patch: int) -> np.ndarray:
+        """Embeddings of a patch in ``(m,)`` frames, ``(m, D)`` of length 1."""
+        position = (array[frames] for array in (self.before, self.after, self.weight))
+        coefficients = _interpolate(self.coefficients[:, patch] * self.scale, *position)
+        vectors = coefficients @ self.basis.astype(np.float32) + self.mean.astype(np.float32)
+        return vectors / self.lengths[frames, patch, None]
 
 
 def _interpolate(stored: np.ndarray, before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -216,7 +216,7 @@ class VideoEmbeddings:
     def embedding(self, frame: int, patch: int) -> np.ndarray:
         """One embedding, ``(D,)`` of length 1."""
         segment, index = self.locate(frame)
-        return segment.embedding(index, patch)
+        return segment.embeddings(np.array([index]), patch)[0]
 
     def locate(self, frame: int) -> tuple[QuantizedSegment, int]:
         """The segment that a frame is in, and its index within."""
@@ -240,8 +240,14 @@ class VideoEmbeddings:
         """The mean of a patch's embeddings within ``radius_s`` of a frame and within its shot, ``(D,)``."""
         times, now = self.frame_times_s, self.frame_times_s[frame]
         first, last = np.searchsorted(times, (now - radius_s - 1e-6, now + radius_s + 1e-6))
-        frames = (n for n in range(first, last) if self.shots[n] == self.shots[frame])
-        return np.mean([self.embedding(number, patch) for number in frames], axis=0)
+        frames = first + np.flatnonzero(self.shots[first:last] == self.shots[frame])
+        total, start = np.zeros(self.dimension, np.float32), 0
+        for segment in self.segments:
+            local = frames[(frames >= start) & (frames < start + segment.frame_count)] - start
+            if len(local):
+                total += segment.embeddings(local, patch).sum(axis=0)
+            start += segment.frame_count
+        return total / len(frames)
 
     # ------------------------------------------------------------------ on disk
 
