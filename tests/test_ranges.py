@@ -120,6 +120,6 @@ def test_sizes(text, count):
 
 
 @pytest.mark.parametrize("text", ["", "KB", "-3KB", "0", "4 TB", "1e99", "400 KBs", "nan"])
-def test_what_is_no_size(text):
+def test_bad_sizes(text):
     with pytest.raises(ConfigError):
         parse_size(text)

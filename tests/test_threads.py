@@ -29,7 +29,7 @@ def test_all_items_in_order(ahead):
     assert list(read_ahead(iter(()), ahead)) == []
 
 
-def test_no_more_than_some_are_ahead():
+def test_read_ahead_is_bounded():
     taken = []
     items = read_ahead(count_to(100, taken, []), 3)
     next(items)
@@ -50,7 +50,7 @@ def test_closed_early_the_iterator_is_closed_and_its_thread_ends(ahead):
     assert len(closed) == 4  # one was never begun
 
 
-def test_an_error_reaches_whoever_takes_the_items():
+def test_an_error_is_raised_in_the_consumer():
     def fails():
         yield 1
         raise KeyError("two")
@@ -61,7 +61,7 @@ def test_an_error_reaches_whoever_takes_the_items():
         next(items)
 
 
-def test_one_that_gives_nothing_is_given_up():
+def test_a_stalled_iterator_is_given_up():
     release = threading.Event()
 
     def stalls():
@@ -76,7 +76,7 @@ def test_one_that_gives_nothing_is_given_up():
     release.set()
 
 
-def test_a_source_that_gives_no_frame(carphone, monkeypatch):
+def test_a_source_without_a_frame_is_refused(carphone, monkeypatch):
     """One line, and no waiting for a decoder that spins."""
     release, decoded = threading.Event(), decoder.Decoder._decoded
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Light of known luminance in HDR, and what it looks like in BT.709."""
+"""Tone mapping of known luminances from HDR to BT.709."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_peak_of_what_a_stream_states():
     assert peak_of(Light(display, (600, 200))) == peak_of(Light(None, (600, 200))) == 600
 
 
-def test_hlg_has_paper_at_three_quarters_of_its_signal():
+def test_hlg_reference_white_is_at_three_quarters_of_the_signal():
     grey = shown([[0.75] * 3, [0.0] * 3, [1.0] * 3], HLG)
     paper = shown([[pq(203)] * 3])[0, 1]
     assert np.abs(grey - [[paper] * 3, [0] * 3, [255] * 3]).max() <= 1
@@ -65,7 +65,7 @@ def test_hlg_has_paper_at_three_quarters_of_its_signal():
     ("primaries", "red"),
     [(9, (0.6274, 0.0691, 0.0164)), (12, (0.8225, 0.0332, 0.0171)), (1, (1, 0, 0))],
 )
-def test_red_of_bt709_stays_what_it_is(primaries, red):
+def test_red_of_bt709_does_not_change(primaries, red):
     """Red of BT.709 at 60 cd/m², in linear light of wider primaries."""
     (colour,) = shown([pq(60 * np.array(red))], primaries=primaries)
     assert colour[0] == pytest.approx(255 * (60 / 203) ** (1 / 2.4), abs=3)

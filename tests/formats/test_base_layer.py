@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a header says of a base layer, and the arrays that it wants for it."""
+"""The base layer in a header, and its arrays."""
 
 import json
 from dataclasses import replace
@@ -45,7 +45,7 @@ def test_a_file_with_a_base_layer_and_no_weights(tmp_path, kind):
         assert opened.embedded_frames(opened.header.segments[0]) == ()
 
 
-def test_it_survives_json_and_leaves_out_what_is_nothing():
+def test_a_json_round_trip_leaves_defaults_out():
     for facts in FACTS.values():
         for compact in (False, True):
             assert from_json(BaseHeader, json.loads(json.dumps(to_json(facts, compact)))) == facts
@@ -59,7 +59,7 @@ def damaged(path):
     return path
 
 
-def test_a_damaged_stream_is_noticed(tmp_path):
+def test_a_damaged_stream_is_refused(tmp_path):
     path = damaged(write(tmp_path / "a.nerv", *with_base("av1")))
     with Container.open(path) as opened:
         assert opened.base_stream(opened.header.segments[0]).tobytes() == b"stream 0/base"
@@ -88,7 +88,7 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize(("message", "change"), IMPOSSIBLE, ids=[f"{i}-{m}" for i, (m, _) in enumerate(IMPOSSIBLE)])
-def test_a_base_layer_that_cannot_be_is_refused(tmp_path, message, change):
+def test_an_impossible_base_layer_is_refused(tmp_path, message, change):
     path = write(tmp_path / "a.nerv", *with_base("av1"))
     with pytest.raises(ContainerError, match=message):
         Container.open(tampered(path, lambda h: h["base"].update(change)))
@@ -116,7 +116,7 @@ ARRAYS = [
 
 
 @pytest.mark.parametrize(("kind", "message", "change"), ARRAYS, ids=[f"{k}-{m}" for k, m, _ in ARRAYS])
-def test_arrays_that_its_kind_has_not_are_refused(tmp_path, kind, message, change):
+def test_arrays_of_another_kind_of_base_layer_are_refused(tmp_path, kind, message, change):
     path = write(tmp_path / "a.nerv", *with_base(kind))
     with pytest.raises(ContainerError, match=message):
         Container.open(tampered(path, change))
@@ -131,7 +131,7 @@ def test_streams_are_rows_of_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("kind", FACTS)
-def test_info_shows_it(tmp_path, run, kind):
+def test_info_shows_the_base_layer(tmp_path, run, kind):
     header, arrays = with_base(kind)
     path = write(tmp_path / "a.nerv", header, arrays)
     shown = run("info", path).stdout

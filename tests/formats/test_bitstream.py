@@ -43,7 +43,7 @@ def entropy_bytes(values: np.ndarray) -> float:
 @pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text("abc.01", min_size=1, max_size=9), integers, min_size=1, max_size=4), st.data())
-def test_what_goes_in_comes_out(arrays, data):
+def test_a_round_trip(arrays, data):
     tensors = {}
     for name, array in arrays.items():
         channels = array.shape[1] if array.ndim > 1 and data.draw(st.booleans()) else 1
@@ -89,7 +89,7 @@ def test_coded_size_is_within_a_percent_of_the_entropy():
     assert size < 1.01 * entropy_bytes(tensor.integers) + 200
 
 
-def test_neighbours_pay_in_grids():
+def test_contexts_of_neighbours_make_grids_smaller():
     grid = walk((6, 2, 40, 60))
     coded = bitstream.encode({"grid": QuantizedTensor(grid, np.ones(2, np.float32))})
     (line,), _ = bitstream.read_table(coded)
@@ -107,7 +107,7 @@ def test_the_table_accounts_for_every_byte():
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_damage_is_an_error_or_other_numbers_but_nothing_else(data):
+def test_damage_gives_an_error_or_other_values(data):
     tensors = {"a": QuantizedTensor(walk((2, 2, 8, 8)), np.ones(2, np.float32)), "b": np.ones(3, np.float32)}
     stream = damaged(data, bitstream.encode(tensors))
     try:
@@ -126,7 +126,7 @@ def test_a_deflated_bomb_is_refused():
         bitstream.decode(stream)
 
 
-def test_a_short_stream_cannot_ask_for_much():
+def test_a_short_stream_cannot_allocate_much():
     """Weights of one value take no bytes, however many there are."""
     wide = QuantizedTensor(np.zeros((1 << 23,), np.int32), np.ones(1, np.float32))
     with pytest.raises(ContainerError, match="table"):
@@ -176,7 +176,7 @@ def test_a_decoder_written_from_the_documentation_agrees(arrays):
 
 
 @pytest.mark.parametrize("name", ["version3_lapped", "version3_plain"])
-def test_that_decoder_reads_the_golden_files(name):
+def test_the_second_decoder_reads_the_golden_files(name):
     with Container.open(Path(__file__).parents[1] / "golden" / f"{name}.nerv") as file:
         stream = file.array("0/weights")
         theirs, ours = reference_decoder.decode(stream.tobytes()), bitstream.decode(stream)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a header says of a copied stream beside its kind, and parts of an array."""
+"""A copied stream in a header, and ranges of an array."""
 
 from dataclasses import replace
 
@@ -27,13 +27,13 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize(("kind", "message", "change"), IMPOSSIBLE, ids=[f"{k}-{c}" for k, _, c in IMPOSSIBLE])
-def test_what_cannot_be_is_refused(tmp_path, kind, message, change):
+def test_impossible_entries_are_refused(tmp_path, kind, message, change):
     path = write(tmp_path / "a.nerv", *with_base(kind))
     with pytest.raises(ContainerError, match=message):
         Container.open(tampered(path, lambda h: h["base"].update(change)))
 
 
-def test_entries_survive(tmp_path):
+def test_entries_survive_a_round_trip(tmp_path):
     header, arrays = with_base("copy")
     header = replace(header, base=replace(header.base, entries=((0, 3), (7, 5)), flawed=True))
     with Container.open(write(tmp_path / "a.nerv", header, arrays)) as opened:
@@ -52,7 +52,7 @@ def test_parts_of_an_array(tmp_path):
         list(opened.chunks("base", (0, None)))
 
 
-def test_what_is_damaged_is_known_before_the_first_piece(tmp_path):
+def test_damage_is_detected_before_the_first_chunk(tmp_path):
     path = write(tmp_path / "a.nerv", *with_base("copy"))
     path.write_bytes(path.read_bytes().replace(b"stream base", b"stream BASE"))
     with Container.open(path) as opened, pytest.raises(ContainerError, match="tensor base is damaged"):

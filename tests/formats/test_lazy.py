@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Containers are opened by their headers; arrays are read, and checked, when they are asked for."""
+"""Opening a container reads its header only; arrays are read and checked on access."""
 
 import gc
 import json
@@ -122,7 +122,7 @@ def test_verifying_holds_no_array_in_memory(tmp_path, run):
     assert run("verify", big).stderr == f"nervcodec: {big}: tensor audio is damaged (checksum differs)\n"
 
 
-def test_only_what_is_asked_for_is_read(tmp_path, read_counts):
+def test_only_requested_arrays_are_read(tmp_path, read_counts):
     header, arrays = make()
     path = write(tmp_path / "a.nerv", header, arrays)
     with Container.open(path) as opened:
@@ -186,7 +186,7 @@ def test_a_damaged_array_is_refused_and_the_others_are_not(tmp_path, data):
 
 
 @pytest.mark.slow
-def test_a_damaged_segment_leaves_the_other_watchable(small_nerv, tmp_path, run):
+def test_a_damaged_segment_leaves_the_other_readable(small_nerv, tmp_path, run):
     blob = bytearray(small_nerv.read_bytes())
     (length,) = struct.unpack_from("<Q", blob)
     begin, end = json.loads(blob[8 : 8 + length])["1/weights"]["data_offsets"]
@@ -209,7 +209,7 @@ def test_a_damaged_segment_leaves_the_other_watchable(small_nerv, tmp_path, run)
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.nerv"]
 
 
-def test_what_happens_to_the_file_while_it_is_open(tmp_path):
+def test_changes_of_a_file_while_it_is_open(tmp_path):
     path = write(tmp_path / "a.nerv", *make())
     _, arrays = make()
     with Container.open(path) as opened:
@@ -227,7 +227,7 @@ def test_what_happens_to_the_file_while_it_is_open(tmp_path):
         assert np.array_equal(opened.array("0/b"), arrays["0/b"])
 
 
-def test_a_closed_container_says_so(tmp_path):
+def test_a_closed_container_is_refused(tmp_path):
     path = write(tmp_path / "a.nerv", *as_streams(*make()))
     with Container.open(path) as opened:
         opened.array("0/a")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is said of each frame, at the beginning of a stream."""
+"""Frame tables at the beginning of a stream of weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tables_stream(*tables: tuple[str, list[int] | np.ndarray], step: float = 1.0
 
 @settings(deadline=None)
 @given(paces, st.data())
-def test_what_goes_in_comes_out(pace, data):
+def test_a_round_trip(pace, data):
     frames = len(pace) + 1
     embedded = tuple(sorted(data.draw(st.sets(st.integers(0, frames - 1)))))
     tables = FrameTables(embedded, pace)
@@ -60,12 +60,12 @@ def test_lengths_and_gaps_at_the_edge(embedded):
     assert read_tables(bitstream.encode(FrameTables(embedded).tensors()), 1_000_000).embedded == embedded
 
 
-def test_no_table_takes_no_bytes():
+def test_empty_tables_take_no_bytes():
     assert FrameTables().tensors() == {}
     assert read_tables(bitstream.encode(WEIGHTS), 10) == FrameTables()
 
 
-def test_a_frame_takes_about_as_much_as_it_says():
+def test_bytes_per_frame_of_the_tables():
     """Of 250 frames: under five bits for a pace of twenty values, under two and a half bytes for five embeddings."""
     rng = np.random.default_rng(0)
     pace = tuple(np.clip(rng.normal(10, 3, 249).round(), 0, 20).astype(int).tolist())
@@ -95,7 +95,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("message", "tables"), HOSTILE, ids=[f"{i}-{m}" for i, (m, _) in enumerate(HOSTILE)])
-def test_tables_that_cannot_be_are_refused_in_one_line(tmp_path, message, tables):
+def test_impossible_tables_are_refused_in_one_line(tmp_path, message, tables):
     stream = tables_stream(*tables)
     with pytest.raises(ContainerError, match=message):
         read_tables(stream, 10)
@@ -122,7 +122,7 @@ def test_other_steps_and_floats_are_no_tables():
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_damage_is_an_error_or_other_tables_that_can_be(data):
+def test_damage_gives_an_error_or_valid_tables(data):
     stream = damaged(data, bitstream.encode({**FrameTables((0, 5, 9), (3,) * 9).tensors(), **WEIGHTS}))
     try:
         tables = read_tables(stream, 10)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Containers are written as their arrays come."""
+"""The writer of containers."""
 
 import json
 import random
@@ -72,13 +72,13 @@ def test_same_content_same_bytes(tmp_path):
     assert len(found) == 1
 
 
-def test_strides_and_byte_order_do_not_show(tmp_path):
+def test_strides_and_byte_order_do_not_change_the_bytes(tmp_path):
     plain = np.arange(60, dtype="<f4").reshape(5, 12)
     odd = np.asfortranarray(plain.astype(">f4"))
     assert written(tmp_path / "a.nerv", {"0/a": plain}) == written(tmp_path / "b.nerv", {"0/a": odd})
 
 
-def test_what_cannot_be_written(tmp_path):
+def test_arrays_that_cannot_be_written_are_refused(tmp_path):
     header, arrays = make()
     with Writer(tmp_path / "a.nerv") as writer:
         writer.add("0/a", arrays["0/a"])
@@ -93,7 +93,7 @@ def test_what_cannot_be_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_there_before_the_end_or_after_an_interrupt(tmp_path):
+def test_no_file_before_the_end_or_after_an_interrupt(tmp_path):
     _, arrays = make()
 
     def interrupted():

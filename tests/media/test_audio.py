@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sound: packets go in and come out as they were, in time."""
+"""Sound: packets are stored unchanged and stay in time."""
 
 import json
 import subprocess
@@ -69,7 +69,7 @@ def test_a_range_keeps_its_own_sound_in_time(bunny, tmp_path, run):
         packets(tmp_path / "c.mp4")
 
 
-def test_sound_is_left_out_where_asked_or_absent(bunny, bikes, tmp_path):
+def test_no_sound_on_request_or_where_the_source_has_none(bunny, bikes, tmp_path):
     nervcodec.encode(bunny, tmp_path / "a.nerv", audio="none", **SMALL)
     nervcodec.encode(bikes, tmp_path / "b.nerv", duration_s=0.2, **SMALL)
     for name in ("a.nerv", "b.nerv"):
@@ -87,7 +87,7 @@ def test_sound_counts_toward_a_size(bunny, tmp_path):
     assert 0.9 * 350_000 <= report.size_bytes <= 350_000
 
 
-def test_what_a_format_cannot_hold_has_to_be_asked_for_anew(bunny, tmp_path):
+def test_sound_that_a_format_cannot_hold_is_encoded_again(bunny, tmp_path):
     nervcodec.encode(bunny, tmp_path / "a.nerv", **SMALL)
     video = nervcodec.open(tmp_path / "a.nerv")
     sound = video.sound()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A source's own samples: what they are, and that they are kept bit for bit."""
+"""Samples of a source: their format, and that they are kept bit for bit."""
 
 import subprocess
 from fractions import Fraction
@@ -66,7 +66,7 @@ TAGS = "setparams=range={}:colorspace={}:color_primaries={}:color_trc={}"
         ("gbrp10le", ("pc", "gbr", "bt709", "bt709"), PlaneFormat(10, "444", 0, True, "left", 1, 1)),
     ],
 )
-def test_formats_that_stay(pixels, tags, expected, tmp_path, ffmpeg):
+def test_pixel_formats_that_are_kept(pixels, tags, expected, tmp_path, ffmpeg):
     filters = f"format={pixels},{TAGS.format(*tags)}"
     output = ("-c:v", "libx264", "-qp", "0") if pixels != "gbrp" else ("-c:v", "libx264rgb", "-qp", "0")
     output = ("-c:v", "ffv1") if pixels == "gbrp10le" else output
@@ -86,7 +86,7 @@ def test_a_jpeg_s_full_range_is_not_converted(pixels, tmp_path, ffmpeg):
     assert data == raw(path, pixels)
 
 
-def test_chroma_may_lie_with_the_upper_left_luma(tmp_path, ffmpeg):
+def test_top_left_chroma_siting(tmp_path, ffmpeg):
     x265 = ("-c:v", "libx265", "-x265-params", "log-level=none:chromaloc=2")
     form, _ = read(made(ffmpeg, tmp_path / "a.mp4", "format=yuv420p", *x265))
     assert form.chroma_place == "topleft"
@@ -112,7 +112,7 @@ def test_chroma_may_lie_with_the_upper_left_luma(tmp_path, ffmpeg):
         ("rgb48le", "rawvideo", PlaneFormat(10, "444", 0, True)),
     ],
 )
-def test_formats_that_become_others(pixels, codec, expected, tmp_path, ffmpeg):
+def test_pixel_formats_that_are_converted(pixels, codec, expected, tmp_path, ffmpeg):
     suffix = ".gif" if codec == "gif" else ".nut"
     path = tmp_path / f"a{suffix}"
     ffmpeg("-f", "lavfi", "-i", "gradients=s=64x48:d=0.2:r=25:n=2:seed=3", "-pix_fmt", pixels, "-c:v", codec, path)
@@ -142,7 +142,7 @@ def colours(frame, form):
     return np.stack([r, (y - red * r - blue * b) / (1 - red - blue), b], -1)
 
 
-def test_samples_in_other_clothes_are_the_same(tmp_path, ffmpeg):
+def test_equivalent_pixel_formats_give_the_same_samples(tmp_path, ffmpeg):
     for pixels, plain in (("nv12", "yuv420p"), ("yuyv422", "yuv422p"), ("yuva420p", "yuv420p")):
         codec = "ffv1" if pixels == "yuva420p" else "rawvideo"
         path = made(ffmpeg, tmp_path / f"{pixels}.nut", f"format={plain},format={pixels}", "-c:v", codec)
@@ -184,7 +184,7 @@ def test_odd_sides_and_scaling(bikes):
         assert np.abs(colours(frame, form) - rgb).mean() < 4
 
 
-def test_a_side_of_one(tmp_path, ffmpeg):
+def test_a_frame_one_pixel_high_or_wide(tmp_path, ffmpeg):
     path = made(ffmpeg, tmp_path / "a.mkv", "format=yuv420p", "-c:v", "ffv1", size="1x1", source="color=teal:")
     form, data = read(path)
     assert data == raw(path, "yuv420p")
@@ -213,7 +213,7 @@ def test_fewer_frames_than_were_counted(bikes):
         list(read_planes(info, None, plane_format(info)))
 
 
-def test_padding_and_cutting_back():
+def test_padding_and_cropping_are_inverse():
     form = PlaneFormat()
     rng = np.random.default_rng(1)
     frame = planes.Planes(*(rng.integers(0, 256, (2, *size), np.uint8) for size in ((7, 5), (4, 3), (4, 3))))
@@ -226,7 +226,7 @@ def test_padding_and_cutting_back():
         assert (mine[:, :h, :w] == other).all()
 
 
-def test_a_source_that_gives_no_frame(bikes, tmp_path):
+def test_a_source_without_a_frame_is_refused(bikes, tmp_path):
     info = scan(bikes)
     gone = tmp_path / "gone.mp4"
     moved = type(info)(**{**vars(info), "input": type(info.input)(gone)})

@@ -40,7 +40,7 @@ def test_a_scene_that_returns_is_the_same_scene():
 
 
 @pytest.mark.parametrize("length", [7, 20, 33])
-def test_a_shot_goes_on_over_the_end_of_a_segment_and_not_over_a_cut(length):
+def test_a_shot_continues_across_segments_but_not_across_a_cut(length):
     scenes, _ = looked_at(np.concatenate([shot(1, 33), shot(2, 33)]), length)
     shots = [(p.shot, p.scene) for p in scenes.pieces]
     assert sorted(set(shots)) == [(0, 0), (1, 1)]
@@ -48,7 +48,7 @@ def test_a_shot_goes_on_over_the_end_of_a_segment_and_not_over_a_cut(length):
     assert scenes.pieces[-1].stop == 66
 
 
-def test_what_moves_does_not_last():
+def test_moving_content_lowers_the_static_share():
     """A wide picture seen through a window that wanders over it."""
     wide = np.concatenate([picture(seed) for seed in range(6)], axis=1)
     moving = np.stack([wide[:, 8 * step : 8 * step + 128] for step in range(64)])
@@ -57,7 +57,7 @@ def test_what_moves_does_not_last():
     assert scenes.static_share < 0.4
 
 
-def test_pictures_of_one_colour_are_no_error():
+def test_uniform_pictures():
     scenes, cuts = looked_at(np.zeros((12, 16, 16, 3), np.uint8), 6)
     assert cuts == [(), ()]
     assert scenes.static_share == 1.0

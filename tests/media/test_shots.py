@@ -34,21 +34,21 @@ def test_two_pictures_have_one():
     assert find_cuts(thumbnails(still)) == (4,)
 
 
-def test_pace_follows_what_happens(bunny):
+def test_pace_follows_the_change_between_frames(bunny):
     pace = np.array(find_pace(frames_of(bunny)))
     assert len(pace) == 131
     assert (np.flatnonzero(pace == 0) == [6, 31, 56, 81, 106]).all()  # one frame in 25 is shown twice
     assert pace[33:43].mean() > 2 * pace[72:95].mean()  # the camera moves, then hardly anything does
 
 
-def test_pace_of_nothing():
+def test_pace_of_a_still_video():
     still = np.zeros((5, 32, 32, 3), np.uint8)
     assert find_pace(still) == find_pace(still[:1]) == ()
     still[2:] = 90
     assert find_pace(still) == ()  # most frames repeat the one before
 
 
-def test_what_lasts(bunny, bikes, carphone):
+def test_persistence(bunny, bikes, carphone):
     assert 0.8 < persistence(frames_of(bunny), ()) < persistence(frames_of(carphone), ()) < 1
     assert persistence(frames_of(bikes), find_cuts(frames_of(bikes))) < 0.8  # a street, seen by a moving camera
     noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), np.uint8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files as people have them: several streams, odd texts, pictures that are held, rates that nothing states."""
+"""Unusual sources: several streams, odd metadata, held frames, missing frame rates."""
 
 import os
 import subprocess
@@ -44,7 +44,7 @@ def frames_of(path, **options):
 # ------------------------------------------------------------------ which stream
 
 
-def test_the_stream_is_what_a_player_takes(base, tmp_path, ffmpeg):
+def test_the_default_stream_is_that_of_a_player(base, tmp_path, ffmpeg):
     path = tmp_path / "two.mkv"
     preview = ["-map", "0", "-map", "1", "-c:v", "libx264", "-disposition:v:0", "0", "-disposition:v:1", "default"]
     ffmpeg(*moving(1, 1, "64x48"), "-i", base, *preview, path)
@@ -57,7 +57,7 @@ def test_the_stream_is_what_a_player_takes(base, tmp_path, ffmpeg):
         scan(path, SourceOptions(stream=2))
 
 
-def test_without_a_default_the_larger_one(base, tmp_path, ffmpeg):
+def test_without_a_default_the_largest_stream(base, tmp_path, ffmpeg):
     path = tmp_path / "two.mkv"
     ffmpeg(*moving(1, 10, "64x48"), "-i", base, "-map", "0", "-map", "1", "-disposition", "0", "-c:v", "mjpeg", path)
     assert scan(path).width == 160
@@ -73,7 +73,7 @@ def test_a_cover_is_no_video(suffix, codec, tmp_path, ffmpeg):
         scan(path)
 
 
-def test_what_holds_no_picture_that_moves(tmp_path, ffmpeg):
+def test_files_without_a_video_stream_are_refused(tmp_path, ffmpeg):
     subtitles = tmp_path / "a.srt"
     subtitles.write_text("1\n00:00:01,000 --> 00:00:02,000\nhello\n")
     ffmpeg(*moving(1, 1, "64x64"), "-frames:v", "1", tmp_path / "cover.jpg")
@@ -84,7 +84,7 @@ def test_what_holds_no_picture_that_moves(tmp_path, ffmpeg):
             scan(path)
 
 
-def test_a_cover_beside_a_video_is_passed_over(base, tmp_path, ffmpeg):
+def test_a_cover_beside_a_video_is_ignored(base, tmp_path, ffmpeg):
     ffmpeg(*moving(1, 1, "640x640"), "-frames:v", "1", tmp_path / "cover.png")
     path = tmp_path / "film.mp4"
     cover = ["-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic"]
@@ -115,7 +115,7 @@ def test_a_folder_has_no_streams(tmp_path):
     ],
 )
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_what_a_file_says_of_itself_is_text(text, suffix, base, tmp_path, ffmpeg):
+def test_metadata_is_escaped(text, suffix, base, tmp_path, ffmpeg):
     path = tmp_path / f"a.{suffix}"
     ffmpeg("-i", base, "-c", "copy", "-movflags", "+use_metadata_tags", "-metadata", text, path)
     info, plain = scan(path), scan(base)
@@ -125,7 +125,7 @@ def test_what_a_file_says_of_itself_is_text(text, suffix, base, tmp_path, ffmpeg
     assert cut.source_duration_s == pytest.approx(3.0, abs=0.05)
 
 
-def test_a_file_name_is_text(base, tmp_path):
+def test_file_names_are_not_interpreted(base, tmp_path):
     path = tmp_path / "a\n[info]   Duration: 09:00:00.00, start.mp4"
     path.write_bytes(base.read_bytes())
     assert scan(path, SourceOptions(duration_s=1.0)).frame_count == 10
@@ -168,7 +168,7 @@ def test_one_picture_every_fifteen_seconds(tmp_path, ffmpeg):
         assert segment_lengths(info.frame_count, float(info.frame_rate), "10s") == [4]
 
 
-def test_slow_videos_get_segments_of_some_frames():
+def test_segments_of_slow_videos_have_several_frames():
     assert segment_lengths(60, 1 / 9, "10s") == [60]
     assert segment_lengths(125, 1 / 9, "10s") == [62, 63]
     assert segment_lengths(12, 1 / 15, "1s") == [6, 6]
@@ -190,7 +190,7 @@ def test_a_stream_that_states_no_rate(tmp_path, ffmpeg):
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("h264", "libx264"), ("m2v", "mpeg2video"), ("ts", "libx264")])
-def test_a_start_is_found_where_seeking_leads_nowhere(suffix, codec, tmp_path, ffmpeg):
+def test_a_start_in_a_file_with_a_wrong_index(suffix, codec, tmp_path, ffmpeg):
     path = tmp_path / f"a.{suffix}"
     ffmpeg(*moving(2, 50), "-c:v", codec, "-g", "250", path)
     info, everything = frames_of(path)
@@ -204,7 +204,7 @@ def test_a_start_is_found_where_seeking_leads_nowhere(suffix, codec, tmp_path, f
         scan(path, SourceOptions(start_s=9.0))
 
 
-def test_a_size_that_changes_in_the_middle(tmp_path, ffmpeg):
+def test_a_frame_size_that_changes(tmp_path, ffmpeg):
     parts = [tmp_path / "a.ts", tmp_path / "b.ts"]
     for part, size in zip(parts, ("64x48", "96x96"), strict=True):
         ffmpeg(*moving(1, 10, size), *X264, part)
@@ -292,7 +292,7 @@ def test_a_log_transfer_is_encoded(base, retagged, tmp_path):
     assert np.array_equal(*shown)
 
 
-def test_fields_are_told_of_once(base, tmp_path, ffmpeg):
+def test_interlacing_is_noted_once(base, tmp_path, ffmpeg):
     path = tmp_path / "fields.mp4"
     fields = ["tinterlace=interleave_top", *X264, "-flags", "+ilme+ildct"]
     ffmpeg("-i", base, "-vf", *fields, path)

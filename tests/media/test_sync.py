@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Picture and sound stay together: flashes and beeps are as far apart in what is decoded as in the source."""
+"""Synchronization: flashes and beeps are as far apart in the decoded file as in the source."""
 
 import io
 import re
@@ -128,7 +128,7 @@ def test_sound_that_begins_later_than_the_picture(suffix, make, run):
     in_time(played(run, late(make, suffix))[0], [1.0, 2.4], [2.4])
 
 
-def test_late_sound_of_a_container_that_an_older_version_wrote(run):
+def test_late_sound_of_a_container_of_an_older_version(run):
     """Encoded at ab77085, from what :func:`late` makes: its times of sound count from the first frame."""
     in_time(decoded(run, GOLDEN / "version3_late_sound.nerv"), [1.0, 2.4], [2.4])
 
@@ -205,7 +205,7 @@ def test_a_damaged_time_of_sound(make):
     assert abs(len(whole) - len(found)) <= 1
 
 
-def test_times_that_step_back_are_said(make, tmp_path):
+def test_times_that_step_back_are_noted(make, tmp_path):
     """Two files of FLV, one behind the other."""
     data = plain(make, "v.flv", "-map", "0:v", "-c", "copy").read_bytes()
     (tmp_path / "a.flv").write_bytes(data + data[13:])
@@ -214,7 +214,7 @@ def test_times_that_step_back_are_said(make, tmp_path):
     assert not info.variable_frame_rate
 
 
-def test_a_time_that_steps_back_a_little_moves_no_other(make, ffmpeg, tmp_path):
+def test_a_small_step_back_does_not_move_other_frames(make, ffmpeg, tmp_path):
     """As in films whose fields are repeated by flags; even times at the stated rate would drift from the sound."""
     path = plain(make, "v.mkv", "-map", "0:v", "-c", "copy")
     slow = "setts=pts=PTS+PTS/4-50*eq(N\\,50)-50*eq(N\\,51)-50*eq(N\\,52):dts=DTS"
@@ -319,7 +319,7 @@ def test_sound_of_which_every_packet_is_damaged_is_left_out(make, tmp_path):
     assert notes.texts[-1] == "a.ts: none of its sound can be read: left out"
 
 
-def test_damaged_sound_is_copied_as_far_as_it_goes(make, tmp_path):
+def test_truncated_sound_is_copied_up_to_its_end(make, tmp_path):
     whole = plain(make, "mp3.mkv", *COPY, "-c:a", "libmp3lame")
     data = bytearray(whole.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)

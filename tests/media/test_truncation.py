@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files that break off are told from whole ones, in each format, and last as long as they were read."""
+"""Detection of truncated files in each format, and their duration."""
 
 import os
 import random
@@ -43,7 +43,7 @@ def made(ffmpeg, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_breaks_off(name, tmp_path, ffmpeg):
+def test_a_truncated_file_is_reported(name, tmp_path, ffmpeg):
     path = made(ffmpeg, tmp_path / name)
     info = scan(path)
     assert (info.frame_count, info.complaints) == (50, ())
@@ -59,7 +59,7 @@ HELD = ["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1,setpts='if(eq(N,24),10/T
 
 
 @pytest.mark.parametrize("options", [["a.mkv"], ["a.mp4"], ["-live", "1", "b.mkv"], ["a.webm"], ["a.flv"], ["a.ts"]])
-def test_frames_that_are_held_long_are_whole(options, tmp_path, ffmpeg):
+def test_long_held_frames_are_no_truncation(options, tmp_path, ffmpeg):
     codec = ["-c:v", "libvpx"] if options[-1] == "a.webm" else X264
     ffmpeg(*HELD, *codec, *options[:-1], path := tmp_path / options[-1])
     info = scan(path)
@@ -67,7 +67,7 @@ def test_frames_that_are_held_long_are_whole(options, tmp_path, ffmpeg):
     assert info.times_s[-1] == pytest.approx(10, abs=0.1)
 
 
-def test_a_last_frame_is_not_held_to_an_end_that_was_never_reached(tmp_path, ffmpeg):
+def test_the_last_frame_of_a_truncated_file_is_not_held(tmp_path, ffmpeg):
     """97 frames of a file of varying rate that states ten seconds."""
     source = "testsrc2=s=96x64:r=25:d=10,select='lt(mod(n,5),3)'"
     ffmpeg("-f", "lavfi", "-i", source, "-fps_mode", "vfr", *X264, "-bf", "0", path := tmp_path / "a.mkv")
@@ -78,7 +78,7 @@ def test_a_last_frame_is_not_held_to_an_end_that_was_never_reached(tmp_path, ffm
     assert info.duration_s == pytest.approx(info.times_s[-1], abs=0.2)
 
 
-def test_bytes_that_are_not_understood_are_no_end(tmp_path, ffmpeg):
+def test_unknown_bytes_are_no_truncation(tmp_path, ffmpeg):
     """What is appended to a file, or damaged within it, does not make it a partial one."""
     for name in FILES.keys() - NOT_MARKED:
         path = made(ffmpeg, tmp_path / name)
@@ -98,7 +98,7 @@ def test_an_index_that_is_missing(tmp_path, ffmpeg):
         scan(path)
 
 
-def test_a_gif_that_is_read_no_further_than_its_damage(tmp_path, ffmpeg):
+def test_a_gif_is_read_up_to_its_damage(tmp_path, ffmpeg):
     path = made(ffmpeg, tmp_path / "a.gif")
     data = bytearray(path.read_bytes())
     data[len(data) // 3 : len(data) // 3 + 600] = bytes([255]) * 600
@@ -108,7 +108,7 @@ def test_a_gif_that_is_read_no_further_than_its_damage(tmp_path, ffmpeg):
     assert "partial" in info.complaints[0]
 
 
-def test_a_damaged_end_is_no_partial_file(tmp_path, ffmpeg):
+def test_a_damaged_end_is_no_truncation(tmp_path, ffmpeg):
     """Two seconds of HEVC of which no frame comes."""
     source = ["-f", "lavfi", "-i", "testsrc2=s=176x144:r=25:d=4", "-pix_fmt", "yuv420p"]
     ffmpeg(*source, "-c:v", "libx265", "-x265-params", "log-level=none", path := tmp_path / "a.mp4")
@@ -131,7 +131,7 @@ def overwritten(path: Path, number: int = 3000) -> None:
 @pytest.mark.parametrize(
     "codec", [X264, MPEG2, ["-c:v", "libx265", "-x265-params", "log-level=none"]], ids=lambda c: c[1]
 )
-def test_frames_that_a_damaged_transport_stream_lacks(codec, tmp_path, ffmpeg):
+def test_missing_frames_of_a_damaged_transport_stream(codec, tmp_path, ffmpeg):
     source = ["-f", "lavfi", "-i", "testsrc2=s=176x144:r=25:d=4", "-pix_fmt", "yuv420p"]
     ffmpeg(*source, *codec, path := tmp_path / "a.ts")
     assert (scan(path).frame_count, scan(path).complaints) == (100, ())
@@ -143,7 +143,7 @@ def test_frames_that_a_damaged_transport_stream_lacks(codec, tmp_path, ffmpeg):
     assert info.frame_count + int(missing[1]) == 100
 
 
-def test_frames_that_a_decoder_does_not_give(tmp_path, ffmpeg):
+def test_packets_without_a_frame_are_counted(tmp_path, ffmpeg):
     """HEVC whose references are lost."""
     source = ["-f", "lavfi", "-i", "testsrc2=s=176x144:r=25:d=4", "-pix_fmt", "yuv420p"]
     for name in ("a.h265", "a.mp4"):
@@ -166,7 +166,7 @@ def test_joined_transport_streams_are_not_damaged(tmp_path, ffmpeg):
     assert not any("missing" in complaint for complaint in info.complaints)
 
 
-def test_frames_that_an_edit_list_hides_are_no_damage(bunny, tmp_path, ffmpeg):
+def test_frames_hidden_by_an_edit_list_are_no_damage(bunny, tmp_path, ffmpeg):
     """They give no frame; only damaged sources are decoded a second time, in one thread."""
     ffmpeg("-ss", 1.3, "-i", bunny, "-t", 1, "-c", "copy", path := tmp_path / "a.mp4")
     info = scan(path)

@@ -27,7 +27,7 @@ def raw_frames(path, width, height, *extra):
     return np.frombuffer(data, np.uint8).reshape(-1, height, width, 3)
 
 
-def test_the_clips_are_what_they_are(bikes, bunny, carphone):
+def test_facts_of_the_clips(bikes, bunny, carphone):
     info = scan(bikes)
     assert (info.width, info.height, info.frame_count, info.frame_rate) == (640, 272, 250, 25)
     assert info.file_bytes == 509_868
@@ -40,7 +40,7 @@ def test_the_clips_are_what_they_are(bikes, bunny, carphone):
     assert info.sample_aspect_ratio == Fraction(128, 117)
 
 
-def test_pixels_are_ffmpegs(bikes):
+def test_pixels_equal_those_of_ffmpeg(bikes):
     _, frames = frames_of(bikes, duration_s=1.0)
     assert np.array_equal(frames, raw_frames(bikes, 640, 272, "-frames:v", "25"))
 
@@ -161,7 +161,7 @@ def test_bad_folders(tmp_path):
         scan(broken)
 
 
-def test_a_damaged_stretch_is_concealed_and_said(bikes, tmp_path):
+def test_damage_is_concealed_and_reported(bikes, tmp_path):
     blob = bytearray(bikes.read_bytes())
     noise = np.random.default_rng(0).integers(0, 256, 4000, dtype=np.uint8).tobytes()
     blob[len(blob) // 2 : len(blob) // 2 + 4000] = noise
@@ -178,7 +178,7 @@ def test_a_damaged_stretch_is_concealed_and_said(bikes, tmp_path):
     assert info.times_s[-1] == pytest.approx(249 / 25)
 
 
-def test_what_is_damaged_is_read_the_same_each_time(bikes, tmp_path):
+def test_damaged_files_decode_the_same_every_time(bikes, tmp_path):
     """Frames decoded side by side would be concealed with whatever was decoded by then."""
     blob = bytearray(bikes.read_bytes())
     rng = np.random.default_rng(5)
@@ -194,7 +194,7 @@ def test_what_is_damaged_is_read_the_same_each_time(bikes, tmp_path):
     assert np.array_equal(frames, more)
 
 
-def test_a_download_that_broke_off(bikes, tmp_path, ffmpeg):
+def test_a_truncated_download(bikes, tmp_path, ffmpeg):
     """With its index at the front the frames before the cut can be read; without an index, none."""
     ffmpeg("-i", bikes, "-c", "copy", "-movflags", "+faststart", tmp_path / "front.mp4")
     half = (tmp_path / "front.mp4").read_bytes()[:250_000]
@@ -225,7 +225,7 @@ def test_interlaced_alpha_and_huge(bikes, tmp_path, ffmpeg):
     assert info.frame_count == 1
 
 
-def test_what_is_not_a_video(tmp_path, ffmpeg):
+def test_other_files_are_refused(tmp_path, ffmpeg):
     with pytest.raises(VideoError, match="no such file"):
         scan(tmp_path / "none.mp4")
     text = tmp_path / "text.mp4"
@@ -252,7 +252,7 @@ def test_awkward_names(name, carphone, tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "size"), [(".mp4", (32, 24)), (".mkv", (31, 17)), (".y4m", (31, 17))])
-def test_writing_comes_back(suffix, size, tmp_path):
+def test_written_frames_are_read_back(suffix, size, tmp_path):
     width, height = size
     ramp = np.linspace(0, 255, width * height).reshape(height, width).astype(np.uint8)
     frames = [np.stack([np.roll(ramp, i), ramp, ramp[::-1]], axis=-1) for i in range(4)]
@@ -283,7 +283,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_segments_are_read_one_after_the_other(bikes):
+def test_segments_are_read_in_order(bikes):
     options = SourceOptions(duration_s=1.0, scale=0.25)
     info = scan(bikes, options)
     frames = read_frames(info, options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What written files state of their colours and pixels, and where their sound lies beside the picture."""
+"""Colour tags, pixel shape and synchronization of written files."""
 
 from fractions import Fraction
 
@@ -74,7 +74,7 @@ def test_a_range_of_sound(suffix, tmp_path, ffmpeg):
         assert container.duration / 1e6 == pytest.approx(0.6, abs=0.05)
 
 
-def test_sound_in_several_formats_goes_on(tmp_path, ffmpeg):
+def test_sound_that_changes_its_format(tmp_path, ffmpeg):
     """From stereo to mono in one stream, as broadcasts do."""
     parts = []
     for number, channels in enumerate((2, 1)):
@@ -113,13 +113,13 @@ def test_colours_and_pixels_are_stated(suffix, tmp_path):
 
 @pytest.mark.parametrize("size", [(62, 46), (31, 17), (640, 480), (1920, 1080)])
 @pytest.mark.parametrize("aspect", [Fraction(128, 117), Fraction(3, 4), Fraction(4, 3)])
-def test_shapes_of_pixels_in_matroska(aspect, size, tmp_path):
+def test_sample_aspect_ratio_in_matroska(aspect, size, tmp_path):
     path = tmp_path / "a.mkv"
     write_video(path, [np.zeros((size[1], size[0], 3), np.uint8)], VideoFormat(*size, RATE, aspect))
     assert scan(path).sample_aspect_ratio == aspect
 
 
-def test_nothing_to_write(tmp_path):
+def test_a_video_without_frames_is_refused(tmp_path):
     for suffix in VIDEO_SUFFIXES:
         with pytest.raises(VideoError, match="no frame to write"):
             write_video(tmp_path / f"a{suffix}", [], FORM)

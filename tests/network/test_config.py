@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What of a network's configuration stands in a header, and what in the stream of weights."""
+"""Configurations of networks in the header, and frame tables in the stream of weights."""
 
 import json
 from dataclasses import replace
@@ -23,7 +23,7 @@ from nervcodec.network.config import (
 from nervcodec.network.shapes import parameter_shapes
 
 
-def test_what_is_said_of_frames_travels_apart_from_the_rest():
+def test_frame_tables_are_stored_apart_from_the_configuration():
     semantic = SemanticConfig(16, rank=4, code_frames=(0, 2, 5))
     geometry = Geometry(6, 48, 64, 2, 4)
     config = sizing.grid_config(geometry, 30_000, semantic, sizing.SegmentTraits(pace=(1, 0, 99, 3, 2), cuts=(3,)))

@@ -56,7 +56,7 @@ def on(device, config):
         return build(config)
 
 
-def test_a_mix_up_is_found(cuda):
+def test_a_cpu_tensor_among_cuda_tensors_is_detected(cuda):
     field = on(cuda, GRID)
     assert field.device.type == "cuda"
     with pytest.raises(RuntimeError, match="device"):
@@ -156,7 +156,7 @@ class Crossings(TorchDispatchMode):
         return result
 
 
-def test_a_crossing_is_found(cuda):
+def test_a_copy_between_devices_is_detected(cuda):
     with Crossings() as crossings:
         torch.zeros(2, device=cuda).new_tensor([0.5])
         torch.zeros(2).to(cuda)
@@ -165,7 +165,7 @@ def test_a_crossing_is_found(cuda):
 
 
 @pytest.mark.parametrize("name", ["grid", "grid, pooled"])
-def test_a_step_that_is_recorded_brings_nothing_to_the_gpu(cuda, name, monkeypatch):
+def test_a_captured_step_copies_nothing_to_the_gpu(cuda, name, monkeypatch):
     monkeypatch.setattr(quantization.torch, "Generator", lambda _device: FakeGenerator())
     monkeypatch.setattr(quantization.torch, "rand", lambda shape, generator, device: torch.zeros(shape, device=device))
     field = on(cuda, NETWORKS[name])

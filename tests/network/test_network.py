@@ -106,7 +106,7 @@ def test_patches_tile_the_frame(height, width, rows, columns):
     assert boxes[0][:2] == (0, 0)
 
 
-def test_times_are_decided_once():
+def test_coordinates_of_patches():
     grid = PatchGrid(8, 8, 2, 2)
     assert [patch_coordinates(i, 0, 1, 3, grid) for i in range(3)] == [(t, 0.25, 0.75) for t in (0.0, 0.5, 1.0)]
     assert patch_coordinates(0, 0, 0, 1, grid)[0] == 0.0
@@ -120,7 +120,7 @@ def test_resampling_rows_sum_to_one(n_out, n_in):
         assert torch.equal(matrix, torch.eye(n_in))
 
 
-def test_resampling_is_torchs_linear_interpolation():
+def test_resampling_equals_linear_interpolation_of_torch():
     x = torch.randn(1, 1, 7)
     expected = torch.nn.functional.interpolate(x, size=20, mode="linear", align_corners=False)
     assert torch.allclose(resampling_matrix(20, 7) @ x[0, 0], expected[0, 0], atol=1e-6)
@@ -151,7 +151,7 @@ def test_targets_and_predictions_share_a_layout():
         assert torch.allclose(unit[:h, :w], frames[0, :h, :w].float() / 255, atol=1e-6)
 
 
-def test_positional_encoding_is_the_papers():
+def test_positional_encoding_equals_the_formula():
     encoded = positional_encoding(torch.tensor([[0.0, 0.5, 1.0]]), 1.25, 80)
     assert encoded.shape == (1, 480)
     assert encoded[0, :80].abs().max() == 0  # sin 0
@@ -228,7 +228,7 @@ def test_the_size_follows_the_video():
     assert count(272, 640, 250, 450_000) * sizing.BITS_PER_PARAMETER / 8 <= 450_000
 
 
-def test_long_fits_of_what_lasts_get_details_that_change():
+def test_long_fits_of_persistent_videos_get_detailed_grids():
     geometry, goal = Geometry(132, 640, 1280, 2, 4), SizeGoal(990_000)
 
     def finest(passes, persistence, parameters=None):
@@ -273,13 +273,13 @@ def test_a_grid_keeps_the_pace():
     assert (every[0] + every[2]).tolist() == list(range(10))  # an entry for each frame: no matter
 
 
-def test_shots_share_entries_by_what_happens_in_them():
+def test_shots_share_entries_by_their_pace():
     assert entries_per_shot(12, [10, 10, 10], [0, 10, 30]) == [1, 3, 8]
     assert entries_per_shot(12, [10, 10, 4], [0, 10, 1000]) == [1, 7, 4]  # never more than frames
     assert sum(entries_per_shot(40, [10, 10], [1, 1])) == 40  # unless there are more entries than frames
 
 
-def test_entries_at_frames_of_their_own():
+def test_entries_at_specific_frames():
     timeline = Timeline.at((2, 6, 12), frames=20, cuts=(8, 10))
     read = timeline(torch.tensor([[2.0], [6.0], [12.0]]), torch.arange(20))[:, 0].tolist()
     assert read[:7] == pytest.approx([2, 2, 2, 3, 4, 5, 6])
@@ -291,7 +291,7 @@ def test_entries_at_frames_of_their_own():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.sets(st.integers(0, 59), min_size=1), st.sets(st.integers(1, 59)))
-def test_entries_anywhere(frames, entries, cuts):
+def test_entries_at_any_frames(frames, entries, cuts):
     entries = tuple(sorted(e for e in entries if e < frames)) or (0,)
     cuts = tuple(sorted(c for c in cuts if c < frames))
     timeline = Timeline.at(entries, frames, cuts)
@@ -332,7 +332,7 @@ def test_cuts_outside_the_segment_are_refused():
             network_from_json({**network_to_json(config), "cuts": cuts})
 
 
-def test_at_low_rates_most_parameters_are_for_what_changes():
+def test_low_rates_give_most_parameters_to_changing_grids():
     """A thinner grid for what lasts and a smaller decoder, in place of grids that are too coarse in time to follow."""
     geometry = Geometry(132, 720, 1280, 2, 4)
 

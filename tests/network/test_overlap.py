@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Blocks that overlap: the map and its inverse, and the lattice that it takes away."""
+"""Overlapping blocks: the rotation, its inverse, and the blocking it removes."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def noise(batch, rows, columns, seed=0):
 
 @settings(max_examples=30)
 @given(st.integers(1, 3), st.integers(2, 9), st.integers(2, 9), st.integers(0, 100))
-def test_the_inverse_and_what_stays(batch, rows, columns, seed):
+def test_the_rotation_has_an_inverse_and_keeps_constants(batch, rows, columns, seed):
     blocks = noise(batch, rows, columns, seed)
     picture = overlap(blocks)
     assert picture.shape == blocks.shape
@@ -28,13 +28,13 @@ def test_the_inverse_and_what_stays(batch, rows, columns, seed):
     torch.testing.assert_close(overlap(flat), flat)
 
 
-def test_down_is_as_across():
+def test_rotation_is_the_same_down_and_across():
     blocks = noise(1, 5, 7)
     turned = overlap(blocks.transpose(1, 2).contiguous()).transpose(1, 2)
     torch.testing.assert_close(turned, overlap(blocks), atol=1e-5, rtol=0)
 
 
-def test_four_pixels_about_a_border():
+def test_four_pixels_around_a_border():
     """By the definition, one row by hand."""
     row = noise(1, 2, 2)[:, :1].expand(1, 8, 8, 3).contiguous()  # the same from top to bottom
     a, b, c, d = (row[0, 0, x].double() for x in range(2, 6))
@@ -48,7 +48,7 @@ def test_four_pixels_about_a_border():
     assert torch.equal(found[:2], row[0, 0, :2])
 
 
-def test_gradients_go_the_way_back():
+def test_gradients_are_rotated_back():
     blocks = noise(1, 2, 3).double().requires_grad_()
     assert torch.autograd.gradcheck(overlap, (blocks,))
 
@@ -65,7 +65,7 @@ def blockiness(image):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_lattice_is_measured_and_taken_away(seed):
+def test_overlap_removes_blocking(seed):
     """A picture with errors that differ from block to block, as those of a network that paints blocks."""
     generator = np.random.default_rng(seed)
     smooth = np.cumsum(generator.normal(size=(128, 128, 3)), axis=1) + np.cumsum(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one map from tensors to what they are for."""
+"""Sizes of the parts of a network."""
 
 from pathlib import Path
 

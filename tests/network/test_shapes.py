@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Parameters as they are counted from a configuration, beside those of the network that is built from it."""
+"""Shapes of parameters from a configuration equal those of the network built from it."""
 
 import pytest
 import torch

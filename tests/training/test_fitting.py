@@ -33,7 +33,7 @@ class Recorder(Observer):
         return self.stop_after is not None and self.asked > self.stop_after
 
 
-def test_a_fit_of_many_steps_gets_a_lower_rate_unless_one_was_chosen():
+def test_long_fits_get_a_lower_default_learning_rate():
     field = begun(FitConfig(epochs=1)).field
     usual, chosen, adam = (Optimizers(field, *one) for one in (("muon", None), ("muon", 0.02), ("adam", None)))
     assert usual.length_factor(12_000, 0.5) == pytest.approx(0.5)  # of 24,000: sixteen times what the rate suits
@@ -91,7 +91,7 @@ def test_muon_makes_matrices_nearly_orthogonal():
     assert singular.max() < 1.3
 
 
-def test_muon_agrees_with_torchs():
+def test_muon_equals_that_of_torch():
     torch.manual_seed(0)
     shapes = [(20, 50), (50, 20), (20, 50), (8, 8)]
     ours = [torch.nn.Parameter(torch.randn(s)) for s in shapes]
@@ -141,7 +141,7 @@ def test_adam_on_everything_fits_too():
     assert recorder.events[-1].psnr_db > 18
 
 
-def test_the_semantic_loss_waits_for_the_warm_up():
+def test_the_semantic_loss_starts_after_the_warm_up():
     t = begun(FitConfig(epochs=10, pixel_warmup=0.5), embeddings=random_embeddings(), semantic=True)
     take = Stepper(t, print).take
     assert [t.semantics_active(x) for x in (0.0, 0.49, 0.5, 1.0)] == [False, False, True, True]
@@ -184,7 +184,7 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 @pytest.mark.slow
-def test_an_early_stop_keeps_what_there_is():
+def test_an_early_stop_keeps_the_averaged_weights():
     recorder = Recorder(stop_after=300)
     t, result = fitted(FitConfig(epochs=600), recorder)
     assert not result.complete
@@ -195,13 +195,13 @@ def test_an_early_stop_keeps_what_there_is():
     assert error.square().mean() < 0.02
 
 
-def test_divergence_is_said():
+def test_divergence_raises_an_error():
     with pytest.raises(DivergedError, match="diverged"):
         fitted(FitConfig(epochs=500, lr=1e30))
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_a_batch_too_large_for_the_memory_goes_in_parts(limit, monkeypatch):
+def test_a_batch_too_large_for_the_memory_is_split(limit, monkeypatch):
     config = FitConfig(epochs=2, batch_size=8, loss="l2", rounding_share=0.0)
     whole, _ = fitted(config)
     notes, parts = Notes(), begun(config)
@@ -245,7 +245,7 @@ class Spoiler(Hook):
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [60, 140])  # before and after rounding begins
 @pytest.mark.parametrize("value", [math.nan, 1e4])
-def test_a_fit_that_goes_astray_comes_back(at, value):
+def test_a_diverged_fit_rolls_back(at, value):
     notes, recorder = Notes(), Recorder()
     state, ticks = begun(FitConfig(epochs=120, batch_size=4)), itertools.count()
     # A clock by which a copy of the weights is taken at every step, that of the spoiled ones among them.
@@ -325,7 +325,7 @@ def test_choosing_hardware():
             choose("cuda")
 
 
-def test_the_weights_to_go_back_to_stayed_good_until_the_next_were_due():
+def test_a_copy_of_weights_is_trusted_once_the_next_is_taken():
     weight, guard = torch.nn.Parameter(torch.zeros(1)), DivergenceGuard()
     for tenth in range(60):  # seconds 0 to 6, of which the weights say which
         weight.data[:] = tenth / 10
@@ -339,7 +339,7 @@ def test_the_weights_to_go_back_to_stayed_good_until_the_next_were_due():
     assert early.can_roll_back  # there is no other
 
 
-def test_a_fit_goes_on_with_the_batches_it_began_with():
+def test_a_resumed_fit_keeps_its_batch_size():
     """On another device they may be of another size, and an end in epochs counts them."""
     config = FitConfig(epochs=4, batch_size=2)
     began, other = begun(config), begun(replace(config, batch_size=8))

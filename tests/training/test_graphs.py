@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Steps as graphs, on a CPU: what is recorded and when, and that such steps are the steps they stand for."""
+"""CUDA graphs, replaced on a CPU: which steps are captured, and that captured steps equal uncaptured ones."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def graphs(work, generators=list):
     return StepGraphs(work, generators, print, Cpu())
 
 
-def test_the_fourth_step_of_a_kind_is_recorded():
+def test_the_fourth_step_of_a_kind_is_captured():
     seen = []
 
     def work(units, labelled):
@@ -64,7 +64,7 @@ def test_the_fourth_step_of_a_kind_is_recorded():
 
 
 @pytest.mark.parametrize("with_semantics", [False, True])
-def test_recorded_steps_are_the_steps_that_they_stand_for(with_semantics):
+def test_captured_steps_equal_uncaptured_ones(with_semantics):
     def weights(record):
         config = FitConfig(epochs=20, batch_size=3, lr=0.01, optimizer="adam", pixel_warmup=0.2, rounding_share=0.5)
         state = begun(config, embeddings=random_embeddings() if with_semantics else None, semantic=with_semantics)
@@ -81,7 +81,7 @@ def test_recorded_steps_are_the_steps_that_they_stand_for(with_semantics):
     assert torch.allclose(plain, recorded, atol=2e-4)
 
 
-def test_what_cannot_be_recorded_goes_on_kernel_by_kernel_and_is_said():
+def test_a_failed_capture_is_noted_and_steps_run_uncaptured():
     said = []
 
     class Small(Cpu):
@@ -95,7 +95,7 @@ def test_what_cannot_be_recorded_goes_on_kernel_by_kernel_and_is_said():
     assert "CUDA out of memory" in said[0]
 
 
-def test_a_fit_that_ends_lets_go_of_its_graphs():
+def test_graphs_are_freed_at_the_end_of_a_fit():
     state = begun(FitConfig(epochs=8, batch_size=4))
     loop = TrainingLoop(state)
     loop._stepper._graphs = graphs(loop._stepper._whole_step, loop._stepper._generators)

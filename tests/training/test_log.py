@@ -65,7 +65,7 @@ def test_at_least_forty_scalars_of_every_kind(logged):
 
 
 @pytest.mark.slow
-def test_the_semantic_loss_is_zero_before_its_time(logged):
+def test_the_semantic_loss_is_zero_during_the_warm_up(logged):
     active = [e.value for e in logged.Scalars("loss/semantic_active")]
     steps = [e.step for e in logged.Scalars("loss/semantic_active")]
     weighted = [e.value for e in logged.Scalars("loss/semantic_weighted")]

@@ -48,7 +48,7 @@ def test_fusions_by_hand(number):
     assert FitConfig(loss=f"Fusion{number}").loss == f"fusion{number}"
 
 
-def test_ms_ssim_says_where_frames_are_too_small():
+def test_ms_ssim_refuses_small_frames():
     a = torch.rand(1, 32, 64, 3)
     with pytest.raises(ConfigError, match="64x32 pixels are too few"):
         losses.PIXEL["fusion10"](a, a, lambda x: x)

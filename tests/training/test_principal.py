@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The semantic head without a fit: as close as is asked for, as small as that allows, also of dull embeddings."""
+"""The semantic head without training: its cosine and size, also for degenerate embeddings."""
 
 import math
 
@@ -37,7 +37,7 @@ def closeness(found, wanted):
     return float(((found * wanted).sum(-1) / np.maximum(norms, 1e-9)).mean())
 
 
-def test_it_is_close_enough_as_it_is_stored():
+def test_the_stored_head_reaches_the_target_cosine():
     reference = likely()
     head = principal_head(reference, GRID, math.inf)
     found, mean = read_back(head, 20)
@@ -48,7 +48,7 @@ def test_it_is_close_enough_as_it_is_stored():
     assert bitstream.values(head.tensors)["semantic.codes"].shape == (20, head.rank, *GRID)
 
 
-def test_a_limit_makes_it_smaller_but_not_useless():
+def test_a_size_limit_keeps_the_minimum_cosine():
     reference = likely()
     heads = [principal_head(reference, GRID, limit) for limit in (math.inf, 3000, 2000, 0)]
     sizes = [head.size_bytes for head in heads]
@@ -64,7 +64,7 @@ def test_directions_are_bounded():
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_embeddings_that_are_all_the_same(frames):
+def test_identical_embeddings(frames):
     reference = np.repeat(likely(1)[:, :1], frames * 8, axis=1).reshape(frames, 8, -1)
     head = principal_head(reference, GRID, math.inf)
     found, mean = read_back(head, frames)

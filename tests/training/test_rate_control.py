@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Keeping weights under a size."""
+"""Rate control: weights stay below a size."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fit(carphone, goal):
     return field, TrainingLoop(state).run().quantization_steps, state.rate
 
 
-def test_the_price_rises_while_there_are_too_many_bits_and_falls_back():
+def test_lambda_rises_above_the_limit_and_falls_back():
     control = RateControl(0.1, limit_bits=2.0)
     for step in range(100):
         control.update(3.0, step / 1000)
@@ -52,7 +52,7 @@ def test_the_price_rises_while_there_are_too_many_bits_and_falls_back():
     assert control.weight == pytest.approx(0.1)
 
 
-def test_without_a_limit_the_price_stays():
+def test_lambda_is_constant_without_a_limit():
     control = RateControl(0.1, None)
     control.update(100.0, 0.1)
     control.update(100.0, 0.9)
@@ -61,7 +61,7 @@ def test_without_a_limit_the_price_stays():
 
 
 @pytest.mark.parametrize(("coded_bits", "times", "price"), [(1.2, 1, 0.1), (1.9, 7, 0.1857)])
-def test_what_the_coder_makes_of_the_weights_is_asked_while_it_is_near_the_limit(coded_bits, times, price):
+def test_the_coded_size_is_measured_near_the_limit(coded_bits, times, price):
     control = RateControl(0.1, limit_bits=2.0)
     asked = 0
     for step in range(100):
@@ -74,7 +74,7 @@ def test_what_the_coder_makes_of_the_weights_is_asked_while_it_is_near_the_limit
 
 
 @pytest.mark.parametrize("coded_bits", [1.9, 2.03, 2.1])
-def test_steps_are_widened_before_the_end_where_the_limit_would_be_missed(coded_bits):
+def test_steps_are_widened_near_the_end_above_the_limit(coded_bits):
     control, factors = RateControl(0.1, limit_bits=2.0, reach=True), []
     for step in range(100):
         control.update(2.0, step / 100)
@@ -87,7 +87,7 @@ def test_steps_are_widened_before_the_end_where_the_limit_would_be_missed(coded_
     assert control.state_dict()["_estimate"] <= 2.0
 
 
-def test_measures_that_are_overdue_are_one():
+def test_overdue_measurements_are_combined():
     """Of a rate that comes near its limit late: each takes a second or two, of which a fast fit has few."""
     control, asked = RateControl(0.1, limit_bits=2.0), []
     for step in range(100):
@@ -100,7 +100,7 @@ def test_measures_that_are_overdue_are_one():
 
 
 @pytest.mark.slow
-def test_widened_steps_round_coarser_and_expect_as_much(fitted):
+def test_widened_steps_keep_the_estimated_distribution(fitted):
     field, *_ = fitted
     rounded = QuantizedField(field, 0.4, 0)
     before = rounded.steps()
@@ -134,13 +134,13 @@ def test_steps_are_widened_no_more_than_needed(fitted):
 
 
 @pytest.mark.slow
-def test_what_cannot_be_made_smaller_is_as_small_as_it_gets(fitted):
+def test_the_smallest_stream_is_returned_where_no_step_suffices(fitted):
     field, steps, _ = fitted
     stream = encode_to_size(field, steps, SizeGoal(10))
     assert set(bitstream.decode(stream)) == set(to_arrays(field))
 
 
-def test_what_is_a_little_too_large_is_pulled_towards_0(fitted):
+def test_slightly_large_streams_are_shrunk_towards_0(fitted):
     """By as much as it takes: of the values that change, all are nearer to 0, by one step."""
     field, steps, _ = fitted
     free = encode_weights(field, steps)
@@ -160,7 +160,7 @@ def test_what_is_a_little_too_large_is_pulled_towards_0(fitted):
         least = changed
 
 
-def test_a_size_to_be_reached_lowers_the_price(fitted):
+def test_lambda_falls_to_reach_a_size(fitted):
     control = RateControl(0.1, limit_bits=4.0, reach=True)
     for step in range(200):
         control.update(2.0, step / 1000)
@@ -169,7 +169,7 @@ def test_a_size_to_be_reached_lowers_the_price(fitted):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("--size", "40KB"), ("--bpp", "0.12")])
-def test_encode_lands_below_the_size_asked_for_and_near_it(run, carphone, tmp_path, arguments):
+def test_an_encode_ends_just_below_the_requested_size(run, carphone, tmp_path, arguments):
     out = tmp_path / "a.nerv"
     options = ["--epochs", "30", "--encoder", "none", "--duration", "2s"]
     assert run("encode", carphone, "-o", out, *arguments, *options).returncode == 0
@@ -179,7 +179,7 @@ def test_encode_lands_below_the_size_asked_for_and_near_it(run, carphone, tmp_pa
 
 
 @pytest.mark.slow
-def test_sizes_that_cannot_be_are_refused(run, carphone, tmp_path):
+def test_impossible_sizes_are_refused(run, carphone, tmp_path):
     cases = (1, ["--size", "2KB"]), (1, ["--bpp", "0.001"]), (2, ["--size", "40KB", "--bpp", "0.1"])
     for status, arguments in cases:
         result = run("encode", carphone, "-o", tmp_path / "a.nerv", "--encoder", "none", *arguments)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A fit that was killed goes on where it was."""
+"""Checkpoints: a killed fit is resumed."""
 
 import copy
 import os
@@ -39,7 +39,7 @@ def make(config, goal=None):
 
 @pytest.mark.parametrize("at", [7, 31, 58])  # before rounding begins, just after, and near the end
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
-def test_the_rest_of_a_fit_is_the_same(at, optimizer):
+def test_a_resumed_fit_equals_an_uninterrupted_one(at, optimizer):
     config = FitConfig(epochs=30, batch_size=4, optimizer=optimizer, lr=0.01)
     goal = SizeGoal(9_000, reach=True)
     whole, taken = make(config, goal), TakenAt(at)
@@ -129,7 +129,7 @@ def flip(place):
     place.write_bytes(data)
 
 
-def test_a_finished_segment_that_was_damaged_is_not_taken_over(tmp_path):
+def test_a_damaged_segment_of_a_checkpoint_is_fitted_again(tmp_path):
     kept = checkpoint(tmp_path, clock=iter([0.0, 99.0, 99.0]).__next__)
     for number in range(3):
         kept.finish_segment(number, {"stream": torch.full((1000,), 7, dtype=torch.uint8), "steps": number})
@@ -151,7 +151,7 @@ def test_a_finished_segment_that_was_damaged_is_not_taken_over(tmp_path):
         back.load(shares_network=True)
 
 
-def test_a_state_that_was_damaged_costs_no_segment(tmp_path):
+def test_a_damaged_state_of_a_fit_keeps_the_segments(tmp_path):
     kept = checkpoint(tmp_path, clock=iter([0.0, 99.0, 99.0]).__next__)
     kept.finish_segment(0, {"steps": 1})
     assert kept.save_if_due(lambda: {"stream": torch.full((1000,), 7, dtype=torch.uint8)})
@@ -163,7 +163,7 @@ def test_a_state_that_was_damaged_costs_no_segment(tmp_path):
     assert "fit: is damaged" in notes[0]
 
 
-def test_a_state_from_before_the_last_segment_is_not_gone_on_from(tmp_path):
+def test_an_outdated_state_of_a_fit_is_ignored(tmp_path):
     clock = iter([0.0, 99.0, 99.0]).__next__
     kept = checkpoint(tmp_path, clock=clock)
     assert kept.save_if_due(lambda: {"steps": 5})
@@ -174,7 +174,7 @@ def test_a_state_from_before_the_last_segment_is_not_gone_on_from(tmp_path):
     assert back.finished == {0: {"steps": 9}}
 
 
-def test_what_another_encode_left(tmp_path):
+def test_a_checkpoint_of_another_encode(tmp_path):
     """Without --resume it is overwritten; what is not ours stays."""
     checkpoint(tmp_path, "old").finish_segment(0, {"steps": 1})
     again = checkpoint(tmp_path, "new")
