@@ -23,7 +23,7 @@ CPU = Hardware("cpu", "fp32")
 
 def too_small_a_gpu(monkeypatch):
     """Fits in bf16 run out of a GPU's memory from here on; the list takes what is noted."""
-    run, said = TrainingLoop.run, []
+    run, messages = TrainingLoop.run, []
 
     def too_small(self):
         if self.state.hardware.precision == "bf16":
@@ -31,8 +31,8 @@ def too_small_a_gpu(monkeypatch):
         return run(self)
 
     monkeypatch.setattr(TrainingLoop, "run", too_small)
-    monkeypatch.setattr(Observer, "note", lambda _self, text: said.append(text))
-    return said
+    monkeypatch.setattr(Observer, "note", lambda _self, text: messages.append(text))
+    return messages
 
 
 def psnr_db_of(video, source, **options):

@@ -333,7 +333,7 @@ def _ticks(microseconds: int, stream: VideoStream) -> int:
 
 
 def _seek(container: InputContainer, stream: VideoStream, position_us: int) -> None:
-    """Go to the last key frame at or before a place, in microseconds; a file without an index stays where it is."""
+    """Seek to the last key frame at or before a position; a file without an index stays where it is."""
     if not container.format.flags & _SEEKS_TO_PTS and stream.codec_context.has_b_frames:
         position_us -= int(_REORDERED_S * av.time_base)
     try:

@@ -199,9 +199,17 @@ def _gif(file: BinaryIO, size: int) -> bool:
     return True
 
 
+def _mjpeg(file: BinaryIO, size: int) -> bool:
+    """Whether the last picture of raw Motion JPEG lacks the end marker that an earlier one has."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.rfind(b"\xff\xd8\xff") > data.rfind(b"\xff\xd9") >= 0
+
+
 # For each format, the length of an element and the offset of the first element.
 _ELEMENTS: dict[str, tuple[ElementLength, int]] = {
     "mov": (_mp4, 0), "matroska": (_ebml, 0), "avi": (_riff, 0), "flv": (_flv, 9),
     "asf": (_asf, 0), "mpeg": (_mpegps, 0), "mxf": (_mxf, 0),
 }  # fmt: skip
-_TRAILERS: dict[str, Callable[[BinaryIO, int], bool]] = {"mpegts": _mpegts, "ogg": _ogg, "gif": _gif, "nut": _nut}
+_TRAILERS: dict[str, Callable[[BinaryIO, int], bool]] = {
+    "mpegts": _mpegts, "ogg": _ogg, "gif": _gif, "nut": _nut, "mjpeg": _mjpeg, "jpeg_pipe": _mjpeg,
+}  # fmt: skip

@@ -98,9 +98,9 @@ def test_a_network_above_a_base_layer_is_of_an_earlier_version(tmp_path):
     path = write(tmp_path / "a.nerv", *with_base("av1"))
     above = {"kind": "refiner", "width": 8, "depth": 1, "expansion": 2, "geometry": [4, 48, 62, 2, 4]}
     path = tampered(path, lambda h: h["segments"][1].update(network=above))
-    said = rf"^{path}: written by an earlier nervcodec \(a network above a base layer\); encode the source again$"
+    messages = rf"^{path}: written by an earlier nervcodec \(a network above a base layer\); encode the source again$"
     for read in (Container.open, nervcodec.open):
-        with pytest.raises(OutdatedContainerError, match=said):
+        with pytest.raises(OutdatedContainerError, match=messages):
             read(path)
 
 
@@ -135,8 +135,8 @@ def test_info_shows_the_base_layer(tmp_path, run, kind):
     header, arrays = with_base(kind)
     path = write(tmp_path / "a.nerv", header, arrays)
     shown = run("info", path).stdout
-    wanted = {"av1": "av1, 64x48, 10 bit 420, crf 45, 36.80 dB", "copy": "copy, h264, 63x47, 8 bit 420"}
-    assert wanted[kind] in shown
+    expected = {"av1": "av1, 64x48, 10 bit 420, crf 45, 36.80 dB", "copy": "copy, h264, 63x47, 8 bit 420"}
+    assert expected[kind] in shown
     assert "0 parameters" in shown
     facts = json.loads(run("info", path, "--json").stdout)
     assert from_json(BaseHeader, facts["base"]) == FACTS[kind]

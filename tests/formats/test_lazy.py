@@ -179,8 +179,8 @@ def test_a_damaged_array_is_refused_and_the_others_are_not(tmp_path, data):
                     opened.array(name)
             else:
                 assert np.array_equal(opened.array(name), array)
-        asked = opened.frame_times if damaged == "frame_times" else lambda: opened.network("0/").decode()
-        for ask in (asked, opened.verify):
+        requested = opened.frame_times if damaged == "frame_times" else lambda: opened.network("0/").decode()
+        for ask in (requested, opened.verify):
             with pytest.raises(ContainerError, match=f"tensor {damaged} is damaged"):
                 ask()
 

@@ -155,9 +155,9 @@ def stored(info, **options):
 
 def test_a_clock_that_jumps(make, run):
     """As in joined recordings: each part follows the picture of the one before it."""
-    found, said = played(run, joined(make))
+    found, messages = played(run, joined(make))
     in_time(found, [1.0, 2.4, 5.0, 6.4, 9.0, 10.4], [1.0, 2.4, 5.0, 6.4, 9.0, 10.4])
-    assert "jumps.ts: its clock jumps (2 x); times are made to go on there" in said
+    assert "jumps.ts: its clock jumps (2 x); times are made to go on there" in messages
 
 
 @pytest.mark.parametrize("offsets", [(0, 0, 0), (100, 103.7, 102), (20, 10, 0)])

@@ -28,12 +28,13 @@ FILES = {
     "a.mxf": [*MPEG2, "-c:a", "pcm_s16le", "-ar", "48000"],
     "a.ivf": ["-c:v", "libvpx", "-an"],
     "a.gif": ["-an"],
+    "a.mjpeg": ["-an"],
     "a.y4m": ["-an", "-pix_fmt", "yuv420p"],
     "a.nut": [*X264, "-bf", "0"],
     "a.dv": ["-s", "720x576", "-c:v", "dvvideo", "-pix_fmt", "yuv420p", "-ar", "48000", "-ac", "2"],
 }
 # Nothing marks a frame in them, or what is appended is taken for one.
-NOT_MARKED = {"a.ivf", "a.y4m", "a.dv", "a.nut"}
+NOT_MARKED = {"a.mjpeg", "a.ivf", "a.y4m", "a.dv", "a.nut"}
 
 
 def made(ffmpeg, path: Path) -> Path:

@@ -68,10 +68,10 @@ def test_the_forward_pass_and_both_losses(cuda, config):
     units, numbers = training_set(field, SegmentData(FRAMES), cuda), REAL_UNITS
     rows = torch.zeros(3, dtype=torch.long, device=cuda)
     pixels, centred = field(REAL_INPUTS[config], with_semantics=True)
-    wanted = units.targets(numbers.to(cuda), pixels.dtype)
+    expected = units.targets(numbers.to(cuda), pixels.dtype)
     assert pixels.device.type == centred.device.type == "cuda"
     for name in ("log-l2", "l1", "fusion6"):
-        assert losses.PIXEL[name](pixels, wanted, units.to_images).device.type == "cuda"
+        assert losses.PIXEL[name](pixels, expected, units.to_images).device.type == "cuda"
     reference = torch.zeros(3, 8, 12, device=cuda)
     packed = units.embeddings(reference, rows, numbers.to(cuda))
     variance = reference.square().sum()

@@ -41,9 +41,9 @@ def test_four_pixels_around_a_border():
     outer, inner = a - d, b - c
     cosine, sine = np.cos(ANGLE), np.sin(ANGLE)
     turned_outer, turned_inner = cosine * outer + sine * inner, cosine * inner - sine * outer
-    wanted = [(a + d + turned_outer) / 2, (b + c + turned_inner) / 2, (b + c - turned_inner) / 2]
+    expected = [(a + d + turned_outer) / 2, (b + c + turned_inner) / 2, (b + c - turned_inner) / 2]
     found = overlap(row)[0, 0]
-    for x, value in zip(range(2, 5), wanted, strict=True):
+    for x, value in zip(range(2, 5), expected, strict=True):
         torch.testing.assert_close(found[x].double(), value, atol=1e-6, rtol=0)
     assert torch.equal(found[:2], row[0, 0, :2])
 

@@ -23,14 +23,14 @@ from nervcodec.training.step import Stepper
 
 class Recorder(Observer):
     def __init__(self, stop_after=None):
-        self.events, self.stop_after, self.asked = [], stop_after, 0
+        self.events, self.stop_after, self.requested = [], stop_after, 0
 
     def step(self, event):
         self.events.append(event)
 
     def stop_requested(self):
-        self.asked += 1
-        return self.stop_after is not None and self.asked > self.stop_after
+        self.requested += 1
+        return self.stop_after is not None and self.requested > self.stop_after
 
 
 def test_long_fits_get_a_lower_default_learning_rate():
@@ -215,7 +215,7 @@ def test_a_batch_too_large_for_the_memory_is_split(limit, monkeypatch):
     monkeypatch.setattr(type(parts.field), "forward", small)
     result = TrainingLoop(parts, notes).run()
     assert result.steps == 2  # the schedule is that of whole batches
-    assert "batches of 8 are split into parts of" in notes.said[-1]
+    assert "batches of 8 are split into parts of" in notes.messages[-1]
     for a, b in zip(whole.field.parameters(), parts.field.parameters(), strict=True):
         # Adam divides by the gradient's size, so where that is nearly nothing, rounding decides; hence the mean.
         assert (a - b).abs().mean() < 2e-4
@@ -223,10 +223,10 @@ def test_a_batch_too_large_for_the_memory_is_split(limit, monkeypatch):
 
 class Notes(Observer):
     def __init__(self):
-        self.said = []
+        self.messages = []
 
     def note(self, text):
-        self.said.append(text)
+        self.messages.append(text)
 
 
 class Spoiler(Hook):
@@ -253,8 +253,8 @@ def test_a_diverged_fit_rolls_back(at, value):
     result = TrainingLoop(state, notes, hooks, measure_every_s=0.0, clock=lambda: 10.0 * next(ticks)).run()
     assert result.complete
     assert result.steps == 240
-    assert len(notes.said) >= 1
-    assert "back to the last good weights, with 0.5 of the learning rate" in notes.said[0]
+    assert len(notes.messages) >= 1
+    assert "back to the last good weights, with 0.5 of the learning rate" in notes.messages[0]
     assert recorder.events[-1].psnr_db > 18
     assert all(torch.isfinite(p).all() for p in state.field.parameters())
 

@@ -82,17 +82,17 @@ def test_captured_steps_equal_uncaptured_ones(with_semantics):
 
 
 def test_a_failed_capture_is_noted_and_steps_run_uncaptured():
-    said = []
+    messages = []
 
     class Small(Cpu):
         def capture(self, *_):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    steps = StepGraphs(lambda units: StepTensors(units.sum(), units.sum()), list, said.append, Small())
+    steps = StepGraphs(lambda units: StepTensors(units.sum(), units.sum()), list, messages.append, Small())
     for number in range(9):
         assert steps.run((torch.tensor([number]),), 1).loss.item() == number
-    assert len(said) == 1
-    assert "CUDA out of memory" in said[0]
+    assert len(messages) == 1
+    assert "CUDA out of memory" in messages[0]
 
 
 def test_graphs_are_freed_at_the_end_of_a_fit():

@@ -43,8 +43,8 @@ def test_fusions_by_hand(number):
         1 - pytorch_msssim.ssim(*images, data_range=1.0),
         1 - pytorch_msssim.ms_ssim(*images, data_range=1.0, win_size=3),
     )
-    wanted = sum(weight * part.item() for weight, part in zip(FUSIONS[number], parts, strict=True))
-    assert losses.PIXEL[f"fusion{number}"](a, b, lambda x: x).item() == pytest.approx(wanted, rel=1e-4)
+    expected = sum(weight * part.item() for weight, part in zip(FUSIONS[number], parts, strict=True))
+    assert losses.PIXEL[f"fusion{number}"](a, b, lambda x: x).item() == pytest.approx(expected, rel=1e-4)
     assert FitConfig(loss=f"Fusion{number}").loss == f"fusion{number}"
 
 

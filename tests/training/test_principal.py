@@ -32,9 +32,9 @@ def read_back(head, frames):
     return (codes * values["semantic.gain"]) @ values["semantic.directions.weight"].T, values["semantic.mean"]
 
 
-def closeness(found, wanted):
-    norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(wanted, axis=-1)
-    return float(((found * wanted).sum(-1) / np.maximum(norms, 1e-9)).mean())
+def closeness(found, expected):
+    norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(expected, axis=-1)
+    return float(((found * expected).sum(-1) / np.maximum(norms, 1e-9)).mean())
 
 
 def test_the_stored_head_reaches_the_target_cosine():
