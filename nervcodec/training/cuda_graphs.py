@@ -21,10 +21,6 @@ _MAX_PENDING = 8  # steps queued on the GPU; more would delay decisions that dep
 _WARM_UP = 3  # uncaptured steps of a kind, which allocate everything that outlives a step
 
 
-def _torch_version() -> tuple[int, ...]:
-    return tuple(int(part) for part in torch.__version__.split(".")[:2])
-
-
 class StepGraphs:
     """Runs steps: the first few of a kind kernel by kernel, later ones as a graph.
 
@@ -128,7 +124,8 @@ class CapturedStep:
         self._batch = [part.to("cuda") for part in batch]
         self._pending: deque[torch.cuda.Event] = deque()
         self._graph = torch.cuda.CUDAGraph()
-        if _torch_version() < (2, 14):  # later versions register generators by themselves
+        torch_version = tuple(map(int, torch.__version__.split(".")[:2]))
+        if torch_version < (2, 14):  # later versions register generators by themselves
             for generator in generators:
                 self._graph.register_generator_state(generator)
         # The garbage collector could destroy another graph during the capture, which would invalidate it.

@@ -113,7 +113,7 @@ class TrainingLoop:
             if self._has_reached_target(start):
                 break
         if not complete and state.steps:
-            state.average.apply()
+            state.average.swap()
         if not state.is_finite():
             self._roll_back(math.nan)
         state.elapsed_s = self._clock() - start

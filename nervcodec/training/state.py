@@ -60,11 +60,6 @@ class ExponentialMovingAverage:
         torch._foreach_copy_(self.mean, live)
 
     @torch.no_grad()
-    def apply(self) -> None:
-        """Replace the live weights by the mean."""
-        torch._foreach_copy_(self._live, self.mean)
-
-    @torch.no_grad()
     def load(self, mean: list[Tensor]) -> None:
         """Continue from an earlier :attr:`mean`."""
         for own, value in zip(self.mean, mean, strict=True):
