@@ -84,6 +84,8 @@ def _encode_one(arguments: many.Arguments, verbose: bool, settings: dict[str, An
             rows.insert(3, ("held out", f"{report.held_out_psnr_db:.2f} dB at the frames that were not fitted"))
         if report.base is not None:
             rows.insert(2, ("base", report.base.in_words()))
+        if report.vmaf is not None:
+            rows.insert(3, ("VMAF", report.vmaf.in_words()))
         if verbose:
             rows += [("parameters", f"{report.parameters:,}"), ("embedding", f"{report.embed_s:.1f} s")]
         print_pairs(f"Encoded {source.name}", rows)

@@ -132,6 +132,14 @@ class EncodeOptions:
     bpp: float | None = Setting(
         None, "Or its size in bits per pixel.", GOAL, above=0, check=_check_countable, metavar="X"
     ).field()
+    vmaf: float | None = Setting(
+        None, "With an AV1 stream: mean VMAF of the file, measured by libvmaf in ffmpeg.", GOAL,
+        above=0, below=100, metavar="X",
+    ).field()  # fmt: skip
+    percentile: float | None = Setting(
+        None, "With --vmaf: this percentile of the frames has it; 5 for all but the worst twentieth.", GOAL,
+        unset="the mean", above=0, below=100, metavar="P",
+    ).field()  # fmt: skip
     segment: str | None = Setting(
         None, "Longest segment, to which one network is fitted.", SOURCE,
         unset="10s, or up to 400 MB of frames where that is longer (grid without a base layer)",
@@ -149,6 +157,8 @@ class EncodeOptions:
         validate(self)
         if self.size_bytes is not None and self.bpp is not None:
             raise OptionsError("choose at most one of --size and --bpp")
+        if self.percentile is not None and self.vmaf is None:
+            raise OptionsError("--percentile has no effect without --vmaf")
 
 
 # The original dual-head method, as its authors trained it.
@@ -251,7 +261,8 @@ _TRAINING = (
     "rounding_share", "rate_weight", "batch_size", "eval_every", "log_dir", "parameters", "seed", "split",
 )  # fmt: skip
 _RECODING = (
-    "start_s", "duration_s", "crop", "scale", "frame_rate", "time_s", "psnr_db", "size_bytes", "bpp",
+    "start_s", "duration_s", "crop", "scale", "frame_rate", "time_s", "psnr_db", "size_bytes", "bpp", "vmaf",
+    "percentile",
 )  # fmt: skip
 _WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {NONE: (), AV1: _TRAINING, COPY: (*_TRAINING, *_RECODING)}
 
@@ -266,13 +277,14 @@ def _refuse_beside_base(given: dict[str, object], layer: BaseOptions) -> None:
     Raises:
         OptionsError: there is one.
     """
-    if given.get("crf") is not None and layer.base != AV1:
-        raise OptionsError(f"--crf has no effect with --base {layer.base}; it is for --base {AV1}")
+    for name in ("crf", "vmaf"):
+        if given.get(name) is not None and layer.base != AV1:
+            raise OptionsError(f"--{name} has no effect with --base {layer.base}; it is for --base {AV1}")
     if layer.base == NONE:
         return
     if given.get("embed", NetworkOptions.embed) != NetworkOptions.embed:
         raise OptionsError(f"--base {layer.base} is for --embed {NetworkOptions.embed}")
-    aims = [name for name in ("crf", "size_bytes", "bpp", "psnr_db") if given.get(name) is not None]
+    aims = [name for name in ("crf", "size_bytes", "bpp", "psnr_db", "vmaf") if given.get(name) is not None]
     if len(aims) > 1:
         raise OptionsError(f"choose one of {' and '.join(map(_option, aims))}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Quality of the base layer: the preset for a time limit, and the search for the crf of a size or a PSNR."""
+"""Quality of the base layer: the preset for a time limit, and the search for the crf of a size, a PSNR or a VMAF."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import bisect
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
 
 from nervcodec.formats.header import MAX_CRF
 
@@ -23,7 +22,8 @@ _TRIES, _LIKELY = 7, 5  # the most, and those after which a curve counts as an u
 _CRFS = (1, 3, 6, 11, 16, 21, 27, 35, 47, 57, 61, 63, 70)
 _LENGTHS = (3.7, 3.0, 2.3, 1.5, 1.08, 0.76, 0.44, 0.0, -0.58, -1.1, -1.5, -1.85, -2.4)
 _STEEPEST = 1.6  # a line beyond what was tried is taken for at most so much steeper or flatter than usual
-_Trial = TypeVar("_Trial")
+PILOT_PRESET = 10  # of encodes that only estimate a crf
+_VMAF_CEILING = 0.01  # distance from 100 that counts as none
 
 
 def preset_for(seconds: float | None, megapixels: float) -> int:
@@ -44,45 +44,72 @@ class TargetRange:
     Attributes:
         least, most: limits of the range.
         per_length: how much the figure rises where a stream gets e times as long, about.
+        at_35: the figure at crf 35, about.
+        pilot_loss: how much the figure falls at the pilot's preset, about.
+        pilot_reach: how far from the middle of the range a pilot encode may end.
     """
 
     least: float
     most: float
     per_length: float
+    at_35: float = 0.0
+    pilot_loss: float = 0.0
+    pilot_reach: float = 0.0
 
     @property
     def middle(self) -> float:
         """Middle of the range."""
         return (self.least + self.most) / 2
 
+    @property
+    def first_crf(self) -> float:
+        """The crf that should reach the middle, from what is known of other footage."""
+        return next_crf(self.middle, {35.0: self.at_35}, self.per_length) or 35.0
 
-class Search(Generic[_Trial]):
-    """Finds a crf whose trial has a figure in a range.
+    def of_pilot(self) -> TargetRange:
+        """The range for pilot encodes, whose figures are lower."""
+        middle = self.middle - self.pilot_loss
+        return replace(self, least=middle - self.pilot_reach, most=middle + self.pilot_reach)
+
+
+class Search:
+    """Finds a crf whose stream has a figure in a range.
 
     Args:
-        attempt: encodes at a crf; returns the result and its figure.
+        attempt: encodes at a crf and returns the figure; not called for the same crf twice.
         aim: the range.
         over_is_worse: where no crf lies in the range, a figure below it is the lesser evil; else one above.
+
+    Attributes:
+        figures: by crf, of all attempts.
     """
 
-    def __init__(self, attempt: Callable[[float], tuple[_Trial, float]], aim: TargetRange, over_is_worse: bool):
+    def __init__(self, attempt: Callable[[float], float], aim: TargetRange, over_is_worse: bool):
         self._attempt, self._aim, self._over_is_worse = attempt, aim, over_is_worse
-        self._tried: dict[float, tuple[_Trial, float]] = {}
+        self.figures: dict[float, float] = {}
 
-    def run(self, first: float) -> tuple[float, _Trial]:
-        """The crf and its trial, begun at ``first``."""
+    def run(self, first: float) -> float:
+        """The best crf of the attempts, which begin at ``first``."""
         crf: float | None = round_crf(first)
-        while crf is not None and len(self._tried) < _TRIES:
-            self._tried[crf] = self._attempt(crf)
-            figures = {at: figure for at, (_, figure) in self._tried.items()}
-            if self._aim.least <= figures[crf] <= self._aim.most:
+        while crf is not None and len(self.figures) < _TRIES:
+            self.figures[crf] = self._attempt(crf)
+            if self._aim.least <= self.figures[crf] <= self._aim.most:
                 break
-            crf = next_crf(self._aim.middle, figures, self._aim.per_length)
-        chosen = self._best()
-        return chosen, self._tried[chosen][0]
+            crf = next_crf(self._aim.middle, self.figures, self._aim.per_length)
+        return self._best()
+
+    def predict(self, first: float) -> tuple[float, float]:
+        """The crf that should reach the middle of the range, and how steep the figures are there.
+
+        Args:
+            first: crf of the first attempt.
+        """
+        best = self.run(first)
+        crf = next_crf(self._aim.middle, self.figures, self._aim.per_length) or best
+        return crf, _slope(best, self.figures, self._aim.per_length)
 
     def _best(self) -> float:
-        figures = {at: figure for at, (_, figure) in self._tried.items()}
+        figures = self.figures
         inside = [at for at, figure in figures.items() if self._aim.least <= figure <= self._aim.most]
         fitting = [
             at
@@ -155,6 +182,17 @@ def size_aim(limit_bytes: float, reach: float) -> TargetRange:
     return TargetRange(math.log(max(limit_bytes * reach, 1)), math.log(max(limit_bytes, 2)), 1.0)
 
 
-def quality_aim(psnr_db: float, above_db: float) -> TargetRange:
+def psnr_aim(psnr_db: float, above_db: float) -> TargetRange:
     """From a PSNR to a little above."""
-    return TargetRange(psnr_db, psnr_db + above_db, 4.5)
+    return TargetRange(psnr_db, psnr_db + above_db, 4.5, at_35=37.0, pilot_loss=0.9, pilot_reach=1.0)
+
+
+def vmaf_aim(vmaf: float, below: float, above: float) -> TargetRange:
+    """From a little below a VMAF to a little above, in units of :func:`vmaf_figure`."""
+    limits = vmaf_figure(vmaf - below), vmaf_figure(vmaf + above)
+    return TargetRange(*limits, 1.2, at_35=vmaf_figure(96), pilot_loss=math.log(1.42), pilot_reach=0.15)
+
+
+def vmaf_figure(vmaf: float) -> float:
+    """A VMAF as a figure that is nearly a straight line in the logarithm of a stream's length."""
+    return -math.log(max(100 - vmaf, _VMAF_CEILING))

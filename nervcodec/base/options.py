@@ -29,7 +29,7 @@ class BaseOptions:
     ).field()  # fmt: skip
     crf: float | None = Setting(
         None, "Quality of the AV1 stream, from 1 (best) on, in steps of a quarter.", SECTION,
-        unset=f"{DEFAULT_CRF}, or what a size or a PSNR asks for", least=1, most=MAX_CRF, check=_check_quarter,
+        unset=f"{DEFAULT_CRF}, or what a size, a PSNR or a VMAF takes", least=1, most=MAX_CRF, check=_check_quarter,
         metavar="N",
     ).field()  # fmt: skip
 

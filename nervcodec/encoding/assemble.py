@@ -13,7 +13,7 @@ import numpy as np
 from nervcodec import __version__, metrics
 from nervcodec.base.codec import base_format
 from nervcodec.base.obu import coded_size
-from nervcodec.encoding.base_segment import DEPTH
+from nervcodec.encoding.base_segment import DEPTH, vmaf_score
 from nervcodec.encoding.embeddings import Tensors
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import CodedBase, EncodedSegment
@@ -44,6 +44,7 @@ SHARED = "shared/"  # prefix of what all segments have in common
 POOR_DB = 30.0  # below which a hint recommends a base layer
 
 _NEAR_DB, _NEAR_SHARE = 0.3, 0.95  # how near a base layer comes to a PSNR from above, and to a size from below
+_NEAR_VMAF = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,30 @@ class BaseReport:
 
 
 @dataclass(frozen=True)
+class VmafReport:
+    """VMAF of a file with a target.
+
+    Attributes:
+        score: the mean over the measured frames, or their percentile.
+        percentile: which one; None for the mean.
+        frames: how many were measured.
+    """
+
+    score: float
+    percentile: float | None
+    frames: int
+
+    def in_words(self) -> str:
+        """What a person reads of it."""
+        which = "mean" if self.percentile is None else f"percentile {self.percentile:g}"
+        return f"{self.score:.2f} ({which} of {count_noun(self.frames, 'measured frame')})"
+
+    def to_json(self) -> dict[str, object]:
+        """As ``encode --json`` prints it."""
+        return {"score": round(self.score, 3), "percentile": self.percentile, "frames": self.frames}
+
+
+@dataclass(frozen=True)
 class EncodeReport:
     """What an encode gave.
 
@@ -87,6 +112,7 @@ class EncodeReport:
         embed_s, fit_s: seconds; with a base layer the latter is the time of its coding or copy.
         complete: False where the fit was stopped early.
         base: its base layer, or None.
+        vmaf: measured in the encode, or None without a target VMAF.
     """
 
     path: Path
@@ -102,6 +128,7 @@ class EncodeReport:
     fit_s: float
     complete: bool
     base: BaseReport | None = None
+    vmaf: VmafReport | None = None
 
     def to_json(self) -> dict[str, object]:
         """As ``encode --json`` prints it."""
@@ -119,6 +146,7 @@ class EncodeReport:
             "fit_s": round(self.fit_s, 2),
             "complete": self.complete,
             "base": None if self.base is None else self.base.to_json(),
+            "vmaf": None if self.vmaf is None else self.vmaf.to_json(),
         }
 
 
@@ -169,7 +197,8 @@ def assemble(
             f"{target.name} holds the first {frames:,} of {count_noun(info.frame_count, 'frame')}: "
             "the encode was stopped"
         )
-    if complete and (missed := _missed(plan, psnr_db, size)):
+    vmaf = _vmaf_report(plan, done)
+    if complete and (missed := _missed(plan, psnr_db, size, vmaf)):
         observer.note(missed)
     if plan.planes is None and complete and psnr_db < POOR_DB:
         observer.hint(f"{psnr_db:.2f} dB: on footage --base {AV1} gives far more in the same bytes")
@@ -189,11 +218,14 @@ def assemble(
         fit_s=fit_s,
         complete=complete,
         base=_base_report(done, psnr_db, copied),
+        vmaf=vmaf,
     )
 
 
-def _missed(plan: Plan, psnr_db: float, size_bytes: int) -> str:
+def _missed(plan: Plan, psnr_db: float, size_bytes: int, vmaf: VmafReport | None) -> str:
     """A note on a goal that was not met; empty if all were."""
+    if vmaf is not None and plan.options.vmaf is not None and abs(vmaf.score - plan.options.vmaf) > _NEAR_VMAF:
+        return f"VMAF {vmaf.score:.2f} is as near to {plan.options.vmaf:g} as the base layer comes"
     target_db, target_bytes = plan.options.fit.psnr_db, plan.target_bytes
     if plan.planes is None and target_bytes is not None and size_bytes > target_bytes:
         return f"{size_bytes:,} bytes are more than the target of {target_bytes:,.0f}; some segments need that much"
@@ -217,6 +249,14 @@ def _base_report(done: Sequence[EncodedSegment], psnr_db: float, copied: CopiedB
         return BaseReport(psnr_db, copied.stream.size, copied.facts.codec)
     layers = _layers(done)
     return BaseReport(psnr_db, sum(layer.stream.size for layer in layers)) if layers else None
+
+
+def _vmaf_report(plan: Plan, done: Sequence[EncodedSegment]) -> VmafReport | None:
+    if plan.options.vmaf is None:
+        return None
+    scores = np.concatenate([layer.vmaf for layer in _layers(done)])
+    percentile = plan.options.percentile
+    return VmafReport(vmaf_score(scores, percentile), percentile, len(scores))
 
 
 def _base_facts(plan: Plan, done: Sequence[EncodedSegment]) -> BaseHeader | None:

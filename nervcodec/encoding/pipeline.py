@@ -22,7 +22,7 @@ import numpy as np
 
 from nervcodec.device import choose, trim_memory
 from nervcodec.encoding.assemble import EncodeReport, assemble
-from nervcodec.encoding.base_segment import encode_base_segment
+from nervcodec.encoding.base_segment import MEASURED, encode_base_segment
 from nervcodec.encoding.embeddings import SegmentEmbeddings, basis_for
 from nervcodec.encoding.plan import Plan, Runtime, make_plan, setup_runtime
 from nervcodec.encoding.segment import EncodedSegment, fit_segment, segment_task
@@ -164,7 +164,7 @@ class TaskRunner:
         observer.begin_segment(index, count)
         reader, embed_s = self._reader_of(plan), 0.0
         if plan.planes is not None:
-            segment = encode_base_segment(plan, index, reader, observer, known)
+            segment = encode_base_segment(plan, index, reader, observer, known, checkpoint)
         else:
             pixels, first = reader.segment(index), plan.first_frame(index)
             task, embed_s = segment_task(plan, pixels, first, index, observer, known)
@@ -486,7 +486,9 @@ def identity_of(plan: Plan) -> str:
 def _resumed(target: Path, checkpoint: Checkpoint, segments: int) -> str:
     """Where a resumed encode continues."""
     parts = [f"{len(checkpoint.finished)} of {count_noun(segments, 'segment')} finished"] if segments > 1 else []
-    if (fit := checkpoint.trainer) is not None:
+    if (fit := checkpoint.trainer) is not None and MEASURED in fit:
+        parts.append("its search for a crf continues")
+    elif fit is not None:
         parts.append(f"a fit continues at {fit['elapsed_s']:.0f} s, step {fit['steps']:,}")
     return f"resuming {target.name}: {', '.join(parts)}"
 

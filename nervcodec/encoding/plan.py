@@ -18,6 +18,7 @@ from nervcodec.events import Observer
 from nervcodec.formats.header import AV1, COPY, HDR, PlaneFormat
 from nervcodec.formats.text import count_noun, human_bytes
 from nervcodec.media.audio import packets
+from nervcodec.media.ffmpeg import LEAST_VMAF_SIDE, require_vmaf
 from nervcodec.media.probe import source_digest
 from nervcodec.media.reader import plane_format
 from nervcodec.media.shots import DEFAULT_SEGMENT, cuts_from_changes, segment_lengths
@@ -240,8 +241,13 @@ def make_plan(source: Path, options: EncodeOptions, observer: Observer, runtime:
         ConfigError, VideoError, EncoderError: see :func:`nervcodec.encoding.encode`.
     """
     observer.stage("Reading")
+    if options.vmaf is not None:
+        require_vmaf()
     hardware = _hardware(options) if runtime is None else runtime.hardware
     info = scan(source, options.source)
+    if options.vmaf is not None and min(info.width, info.height) < LEAST_VMAF_SIDE:
+        least = f"{LEAST_VMAF_SIDE}x{LEAST_VMAF_SIDE}"
+        raise ConfigError(f"{source}: frames of {info.width}x{info.height} have no VMAF, which needs {least} or more")
     if options.layer.base == COPY:
         require_packets(info)
     elif info.has_alpha:

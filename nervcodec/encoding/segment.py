@@ -52,21 +52,23 @@ class CodedBase:
         stream: ``(n,)`` uint8, OBUs without temporal delimiters.
         psnr_db: ``(N,)`` of each frame.
         crf: it was coded at.
+        vmaf: ``(n,)`` of each measured frame; empty without a target VMAF.
     """
 
     stream: np.ndarray
     psnr_db: np.ndarray
     crf: float
+    vmaf: np.ndarray
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint: plain values and tensors."""
-        arrays = {"stream": torch.from_numpy(self.stream.copy()), "psnr_db": torch.from_numpy(self.psnr_db.copy())}
-        return {**vars(self), **arrays}
+        arrays = {name: torch.from_numpy(getattr(self, name).copy()) for name in ("stream", "psnr_db", "vmaf")}
+        return {"crf": self.crf, **arrays}
 
     @classmethod
     def from_state_dict(cls, facts: dict[str, Any]) -> CodedBase:
         """The inverse of :meth:`state_dict`."""
-        return cls(**{**facts, "stream": facts["stream"].numpy(), "psnr_db": facts["psnr_db"].numpy()})
+        return cls(facts["stream"].numpy(), facts["psnr_db"].numpy(), facts["crf"], facts["vmaf"].numpy())
 
 
 @dataclass(frozen=True)

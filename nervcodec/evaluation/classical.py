@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from nervcodec.colour import to_rgb8
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.events import Observer
 from nervcodec.media import decoder, ffmpeg
+from nervcodec.media.ffmpeg import Vmaf
 from nervcodec.media.reader import Samples, plane_format, read_filtered, read_frames, read_planes
 from nervcodec.media.source import SourceOptions, VideoInfo, scan
 from nervcodec.tone_mapping import peak_of, to_screen8
@@ -239,7 +239,7 @@ def judge(decoded: Iterable[np.ndarray], original: Original) -> Quality:
             psnr, planes, ms_ssim = zip(*measure_pairs(_quality, pairs()), strict=True)
         except ValueError:
             raise VideoError(f"{info.path}: the decoded video has another number of frames") from None
-        score = vmaf.score()
+        score = vmaf.mean()
     y, cb, cr = np.mean(planes, axis=0)
     structure = None if None in ms_ssim else float(np.mean(ms_ssim))
     return Quality(float(np.mean(psnr)), structure, score, (float(y), float(cb), float(cr)))
@@ -279,49 +279,3 @@ def _encode(codec: ClassicalCodec, quality: int, original: Original, out: Path) 
                 )
     with decoder.opened(out) as container:
         return sum(packet.size for packet in decoder.packets(container, decoder.videos(container)[0]))
-
-
-class Vmaf:
-    """libvmaf, fed both videos through one pipe: each frame above its source."""
-
-    def __init__(self, width: int, height: int):
-        self.process: ffmpeg.Process | None = None
-        if not ffmpeg.has_filter("libvmaf"):
-            return
-        halves = f"[0:v]split[a][b];[a]crop={width}:{height}:0:0,format=yuv420p[d]"
-        halves += f";[b]crop={width}:{height}:0:{height},format=yuv420p[r];[d][r]libvmaf=n_threads=2"
-        size = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{2 * height}", "-framerate", "25"]
-        arguments = [*size, "-i", "pipe:0", "-filter_complex", halves, "-f", "null", "-"]
-        self.process = ffmpeg.Process(arguments, level="info")
-
-    def add(self, frame: np.ndarray, source: np.ndarray) -> None:
-        """One frame and what it should be."""
-        if self.process is None:
-            return
-        try:
-            for image in (frame, source):
-                self.process.write(np.ascontiguousarray(image).data)
-        except BrokenPipeError:
-            raise self._failed(self.process) from None
-
-    def score(self) -> float | None:
-        """The mean over all frames."""
-        if self.process is None:
-            return None
-        self.process.finish()
-        found = (re.search(r"VMAF score: ([\d.]+)", line) for line in self.process.log())
-        score = next((match[1] for match in found if match), None)
-        if score is None:
-            raise self._failed(self.process)
-        return float(score)
-
-    @staticmethod
-    def _failed(process: ffmpeg.Process) -> VideoError:
-        return VideoError(f"libvmaf failed ({ffmpeg.complaint(process.log())})")
-
-    def __enter__(self) -> Vmaf:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process is not None:
-            self.process.__exit__()

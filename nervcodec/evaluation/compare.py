@@ -21,10 +21,11 @@ from nervcodec.coordinates import PatchGrid
 from nervcodec.decoding import NervVideo
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.evaluation import fidelity
-from nervcodec.evaluation.classical import Original, Point, Vmaf, curves_at, measure_pairs, parse_codecs
+from nervcodec.evaluation.classical import Original, Point, curves_at, measure_pairs, parse_codecs
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
 from nervcodec.formats.text import count_noun, human_bytes
+from nervcodec.media.ffmpeg import Vmaf
 from nervcodec.media.source import SourceOptions, scan
 from nervcodec.media.writer import write_pngs
 from nervcodec.network.config import PatchConfig
@@ -330,7 +331,7 @@ def _compared(
             patches += of_patches
             observer.advance()
         if vmaf is not None:
-            score = vmaf.score()
+            score = vmaf.mean()
     if embedded and video.hdr is not None:  # embeddings are made from tone-mapped frames
         only = replace(source_video, sample=frozenset(embedded))
         kept = dict(zip(sorted(embedded), only.frames(tone_map=True), strict=True))

@@ -25,7 +25,7 @@ from nervcodec.formats.text import truncate_name
 
 SUFFIX = ".resume"
 EVERY_S, FIRST_S = 60.0, 10.0  # shortest time between two checkpoints, and until the first
-_VERSION = 2  # of what is stored; goes up whenever an earlier checkpoint cannot be continued
+_VERSION = 3  # of what is stored; goes up whenever an earlier checkpoint cannot be continued
 _FIT, _SEGMENT, _SHARED = "fit", "segment_", "shared"  # file names in the folder
 _NOTHING = "nothing to resume; run without --resume"
 _UNUSABLE = "is damaged and cannot be resumed; run without --resume"

@@ -82,6 +82,11 @@ REFUSED = [
     (["--crf", "30"], "--crf has no effect with --base none"),
     (["--base", "av1", "--crf", "30.1"], "must be a multiple of 0.25"),
     (["--base", "av1", "--crf", "30", "--size", "30KB"], "choose one of --crf and --size"),
+    (["--vmaf", "93"], "--vmaf has no effect with --base none; it is for --base av1"),
+    (["--base", "copy", "--vmaf", "93"], "--vmaf has no effect with --base copy"),
+    (["--base", "av1", "--vmaf", "93", "--psnr", "38"], "choose one of --psnr and --vmaf"),
+    (["--base", "av1", "--vmaf", "93", "--crf", "38"], "choose one of --crf and --vmaf"),
+    (["--base", "av1", "--percentile", "5"], "--percentile has no effect without --vmaf"),
     (["--base", "av1", "--loss", "l1"], "--loss has no effect with --base av1"),
     (["--base", "av1", "--parameters", "5000"], "--parameters has no effect with --base av1"),
     (["--base", "av1", "--time", "9s", "--lr", "1"], "--lr has no effect with --base av1"),
@@ -104,6 +109,27 @@ def test_settings_without_effect_are_refused(carphone, run, tmp_path, arguments,
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_vmaf_in_report_and_json(carphone, run, tmp_path):
+    command = ["encode", carphone, "-o", "a.nerv", "--base", "av1", "--vmaf", "85", "--percentile", "5"]
+    result = run(*command, "--duration", "1s", "--encoder", "none", "--json")
+    assert result.returncode == 0, result.stderr
+    vmaf = json.loads(result.stdout)["vmaf"]
+    assert (vmaf["percentile"], vmaf["frames"]) == (5, 30)
+    assert vmaf["score"] == pytest.approx(85, abs=0.5)
+
+
+def test_without_libvmaf_nothing_is_written(carphone, run, tmp_path):
+    binary = tmp_path / "ffmpeg"
+    binary.write_text("#!/bin/sh\necho ffmpeg version 7.1 Copyright\n")
+    binary.chmod(0o755)
+    command = ["encode", carphone, "-o", "a.nerv", "--base", "av1", "--vmaf", "85", "-q"]
+    result = run(*command, "--encoder", "none", IMAGEIO_FFMPEG_EXE=str(binary))
+    assert result.returncode == 1
+    assert "has no libvmaf, which --vmaf needs" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]
 
 
 @pytest.mark.parametrize("preset", ["fast", "comparable", "hq"])

@@ -4,6 +4,7 @@
 import contextlib
 import copy
 import re
+import subprocess
 import weakref
 
 import numpy as np
@@ -13,6 +14,7 @@ from layers import qualities
 import nervcodec
 from nervcodec import options
 from nervcodec.base import codec
+from nervcodec.base.export import write_base
 from nervcodec.encoding import segment_reader
 from nervcodec.encoding.base_segment import encode_base_segment
 from nervcodec.encoding.plan import make_plan
@@ -21,6 +23,7 @@ from nervcodec.encoding.segment_reader import SegmentReader
 from nervcodec.errors import ConfigError, VideoError
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
+from nervcodec.media.ffmpeg import executable
 
 QUICK = {"base": "av1", "encoder": "none", "device": "cpu", "precision": "fp32"}
 
@@ -118,6 +121,68 @@ def test_qualities(carphone, tmp_path, wanted):
     assert wanted <= report.psnr_db <= wanted + 0.3
     assert observer.notes == []
     assert observer.stages.count("Coding the base") <= 4
+
+
+def vmaf_by_ffmpeg(decoded, source):
+    """Mean VMAF by ffmpeg alone, which reads both files."""
+    graph = "[0:v]setpts=N,format=yuv420p10le[d];[1:v]setpts=N,format=yuv420p10le[r];[d][r]libvmaf"
+    command = [executable(), "-i", decoded, "-i", source, "-lavfi", graph, "-f", "null", "-"]
+    log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    return float(re.search(r"VMAF score: ([\d.]+)", log)[1])
+
+
+def test_a_vmaf_is_what_ffmpeg_measures(carphone, tmp_path):
+    observer = Notes()
+    report = nervcodec.encode(carphone, tmp_path / "a.nerv", **QUICK, vmaf=90.0, observer=observer)
+    assert report.vmaf.score == pytest.approx(90, abs=0.5)
+    assert (report.vmaf.percentile, report.vmaf.frames) == (None, 120)
+    assert observer.notes == []
+    with Container.open(tmp_path / "a.nerv") as opened:
+        write_base(opened, tmp_path / "a.mp4")
+    assert vmaf_by_ffmpeg(tmp_path / "a.mp4", carphone) == pytest.approx(report.vmaf.score, abs=0.1)
+
+
+def test_a_longer_video_is_sampled_and_each_segment_has_its_crf(carphone, tmp_path, monkeypatch):
+    monkeypatch.setattr("nervcodec.encoding.base_segment._SHORT_S", 1.0)
+    report = nervcodec.encode(carphone, tmp_path / "a.nerv", **QUICK, vmaf=90.0, segment="40f")
+    assert report.vmaf.frames == 24  # one of five
+    assert report.vmaf.score == pytest.approx(90, abs=1.2)
+    with Container.open(tmp_path / "a.nerv") as opened:
+        assert opened.header.base.crf is None
+        assert len(opened.header.segments) == 3
+
+
+def test_small_frames_have_no_vmaf(ffmpeg, tmp_path):
+    clip = tmp_path / "clip.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x16", "-frames:v", 3, "-pix_fmt", "yuv420p", "-c:v", "ffv1", clip)
+    with pytest.raises(ConfigError, match="frames of 64x16 have no VMAF, which needs 17x17 or more"):
+        nervcodec.encode(clip, tmp_path / "a.nerv", vmaf=90.0, **QUICK)
+    assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_measurements_of_a_search_are_kept(carphone, tmp_path, monkeypatch):
+    """Killed in the first encode of the whole segment: the pilot encodes are not repeated."""
+    for name in ("EVERY_S", "FIRST_S"):
+        monkeypatch.setattr(f"nervcodec.training.checkpoint.{name}", 0.0)
+    out, encode, presets = tmp_path / "a.nerv", codec.encode, []
+
+    def dies(*arguments):
+        presets.append(arguments[6])
+        if presets.count(5) == 1 and arguments[6] == 5:
+            raise VideoError("killed")
+        return encode(*arguments)
+
+    monkeypatch.setattr(codec, "encode", dies)
+    settings = {**CLIP, "vmaf": 80.0}
+    with pytest.raises(VideoError, match="killed"):
+        nervcodec.encode(carphone, out, **settings)
+    pilots, observer = presets.count(10), Notes()
+    observer.hint = observer.note
+    report = nervcodec.encode(carphone, out, **settings, resume=True, observer=observer)
+    assert 0 < pilots == presets.count(10)
+    assert any("its search for a crf continues" in note for note in observer.notes)
+    assert report.vmaf.score == pytest.approx(80, abs=0.6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nerv"]
 
 
 class Sure:
