@@ -159,7 +159,7 @@ def file_details(state: AppState, item: FileEntry) -> dict:
     with Container.open(item.file) as opened:
         summary = Summary.of(opened)
         times = opened.frame_times().tolist() if header.video.variable_frame_rate else None
-    media = state.stills_worker.call(coding.formats, item.file)
+    media = state.base_worker.call(coding.formats, item.file)
     for form in media:
         form["is_whole"] = form["codec"] == coding.BASE or state.media.target(item, form["codec"]).exists()
     rows, columns = header.patch_grid

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,8 +19,6 @@ import numpy as np
 
 from nervcodec.base.export import growing, sound_of, write_base
 from nervcodec.base.obu import coded_size
-from nervcodec.decoding import NervVideo
-from nervcodec.device import set_threads
 from nervcodec.errors import VideoError, wrap_os_error
 from nervcodec.formats.atomic import replacing
 from nervcodec.formats.container import Container
@@ -29,6 +26,7 @@ from nervcodec.formats.header import AUDIO, AV1, Header
 from nervcodec.media import mux
 from nervcodec.media.audio import COPIED, Sound, SoundPieces
 from nervcodec.media.writer import VideoFormat, fragment
+from nervcodec.serve.stills import open_video
 
 BASE, AVC = "base", "avc"
 HEAD = "head"  # name of the file of a folder of pieces that all of them begin with
@@ -168,7 +166,7 @@ class _Session:
     """An open container, and its decoder, which goes on from one piece to the next."""
 
     def __init__(self, file: Path):
-        self.video = NervVideo.open(file)
+        self.video = open_video(file)
         header = self.video.header
         times = np.append(self.video.frame_times_s, header.video.duration_s)
         self.ticks = growing(np.rint(times * _TICKS_S).astype(np.int64)).tolist()
@@ -212,12 +210,6 @@ def _even(frame: np.ndarray) -> np.ndarray:
 
 
 _sessions: OrderedDict[tuple[Path, str], _Session] = OrderedDict()
-
-
-def prepare() -> None:
-    """Import what decoding a network takes, which lasts seconds."""
-    set_threads(max(1, (os.cpu_count() or 1) // 2))
-    import nervcodec.decoding.rendering  # noqa: F401
 
 
 def code_piece(file: Path, version: str, first: int, folder: Path) -> None:

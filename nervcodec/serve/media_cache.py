@@ -18,7 +18,7 @@ from nervcodec.errors import NervError, VideoError, wrap_os_error
 from nervcodec.formats.container import fingerprint
 from nervcodec.formats.header import Header
 from nervcodec.semantic import cache
-from nervcodec.serve import coding
+from nervcodec.serve import coding, stills
 from nervcodec.serve.store import FileEntry
 from nervcodec.serve.worker import Worker
 
@@ -225,7 +225,7 @@ class MediaCache:
     def prepare(self) -> None:
         """Import in the worker what decoding a network takes, since somebody may soon want to play one."""
         if self._preparing is None or self._preparing.done():
-            self._preparing = asyncio.ensure_future(asyncio.to_thread(self.worker.call, coding.prepare))
+            self._preparing = asyncio.ensure_future(asyncio.to_thread(self.worker.call, stills.load_renderer))
             self._preparing.add_done_callback(
                 lambda task: task.cancelled() or task.exception()
             )  # told at the next call

@@ -36,7 +36,8 @@ class AppState:
     Attributes:
         store: the files.
         media: MP4 files to play.
-        stills_worker: decodes single frames.
+        base_worker: decodes single frames of base layers. Those of networks are rendered by ``media.worker``, between
+            the pieces of video that it codes, so that only one process imports torch.
         stills, thumbnails, facts, questions: threads, by the kind of work.
 
     Raises:
@@ -45,9 +46,9 @@ class AppState:
 
     def __init__(self, place: Path, media_bytes: int = MEDIA_BYTES):
         self.store = ContainerStore(place)
-        self.media, self.stills_worker = MediaCache(media_bytes), Worker("stills")
+        self.media, self.base_worker = MediaCache(media_bytes), Worker("base layers")
         threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1))
-        self.stills, self.thumbnails = SingleFlightExecutor("stills", 1), SingleFlightExecutor("thumbnails", 1)
+        self.stills, self.thumbnails = SingleFlightExecutor("stills", 2), SingleFlightExecutor("thumbnails", 2)
         self.facts, self.questions = SingleFlightExecutor("facts", threads), SingleFlightExecutor("questions", threads)
 
     @contextlib.asynccontextmanager
@@ -76,7 +77,7 @@ class AppState:
         for executor in self._executors:
             executor.close()
         self.media.close()
-        self.stills_worker.close()
+        self.base_worker.close()
 
     def entry(self, request: Request) -> FileEntry:
         """The file of an address.
@@ -119,8 +120,10 @@ class AppState:
             return Response(status_code=304, headers=headers)
 
         def work(_token: CancellationToken) -> bytes:
+            header = self.store.status(entry).header
+            worker = self.media.worker if header is not None and header.base is None else self.base_worker
             try:
-                return self.stills_worker.call(*call)
+                return worker.call(*call)
             except ContainerError as error:
                 self.store.note_damage(entry, error)
                 raise

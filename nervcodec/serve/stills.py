@@ -8,6 +8,7 @@ import io
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from PIL import Image
 from nervcodec import tone_mapping
 from nervcodec.base.streams import streams_of
 from nervcodec.decoding import NervVideo
+from nervcodec.device import set_threads
 from nervcodec.formats.container import Container, fingerprint
 from nervcodec.media.planes import Planes
-from nervcodec.semantic import cache
+from nervcodec.semantic import cache as disk_cache
 from nervcodec.serve.limits import THUMBNAILS_BYTES, MissingError
 
 JPEG, PNG = "jpeg", "png"
@@ -28,11 +30,34 @@ _KIND = "thumbnails"
 _FRAMES_BYTES, _OPEN_FILES = 64 << 20, 4
 
 
+@cache
+def load_renderer() -> None:
+    """Import torch, which takes a second.
+
+    It gets half of the cores: libx264, and the browser on the same machine, use the others. With as many threads as
+    cores, two of a busy machine rendered a seventh of the frames.
+    """
+    set_threads(max(1, (os.cpu_count() or 1) // 2))
+    import nervcodec.decoding.rendering  # noqa: F401
+
+
+def open_video(file: Path) -> NervVideo:
+    """Open a container to decode its frames in this process.
+
+    Raises:
+        ContainerError: it is damaged.
+    """
+    video = NervVideo.open(file)
+    if video.header.base is None:
+        load_renderer()
+    return video
+
+
 class _OpenFile:
     """An open container and the decoder of its base layer, which stands after the frame that it gave last."""
 
     def __init__(self, file: Path):
-        self.video = NervVideo.open(file)
+        self.video = open_video(file)
         self._container = Container.open(file)
         self._streams = None if self.video.header.base is None else streams_of(self._container)
         self._decoder: Iterator[Planes] = iter(())
@@ -132,17 +157,20 @@ def thumbnail(file: Path) -> bytes:
         ContainerError: the file is damaged.
     """
     facts = file.stat()  # a copy that was damaged has the fingerprint of the original
-    name = cache.key("thumbnail 1", fingerprint(file), repr((facts.st_size, facts.st_mtime_ns, facts.st_ino))) + ".jpg"
-    if (stored := cache.load_bytes(_KIND, name)) is not None:
+    name = (
+        disk_cache.key("thumbnail 1", fingerprint(file), repr((facts.st_size, facts.st_mtime_ns, facts.st_ino)))
+        + ".jpg"
+    )
+    if (stored := disk_cache.load_bytes(_KIND, name)) is not None:
         return stored
-    with NervVideo.open(file) as video:
+    with open_video(file) as video:
         image = Image.fromarray(next(video.frames([len(video) // 2], tone_map=True)))
     across, down = video.header.video.sample_aspect_ratio
     height = round(_THUMBNAIL_WIDTH * image.height * down / (image.width * across))
     image = image.resize((_THUMBNAIL_WIDTH, min(max(1, height), _TALLEST)), Image.Resampling.LANCZOS)
     made = _encoded(image, JPEG, _SMALL_QUALITY)
-    cache.store_bytes(_KIND, name, made)
-    _evict(cache.folder() / _KIND, THUMBNAILS_BYTES)
+    disk_cache.store_bytes(_KIND, name, made)
+    _evict(disk_cache.folder() / _KIND, THUMBNAILS_BYTES)
     return made
 
 
