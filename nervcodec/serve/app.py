@@ -38,7 +38,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+)(:\d*)?")
-_MEDIA = ("/frame/", "/media/", "/thumbnail/", "/static/")  # requested by scripts and elements of the page
+_MEDIA = ("/clip/", "/frame/", "/media/", "/thumbnail/", "/static/")  # requested by scripts and elements of the page
 # HTTP status of each kind of error; the first match counts.
 _STATUS: tuple[tuple[type[NervError], int], ...] = (
     (limits.RefusedError, 400),

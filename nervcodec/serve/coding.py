@@ -6,6 +6,8 @@ Runs in a :class:`nervcodec.serve.worker.Worker`, one call at a time.
 
 from __future__ import annotations
 
+import bisect
+import io
 import itertools
 import math
 from collections import OrderedDict
@@ -13,9 +15,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+import av
 import numpy as np
+from av.container import InputContainer
 
 from nervcodec.base.export import growing, sound_of, write_base
 from nervcodec.base.obu import coded_size
@@ -31,6 +35,7 @@ from nervcodec.serve.stills import open_video
 BASE, AVC = "base", "avc"
 HEAD = "head"  # name of the file of a folder of pieces that all of them begin with
 _TICKS_S = 90_000
+_SLACK_S = 1.1e-3  # by which the times of a moment may be rounded
 _OPTIONS = {"preset": "veryfast", "crf": "16", "tune": "zerolatency", "profile": "high"}
 _LONGEST_SIDE = 3_840  # of H.264
 _OPEN_FILES = 2
@@ -194,6 +199,12 @@ class _Session:
         self._next = end
         return fragment(frames, form, ticks, _TICKS_S, options, sound, packets)
 
+    def pieces_at(self, start_s: float, stop_s: float) -> list[int]:
+        """First frames of the pieces of a moment; the first of them begins with the frame on show at its start."""
+        start, stop = (bisect.bisect_right(self.ticks, (at + _SLACK_S) * _TICKS_S) - 1 for at in (start_s, stop_s))
+        first = min(max(0, start), len(self.video) - 1)
+        return [first, *(each for each in pieces(self.video.header) if first < each <= stop)]
+
     def _begin(self, first: int) -> None:
         self._frames = self.video.frames(range(first, len(self.video)), tone_map=True)
         self._begins_s = self.ticks[first] / _TICKS_S
@@ -209,7 +220,70 @@ def _even(frame: np.ndarray) -> np.ndarray:
     return np.pad(frame, [*more, (0, 0)], "edge") if any(odd for _, odd in more) else frame
 
 
+def cut(source: Path | BinaryIO, target: Path, start_s: float, stop_s: float) -> None:
+    """Copy the packets of a moment of a whole MP4 file; an edit list hides what comes before it.
+
+    They begin at the last key frame before the moment.
+
+    Raises:
+        VideoError: the packets cannot be copied.
+    """
+    begins = {"use_editlist": "1", "movflags": "+faststart"}
+    try:
+        with (
+            replacing(target) as temporary,
+            av.open(source) as stored,
+            av.open(str(temporary), "w", "mp4", container_options=begins) as made,
+        ):
+            streams = {each: made.add_stream_from_template(each, opaque=True) for each in stored.streams}
+            stored.seek(round((start_s + _SLACK_S) * av.time_base), backward=True)
+            packets = list(_until(stored, stop_s - _SLACK_S))
+            shown = (packet.pts * packet.time_base for packet in packets if packet.stream.type == "video")
+            begins_s = max((at_s for at_s in shown if at_s <= start_s + _SLACK_S), default=Fraction(0))
+            for packet in packets:
+                shift = round(begins_s / packet.time_base)
+                packet.stream = streams[packet.stream]
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                made.mux(packet)
+    except av.FFmpegError as error:
+        raise VideoError(f"the moment cannot be cut out ({error.strerror})") from None
+
+
+def _until(stored: InputContainer, stop_s: float) -> Iterator[av.Packet]:
+    """Packets of all streams that are decoded before a time."""
+    going = set(stored.streams)
+    for packet in stored.demux():
+        if packet.dts is None or packet.pts is None:
+            continue
+        if packet.dts * packet.time_base < stop_s:
+            yield packet
+        else:
+            going.discard(packet.stream)
+            if not going:
+                return
+
+
 _sessions: OrderedDict[tuple[Path, str], _Session] = OrderedDict()
+
+
+def _session(file: Path, version: str) -> _Session:
+    key = file, version
+    session = _sessions.pop(key, None) or _Session(file)
+    _sessions[key] = session
+    while len(_sessions) > _OPEN_FILES:
+        _sessions.popitem(last=False)[1].video.close()
+    return session
+
+
+def code_clip(file: Path, version: str, target: Path, start_s: float, stop_s: float) -> None:
+    """Write a moment as MP4, as H.264 and sound.
+
+    Raises:
+        ContainerError, VideoError: as :func:`code_piece`.
+    """
+    session = _session(file, version)
+    coded = [session.piece(first) for first in session.pieces_at(start_s, stop_s)]
+    cut(io.BytesIO(b"".join((coded[0][0], *(piece for _, piece in coded)))), target, start_s, stop_s)
 
 
 def code_piece(file: Path, version: str, first: int, folder: Path) -> None:
@@ -221,12 +295,7 @@ def code_piece(file: Path, version: str, first: int, folder: Path) -> None:
         ContainerError: the file is damaged.
         VideoError: it cannot be encoded, or the folder cannot be written.
     """
-    key = file, version
-    session = _sessions.pop(key, None) or _Session(file)
-    head, piece = session.piece(first)
-    _sessions[key] = session
-    while len(_sessions) > _OPEN_FILES:
-        _sessions.popitem(last=False)[1].video.close()
+    head, piece = _session(file, version).piece(first)
     with wrap_os_error(f"{folder}: cannot be written", VideoError):
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in ((HEAD, head), (str(first), piece)):

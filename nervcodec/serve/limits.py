@@ -16,11 +16,13 @@ MOST_TERMS = 8  # of a query
 MOST_LETTERS = 200  # of one term
 MOST_QUERY = 16_384  # characters after the question mark
 SMALLEST_WIDTH, LARGEST_WIDTH = 16, 4_096
+MOST_CLIP_S = 120.0  # of a moment that is saved
 MOST_PIXELS = 1 << 26  # of a decoded frame: twice 8K
 MOST_WAITING = 200  # queued jobs of one kind
 MEDIA_BYTES = 5_000_000_000  # cached files to play
 THUMBNAILS_BYTES = 128 << 20  # in the user's cache folder
 
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -66,6 +68,17 @@ def integer(what: str, text: str, least: int = 0, most: int = 999_999_999) -> in
     if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
         raise RefusedError(f"{what} is a whole number from {least} to {most:,}, not {_quoted(text)}")
     return int(text)
+
+
+def seconds(what: str, text: str, least: float, most: float) -> float:
+    """A parameter in seconds.
+
+    Raises:
+        RefusedError: not a decimal number, or out of range.
+    """
+    if not _DECIMAL.fullmatch(text) or not least <= float(text) <= most:
+        raise RefusedError(f"{what} is from {least:g} to {most:g} seconds, not {_quoted(text)}")
+    return float(text)
 
 
 def choice(what: str, text: str, choices: tuple[str, ...]) -> str:

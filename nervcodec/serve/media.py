@@ -34,6 +34,7 @@ class Media:
             Route("/thumbnail/{path:name}", self.thumbnail),
             Route("/frame/{path:name}/{number}", self.frame),
             Route("/media/{path:name}.mp4", self.media),
+            Route("/clip/{path:name}.mp4", self.clip),
             Route("/api/media/{path:name}", self.progress),
         ]
 
@@ -68,9 +69,22 @@ class Media:
             made = self._state.media.coding(item, header)
             made.start(again=True)
             return StreamingResponse(await _begun(made.stream(frame)), media_type="video/mp4")
-        path = await self._state.media.file(item, header, codec)
+        return self._file(item, await self._state.media.file(item, header, codec))
+
+    async def clip(self, request: Request) -> Response:
+        """A moment as MP4, to be saved."""
+        item, codec, header = self._playable(request)
+        end_s = header.video.duration_s
+        start_s = limits.seconds("start", single_param(request, "start", "0"), 0, end_s)
+        most_s = min(end_s, start_s + limits.MOST_CLIP_S)
+        stop_s = limits.seconds("stop", single_param(request, "stop", ""), start_s, most_s + 1e-3)
+        path = await self._state.media.clip(item, header, codec, start_s, stop_s)
+        name = f"{item.name.rpartition('.')[0]} {start_s:.1f}-{stop_s:.1f}.mp4"
+        return self._file(item, path, filename=name)
+
+    def _file(self, item: FileEntry, path: Path, **options: Any) -> Response:
         tags = {"etag": f'"{path.stem}"', "last-modified": formatdate(item.modified_ns / 1e9, usegmt=True)}
-        return _MediaResponse(self._state.media, path, media_type="video/mp4", headers=tags)
+        return _MediaResponse(self._state.media, path, media_type="video/mp4", headers=tags, **options)
 
     async def progress(self, request: Request) -> Response:
         """How much of the H.264 of a container is coded; coding goes on as long as this is requested."""

@@ -10,9 +10,10 @@ import itertools
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nervcodec.errors import NervError, VideoError, wrap_os_error
 from nervcodec.formats.container import fingerprint
@@ -176,7 +177,7 @@ class MediaCache:
         self.folder, self._limit_bytes = cache.folder() / "media", limit_bytes
         self.worker = Worker("media")
         self._codings: dict[Path, Coding] = {}
-        self._copies: dict[Path, asyncio.Task[None]] = {}
+        self._writing: dict[Path, asyncio.Task[None]] = {}
         self._readers: Counter[Path] = Counter()
         self._used: dict[Path, float] = {}
         self._preparing: asyncio.Future[None] | None = None
@@ -208,19 +209,43 @@ class MediaCache:
         target = self.target(entry, codec)
         with wrap_os_error("the folder that NERVCODEC_CACHE names cannot be written", VideoError):
             self.folder.mkdir(parents=True, exist_ok=True)
-        if not target.exists() and codec == coding.AVC:
+        if codec == coding.AVC and not target.exists():
             made = self.coding(entry, header)
             made.start(again=True)
             await made.wait()
-        elif not target.exists():
-            if target not in self._copies:
-                call = asyncio.to_thread(self.worker.call, coding.copy_base, entry.file, target, timeout_s=_COPYING_S)
-                self._copies[target] = asyncio.ensure_future(call)
-                self._copies[target].add_done_callback(lambda _: self._copies.pop(target))
-            await asyncio.shield(self._copies[target])
+        else:
+            await self._make(target, coding.copy_base, entry.file, target)
         self._used[target] = time.time()
         self.evict()
         return target
+
+    async def clip(self, entry: FileEntry, header: Header, codec: str, start_s: float, stop_s: float) -> Path:
+        """A moment of a container as a file: cut out of the whole one, or coded where that does not exist.
+
+        Raises:
+            NervError: what went wrong.
+        """
+        source = self.target(entry, codec)
+        clip = source.with_name(f"{cache.key('clip 1', source.name, f'{start_s:.3f} {stop_s:.3f}')}.mp4")
+        if source.exists() or codec == coding.BASE:
+            source = await self.file(entry, header, codec)
+            await self._make(clip, coding.cut, source, clip, start_s, stop_s)
+        else:
+            with wrap_os_error("the folder that NERVCODEC_CACHE names cannot be written", VideoError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            await self._make(clip, coding.code_clip, entry.file, entry.version, clip, start_s, stop_s)
+        self._used[clip] = time.time()
+        return clip
+
+    async def _make(self, target: Path, function: Callable[..., None], *arguments: Any) -> None:
+        """Let the worker write a file that does not exist yet, once for all who request it meanwhile."""
+        if target.exists():
+            return
+        if target not in self._writing:
+            call = asyncio.to_thread(self.worker.call, function, *arguments, timeout_s=_COPYING_S)
+            self._writing[target] = asyncio.ensure_future(call)
+            self._writing[target].add_done_callback(lambda _: self._writing.pop(target))
+        await asyncio.shield(self._writing[target])
 
     def prepare(self) -> None:
         """Import in the worker what decoding a network takes, since somebody may soon want to play one."""

@@ -104,6 +104,30 @@ def test_frames_that_do_not_come_evenly(place, tmp_path):
             np.testing.assert_allclose([at for at, _ in shown], TIMES_S, atol=1e-4)
 
 
+def test_a_moment_is_saved_as_a_clip(place, layered_nerv, tmp_path):
+    """Coded for a network, cut out of the whole file where there is one; it begins and ends with the moment."""
+    changed(GRID, place / "a.nerv", frame_rate=(3, 1), duration_s=5.0)
+    shutil.copy(layered_nerv, place / "b.nerv")
+    with serving(place) as site:
+        for name, start in (("a", 1.0), ("a", 2 / 3), ("b", 0.2)):
+            details = site.right(f"/api/file/{name}.nerv").json
+            count = 5
+            stop = start + count / details["frame_rate"]
+            clips = [site.right(f"/clip/{name}.nerv.mp4?start={start:.4f}&stop={stop:.4f}")]
+            assert clips[0].headers["content-disposition"].startswith("attachment")
+            site.right(f"/media/{name}.nerv.mp4")
+            clips.append(site.right(f"/clip/{name}.nerv.mp4?start={start:.3f}&stop={stop:.3f}"))
+            first = round(start * details["frame_rate"])
+            with nervcodec.open(place / f"{name}.nerv") as video:
+                for clip in clips:
+                    shown = [(at, frame) for at, frame in frames_of(clip.body, tmp_path) if at > -0.01]
+                    assert shown[0][0] == pytest.approx(0, abs=2e-3)
+                    for (_, frame), expected in zip(shown, video[first : first + count], strict=True):
+                        assert psnr_db(frame, expected) > 30
+        for query in ("start=1", "start=3&stop=2", "start=x&stop=2", "start=1&stop=99"):
+            assert site.ask(f"/clip/a.nerv.mp4?{query}").status == 400
+
+
 def test_a_base_layer_is_copied(place, layered_nerv, tmp_path):
     shutil.copy(layered_nerv, place / "a.nerv")
     with serving(place) as site:

@@ -291,6 +291,33 @@ def test_a_browser_that_plays_no_stream_waits_for_the_whole_file(view, here):
     view.problems.clear()
 
 
+def test_a_file_that_was_coded_meanwhile_is_played_whole(view, here):
+    """The server refuses a stream of it."""
+    long(here / "long.nerv")
+    view.watch("long.nerv?t=2.0")
+    view.page.request.get(f"{view.site}/media/long.nerv.mp4")
+    view.key("k")
+    view.until(f"{SOURCE}?.includes('codec=avc&version')")
+    view.frame(49)
+    assert all("400" in problem for problem in view.problems)
+    view.problems.clear()
+
+
+def test_a_clip_is_saved_and_a_frame_previewed(view, here, monkeypatch):
+    long(here / "long.nerv")
+    go_on = hold_up(monkeypatch, 10)
+    view.watch("long.nerv?t=2.0")
+    view.until("document.querySelector('#save').getAttribute('href')?.includes('start=2.000&stop=5.000')")
+    with view.page.expect_download() as download:
+        view.page.locator("#save").click()
+    assert download.value.suggested_filename == "long 2.0-5.0.mp4"
+    view.key("k")
+    view.until("document.querySelector('#growing').offsetHeight")
+    view.page.locator("#axis").hover(position={"x": 400, "y": 10})
+    view.until("!document.querySelector('#preview').hidden && document.querySelector('#preview').naturalWidth")
+    go_on.set()
+
+
 def test_a_browser_that_plays_nothing_shows_frames(view):
     view.page.add_init_script("HTMLMediaElement.prototype.canPlayType = () => ''")
     view.go("/watch/bunny.nerv")

@@ -65,14 +65,14 @@ def test_viewers_who_leave_are_not_worked_for(place, monkeypatch):
     """Thirty ask for different frames and leave while the first is decoded."""
     called, hold = [], threading.Event()
     with serving(place) as site:
-        call = site.state.base_worker.call
+        call = site.state.media.worker.call
 
         def slow(*arguments):
             called.append(arguments)
             hold.wait(10)
             return call(*arguments)
 
-        monkeypatch.setattr(site.state.base_worker, "call", slow)
+        monkeypatch.setattr(site.state.media.worker, "call", slow)
         for number in range(15):
             for name in ("lapped", "other"):
                 leave(site, f"/frame/{name}.nerv/{number}")
@@ -96,7 +96,7 @@ def test_an_error_of_ours_is_one_line(place, monkeypatch):
         raise ZeroDivisionError("by none")
 
     with serving(place) as site:
-        monkeypatch.setattr(site.state.base_worker, "call", wrong)
+        monkeypatch.setattr(site.state.media.worker, "call", wrong)
         reply = site.ask("/frame/lapped.nerv/0")
         assert (reply.status, reply.error) == (500, "internal error: ZeroDivisionError")
         assert site.notes == ["/frame/lapped.nerv/0: internal error: ZeroDivisionError: by none"]

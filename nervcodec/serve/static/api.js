@@ -67,6 +67,8 @@ export const frameAddress = (path, frame, options = {}) =>
 /** A whole file to play, or with a frame a stream from there on. */
 export const mediaAddress = (path, codec, from = null) =>
   ofFile(`${root}media/${encoded(path)}.mp4`, path, [["codec", codec], ...(from === null ? [] : [["from", from]])]);
+export const clipAddress = (path, codec, start, stop) =>
+  ofFile(`${root}clip/${encoded(path)}.mp4`, path, Object.entries({ codec, start: start.toFixed(3), stop: stop.toFixed(3) }));
 export const mediaProgress = (path, codec) => json(ofFile(`${root}api/media/${encoded(path)}`, path, [["codec", codec]]));
 
 /** The page of a file at a moment, rounded up, so that its frame has begun by then; with a query if there is one. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The page of one file: brings player, search and inspection together.
 
-import { describeFile, fitOverTime, listFiles, root, watchAddress, watchedPath } from "./api.js";
+import { clipAddress, describeFile, fitOverTime, frameAddress, listFiles, root, watchAddress, watchedPath } from "./api.js";
 import { Clock } from "./clock.js";
 import { Last, el, onKeys, paced } from "./dom.js";
 import { bytes, clockTime, count, decibels, percent, rate, score, sentence } from "./format.js";
@@ -18,6 +18,10 @@ const SHADES_MS = 150;
 const STEP_S = 5;
 const LEAP_S = 10;
 const NOTE_MS = 4000;
+const PREVIEW_MS = 200;
+const PREVIEW_WIDTH = 160;
+const CLIP_S = 5; // where no result is at the moment
+const LONGEST_CLIP_S = 120;
 
 const UNSEARCHABLE = "This file was encoded without embeddings, so it cannot be searched.";
 
@@ -145,6 +149,15 @@ class Watch {
     player.addEventListener("note", (event) => this.note(event.detail, true));
     player.addEventListener("form", () => shape(this.file, player.form));
     player.addEventListener("progress", () => this.#drawProgress());
+    const preview = paced(PREVIEW_MS, (frame) => (page.preview.src = frameAddress(path, frame, { width: PREVIEW_WIDTH })));
+    page.preview.addEventListener("load", () => (page.preview.hidden = !page.axis.matches(":hover")));
+    page.axis.addEventListener("pointermove", (event) => {
+      const { left, width } = page.fit.offsetParent ? page.fit.getBoundingClientRect() : page.coded.getBoundingClientRect();
+      const share = Math.max(0, Math.min(1, (event.clientX - left) / width));
+      page.preview.style.left = `calc(${share} * (100% - ${PREVIEW_WIDTH}px))`;
+      preview(this.clock.at(share * this.clock.end));
+    });
+    page.axis.addEventListener("pointerleave", () => (page.preview.hidden = true));
     page.slider.max = String(this.clock.end);
     page.slider.addEventListener("input", () => player.seek(Number(page.slider.value)));
     page.end.textContent = clockTime(this.clock.end);
@@ -193,8 +206,20 @@ class Watch {
     page.slider.value = String(time);
     page.slider.setAttribute("aria-valuetext", `${clockTime(time)} of ${clockTime(this.clock.end)}, frame ${frame}`);
     this.fit.at(time);
+    this.#offerClip();
     this.shade();
     this.keepAddress();
+  }
+
+  /** A link that saves the result at the present moment, or the next seconds. */
+  #offerClip() {
+    const { time, form } = this.player;
+    page.save.hidden = !form;
+    if (!form) return;
+    const moment = this.#moments.find(({ start_s, stop_s }) => start_s <= time && time < stop_s);
+    const [start, stop] = moment ? [moment.start_s, Math.min(moment.stop_s, moment.start_s + LONGEST_CLIP_S)] : [time, Math.min(time + CLIP_S, this.clock.end)];
+    page.save.href = clipAddress(path, form.codec, start, stop);
+    page.save.title = `Save a clip: ${clockTime(start, 1)} to ${clockTime(stop, 1)}`;
   }
 
   /** What is coded of a file that is not whole yet, and a slider, since the browser's own knows the stream alone. */
