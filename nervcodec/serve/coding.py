@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import av
 import numpy as np
@@ -238,12 +238,12 @@ def cut(source: Path | BinaryIO, target: Path, start_s: float, stop_s: float) ->
             streams = {each: made.add_stream_from_template(each, opaque=True) for each in stored.streams}
             stored.seek(round((start_s + _SLACK_S) * av.time_base), backward=True)
             packets = list(_until(stored, stop_s - _SLACK_S))
-            shown = (packet.pts * packet.time_base for packet in packets if packet.stream.type == "video")
+            shown = (cast(int, each.pts) * each.time_base for each in packets if each.stream.type == "video")
             begins_s = max((at_s for at_s in shown if at_s <= start_s + _SLACK_S), default=Fraction(0))
             for packet in packets:
                 shift = round(begins_s / packet.time_base)
                 packet.stream = streams[packet.stream]
-                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.pts, packet.dts = cast(int, packet.pts) - shift, cast(int, packet.dts) - shift
                 made.mux(packet)
     except av.FFmpegError as error:
         raise VideoError(f"the moment cannot be cut out ({error.strerror})") from None
