@@ -11,20 +11,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 
 import av
 from av.container import InputContainer, OutputContainer
 from av.video.stream import VideoStream
 
 from nervcodec.errors import ContainerError, VideoError
-from nervcodec.formats.atomic import writing
+from nervcodec.formats.atomic import replacing, writing
 from nervcodec.media import matroska
 from nervcodec.media.audio import FORMATS, Sound
 from nervcodec.media.decoder import PieceReader, codec_name, has_alpha, make_packet
 
 SUFFIXES = (".mp4", ".mkv", ".webm")  # formats that copied and stored streams are written to
 _MATROSKA = (".mkv", ".webm")
+_ROUNDED_S = 1.1e-3  # by which the times of a moment may be rounded
 _MAX_REORDERED = 32  # packets of a stream, one after the other, by H.264 and HEVC
 
 Picture = tuple[VideoStream, Iterable[av.Packet]]
@@ -240,3 +241,46 @@ def _shift(
             packet.pts -= begins
         yield packet
     file.raise_error()
+
+
+def cut(source: Path | IO[bytes], target: Path, start_s: float, stop_s: float) -> None:
+    """Copy the packets of a moment of a whole MP4 file; an edit list hides what comes before it.
+
+    They begin at the last key frame before the moment.
+
+    Raises:
+        VideoError: the packets cannot be copied.
+    """
+    begins = {"use_editlist": "1", "movflags": "+faststart"}
+    try:
+        with (
+            replacing(target) as temporary,
+            av.open(source) as stored,
+            av.open(str(temporary), "w", "mp4", container_options=begins) as made,
+        ):
+            streams = {each: made.add_stream_from_template(each, opaque=True) for each in stored.streams}
+            stored.seek(round((start_s + _ROUNDED_S) * av.time_base), backward=True)
+            packets = list(_packets_before(stored, stop_s - _ROUNDED_S))
+            shown = (cast(int, each.pts) * each.time_base for each in packets if each.stream.type == "video")
+            begins_s = max((at_s for at_s in shown if at_s <= start_s + _ROUNDED_S), default=Fraction(0))
+            for packet in packets:
+                shift = round(begins_s / packet.time_base)
+                packet.stream = streams[packet.stream]
+                packet.pts, packet.dts = cast(int, packet.pts) - shift, cast(int, packet.dts) - shift
+                made.mux(packet)
+    except av.FFmpegError as error:
+        raise VideoError(f"the moment cannot be cut out ({error.strerror})") from None
+
+
+def _packets_before(stored: InputContainer, stop_s: float) -> Iterator[av.Packet]:
+    """Packets of all streams that are decoded before a time."""
+    going = set(stored.streams)
+    for packet in stored.demux():
+        if packet.dts is None or packet.pts is None:
+            continue
+        if packet.dts * packet.time_base < stop_s:
+            yield packet
+        else:
+            going.discard(packet.stream)
+            if not going:
+                return

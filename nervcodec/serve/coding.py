@@ -15,11 +15,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
-import av
 import numpy as np
-from av.container import InputContainer
 
 from nervcodec.base.export import growing, sound_of, write_base
 from nervcodec.base.obu import coded_size
@@ -220,49 +218,6 @@ def _even(frame: np.ndarray) -> np.ndarray:
     return np.pad(frame, [*more, (0, 0)], "edge") if any(odd for _, odd in more) else frame
 
 
-def cut(source: Path | BinaryIO, target: Path, start_s: float, stop_s: float) -> None:
-    """Copy the packets of a moment of a whole MP4 file; an edit list hides what comes before it.
-
-    They begin at the last key frame before the moment.
-
-    Raises:
-        VideoError: the packets cannot be copied.
-    """
-    begins = {"use_editlist": "1", "movflags": "+faststart"}
-    try:
-        with (
-            replacing(target) as temporary,
-            av.open(source) as stored,
-            av.open(str(temporary), "w", "mp4", container_options=begins) as made,
-        ):
-            streams = {each: made.add_stream_from_template(each, opaque=True) for each in stored.streams}
-            stored.seek(round((start_s + _SLACK_S) * av.time_base), backward=True)
-            packets = list(_until(stored, stop_s - _SLACK_S))
-            shown = (cast(int, each.pts) * each.time_base for each in packets if each.stream.type == "video")
-            begins_s = max((at_s for at_s in shown if at_s <= start_s + _SLACK_S), default=Fraction(0))
-            for packet in packets:
-                shift = round(begins_s / packet.time_base)
-                packet.stream = streams[packet.stream]
-                packet.pts, packet.dts = cast(int, packet.pts) - shift, cast(int, packet.dts) - shift
-                made.mux(packet)
-    except av.FFmpegError as error:
-        raise VideoError(f"the moment cannot be cut out ({error.strerror})") from None
-
-
-def _until(stored: InputContainer, stop_s: float) -> Iterator[av.Packet]:
-    """Packets of all streams that are decoded before a time."""
-    going = set(stored.streams)
-    for packet in stored.demux():
-        if packet.dts is None or packet.pts is None:
-            continue
-        if packet.dts * packet.time_base < stop_s:
-            yield packet
-        else:
-            going.discard(packet.stream)
-            if not going:
-                return
-
-
 _sessions: OrderedDict[tuple[Path, str], _Session] = OrderedDict()
 
 
@@ -283,7 +238,7 @@ def code_clip(file: Path, version: str, target: Path, start_s: float, stop_s: fl
     """
     session = _session(file, version)
     coded = [session.piece(first) for first in session.pieces_at(start_s, stop_s)]
-    cut(io.BytesIO(b"".join((coded[0][0], *(piece for _, piece in coded)))), target, start_s, stop_s)
+    mux.cut(io.BytesIO(b"".join((coded[0][0], *(piece for _, piece in coded)))), target, start_s, stop_s)
 
 
 def code_piece(file: Path, version: str, first: int, folder: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from nervcodec.errors import NervError, VideoError, wrap_os_error
 from nervcodec.formats.container import fingerprint
 from nervcodec.formats.header import Header
+from nervcodec.media import mux
 from nervcodec.semantic import cache
 from nervcodec.serve import coding, stills
 from nervcodec.serve.store import FileEntry
@@ -229,7 +230,7 @@ class MediaCache:
         clip = source.with_name(f"{cache.key('clip 1', source.name, f'{start_s:.3f} {stop_s:.3f}')}.mp4")
         if source.exists() or codec == coding.BASE:
             source = await self.file(entry, header, codec)
-            await self._make(clip, coding.cut, source, clip, start_s, stop_s)
+            await self._make(clip, mux.cut, source, clip, start_s, stop_s)
         else:
             with wrap_os_error("the folder that NERVCODEC_CACHE names cannot be written", VideoError):
                 self.folder.mkdir(parents=True, exist_ok=True)
