@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 Frame = TypeVar("Frame")
 
-_MUCH_MEMORY, _MANY_PIXELS = 2 * 10**9, 20 * 10**9  # bytes above which decode prints a note
+_NOTE_MEMORY, _NOTE_PIXELS = 2 * 10**9, 20 * 10**9  # bytes above which decode prints a note
 
 
-def _patch(text: str) -> tuple[int, int]:
+def _parse_patch(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,4}),(\d{1,4})", text.strip())
     if not match:
         raise ConfigError(f"{text!r} is not a patch; write row,column such as 0,3 (both from 0)")
     return int(match[1]), int(match[2])
 
 
-class _Command(click.Command):
+class _RangeCommand(click.Command):
     """A command whose option --frames takes ranges that begin with a minus sign."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -50,7 +50,7 @@ class _Command(click.Command):
         return super().parse_args(ctx, args)
 
 
-@click.command(cls=_Command, epilog="Example: nervcodec decode kitchen.nerv --frames 100:110 -o frames/")
+@click.command(cls=_RangeCommand, epilog="Example: nervcodec decode kitchen.nerv --frames 100:110 -o frames/")
 @click.argument("file", type=options.EXISTING)
 @click.option(
     "-o",
@@ -65,7 +65,9 @@ class _Command(click.Command):
     metavar="[RANGE]",
     help="PNG images instead of a video: 10, 10:20, 10:20:2, 3.5s, 3s:5s; all without a range.",
 )
-@click.option("--patch", type=options.Parsed("R,C", _patch), help="Only the patch in this row and column, from 0.")
+@click.option(
+    "--patch", type=options.Parsed("R,C", _parse_patch), help="Only the patch in this row and column, from 0."
+)
 @click.option("--scale", type=click.FloatRange(0, 16, min_open=True), default=1.0, help="Scale by this factor.")
 @click.option("--crf", type=click.IntRange(0, 51), default=18, show_default=True, help="Quality of the video written.")
 @click.option(
@@ -104,18 +106,18 @@ def decode(
     from nervcodec.decoding import NervVideo
     from nervcodec.outputs import require_free
 
-    target, as_images = _target(file, output, frames is not None)
+    target, as_images = _output_path(file, output, frames is not None)
     if target is not None and not as_images:
         require_free(target, force, file)
     with observer(quiet) as progress, contextlib.ExitStack() as opened:
         progress.stage("Opening")
         video = opened.enter_context(NervVideo.open(file, device, precision))
-        numbers = _numbers(video, frames, patch)
+        numbers = _frame_numbers(video, frames, patch)
         if patch is None:  # a patch alone takes a fraction of what is counted for whole frames
-            _state_needs(video, len(numbers), scale, progress)
-        in_hdr = not as_images and _keeps_hdr(video, target, patch, tone_map)
+            _check_resources(video, len(numbers), scale, progress)
+        in_hdr = not as_images and _is_written_in_hdr(video, target, patch, tone_map)
         if not in_hdr:
-            _state_tone_map(video, tone_map, progress)
+            _note_tone_mapping(video, tone_map, progress)
         decoded: Iterator[Any]
         if in_hdr:
             decoded = video.planes(numbers)
@@ -123,17 +125,17 @@ def decode(
             decoded = video.frames(numbers, scale, tone_map=True)
         else:
             decoded = video.patches(numbers, *patch, scale, tone_map=True)
-        decoded = _counted(decoded, len(numbers), progress)
+        decoded = _with_progress(decoded, len(numbers), progress)
         if as_images:
             assert target is not None
             _write_images(video, target, numbers, decoded, force)
         else:
-            sound = _fitting(
+            sound = _convert_sound(
                 video.sound() if audio == "copy" else None, ".y4m" if target is None else target.suffix, progress
             )
             if video.header.video.variable_frame_rate and not quiet:
                 progress.note(f"{video.path.name}: variable frame rate; frames are repeated to keep their times")
-            _write_video(video, target, decoded, in_hdr, _size(video, patch, scale), crf, sound)
+            _write_video(video, target, decoded, in_hdr, _output_size(video, patch, scale), crf, sound)
     if target is not None and not quiet:
         say(
             f"{count_noun(len(numbers), 'PNG image')} in {target}"
@@ -162,22 +164,22 @@ def _write_base(file: str, output: str | None, audio: str, force: bool, quiet: b
         require_free(target, force, file)
         if loses_alpha(opened, target.suffix):
             progress.note(f"{target.suffix} holds no alpha plane beside VP8 and VP9: left out (-o NAME.mkv keeps it)")
-        sound = _fitting(sound_of(opened) if audio == "copy" else None, target.suffix, progress)
+        sound = _convert_sound(sound_of(opened) if audio == "copy" else None, target.suffix, progress)
         count = write_base(opened, target, sound)
     if not quiet:
         say(f"{target}, {count_noun(count, 'frame')}")
 
 
-def _target(file: str, output: str | None, frames_asked: bool) -> tuple[Path | None, bool]:
-    """Where to (None for stdout), and whether it is a folder for images."""
-    if output == "-" and not frames_asked:
+def _output_path(file: str, output: str | None, as_images: bool) -> tuple[Path | None, bool]:
+    """The output, None for stdout, and whether it is a folder for images."""
+    if output == "-" and not as_images:
         return None, False
     if output is None:
-        return _default_target(Path(file), frames_asked), frames_asked
-    return Path(output), _is_folder(output, frames_asked)
+        return _default_target(Path(file), as_images), as_images
+    return Path(output), _is_folder(output, as_images)
 
 
-def _numbers(video: NervVideo, frames: str | None, patch: tuple[int, int] | None) -> range:
+def _frame_numbers(video: NervVideo, frames: str | None, patch: tuple[int, int] | None) -> range:
     """Numbers of the selected frames; an invalid range or patch is a usage error."""
     from nervcodec.ranges import parse_frames
 
@@ -189,7 +191,7 @@ def _numbers(video: NervVideo, frames: str | None, patch: tuple[int, int] | None
         raise click.UsageError(str(error)) from None
 
 
-def _keeps_hdr(video: NervVideo, target: Path | None, patch: tuple[int, int] | None, tone_map: bool) -> bool:
+def _is_written_in_hdr(video: NervVideo, target: Path | None, patch: tuple[int, int] | None, tone_map: bool) -> bool:
     """Whether a video is written in HDR; what cannot be is wrong usage."""
     from nervcodec.media.writer import HDR_SUFFIXES, Y4M
 
@@ -206,7 +208,7 @@ def _keeps_hdr(video: NervVideo, target: Path | None, patch: tuple[int, int] | N
     return True
 
 
-def _state_tone_map(video: NervVideo, tone_map: bool, progress: Observer) -> None:
+def _note_tone_mapping(video: NervVideo, tone_map: bool, progress: Observer) -> None:
     """Note that HDR is tone-mapped without --tone-map, or that --tone-map has no effect."""
     if video.hdr is not None and not tone_map:
         progress.note(f"{video.path.name}: is HDR ({video.hdr}); it is tone-mapped to 8-bit BT.709")
@@ -218,9 +220,14 @@ def _state_tone_map(video: NervVideo, tone_map: bool, progress: Observer) -> Non
 
 def _write_images(video: NervVideo, folder: Path, numbers: range, pixels: Iterator[np.ndarray], force: bool) -> None:
     from nervcodec.media.writer import write_pngs
+    from nervcodec.outputs import require_folder
 
-    _check_images(folder, numbers, len(video), force)
-    write_pngs(folder, zip(numbers, pixels, strict=True), _digits(len(video)))
+    require_folder(folder)
+    digits = max(5, len(str(len(video) - 1)))
+    existing = next((number for number in numbers if (folder / f"frame_{number:0{digits}d}.png").exists()), None)
+    if existing is not None and not force:
+        raise ConfigError(f"{folder}: holds frame {existing} already; use --force to overwrite")
+    write_pngs(folder, zip(numbers, pixels, strict=True), digits)
 
 
 def _write_video(
@@ -237,17 +244,17 @@ def _write_video(
 
     from nervcodec.media import writer
 
-    shown, base = video.at_constant_rate(frames), video.header.base
+    constant_rate, base = video.at_constant_rate(frames), video.header.base
     form = writer.VideoFormat(*size, video.frame_rate, Fraction(*video.header.video.sample_aspect_ratio))
     if target is None:
-        writer.write_y4m(sys.stdout.buffer, shown, form)
+        writer.write_y4m(sys.stdout.buffer, constant_rate, form)
     elif in_hdr and base is not None:
-        writer.write_hdr(target, shown, base.planes, video.light(), form, crf, sound)
+        writer.write_hdr(target, constant_rate, base.planes, video.light(), form, crf, sound)
     else:
-        writer.write_video(target, shown, form, crf, sound)
+        writer.write_video(target, constant_rate, form, crf, sound)
 
 
-def _fitting(sound: Sound | None, suffix: str, progress: Observer) -> Sound | None:
+def _convert_sound(sound: Sound | None, suffix: str, progress: Observer) -> Sound | None:
     """The sound in a form that the format holds, with a note where it changes; None where the format holds none."""
     from nervcodec.media.audio import COPIED, FORMATS
 
@@ -256,31 +263,33 @@ def _fitting(sound: Sound | None, suffix: str, progress: Observer) -> Sound | No
     if suffix.lower() not in FORMATS:
         progress.note(f"{suffix} holds no sound: left out (-o NAME.mkv keeps it; --audio none stops this note)")
         return None
-    fitting = sound.fitting(suffix)
-    if sound.lead_s and not fitting.lead_s:
+    converted = sound.fitting(suffix)
+    if sound.lead_s and not converted.lead_s:
         progress.note(
             f"its sound begins {sound.lead_s:.2f} s before the first frame, which {suffix} does not hold: cut there "
             "(-o NAME.mkv keeps it)"
         )
-    if fitting.encoder != COPIED:
+    if converted.encoder != COPIED:
         advice = "-o NAME.mkv keeps it as it is, --audio none leaves it out"
-        progress.note(f"{suffix} does not hold sound in {sound.codec}; it is encoded with {fitting.encoder} ({advice})")
-    return fitting
+        progress.note(
+            f"{suffix} does not hold sound in {sound.codec}; it is encoded with {converted.encoder} ({advice})"
+        )
+    return converted
 
 
-def _state_needs(video: NervVideo, count: int, scale: float, progress: Observer) -> None:
+def _check_resources(video: NervVideo, count: int, scale: float, progress: Observer) -> None:
     """Note the memory of a large decode; refuse one that exceeds this machine's memory."""
     from nervcodec.device import physical_memory
     from nervcodec.formats.text import human_bytes
 
     needs = video.needs(count, scale)
     memory, pixels = human_bytes(needs.memory_bytes), human_bytes(needs.pixel_bytes)
-    there = physical_memory()
-    if there is not None and needs.memory_bytes > there:
+    available = physical_memory()
+    if available is not None and needs.memory_bytes > available:
         raise ConfigError(
-            f"{video.path}: decoding takes about {memory} of memory; this machine has {human_bytes(there)}"
+            f"{video.path}: decoding takes about {memory} of memory; this machine has {human_bytes(available)}"
         )
-    if needs.memory_bytes > _MUCH_MEMORY or needs.pixel_bytes > _MANY_PIXELS:
+    if needs.memory_bytes > _NOTE_MEMORY or needs.pixel_bytes > _NOTE_PIXELS:
         size = f"{video.header.video.width} x {video.header.video.height}"
         scaled = "" if scale == 1 else f", times {scale:g}"
         progress.note(
@@ -288,7 +297,7 @@ def _state_needs(video: NervVideo, count: int, scale: float, progress: Observer)
         )
 
 
-def _counted(frames: Iterator[Frame], count: int, progress: Observer) -> Iterator[Frame]:
+def _with_progress(frames: Iterator[Frame], count: int, progress: Observer) -> Iterator[Frame]:
     """Frames, each reported to the observer."""
     progress.stage("Decoding", count)
     for frame in frames:
@@ -296,7 +305,7 @@ def _counted(frames: Iterator[Frame], count: int, progress: Observer) -> Iterato
         progress.advance()
 
 
-def _size(video: NervVideo, patch: tuple[int, int] | None, scale: float) -> tuple[int, int]:
+def _output_size(video: NervVideo, patch: tuple[int, int] | None, scale: float) -> tuple[int, int]:
     """(width, height) of the frames written."""
     width, height = video.header.video.width, video.header.video.height
     if patch is not None:
@@ -317,27 +326,14 @@ def _default_target(source: Path, images: bool) -> Path:
     return source.with_name(name)
 
 
-def _is_folder(output: str, frames_asked: bool) -> bool:
+def _is_folder(output: str, as_images: bool) -> bool:
     from nervcodec.media.writer import VIDEO_SUFFIXES
 
     path = Path(output)
-    if frames_asked and (path.suffix.lower() in VIDEO_SUFFIXES or output == "-"):
+    if as_images and (path.suffix.lower() in VIDEO_SUFFIXES or output == "-"):
         raise click.UsageError(f"--frames writes PNG images into a folder, but {output} is none")
-    if frames_asked or output.endswith(("/", "\\")) or os.path.isdir(path) or not path.suffix:
+    if as_images or output.endswith(("/", "\\")) or os.path.isdir(path) or not path.suffix:
         return True
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise click.UsageError(f"{output}: unknown kind of video; there are {', '.join(VIDEO_SUFFIXES)}")
     return False
-
-
-def _digits(count: int) -> int:
-    return max(5, len(str(count - 1)))
-
-
-def _check_images(folder: Path, numbers: range, count: int, force: bool) -> None:
-    from nervcodec.outputs import require_folder
-
-    require_folder(folder)
-    taken = [n for n in numbers if (folder / f"frame_{n:0{_digits(count)}d}.png").exists()]
-    if taken and not force:
-        raise ConfigError(f"{folder}: holds frame {taken[0]} already; use --force to overwrite")

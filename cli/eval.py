@@ -69,8 +69,8 @@ def evaluate(
 
     ORIGINAL is looked for beside FILE under the name in the container where it is not given.
     """
+    from nervcodec.cli.output import print_json, print_pairs
     from nervcodec.cli.progress import observer
-    from nervcodec.cli.render import print_json, print_pairs
     from nervcodec.evaluation.compare import evaluate as run
     from nervcodec.evaluation.fidelity import read_queries
     from nervcodec.evaluation.plots import require_plots

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from nervcodec.cli import options
-from nervcodec.cli.interrupts import handled
 from nervcodec.cli.output import one_thread_for_numpy, remark
+from nervcodec.cli.progress import signal_handler
 from nervcodec.formats.text import count_noun
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def index(folder: str, watch: bool, force: bool, workers: int | None, as_json: b
             remark(f"{folder}: its index is of an earlier nervcodec and is rebuilt")
         progress = _Progress()
         report = update(store, workers, progress)
-        _show(report, as_json)
+        _print_report(report, as_json, report.unreadable)
         if report.files and len(report.unreadable) == report.files:
             raise FolderIndexError(f"{folder}: none of its {report.files:,} files can be indexed")
         if not watch:
@@ -58,13 +58,13 @@ def index(folder: str, watch: bool, force: bool, workers: int | None, as_json: b
                 raise KeyboardInterrupt
             interrupted.set()
 
-        with handled(interrupt):
+        with signal_handler(interrupt):
             while not interrupted.wait(max(_POLL_S, _POLL_RATIO * report.seconds if report.idle else 0.0)):
-                before = report.unreadable
+                known = report.unreadable
                 report = update(store, workers, progress)
                 if not report.idle:
-                    new = {path: why for path, why in report.unreadable.items() if before.get(path) != why}
-                    _show(report, as_json, new)
+                    new = {path: reason for path, reason in report.unreadable.items() if known.get(path) != reason}
+                    _print_report(report, as_json, new)
     raise KeyboardInterrupt
 
 
@@ -83,13 +83,13 @@ class _Progress:
             remark(f"{done} of {count_noun(total, 'file')} read")
 
 
-def _show(report: Report, as_json: bool, problems: dict[str, str] | None = None) -> None:
-    """Print a report; ``problems`` are those to name, None for all."""
-    from nervcodec.cli.render import print_json, print_pairs
+def _print_report(report: Report, as_json: bool, problems: dict[str, str]) -> None:
+    """Name files that cannot be searched, and print a report."""
+    from nervcodec.cli.output import print_json, print_pairs
     from nervcodec.formats.text import human_bytes
 
-    for path, why in (report.unreadable if problems is None else problems).items():
-        remark(f"skipped: {path}: {why}")
+    for path, reason in problems.items():
+        remark(f"skipped: {path}: {reason}")
     if as_json:
         print_json(report.to_json())
         return

@@ -16,7 +16,7 @@ from nervcodec.cli import options
 @options.debug
 def info(file: str, as_json: bool) -> None:
     """Show a container's header, its network, sizes by part, and the quality recorded at encode."""
-    from nervcodec.cli.render import print_json, print_pairs
+    from nervcodec.cli.output import print_json, print_pairs
     from nervcodec.formats.container import Container
     from nervcodec.formats.fields import to_json
     from nervcodec.network.summary import Summary

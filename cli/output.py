@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Standard output for results and standard error for messages; names are escaped so that each is one line."""
+"""Results on stdout, as JSON or tables, and messages on stderr; names are escaped so that each is one line."""
 
 from __future__ import annotations
 
 import codecs
 import io
+import json
 import os
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from nervcodec.errors import NervError
@@ -44,6 +46,39 @@ def one_line(text: str) -> str:
     """A message, escaped and shortened in the middle where it or a quotation in it is too long."""
     cut = re.sub(rf"'[^']{{{_QUOTED},}}'", lambda quoted: f"'{shorten(quoted[0][1:-1], _QUOTED)}'", text.strip())
     return shorten(cut, _LONGEST)
+
+
+def print_json(value: object) -> None:
+    """Print a JSON document; in ASCII where stdout cannot encode it or a terminal would obey it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not can_write(text) or any(escape(line) != line for line in text.split("\n")):
+        text = json.dumps(value, indent=2)
+    print(text, flush=True)
+
+
+def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
+    """A table of two columns; see :func:`print_table`."""
+    print_table(title, ("", ""), pairs)
+
+
+def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table: rich in a terminal, tab-separated lines without a head elsewhere."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(map(escape, row)))
+        sys.stdout.flush()
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    caption = Text(shorten(title))
+    table = Table(title=caption, title_justify="left", show_header=any(head), box=None, padding=(0, 2, 0, 0))
+    for name in head:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(Text(escape(cell)) for cell in row))
+    Console().print(table)
 
 
 def can_write(text: str) -> bool:
@@ -87,39 +122,37 @@ def _like(stream: Any, number: int) -> dict[str, Any]:
     return {"buffer": stream.detach(), "errors": "escaped", **kept}
 
 
-class _Results(io.TextIOWrapper):
-    """Stdout."""
+class _Stream(io.TextIOWrapper):
+    """A text stream with a handler of write errors."""
 
     def write(self, text: str) -> int:
         try:
             return super().write(text)
         except OSError as error:
-            raise self._named(error) from None
-
-    def flush(self) -> None:
-        try:
-            super().flush()
-        except OSError as error:
-            raise self._named(error) from None
-
-    def _named(self, error: OSError) -> Exception:
-        if isinstance(error, BrokenPipeError):
-            return error
-        return OutputError(f"standard output: cannot be written ({error.strerror or error})")
-
-
-class _Remarks(io.TextIOWrapper):
-    """Stderr; errors of writing to it are ignored, so that work goes on."""
-
-    def write(self, text: str) -> int:
-        try:
-            return super().write(text)
-        except OSError:
-            discard(self)
+            self._handle(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             super().flush()
-        except OSError:
-            discard(self)
+        except OSError as error:
+            self._handle(error)
+
+    def _handle(self, error: OSError) -> None:
+        raise NotImplementedError
+
+
+class _Results(_Stream):
+    """Stdout: errors become :class:`OutputError`, but for a reader that has ended."""
+
+    def _handle(self, error: OSError) -> None:
+        if isinstance(error, BrokenPipeError):
+            raise error
+        raise OutputError(f"standard output: cannot be written ({error.strerror or error})") from None
+
+
+class _Remarks(_Stream):
+    """Stderr: an error discards this and all later messages, and the work continues."""
+
+    def _handle(self, error: OSError) -> None:
+        discard(self)

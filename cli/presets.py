@@ -17,8 +17,7 @@ _FRAMES, _HEIGHT, _WIDTH, _PATCHES = 132, 640, 1280, (2, 4)
 def presets(as_json: bool) -> None:
     """List the presets of encode, with what they set and how many parameters their networks have."""
     from nervcodec.base.options import NONE
-    from nervcodec.cli.output import remark
-    from nervcodec.cli.render import print_json, print_table
+    from nervcodec.cli.output import print_json, print_table, remark
     from nervcodec.network.config import Geometry
     from nervcodec.network.shapes import parameter_count
     from nervcodec.options import PRESETS, from_flat

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from nervcodec.cli.interrupts import handled
 from nervcodec.cli.output import one_line, remark
 from nervcodec.events import EvaluationEvent, FileEvent, Observer, StepEvent, WorkEvent
 from nervcodec.formats.text import count_noun, shorten
@@ -21,41 +21,52 @@ if TYPE_CHECKING:
 
 _PLAIN_EVERY_S = 10.0
 _NAME_WIDTH = 30  # of a file beside a bar
-_FILES, _SEGMENTS, _STAGE = "Files", "Segments", "stage"  # bars
+_FILES, _SEGMENTS, _STAGE = "Files", "Segments", "stage"  # keys of the bars
 _SPEED_OVER_S = 86_400.0  # a segment or a file may take long: the speed is that of all steps that rich remembers
 
 
-class ProgressObserver(Observer):
-    """A context manager that is also an observer. Once a fit has begun, the first SIGINT or SIGTERM asks it to end.
+@contextlib.contextmanager
+def signal_handler(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Install a handler for SIGINT and SIGTERM, and restore the previous ones afterwards."""
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
 
-    Before that, when there is nothing to keep, and the second time, the signal raises KeyboardInterrupt as usual.
+
+class ProgressObserver(Observer):
+    """An observer that is a context manager. The first SIGINT or SIGTERM during a fit ends it at its next step.
+
+    Without a partial result to keep, and the second time, the signal raises KeyboardInterrupt as usual.
     """
 
     def __init__(self) -> None:
         self._stage, self._count = "", 0
         self._total: int | None = None
-        self._by_workers = self._something_to_keep = self._stop = False
+        self._by_workers = self._has_result = self._stop = False
         self._handling = contextlib.ExitStack()
 
     def __enter__(self) -> ProgressObserver:
-        self._handling.enter_context(handled(self._interrupt))
+        self._handling.enter_context(signal_handler(self._interrupt))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._handling.close()
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        if self._stop or not self._something_to_keep:
+        if self._stop or not self._has_result:
             raise KeyboardInterrupt
         self._stop = True
-        kept = "what is finished is kept" if self._by_workers else "the best state so far will be written"
-        self.note(f"stopping; {kept} (once more to give up)")
+        result = "finished segments are kept" if self._by_workers else "the best state so far will be written"
+        self.note(f"stopping; {result} (once more to give up)")
 
     def stop_requested(self) -> bool:
         return self._stop
 
     def file(self, event: FileEvent) -> None:
-        self._something_to_keep = False
+        self._has_result = False
 
     def work(self, event: WorkEvent) -> None:
         self._by_workers = True
@@ -67,7 +78,7 @@ class ProgressObserver(Observer):
         self._count += count
 
     def worth_keeping(self) -> None:
-        self._something_to_keep = True
+        self._has_result = True
 
     def note(self, text: str) -> None:
         remark(text)
@@ -81,7 +92,7 @@ class ProgressObserver(Observer):
 
 
 class QuietObserver(ProgressObserver):
-    """Only notes: what a user should know of, and nothing else."""
+    """Notes only."""
 
     def evaluated(self, event: EvaluationEvent) -> None:
         """Not shown: it is progress."""
@@ -114,23 +125,23 @@ class PlainObserver(ProgressObserver):
 
     def work(self, event: WorkEvent) -> None:
         super().work(event)
-        if self._due():
+        if self._is_due():
             self._say(f"Encoding: {describe_work(event)}")
 
     def advance(self, count: int = 1) -> None:
         super().advance(count)
-        if self._due() and self._total:
+        if self._is_due() and self._total:
             self._say(f"{self._stage}: {self._count} of {self._total}")
 
     def step(self, event: StepEvent) -> None:
-        if self._due() or event.fraction >= 1:
+        if self._is_due() or event.fraction >= 1:
             self._say(f"Fitting: {describe(event)}")
 
     def _say(self, line: str) -> None:
-        place = "; ".join(filter(None, [self._file, self._segment]))
-        print(f"{line}{f' ({place})' if place else ''}", file=sys.stderr, flush=True)
+        position = "; ".join(filter(None, [self._file, self._segment]))
+        print(f"{line}{f' ({position})' if position else ''}", file=sys.stderr, flush=True)
 
-    def _due(self) -> bool:
+    def _is_due(self) -> bool:
         now = self._clock()
         if now < self._next:
             return False
@@ -207,7 +218,7 @@ class RichObserver(ProgressObserver):
 
 
 def describe(event: StepEvent) -> str:
-    """The state of a fit: how much of its budget is used, and what has come of it; what matters most comes first."""
+    """The state of a fit: used budget, quality and rate."""
     used, total = (f"{n:.{int(n < 10 and n != int(n))}f}" for n in (event.fraction * event.total, event.total))
     parts = [f"{used}/{total} {event.unit}"]
     parts += [] if math.isnan(event.psnr_db) else [f"PSNR {event.psnr_db:.2f} dB"]
@@ -217,14 +228,14 @@ def describe(event: StepEvent) -> str:
 
 
 def describe_work(event: WorkEvent) -> str:
-    """How far workers are, in a few words."""
+    """Finished files and tasks, and the sources of running tasks."""
     files = f"{event.files_over} of {event.files} files, " if event.files > 1 else ""
     names = f": {', '.join(shorten(name, _NAME_WIDTH) for name in event.sources)}" if event.sources else ""
     return f"{files}{count_noun(event.tasks, 'task')} done, {event.running} running{names}"
 
 
 def observer(quiet: bool) -> ProgressObserver:
-    """The observer that suits stderr."""
+    """The observer for stderr: bars in a terminal, lines elsewhere, notes only if quiet."""
     if quiet:
         return QuietObserver()
     return RichObserver() if sys.stderr.isatty() else PlainObserver()

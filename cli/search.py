@@ -59,7 +59,7 @@ def search(
     and --clips. A text that matches nothing finds nothing.
     """
     one_thread_for_numpy()
-    from nervcodec.cli.render import print_json
+    from nervcodec.cli.output import print_json
     from nervcodec.errors import ConfigError
     from nervcodec.formats.text import short_timecode
     from nervcodec.search.query import parse_query
@@ -128,7 +128,7 @@ def _check_outputs(sheet: str | None, clips: str | None, force: bool, inputs: Se
 def _print_moments(query: Query, moments: list[Moment]) -> None:
     """A line per moment: score, file, start - end, best frame, patch as row,column and as x,y,w,h, and where the
     video has copies, their files."""
-    from nervcodec.cli.render import print_table
+    from nervcodec.cli.output import print_table
     from nervcodec.formats.text import timecode
 
     best = max(m.score for m in moments)

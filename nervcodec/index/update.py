@@ -86,10 +86,14 @@ def open_writable(folder: Path, force: bool = False) -> Iterator[Store]:
     """
     if not folder.is_dir():
         raise FolderIndexError(f"{folder}: is not a folder")
-    place = folder / store.FOLDER
-    with wrap_os_error(f"{place}: cannot be written", FolderIndexError):
-        place.mkdir(exist_ok=True)
-        lock = open(place / "lock", "a+")  # noqa: SIM115  # closed below
+    index = folder / store.FOLDER
+    try:
+        index.mkdir(exist_ok=True)
+        lock = open(index / "lock", "a+")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise FolderIndexError(
+            f"{index}: cannot be written ({error.strerror}); search works without an index, or index a writable copy"
+        ) from None
     with lock:
         try:
             if fcntl is not None:

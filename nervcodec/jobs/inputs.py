@@ -55,8 +55,8 @@ class Found:
 
 @dataclass
 class _Search:
-    """A search under way: what is there by the file it is, and where below the output's folder its container goes;
-    the system's folders that were not looked into.
+    """State of a search: the sources by file identity, with the path of each container below the output's folder, and
+    the system's folders that were skipped.
     """
 
     out: Path | None

@@ -86,7 +86,7 @@ def test_a_closed_pipe_is_no_traceback(small_nerv, tmp_path):
 def test_decode_says_what_it_takes_or_that_it_cannot(small_nerv, tmp_path, monkeypatch):
     command = ["decode", str(small_nerv), "--frames", "0:3", "-o", str(tmp_path / "png"), "--force"]
     assert "of memory" not in CliRunner().invoke(cli, command).stderr
-    monkeypatch.setattr("nervcodec.cli.decode._MANY_PIXELS", 1000)
+    monkeypatch.setattr("nervcodec.cli.decode._NOTE_PIXELS", 1000)
     said = CliRunner().invoke(cli, command)
     assert said.exit_code == 0
     assert re.search(r"3 frames of 320 x 136: about [\d.]+ MB of memory, 391.7 KB before compression", said.stderr)
