@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tables of ``docs/training.md`` that are made of the options themselves.
+"""The parts of ``docs/training.md`` that are generated from the options.
 
 ``python tests/option_tables.py`` writes them into the document, between the comments that name them.
 """
@@ -21,49 +21,52 @@ PARTS = {"l1": "L1", "l2": "L2", "ssim": "(1 - SSIM)", "ms-ssim": "(1 - MS-SSIM)
 
 
 def losses() -> str:
-    """What each pixel loss is."""
-    rows = ["| `--loss` | |", "| --- | --- |"]
+    """The definition of each pixel loss."""
+    rows = []
     for name in PIXEL_LOSSES:
         parts = " + ".join(f"{weight:g} {PARTS[part]}" for weight, part in FUSIONS.get(name, ()))
         default = " (default)" if name == FitConfig.loss else ""
-        rows.append(f"| `{name}`{default} | {parts or PLAIN[name]} |")
+        rows.append(f"* `{name}`{default}: {parts or PLAIN[name]}")
     return "\n".join(rows)
 
 
 def options() -> str:
-    """All options of ``encode``, as the command line and as Python has them."""
-    rows = ["| option | in Python | values | default | |", "| --- | --- | --- | --- | --- |"]
+    """All options of ``encode``, with their names in Python where these are others."""
+    rows = ["| option | values | default | |", "| --- | --- | --- | --- |"]
     for section in SECTIONS:
-        rows.append(f"| **{section}** | | | | |")
-        rows += [
-            row(name, said) for kind in GROUPS for name, said in settings_of(kind).items() if said.section == section
-        ]
+        rows.append(f"| **{section}** | | | |")
+        for kind in GROUPS:
+            rows += [row(name, each) for name, each in settings_of(kind).items() if each.section == section]
     return "\n".join(rows)
 
 
-def row(name: str, said: Setting) -> str:
-    """Of one option."""
-    flag = "" if said.flag == "" else f"`{said.option(name)}`"
-    value = f" `{said.metavar}`" if said.metavar and flag else ""
-    values = join_names(said.choices) or ", ".join(said.forms) or said.bounds
-    network = f"{said.network} only. " if said.network else ""
-    return f"| {flag}{value} | `{name}` | {values} | {said.default_text} | {network}{said.help} |"
+def row(name: str, setting: Setting) -> str:
+    """The row of one option."""
+    option = "" if setting.flag == "" else setting.option(name)
+    spelling = f"`{option} {setting.metavar}`" if setting.metavar else f"`{option}`"
+    if not option:
+        spelling = f"`{name}` (Python)"
+    elif option.removeprefix("--").replace("-", "_") != name:
+        spelling += f" (`{name}`)"
+    values = join_names(setting.choices) or ", ".join(setting.forms) or setting.bounds
+    network = f"{setting.network} only. " if setting.network else ""
+    return f"| {spelling} | {values} | {setting.default_text} | {network}{setting.help} |"
 
 
 TABLES = {"losses": losses, "options": options}
 
 
 def block(name: str, table: str) -> str:
-    """A table between the comments that name it."""
+    """A generated part between the comments that name it."""
     return f"<!-- {name}: python tests/option_tables.py -->\n\n{table}\n\n<!-- end of {name} -->"
 
 
 def written(text: str) -> str:
-    """The document with all tables as they should be."""
+    """The document with all generated parts up to date."""
     for name, table in TABLES.items():
         before, _, rest = text.partition(f"<!-- {name}:")
         _, end, after = rest.partition(f"<!-- end of {name} -->")
-        assert end, f"{DOCUMENT.name} has no place for the table of {name}"
+        assert end, f"{DOCUMENT.name} has no comments around {name}"
         text = before + block(name, table()) + after
     return text
 
