@@ -69,7 +69,7 @@ def test_a_scaled_patch_as_a_video(layered_nerv, run, tmp_path):
 def test_eval_with_a_row_for_the_base_layer(layered_nerv, carphone, run, tmp_path):
     result = run("eval", layered_nerv, carphone)
     assert "base layer\t" in result.stdout
-    arguments = ("--per-frame", "a.csv", "--report", "a.html", "--against", "x264", "--json")
+    arguments = ("--per-frame", "a.csv", "--report", "a.html", "--json")
     result = run("eval", layered_nerv, carphone, *arguments)
     assert result.returncode == 0, result.stderr
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 61
@@ -167,12 +167,12 @@ def test_search_never_starts_ffmpeg(searched, run, tmp_path):
     ],
     ids=" ".join,
 )
-def test_what_is_not_imported(layered_nerv, tmp_path, arguments, never):
+def test_modules_that_are_not_imported(layered_nerv, tmp_path, arguments, never):
     not_imported(layered_nerv, tmp_path, arguments, never)
 
 
 @pytest.mark.slow  # a file with embeddings
-def test_embeddings_beside_a_base_take_no_torch_for_frames(searched, tmp_path):
+def test_frames_of_a_base_layer_with_embeddings_need_no_torch(searched, tmp_path):
     not_imported(searched, tmp_path, ["decode", "-q", "--frames", "3", "-o", "out"], ["torch"])
 
 
@@ -239,7 +239,7 @@ def test_ctrl_c_in_the_first_segment_leaves_nothing(bikes, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_later_segment_keeps_what_is_whole(bikes, tmp_path):
+def test_ctrl_c_in_a_later_segment_keeps_finished_segments(bikes, tmp_path):
     status, _, err = interrupted(tmp_path, ["encode", bikes, *SLOW, "--scale", "0.5"], "Coding the base", times=2)
     assert status == 130, err
     assert "Traceback" not in err

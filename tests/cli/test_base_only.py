@@ -69,7 +69,7 @@ def test_y4m_leaves_sound_out_with_a_note(layered, run, tmp_path):
     assert scan(tmp_path / "a.y4m").frame_count == 13
 
 
-def test_the_usual_name_and_never_over_the_source(layered, run):
+def test_the_default_name_is_never_that_of_the_source(layered, run):
     source = layered.with_suffix(".mp4")
     before = source.read_bytes()
     result = run("decode", layered, "--base-only", "--audio", "none", "-q")
@@ -98,14 +98,14 @@ def test_the_usual_name_and_never_over_the_source(layered, run):
         (["-o", "frames/"], "--base-only writes .mp4, .mkv, .webm, but frames/ is none"),
     ],
 )
-def test_what_has_no_effect_is_wrong_usage(arguments, message, layered, run, tmp_path):
+def test_options_without_effect_are_wrong_usage(arguments, message, layered, run, tmp_path):
     result = run("decode", layered, "--base-only", *arguments)
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].endswith(message)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_without_a_base_layer_and_a_damaged_one(layered, run, tmp_path):
+def test_a_missing_and_a_damaged_base_layer_are_errors(layered, run, tmp_path):
     golden = __file__.replace("cli/test_base_only.py", "golden/version3_grid.nerv")
     result = run("decode", golden, "--base-only", "-o", "out.mp4")
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
@@ -119,7 +119,7 @@ def test_a_file_without_a_base_layer_and_a_damaged_one(layered, run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["broken.nerv"]
 
 
-def test_it_takes_no_torch(layered, tmp_path):
+def test_base_only_needs_no_torch(layered, tmp_path):
     code = (
         "import json, sys\n"
         "from nervcodec.cli.main import main\n"

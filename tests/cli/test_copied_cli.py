@@ -36,7 +36,7 @@ def packets(path):
     return subprocess.run([*command, "-f", "streamhash", "-"], check=True, capture_output=True).stdout
 
 
-def test_encode_and_take_out_again(kitchen, run, tmp_path):
+def test_a_copy_is_encoded_and_written_out_again(kitchen, run, tmp_path):
     result = run("encode", kitchen, "-o", "a.nerv", "--base", "copy", "--encoder", "none")
     assert result.returncode == 0, result.stderr
     assert "the source's own h264 packets" in result.stdout
@@ -68,7 +68,7 @@ def test_encode_json(kitchen, run):
     ],
     ids=lambda option: option[0],
 )  # fmt: skip
-def test_what_a_copy_cannot_follow_is_refused(option, kitchen, run, tmp_path):
+def test_options_that_a_copy_cannot_follow_are_refused(option, kitchen, run, tmp_path):
     result = run("encode", kitchen, "-o", "a.nerv", "--base", "copy", *option)
     assert result.returncode != 0
     assert f"{option[0]} has no effect with --base copy" in result.stderr

@@ -28,7 +28,7 @@ def test_decode_to_video(run, small_nerv, tmp_path):
 
 
 @pytest.mark.slow
-def test_default_outputs_stand_beside_the_container(run, small_nerv, tmp_path):
+def test_default_outputs_are_beside_the_container(run, small_nerv, tmp_path):
     copy = tmp_path / "street.nerv"
     copy.write_bytes(small_nerv.read_bytes())
     assert run("decode", "street.nerv").returncode == 0
@@ -83,7 +83,7 @@ def test_a_closed_pipe_is_no_traceback(small_nerv, tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_decode_says_what_it_takes_or_that_it_cannot(small_nerv, tmp_path, monkeypatch):
+def test_decode_states_its_memory_or_refuses(small_nerv, tmp_path, monkeypatch):
     command = ["decode", str(small_nerv), "--frames", "0:3", "-o", str(tmp_path / "png"), "--force"]
     assert "of memory" not in CliRunner().invoke(cli, command).stderr
     monkeypatch.setattr("nervcodec.cli.decode._NOTE_PIXELS", 1000)

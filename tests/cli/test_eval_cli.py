@@ -55,7 +55,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.slow
-def test_eval_writes_one_page_that_needs_no_network(run, small_nerv, bikes, tmp_path):
+def test_eval_writes_a_self_contained_page(run, small_nerv, bikes, tmp_path):
     result = run("eval", small_nerv, bikes, "--report", "r.html")
     assert result.returncode == 0, result.stderr
     text = (tmp_path / "r.html").read_text()

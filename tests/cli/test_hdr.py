@@ -121,7 +121,7 @@ def test_arrays_are_the_values_of_the_source_and_sheets_are_tone_mapped(nerv):
         assert next(video.patches([0], 0, 1, tone_map=True)).max() == pytest.approx(231, abs=3)
 
 
-def test_what_cannot_be_in_hdr_is_said(nerv, run, tmp_path):
+def test_outputs_without_hdr_are_refused(nerv, run, tmp_path):
     for arguments in (["-o", "a.webm"], ["-o", "a.avi"], ["--patch", "0,0", "-o", "a.mp4"]):
         result = run("decode", nerv, *arguments)
         assert result.returncode == 2
@@ -167,7 +167,7 @@ def test_hlg_and_a_variable_rate(run, tmp_path):
     assert light_of(frames[0]) is None
 
 
-def test_a_network_alone_says_what_it_is_fitted_to(run, tmp_path):
+def test_a_network_alone_notes_that_it_is_fitted_to_hdr_values(run, tmp_path):
     clip(tmp_path / "a.mp4")
     result = run("encode", "a.mp4", "--epochs", "1", "--encoder", "none")
     assert result.returncode == 0, result.stderr

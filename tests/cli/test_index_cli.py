@@ -13,7 +13,7 @@ from nervcodec.index.store import Store
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def test_an_index_is_made_and_asked(run, tmp_path):
+def test_search_uses_an_index(run, tmp_path):
     for name in ("version3_grid.nerv", "version3_lapped.nerv"):
         shutil.copy(GOLDEN / name, tmp_path)
     (tmp_path / "broken.nerv").write_bytes(b"nothing")
@@ -29,7 +29,7 @@ def test_an_index_is_made_and_asked(run, tmp_path):
     assert (rebuilt["new"], rebuilt["rows"]) == (3, report["rows"])
 
 
-def test_what_cannot_be_indexed(run, tmp_path):
+def test_unreadable_files_are_named_and_left_out(run, tmp_path):
     (tmp_path / "broken.nerv").write_bytes(b"nothing")
     result = run("index", tmp_path)
     assert result.returncode == 1

@@ -55,7 +55,7 @@ def undisturbed_s(process: Forked) -> float:
 def test_encode_killed_at_random_moments(start, carphone, tmp_path):
     out = tmp_path / "a.nerv"
     command = ["encode", carphone, "-o", out, "--time", "1s", "--duration", "1s", "--encoder", "none"]
-    for seconds, number in moments(1, 8, undisturbed_s(start(*command))):
+    for seconds, number in moments(1, 5, undisturbed_s(start(*command))):
         out.unlink(missing_ok=True)
         err = kill_after(start(*command), seconds, number)
         assert "Traceback" not in err
@@ -105,7 +105,7 @@ def test_search_killed_at_random_moments(start, small_nerv, tmp_path, monkeypatc
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
 @pytest.mark.parametrize("command", ["encode", "decode", "frames", "sheet"])
-def test_a_disk_that_is_full(command, start, small_nerv, carphone, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_output(command, start, small_nerv, carphone, tmp_path, monkeypatch):
     arguments = {
         "encode": ["encode", carphone, "-o", "a.nerv", "--epochs", "1", "--duration", "0.2s", "--encoder", "none"],
         "decode": ["decode", small_nerv, "-o", "a.mp4"],
@@ -125,7 +125,7 @@ def test_a_disk_that_is_full(command, start, small_nerv, carphone, tmp_path, mon
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 @pytest.mark.parametrize("base", ["av1", "copy"])
-def test_a_base_layer_on_a_disk_that_is_full(base, suffix, start, carphone, tmp_path):
+def test_a_full_disk_leaves_no_base_layer(base, suffix, start, carphone, tmp_path):
     nervcodec.encode(carphone, tmp_path / "a.nerv", base=base, encoder="none", **({"crf": 60} if base == "av1" else {}))
     process = start("decode", "a.nerv", "--base-only", "-o", f"out{suffix}", largest_file=2_000)
     _, err = process.communicate(120)
@@ -167,7 +167,7 @@ def test_ctrl_c_while_a_base_layer_is_written(name, bikes, tmp_path):
 
 
 @pytest.mark.slow
-def test_twenty_at_once(start, small_nerv, tmp_path, monkeypatch):
+def test_twenty_processes_at_once(start, small_nerv, tmp_path, monkeypatch):
     monkeypatch.setenv("NERVCODEC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     searches = [start("search", "a car", small_nerv, "--json", "--min-score", "-2") for _ in range(5)]
@@ -214,7 +214,7 @@ def test_two_thousand_containers_some_damaged(small_nerv, tmp_path):
     assert peak_kb < 1_000_000
 
 
-def test_a_container_is_not_read_from_a_half_written_copy(small_nerv, tmp_path):
+def test_a_half_written_copy_is_refused(small_nerv, tmp_path):
     """Every prefix is refused with an error of ours."""
     blob = small_nerv.read_bytes()
     target = tmp_path / "a.nerv"

@@ -57,7 +57,7 @@ def test_a_folder_of_videos(run, videos, tmp_path):
 
 
 @pytest.mark.slow
-def test_files_that_cannot_be_read_are_kept_without_force(run, videos, tmp_path):
+def test_unreadable_outputs_are_kept_without_force(run, videos, tmp_path):
     golden = (Path(__file__).parents[1] / "golden" / "version3_grid.nerv").read_bytes()
     version = b'"format_version":"%d"'
     kept = {
@@ -95,7 +95,7 @@ def test_files_that_cannot_be_read_are_kept_without_force(run, videos, tmp_path)
 
 
 @pytest.mark.slow
-def test_one_input_goes_into_a_folder_that_is_there_or_ends_with_a_slash(run, videos, tmp_path):
+def test_one_input_is_written_into_a_folder_that_exists_or_ends_with_a_slash(run, videos, tmp_path):
     (tmp_path / "there").mkdir()
     for output in ("there", "made/"):
         result = run("encode", "videos/a.mp4", "-o", output, *TINY, "--json")
@@ -105,7 +105,7 @@ def test_one_input_goes_into_a_folder_that_is_there_or_ends_with_a_slash(run, vi
         assert file["report"]["bytes"] == (tmp_path / output / "a.nerv").stat().st_size
 
 
-def test_wrong_usage_is_said_once_and_before_any_work(run, videos, tmp_path):
+def test_wrong_usage_is_reported_once_before_any_work(run, videos, tmp_path):
     two = ["encode", "videos/a.mp4", "videos/Küche 1/b.mp4"]
     (tmp_path / "file").write_text("x")
     for output in ("new.nerv", "file"):
@@ -125,7 +125,7 @@ def test_wrong_usage_is_said_once_and_before_any_work(run, videos, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_finished_and_the_best_of_what_runs(videos, ffmpeg, carphone, tmp_path):
+def test_ctrl_c_keeps_finished_files_and_the_best_state_of_the_current_one(videos, ffmpeg, carphone, tmp_path):
     ffmpeg("-i", carphone, "-frames:v", "2", "-c", "copy", videos / "Küche 1" / "b.mp4")
     (videos / "c.mp4").write_bytes(carphone.read_bytes())
     command = [Path(sys.executable).with_name("nervcodec"), "encode", "videos", "--recursive", "-o", "n", "--json"]
@@ -152,7 +152,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_best_of_what_runs(videos, ffmpeg,
 
 
 @pytest.mark.slow
-def test_ctrl_c_before_there_is_something_to_keep_of_a_file(videos, bunny, tmp_path):
+def test_ctrl_c_before_a_partial_result_leaves_nothing(videos, bunny, tmp_path):
     shutil.copy(bunny, videos / "Küche 1" / "large.mp4")
     names = ["videos/a.mp4", "videos/Küche 1/large.mp4", "videos/Küche 1/b.mp4"]
     command = [Path(sys.executable).with_name("nervcodec"), "encode", *names, "-o", "n/", "--epochs", "1"]
@@ -173,7 +173,7 @@ def test_ctrl_c_before_there_is_something_to_keep_of_a_file(videos, bunny, tmp_p
 
 
 @pytest.mark.slow
-def test_json_of_a_folder_in_which_there_is_no_video(run, tmp_path):
+def test_json_of_a_folder_without_a_video(run, tmp_path):
     (tmp_path / "empty").mkdir()
     result = run("encode", "empty", "--recursive", "--json")
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)

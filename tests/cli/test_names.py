@@ -43,7 +43,7 @@ def test_names_are_shown_on_one_line():
 
 
 @given(st.text(st.characters(codec=None)), st.integers(10, 100))
-def test_what_is_shown_is_one_printable_line(text, length):
+def test_messages_are_one_printable_line(text, length):
     assert len(escape(text).splitlines()) <= 1
     assert "\t" not in escape(text)
     assert escape(text).encode().decode() == escape(text)
@@ -51,7 +51,7 @@ def test_what_is_shown_is_one_printable_line(text, length):
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(12, 255))
-def test_names_fit(stem, limit):
+def test_long_names_are_truncated_to_the_limit_of_the_file_system(stem, limit):
     name = truncate_name(stem, ".nerv", limit)
     assert len(os.fsencode(name)) <= limit
     assert name.endswith(".nerv")
@@ -61,7 +61,7 @@ def test_names_fit(stem, limit):
         assert len(os.fsencode(stem[: len(kept) + 1] + ".nerv")) > limit
 
 
-def test_remarks_are_cut_in_the_middle():
+def test_messages_are_shortened_in_the_middle():
     assert one_line(f"'{'x' * 24_000}' does not exist") == f"'{'x' * 79}…{'x' * 40}' does not exist"
     assert len(one_line("word " * 3000)) == 500
     assert one_line(f"{'n' * 255}: cannot be read").endswith("nnn: cannot be read")
@@ -71,7 +71,7 @@ def test_remarks_are_cut_in_the_middle():
 
 
 @pytest.mark.parametrize("stem", LONG, ids=range(len(LONG)))
-def test_what_is_derived_from_a_long_name_can_be_written(stem, tmp_path):
+def test_outputs_derived_from_a_long_name_can_be_written(stem, tmp_path):
     for suffix in (".nerv", ".mp4", "." + "x" * 200):
         target = tmp_path / truncate_name(stem, suffix)
         with replacing(target) as temporary:
@@ -100,7 +100,7 @@ def test_long_names_are_encoded(run, carphone, tmp_path, stem):
     assert container.read_header(tmp_path / name).video.source_name == f"{stem}.mp4"
 
 
-def test_an_output_that_cannot_exist_is_refused_before_any_work(run, carphone, tmp_path):
+def test_an_impossible_output_is_refused_before_any_work(run, carphone, tmp_path):
     result = run("encode", carphone, "-o", f"{'z' * 300}.nerv")
     assert result.returncode == 1
     assert result.stderr == f"nervcodec: {'z' * 300}.nerv: cannot be written: File name too long\n"
@@ -131,7 +131,7 @@ def test_inputs_with_impossible_names_are_one_error(run, command):
 
 
 @pytest.mark.slow
-def test_an_original_that_a_stranger_named(run, tmp_path):
+def test_an_untrusted_source_name_is_not_followed(run, tmp_path):
     header, arrays = everything(GOLDEN)
     for name in ("n" * 1000, "", ".."):
         write(tmp_path / "a.nerv", replace(header, video=replace(header.video, source_name=name)), arrays)
@@ -192,7 +192,7 @@ def test_json_keeps_letters_where_they_can_be_printed(run, tmp_path):
     assert r'"file": "\u6620\u00e9.nerv"' in run(*words, PYTHONIOENCODING="ascii:strict").stdout
 
 
-def test_an_encoder_that_no_header_can_record_is_refused_before_any_work(carphone, tmp_path):
+def test_an_encoder_name_that_no_header_can_hold_is_refused_before_any_work(carphone, tmp_path):
     for name in ("openclip:ViT-B-32=a\nb.pt", "openclip:" + os.fsdecode(b"\xff.pt"), "x" * 2000):
         with pytest.raises(ConfigError, match="cannot record"):
             nervcodec.encode(carphone, tmp_path / "a.nerv", encoder=name)

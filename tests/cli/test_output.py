@@ -34,7 +34,7 @@ def start(arguments, tmp_path, **streams):
 
 @pytest.mark.skipif(not FULL.exists(), reason="no device here that is always full")
 @pytest.mark.parametrize("name", REPORTS)
-def test_a_full_device_is_one_line(name, tmp_path):
+def test_a_full_device_is_a_one_line_error(name, tmp_path):
     with FULL.open("w") as full:
         result = start(REPORTS[name], tmp_path, stdout=full, stderr=subprocess.PIPE)
     assert result.returncode == 1
@@ -44,7 +44,7 @@ def test_a_full_device_is_one_line(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="no device here that is always full")
-def test_a_full_device_after_a_fit(carphone, tmp_path):
+def test_a_full_device_after_a_fit_is_a_one_line_error(carphone, tmp_path):
     arguments = ["encode", carphone, "-o", "a.nerv", "--duration", "0.2s", "--epochs", 1, "--encoder", "none", "--json"]
     with FULL.open("w") as full:
         result = start([*arguments, "-q"], tmp_path, stdout=full, stderr=subprocess.PIPE)
@@ -54,13 +54,12 @@ def test_a_full_device_after_a_fit(carphone, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_poor_fit_is_told_of_the_base_layer_unless_it_is_quiet(carphone, tmp_path):
+def test_a_poor_fit_is_advised_to_use_a_base_layer_unless_quiet(carphone, run):
     arguments = ["encode", carphone, "-o", "a.nerv", "--duration", "0.1s", "--encoder", "none", "--force"]
     alone = [*arguments, "--epochs", 1]
-    said = start(alone, tmp_path, capture_output=True).stderr
-    assert "dB: on footage --base av1 gives far more in the same bytes\n" in said
-    assert start([*alone, "-q"], tmp_path, capture_output=True).stderr == ""
-    layered = start([*arguments, "--base", "av1", "--crf", 70], tmp_path, capture_output=True)
+    assert "dB: on footage --base av1 gives far more in the same bytes\n" in run(*alone).stderr
+    assert run(*alone, "-q").stderr == ""
+    layered = run(*arguments, "--base", "av1", "--crf", 70)
     assert layered.returncode == 0
     assert "gives far more" not in layered.stderr
 
@@ -77,7 +76,7 @@ def test_a_closed_pipe_is_silent(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_nobody_has_to_read_progress(carphone, tmp_path):
+def test_a_closed_stderr_does_not_stop_the_work(carphone, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     arguments = ["encode", carphone, "-o", "a.nerv", "--duration", "0.2s", "--epochs", 1, "--encoder", "none"]
@@ -87,7 +86,7 @@ def test_nobody_has_to_read_progress(carphone, tmp_path):
     assert result.stdout.startswith("file\ta.nerv\n")
 
 
-def test_closed_streams_are_not_taken_by_files(tmp_path):
+def test_closed_standard_streams_are_not_reused_by_files(tmp_path):
     for closed in (">&-", "2>&-", ">&- 2>&- <&-"):
         command = f'"{NERV}" info "{GOLDEN}" {closed}'
         result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
@@ -96,7 +95,7 @@ def test_closed_streams_are_not_taken_by_files(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_terminal_without_blocks_gets_plain_signs(tmp_path):
+def test_a_terminal_without_block_characters_gets_ascii_bars(tmp_path):
     for encoding, wanted, other in (("ascii:strict", "#", "█"), ("utf-8:strict", "█", "#")):
         ours, theirs = pty.openpty()
         result = start(SEARCH, tmp_path, stdout=theirs, stderr=subprocess.PIPE, encoding=encoding)
@@ -116,7 +115,7 @@ def test_a_terminal_without_blocks_gets_plain_signs(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_query_is_cut_where_it_is_shown(run):
+def test_a_long_query_is_shortened_in_messages(run):
     result = run("search", "word " * 3000, GOLDEN, "--min-score", 2)
     assert result.returncode == 0
     assert result.stderr.startswith('nervcodec: nothing certain for "word word')
@@ -127,7 +126,7 @@ def test_a_query_is_cut_where_it_is_shown(run):
     assert broken.stderr.count("\n") == 1
 
 
-def test_queries_as_they_are_shown():
+def test_queries_in_messages():
     query, _ = parse_query(["x" * 500, "-", "y\n" * 500], None)
     assert len(str(query)) == 70
     assert str(query).startswith("xxx")
@@ -154,7 +153,7 @@ def test_queries_as_they_are_shown():
     ],
     ids=lambda arguments: "-".join(map(str, arguments))[-20:],
 )
-def test_words_of_the_command_line_are_cut_and_escaped(run, arguments):
+def test_arguments_are_shortened_and_escaped_in_messages(run, arguments):
     result = run(*arguments)
     assert result.returncode in (1, 2)
     lines = result.stderr.splitlines()

@@ -14,7 +14,7 @@ def event(fraction=0.25, psnr_db=30.0, semantic=None, total=40.0, unit=SECONDS):
     return StepEvent(0, 1, fraction, 100, 10.0, psnr_db, 0.05, semantic, total, unit)
 
 
-def test_a_line_carries_the_budget_rate_and_quality():
+def test_a_line_states_budget_rate_and_quality():
     assert describe(event()) == "10/40 s, PSNR 30.00 dB, 0.0500 bpp, step 100"
     assert "PSNR" not in describe(event(psnr_db=math.nan))
     assert "semantic 0.500" in describe(event(semantic=0.5))
@@ -48,7 +48,7 @@ def drawn():
     return observer, now, bars
 
 
-def test_a_fit_is_drawn_in_seconds_or_passes(drawn):
+def test_a_fit_is_shown_in_seconds_or_passes(drawn):
     observer, now, bars = drawn
     observer.stage("Fitting")
     assert bars() == {"Fitting": (0, None, None, "")}
@@ -89,7 +89,7 @@ def test_files_segments_and_frames_have_a_bar_each(drawn):
     assert bars() == {"Files": (2, 3, 300, "3/3 c.mp4")}
 
 
-def test_workers_are_drawn_by_files(drawn):
+def test_workers_are_shown_by_files(drawn):
     observer, now, bars = drawn
     observer.stage("Encoding, 2 at once")
     for now[0], done in ((10.0, 0.5), (20.0, 1.0)):
@@ -123,7 +123,7 @@ def test_the_first_signal_stops_the_fit_and_the_second_gives_up(capsys):
     assert "best state so far" in capsys.readouterr().err
 
 
-def test_between_segments_there_is_something_to_keep():
+def test_a_signal_between_segments_keeps_finished_segments():
     with PlainObserver() as observer:
         observer.worth_keeping()
         observer.stage("Embedding patches", 8)
@@ -138,7 +138,7 @@ def test_a_signal_before_the_fit_interrupts():
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_how_numbers_look():
+def test_number_formats():
     assert human_bytes(509_868) == "509.9 KB"
     assert human_bytes(12) == "12 bytes"
     assert timecode(3.5) == "00:03.500"
@@ -161,7 +161,7 @@ def test_a_line_names_the_file_of_several(capsys):
     ]
 
 
-def test_what_is_worth_keeping_is_asked_anew_for_each_file():
+def test_each_file_starts_without_a_partial_result():
     with PlainObserver() as observer:
         observer.worth_keeping()
         observer.file(FileEvent(1, 2, "b.mp4"))

@@ -48,7 +48,7 @@ def test_search_below_the_current_folder(run, small_nerv, tmp_path):
     assert run("search", "sink", "two.nerv", "--min-score", 2).stdout == ""
 
 
-def test_embeddings_of_another_length_than_their_encoder_has(run, small_nerv):
+def test_embeddings_of_another_dimension_are_an_error(run, small_nerv):
     result = run("search", "car", WRONG)
     assert result.returncode == 1
     assert "its embeddings have 16 numbers, those of the offline encoder 384" in result.stderr
@@ -79,7 +79,7 @@ def test_search_by_image_and_by_patch(run, small_nerv, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_query_that_matches_nothing_says_so(run, small_nerv):
+def test_a_query_without_a_match_is_reported(run, small_nerv):
     result = run("search", "a giraffe in a swimming pool", small_nerv)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
@@ -109,7 +109,7 @@ def test_a_negation_is_noted(run, small_nerv):
     assert "no encoder" not in run("search", "notebook", small_nerv, "--min-score", 2).stderr
 
 
-def test_words_that_are_no_file_are_a_usage_error(run, small_nerv):
+def test_a_missing_file_is_a_usage_error(run, small_nerv):
     result = run("search", "a", "red", "car", small_nerv)
     assert result.returncode == 2
     assert "quotation marks" in result.stderr

@@ -43,7 +43,7 @@ def ask(port: int, address: str) -> bytes:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_where_answers_and_ends(forks, tmp_path, number):
+def test_serve_prints_its_address_answers_and_ends(forks, tmp_path, number):
     shutil.copy(GOLDEN / "version3_grid.nerv", tmp_path / "a.nerv")
     port = free_port()
     serving = forks.start(["serve", str(tmp_path), "--port", str(port)], tmp_path)
@@ -96,7 +96,7 @@ def test_open_shows_the_page(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
-def test_without_the_extra_it_says_which(monkeypatch, tmp_path, missing):
+def test_a_missing_extra_is_named(monkeypatch, tmp_path, missing):
     for name in [name for name in sys.modules if name.startswith(("nervcodec.serve", missing))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)

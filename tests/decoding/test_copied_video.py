@@ -41,7 +41,7 @@ def runs(monkeypatch):
     return counts
 
 
-def test_one_frame_at_the_end_is_decoded_from_near(street, runs):
+def test_a_last_frame_is_decoded_from_the_nearest_entry(street, runs):
     path, frames = street
     with nervcodec.open(path) as video:
         entries = [frame for frame, _ in video.header.base.entries]
@@ -59,7 +59,7 @@ def test_frames_in_order_are_decoded_once(street, runs):
     assert sum(runs) == 60
 
 
-def test_any_order(street, runs):
+def test_frames_in_any_order_are_the_same(street, runs):
     path, frames = street
     numbers = [59, 0, 1, 14, 15, 16, 3, 44, 45, 58, 30, 30]
     with nervcodec.open(path) as video:
@@ -95,7 +95,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_stream_that_is_something_else(name, street, tmp_path):
+def test_another_stream_is_refused(name, street, tmp_path):
     path, frames = street
     hostile = with_stream(path, tmp_path / "a.nerv", HOSTILE[name])
     given = []
@@ -115,7 +115,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_header_that_says_something_else(name, street, tmp_path):
+def test_a_header_that_contradicts_the_stream_is_refused(name, street, tmp_path):
     copy = tmp_path / "copy.nerv"
     copy.write_bytes(street[0].read_bytes())
     with nervcodec.open(tampered(copy, CHANGES[name])) as video:
@@ -124,7 +124,7 @@ def test_a_header_that_says_something_else(name, street, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_networks_that_do_not_go_with_it(street, tmp_path):
+def test_networks_that_do_not_fit_a_copy_are_refused(street, tmp_path):
     copy = tmp_path / "copy.nerv"
     copy.write_bytes(street[0].read_bytes())
 

@@ -25,7 +25,7 @@ def opened(path):
     return nervcodec.open(path, device="cpu", precision="fp32")
 
 
-def test_it_decodes_to_the_same_as_with_all_parameters_apart(files):
+def test_shared_parameters_decode_to_the_same_frames(files):
     apart, together = map(opened, files)
     with apart, together:
         assert np.array_equal(apart[:], together[:])
@@ -77,7 +77,7 @@ def test_a_tensor_on_the_wrong_side_twice_or_missing_is_refused(tmp_path, messag
         video.network(0)
 
 
-def test_what_may_be_shared_may_stand_with_each_segment(files, tmp_path):
+def test_shareable_parameters_may_be_stored_in_each_segment(files, tmp_path):
     def move(streams):
         tensor = streams["shared/"].pop("raise_.0.bias")
         for prefix in ("0/", "1/"):
@@ -101,12 +101,12 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("message", HEADERS)
-def test_headers_that_cannot_be_are_refused(files, message):
+def test_impossible_headers_are_refused(files, message):
     with pytest.raises(ContainerError, match=message):
         Container.open(tampered(files[1], HEADERS[message]))
 
 
-def test_what_stands_in_the_stream_may_not_stand_in_the_header(files):
+def test_tables_of_the_stream_are_refused_in_the_header(files):
     for change in (
         lambda h: h["segments"][0]["network"].update(pace=[1] * 8),
         lambda h: h["segments"][0]["network"]["semantic"].update(code_frames=[0, 3, 7]),

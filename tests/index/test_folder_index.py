@@ -383,7 +383,7 @@ def test_several_processes_read_what_one_reads(folder):
     assert parallel == alone
 
 
-def test_files_of_a_worker_that_dies_are_read_all_the_same(folder, monkeypatch):
+def test_files_of_a_worker_that_dies_are_read_nevertheless(folder, monkeypatch):
     monkeypatch.setattr(updating, "_start_worker", os.abort)
     names = sorted(containers_below(folder))
     assert [name for name, _ in read_all(folder, names, 2)] == names
@@ -392,7 +392,7 @@ def test_files_of_a_worker_that_dies_are_read_all_the_same(folder, monkeypatch):
 # ---------------------------------------------------------------------- odd folders and databases
 
 
-def test_names_need_not_be_text(folder):
+def test_file_names_need_not_be_valid_text(folder):
     os.rename(folder / "deep" / "0.nerv", os.fsencode(folder / "deep") + b"/\xff.nerv")
     assert updated(folder).new == 11
     assert_same_as_without([folder])

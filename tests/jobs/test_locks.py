@@ -113,7 +113,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(segment, carphone, tar
 
 
 @pytest.mark.slow
-def test_two_at_once(carphone, tmp_path):
+def test_two_at_once(carphone, run, tmp_path):
     """Of two encodes of one output the second is refused; of two runs over a folder the second leaves it out."""
     shutil.copy(carphone, tmp_path / "a.mp4")
     script = Path(sys.executable).with_name("nervcodec")
@@ -124,12 +124,10 @@ def test_two_at_once(carphone, tmp_path):
     try:
         assert any(line.startswith("Fitting") for line in first.stderr)
         for more in ([], ["--force"]):
-            command = [script, "encode", "a.mp4", *more]
-            second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+            second = run("encode", "a.mp4", *more)
             assert (second.returncode, second.stdout) == (1, "")
             assert second.stderr == f"nervcodec: a.nerv: is being written by process {first.pid}\n"
-        command = [script, "encode", ".", "--recursive", "--json"]
-        folder = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        folder = run("encode", ".", "--recursive", "--json")
         assert folder.returncode == 0
         assert f"nervcodec: a.nerv: is being written by process {first.pid}; a.mp4 is skipped\n" in folder.stderr
         (file,) = json.loads(folder.stdout)["files"]

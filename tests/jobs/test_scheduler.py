@@ -281,13 +281,13 @@ def test_a_worker_saves_the_state_of_its_fit_and_its_successor_resumes_it(carpho
         def step(self, event):
             if self.notes and self.first is None:
                 self.first = event.step
-            if not self.notes and event.step >= 100 and (tmp_path / f"{carphone.stem}.nerv.resume" / "fit").exists():
+            if not self.notes and event.step >= 50 and (tmp_path / f"{carphone.stem}.nerv.resume" / "fit").exists():
                 executor._workers[0]._process.kill()
 
     seen = Killing()
     executor = LocalWorkers(1, seen, SavesOften)
     try:
-        (report,) = run(executor, [carphone], tmp_path, seen, **{**SHORT, "epochs": 400})
+        (report,) = run(executor, [carphone], tmp_path, seen, **{**SHORT, "epochs": 200})
     finally:
         executor.close()
     assert report.status == "done"

@@ -68,7 +68,7 @@ def test_a_patch_is_its_part_of_the_frame(video):
         video.patch(0, 2, 0)
 
 
-def test_only_the_frames_asked_for_are_decoded(small_nerv, monkeypatch):
+def test_only_requested_frames_are_decoded(small_nerv, monkeypatch):
     from nervcodec.network.grid import GridField
 
     rendered = []
@@ -136,7 +136,7 @@ def test_openclip_end_to_end(carphone, tmp_path, tiny_clip):
     assert nervcodec.evaluate(out, carphone).semantic["cosine"] > 0.5
 
 
-def test_evaluation_reads_the_file_afresh(small_nerv, bikes):
+def test_evaluation_reads_the_written_file(small_nerv, bikes):
     report = nervcodec.evaluate(small_nerv, bikes)
     data = report.to_json()
     assert data["psnr"] == pytest.approx(nervcodec.open(small_nerv).header.fit.psnr_db, abs=0.05)
@@ -166,7 +166,7 @@ class StopInSecondSegment(Observer):
         return self.segment == 1
 
 
-def test_a_stopped_encode_is_a_shorter_whole_container(bikes, tmp_path, run, monkeypatch):
+def test_a_stopped_encode_is_a_valid_shorter_container(bikes, tmp_path, run, monkeypatch):
     monkeypatch.setattr(sizing, "SAMPLE_BYTES", 0)  # what they share takes no time
     out = tmp_path / "a.nerv"
     report = nervcodec.encode(
@@ -216,7 +216,7 @@ class Notes(Observer):
         self.notes.append(text)
 
 
-def test_a_gpu_that_is_too_small_hands_over_to_the_cpu(carphone, tmp_path, monkeypatch):
+def test_a_gpu_without_enough_memory_falls_back_to_the_cpu(carphone, tmp_path, monkeypatch):
     """The error of a GPU, raised until the fit says that it goes on without one."""
     notes, forward = Notes(), GridField.forward
 
@@ -233,7 +233,7 @@ def test_a_gpu_that_is_too_small_hands_over_to_the_cpu(carphone, tmp_path, monke
     assert nervcodec.open(out)[0].shape == (144, 176, 3)
 
 
-def test_what_decoding_needs(video):
+def test_resources_of_decoding(video):
     needs = video.needs(50)
     assert needs.pixel_bytes == 50 * 136 * 320 * 3
     assert 100e6 < needs.memory_bytes < 1e9
@@ -300,7 +300,7 @@ def test_outputs_are_guarded(carphone, tmp_path, monkeypatch):
     assert target.read_bytes() == b"precious"
 
 
-def test_containers_that_lie_about_their_network(small_nerv, tmp_path):
+def test_containers_with_a_false_network_are_refused(small_nerv, tmp_path):
     from containers import tampered
 
     copy = tmp_path / "a.nerv"

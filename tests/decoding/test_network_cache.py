@@ -22,7 +22,7 @@ def network(values: int) -> nn.Module:
     return nn.Linear(values, 1, bias=False)  # four bytes a value
 
 
-def test_what_was_used_longest_ago_goes_first():
+def test_the_least_recently_used_network_is_evicted_first():
     kept, made = NetworkCache(1000), []
 
     def ask(name: str) -> nn.Module:
@@ -38,7 +38,7 @@ def test_what_was_used_longest_ago_goes_first():
     assert made == ["a", "b", "c", "b"]
 
 
-def test_one_that_is_too_large_is_kept_alone():
+def test_a_network_above_the_limit_is_kept_alone():
     kept = NetworkCache(1000)
     kept.get("file", "small", lambda: network(10))
     large = kept.get("file", "large", lambda: network(10_000))
@@ -48,7 +48,7 @@ def test_one_that_is_too_large_is_kept_alone():
     assert kept.used_bytes == 40
 
 
-def test_what_cannot_be_made_is_not_kept():
+def test_a_failed_build_is_not_cached():
     kept = NetworkCache(1000)
 
     def fail() -> nn.Module:
@@ -60,7 +60,7 @@ def test_what_cannot_be_made_is_not_kept():
     assert kept.get("file", "a", lambda: network(1)).in_features == 1
 
 
-def test_it_is_made_once_for_all_who_wait():
+def test_concurrent_requests_build_a_network_once():
     kept, made, together = NetworkCache(1 << 20), [], threading.Barrier(THREADS)
 
     def ask(_number: int) -> nn.Module:
@@ -73,7 +73,7 @@ def test_it_is_made_once_for_all_who_wait():
     assert len(made) == 1
 
 
-def test_a_file_that_is_dropped_while_its_network_is_made_leaves_nothing():
+def test_a_file_dropped_during_a_build_leaves_nothing():
     kept = NetworkCache(1000)
 
     def slowly() -> nn.Module:
@@ -84,7 +84,7 @@ def test_a_file_that_is_dropped_while_its_network_is_made_leaves_nothing():
     assert kept.used_bytes == 0
 
 
-def test_files_share_one_pool_and_leave_it(small_nerv):
+def test_files_share_one_cache_and_leave_it_when_closed(small_nerv):
     mine = NetworkCache()
     one, other = (nervcodec.open(small_nerv, device="cpu", cache=mine) for _ in range(2))
     assert one[0].shape == other[0].shape
@@ -121,7 +121,7 @@ def test_eight_threads_on_one_file(small_nerv, limit_bytes):
         assert list(threads.map(use, range(THREADS))) == list(range(THREADS))
 
 
-def test_a_video_closed_by_another_thread_says_so(small_nerv):
+def test_a_video_closed_by_another_thread_is_reported(small_nerv):
     video = nervcodec.open(small_nerv, device="cpu")
     begun = threading.Event()
 
@@ -137,7 +137,7 @@ def test_a_video_closed_by_another_thread_says_so(small_nerv):
             waiting.result(60)
 
 
-def test_where_a_network_is_asked_for_by_number(small_nerv):
+def test_networks_are_indexed_by_segment(small_nerv):
     video = nervcodec.open(small_nerv, device="cpu")
     assert video.network(0) is video.network(0)
     assert video.network(-1) is video.network(1)

@@ -63,7 +63,7 @@ def test_only_the_segments_stream_is_decoded_and_only_as_far_as_needed(video, co
     assert counted.since() == (1, 6)
 
 
-def test_one_frame_is_held(layered_nerv, monkeypatch):
+def test_one_frame_is_in_memory_at_a_time(layered_nerv, monkeypatch):
     """Of those that were decoded, whatever was done with them."""
     seen, decode = [], codec.decode
     monkeypatch.setattr(codec, "decode", lambda *a: (seen.append(weakref.ref(f.y)) or f for f in decode(*a)))
@@ -90,7 +90,7 @@ def test_any_order_gives_the_same_frames(video):
     assert np.array_equal(video.frame_at(1.5), whole[44])
 
 
-def test_windows_are_those_of_whole_frames(video):
+def test_windows_equal_those_of_whole_frames(video):
     for number in (0, 29, 30, 59):
         frame = video[number]
         for row in range(2):
@@ -134,7 +134,7 @@ def test_eight_threads_on_one_file(layered_nerv, limit_bytes):
             assert list(threads.map(use, range(8))) == list(range(8))
 
 
-def test_its_quality_is_what_the_header_says(layered_nerv, carphone):
+def test_the_header_states_the_measured_quality(layered_nerv, carphone):
     with nervcodec.open(layered_nerv, "cpu") as video:
         base, fit = video.header.base, video.header.fit
     assert qualities(layered_nerv, carphone).mean() == pytest.approx(fit.psnr_db, abs=1e-3)
@@ -188,7 +188,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_stream_gives_one_line_and_no_frame(layered_nerv, tmp_path, name):
+def test_a_hostile_stream_is_one_error_without_frames(layered_nerv, tmp_path, name):
     made, message = HOSTILE[name]
     path = rewritten(layered_nerv, tmp_path / "a.nerv", {1: made(stream_of(layered_nerv, 1))})
     with Container.open(path) as opened:
@@ -204,7 +204,7 @@ def test_a_hostile_stream_gives_one_line_and_no_frame(layered_nerv, tmp_path, na
     assert "\n" not in str(caught.value)
 
 
-def test_garbage_within_frames_invents_none(layered_nerv, tmp_path):
+def test_garbage_within_frames_adds_no_frame(layered_nerv, tmp_path):
     path = rewritten(layered_nerv, tmp_path / "a.nerv", {0: filled(stream_of(layered_nerv))})
     with nervcodec.open(layered_nerv, "cpu") as video:
         whole = video[:HALF]
@@ -216,7 +216,7 @@ def test_garbage_within_frames_invents_none(layered_nerv, tmp_path):
 
 
 @pytest.mark.parametrize("form", [PlaneFormat(8), PlaneFormat(10, "444"), PlaneFormat(10, "422")])
-def test_a_header_that_claims_other_planes(layered_nerv, tmp_path, form):
+def test_a_header_with_other_planes_is_refused(layered_nerv, tmp_path, form):
     with Container.open(layered_nerv) as opened:
         base = replace(opened.header.base, planes=form)
     path = rewritten(layered_nerv, tmp_path / "a.nerv", base=base)
@@ -225,7 +225,7 @@ def test_a_header_that_claims_other_planes(layered_nerv, tmp_path, form):
             ask()
 
 
-def test_a_network_that_does_not_fit_is_refused_although_no_pixel_needs_it(layered_nerv, tmp_path):
+def test_a_network_that_does_not_fit_is_refused_even_if_no_pixel_needs_it(layered_nerv, tmp_path):
     header, arrays = everything(layered_nerv)
     surplus = bitstream.encode({"pixels.weight": np.zeros((3, 4), np.float32)})
     stored = StoredTensor(checksum(surplus), TensorCode(STREAM))
@@ -238,7 +238,7 @@ def test_a_network_that_does_not_fit_is_refused_although_no_pixel_needs_it(layer
                 video[HALF]
 
 
-def test_a_file_that_is_closed_gives_no_more_frames(layered_nerv):
+def test_a_closed_file_gives_no_more_frames(layered_nerv):
     video = nervcodec.open(layered_nerv, "cpu")
     frames = video.frames()
     next(frames)
@@ -247,7 +247,7 @@ def test_a_file_that_is_closed_gives_no_more_frames(layered_nerv):
         list(frames)
 
 
-def test_a_gpu_that_is_not_there_is_missed_at_once(layered_nerv):
+def test_a_missing_gpu_is_reported_at_open(layered_nerv):
     for wrong in ({"device": "gpu"}, {"precision": "fp8"}):
         with pytest.raises(ConfigError):
             nervcodec.open(layered_nerv, **wrong)
@@ -257,7 +257,7 @@ def test_a_gpu_that_is_not_there_is_missed_at_once(layered_nerv):
         nervcodec.open(layered_nerv, "cuda")
 
 
-def test_streams_of_two_segments_exchanged_are_still_frames(layered_nerv, tmp_path):
+def test_exchanged_streams_of_two_segments_still_decode(layered_nerv, tmp_path):
     """Both are whole, of the right size and number: that no checksum of ours can tell."""
     path = rewritten(layered_nerv, tmp_path / "a.nerv", {0: stream_of(layered_nerv, 1), 1: stream_of(layered_nerv, 0)})
     with nervcodec.open(layered_nerv, "cpu") as video, nervcodec.open(path, "cpu") as exchanged:

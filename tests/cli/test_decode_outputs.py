@@ -46,7 +46,7 @@ def test_the_source_is_never_written_over(street, run):
     assert container.with_name("copy.mp4").exists()
 
 
-def test_nor_is_a_folder_of_frames(run, tmp_path, bikes, ffmpeg):
+def test_a_source_folder_of_frames_is_never_written_over(run, tmp_path, bikes, ffmpeg):
     folder = tmp_path / "shots_frames"
     folder.mkdir()
     ffmpeg("-i", bikes, "-frames:v", "3", "-vf", "scale=64:48", folder / "frame_%05d.png")
@@ -63,7 +63,7 @@ def test_nor_is_a_folder_of_frames(run, tmp_path, bikes, ffmpeg):
     ("codec", "suffix", "encoder"),
     [("pcm_mulaw", ".mp4", "aac"), ("aac", ".webm", "libopus"), ("libopus", ".mov", "aac"), ("aac", ".mp4", "copy")],
 )
-def test_sound_that_a_format_does_not_hold_is_coded_anew(codec, suffix, encoder, street, run, tmp_path, ffmpeg):
+def test_sound_that_a_format_does_not_hold_is_encoded_again(codec, suffix, encoder, street, run, tmp_path, ffmpeg):
     camera = tmp_path / "cam.mkv"
     rate = ["-ar", "8000"] if codec == "pcm_mulaw" else []
     ffmpeg("-i", street, "-f", "lavfi", "-i", "sine=d=0.4", "-c:v", "copy", "-c:a", codec, *rate, camera)
@@ -80,7 +80,7 @@ def test_sound_that_a_format_does_not_hold_is_coded_anew(codec, suffix, encoder,
         assert f"with {encoder} (-o NAME.mkv keeps it as it is, --audio none leaves it out)" in result.stderr
 
 
-def test_surround_sound_goes_into_webm(bunny, run, tmp_path):
+def test_surround_sound_is_written_to_webm(bunny, run, tmp_path):
     nervcodec.encode(bunny, tmp_path / "a.nerv", duration_s=0.5, **{**QUICK, "scale": 0.1})
     result = run("decode", "a.nerv", "-o", "a.webm")
     assert result.returncode == 0, result.stderr
@@ -88,7 +88,7 @@ def test_surround_sound_goes_into_webm(bunny, run, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_reader_that_goes_away_and_a_full_device(street, tmp_path):
+def test_a_closed_reader_and_a_full_device(street, tmp_path):
     piped = f"set -o pipefail; {NERV} decode -q Kitchen.nerv -o - | head -c 1000 | wc -c"
     result = subprocess.run(["bash", "-c", piped], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.stdout.strip() == "1000"
@@ -100,7 +100,7 @@ def test_a_reader_that_goes_away_and_a_full_device(street, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_held_frame_is_as_long_as_its_sound(tmp_path, run, ffmpeg):
+def test_a_held_frame_lasts_as_long_as_its_sound(tmp_path, run, ffmpeg):
     """A recording of a screen: three seconds of change, then one frame for two seconds."""
     path = tmp_path / "screen.mp4"
     held = "setts=duration=if(gte(PTS*TB\\,2.85)\\,2.1/TB\\,DURATION)"
