@@ -27,7 +27,7 @@ _LONGEST_S = 300.0  # of a command
 
 
 class Forks:
-    """Starts commands, as many at a time as are wanted."""
+    """Starts any number of commands at a time."""
 
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -20,8 +20,8 @@ from nervcodec.settings import Setting, convert, join_names, owners, settings_of
 from nervcodec.training.config import FitConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "version3_pe.nerv"
-SETTINGS = {name: said for group in GROUPS for name, said in settings_of(group).items()}
-SHOWN = {name: said for name, said in SETTINGS.items() if said.flag != ""}
+SETTINGS = {name: setting for group in GROUPS for name, setting in settings_of(group).items()}
+SHOWN = {name: setting for name, setting in SETTINGS.items() if setting.flag != ""}
 OPTIONS = [param for param in cli.commands["encode"].params if isinstance(param, click.Option)]
 # Inputs, who works on them, and what becomes of results.
 OTHERS = {"output", "recursive", "workers", "ray", "force", "as_json", "quiet", "verbose", "debug"}
@@ -39,7 +39,7 @@ def test_every_setting_is_one_option_and_every_option_a_setting():
     flags = [flag for option in OPTIONS for flag in (*option.opts, *option.secondary_opts)]
     assert len(flags) == len(set(flags))
     assert SETTINGS.keys() - SHOWN.keys() == {"rounding_share"}
-    assert {said.section for said in SETTINGS.values()} == set(SECTIONS)
+    assert {setting.section for setting in SETTINGS.values()} == set(SECTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +52,21 @@ def shown():
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_help_has_what_the_setting_says(name, shown):
-    said = SHOWN[name]
-    line = shown[f"--{said.flag or name.replace('_', '-')}"]
-    assert words(said.help)[1:] in line
-    if said.default_text:
-        assert f"Default: {said.default_text}." in line
-    for choice in said.choices if len(said.choices) <= 3 else (*said.choices[:3], said.choices[-1]):
+    setting = SHOWN[name]
+    line = shown[f"--{setting.flag or name.replace('_', '-')}"]
+    assert words(setting.help)[1:] in line
+    if setting.default_text:
+        assert f"Default: {setting.default_text}." in line
+    for choice in setting.choices if len(setting.choices) <= 3 else (*setting.choices[:3], setting.choices[-1]):
         assert choice in line
-    for form in said.forms:
+    for form in setting.forms:
         assert form in line
-    for sign, bound in ((">=", said.least), ("<=", said.most), ("<", said.below)):
-        if bound is not None and said.parse is None:
+    for sign, bound in ((">=", setting.least), ("<=", setting.most), ("<", setting.below)):
+        if bound is not None and setting.parse is None:
             assert f"{sign}{bound:g}" in line or (sign == ">=" and f"{bound:g}<=x" in line)
-    if said.above is not None and said.parse is None:
-        assert f"x>{said.above:g}" in line or f"{said.above:g}<x" in line
-    assert not said.network or f" {said.network}: " in line
+    if setting.above is not None and setting.parse is None:
+        assert f"x>{setting.above:g}" in line or f"{setting.above:g}<x" in line
+    assert not setting.network or f" {setting.network}: " in line
 
 
 def test_nothing_is_given_unless_it_is(monkeypatch):
@@ -82,16 +82,23 @@ def test_nothing_is_given_unless_it_is(monkeypatch):
 
 
 def wrong_texts():
-    for name, said in SHOWN.items():
-        flag, texts = f"--{said.flag or name.replace('_', '-')}", []
+    for name, setting in SHOWN.items():
+        flag, texts = f"--{setting.flag or name.replace('_', '-')}", []
         hint = typing.get_type_hints(OWNERS[name])[name]
-        if said.choices or said.parse or (said.check and said.forms and name != "encoder") or hint in (int, float):
+        if (
+            setting.choices
+            or setting.parse
+            or (setting.check and setting.forms and name != "encoder")
+            or hint in (int, float)
+        ):
             texts.append("nonsense")
-        texts += [str(said.above)] if said.above is not None else []
+        texts += [str(setting.above)] if setting.above is not None else []
         texts += (
-            [str(said.least - 1)] if said.least is not None and said.separator == "_" and said.parse is None else []
+            [str(setting.least - 1)]
+            if setting.least is not None and setting.separator == "_" and setting.parse is None
+            else []
         )
-        texts += [str(bound + 1) for bound in (said.most, said.below) if bound is not None]
+        texts += [str(bound + 1) for bound in (setting.most, setting.below) if bound is not None]
         yield from ((flag, text) for text in texts)
 
 
@@ -111,37 +118,37 @@ def test_device_and_precision_are_the_same_everywhere(command):
         assert params[name].get_default(context) == SETTINGS[name].default
 
 
-# ------------------------------------------------------------------ what is said
+# ------------------------------------------------------------------ settings
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_default_is_a_value_that_can_be_given(name):
-    said = SETTINGS[name]
-    if said.default is not None:
-        assert said.validated(name, convert(OWNERS[name], name, said.default)) == said.default
-    if said.parse is not None and said.default is not None:
-        assert said.parse(said.as_text(said.default)) == said.default
-    assert said.help.endswith(".")
+    setting = SETTINGS[name]
+    if setting.default is not None:
+        assert setting.validated(name, convert(OWNERS[name], name, setting.default)) == setting.default
+    if setting.parse is not None and setting.default is not None:
+        assert setting.parse(setting.as_text(setting.default)) == setting.default
+    assert setting.help.endswith(".")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_set_existing_options_to_valid_values(preset):
     for name, value in (*PRESETS[preset].items(), *DEBUG_RUN.items()):
         SETTINGS[name].validated(name, convert(OWNERS[name], name, value))
-    wanted = from_flat(preset=preset)
+    expected = from_flat(preset=preset)
     for name, value in PRESETS[preset].items():
         part = {
-            SourceOptions: wanted.source,
-            BaseOptions: wanted.layer,
-            NetworkOptions: wanted.network,
-            FitConfig: wanted.fit,
+            SourceOptions: expected.source,
+            BaseOptions: expected.layer,
+            NetworkOptions: expected.network,
+            FitConfig: expected.fit,
         }
-        assert getattr(part.get(OWNERS[name], wanted), name) == convert(OWNERS[name], name, value)
+        assert getattr(part.get(OWNERS[name], expected), name) == convert(OWNERS[name], name, value)
 
 
 def test_what_is_given_goes_before_a_preset_and_a_debug_run_before_all():
-    wanted = from_flat(preset="comparable", loss="l1", epochs=7)
-    assert (wanted.fit.loss, wanted.fit.epochs, wanted.fit.lr) == ("l1", 7, 0.001)
+    expected = from_flat(preset="comparable", loss="l1", epochs=7)
+    assert (expected.fit.loss, expected.fit.epochs, expected.fit.lr) == ("l1", 7, 0.001)
     assert from_flat(epochs=7, debug_run=True).fit.epochs == DEBUG_RUN["epochs"]
 
 
@@ -167,16 +174,16 @@ def test_a_name_of_two_groups_is_refused():
     ids=str,
 )
 def test_bounds_and_choices(facts, inside, outside):
-    said = Setting(1, "A number.", **facts)
+    setting = Setting(1, "A number.", **facts)
     for value in inside:
-        assert said.validated("it", value) == (value.lower() if isinstance(value, str) else value)
+        assert setting.validated("it", value) == (value.lower() if isinstance(value, str) else value)
     for value in outside:
         with pytest.raises(ConfigError, match="^it must be|^unknown it"):
-            said.validated("it", value)
+            setting.validated("it", value)
 
 
 def test_settings_of_the_other_network_are_refused():
-    of_one = {name: said.network for name, said in settings_of(NetworkOptions).items() if said.network}
+    of_one = {name: setting.network for name, setting in settings_of(NetworkOptions).items() if setting.network}
     assert set(of_one.values()) == {"grid", "pe"}
     for name, network in of_one.items():
         value = SETTINGS[name].default or 1

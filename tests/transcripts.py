@@ -119,8 +119,8 @@ def record() -> None:
     for name in SOURCES:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / f"{name}.nerv").write_bytes((GOLDEN / f"{name}.nerv").read_bytes())
-            found = of_file(name, runner(Path(folder)), Path(folder))
-        (RECORDED / f"{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+            printed = of_file(name, runner(Path(folder)), Path(folder))
+        (RECORDED / f"{name}.json").write_text(json.dumps(printed, indent=1, sort_keys=True) + "\n")
     with tempfile.TemporaryDirectory() as folder:
         texts = help_texts(runner(Path(folder)))
     for command, text in texts.items():

@@ -28,7 +28,7 @@ def searched(carphone, tmp_path_factory):
     return out
 
 
-# ------------------------------------------------------------------ what is said
+# ------------------------------------------------------------------ reports
 
 
 def test_encode_and_info_and_verify(carphone, run, tmp_path):
@@ -36,26 +36,26 @@ def test_encode_and_info_and_verify(carphone, run, tmp_path):
         "encode", carphone, "-o", "a.nerv", "--base", "av1", "--duration", "0.5s", "--encoder", "none", "--json"
     )
     assert result.returncode == 0, result.stderr
-    said = json.loads(result.stdout)
-    assert said["base"]["psnr"] == pytest.approx(said["psnr"], abs=1e-3)
-    assert said["steps"] == 0
+    report = json.loads(result.stdout)
+    assert report["base"]["psnr"] == pytest.approx(report["psnr"], abs=1e-3)
+    assert report["steps"] == 0
     facts = json.loads(run("info", "a.nerv", "--json").stdout)
-    assert facts["bytes_by_part"]["base"] == said["base"]["bytes"]
+    assert facts["bytes_by_part"]["base"] == report["base"]["bytes"]
     assert facts["base"]["kind"] == "av1"
     assert "10 bit 420, crf 35, " in run("info", "a.nerv").stdout
     assert "whole (1 tensor, 15 frames)" in run("verify", "a.nerv").stdout
 
 
 def test_ranges(layered_nerv, run, tmp_path):
-    whole = nervcodec.open(layered_nerv, "cpu")[:]
-    for asked, numbers in (("10:20:3", range(10, 20, 3)), ("0.9s:1.1s", range(27, 33)), ("59", [59])):
-        folder = tmp_path / asked.replace(":", "_")
-        result = run("decode", layered_nerv, "--frames", asked, "-o", folder, "-q")
+    frames = nervcodec.open(layered_nerv, "cpu")[:]
+    for selection, numbers in (("10:20:3", range(10, 20, 3)), ("0.9s:1.1s", range(27, 33)), ("59", [59])):
+        folder = tmp_path / selection.replace(":", "_")
+        result = run("decode", layered_nerv, "--frames", selection, "-o", folder, "-q")
         assert result.returncode == 0, result.stderr
         assert sorted(p.name for p in folder.iterdir()) == [f"frame_{number:05d}.png" for number in numbers]
         for number in numbers:
             with Image.open(folder / f"frame_{number:05d}.png") as image:
-                assert np.array_equal(np.array(image), whole[number])
+                assert np.array_equal(np.array(image), frames[number])
 
 
 def test_a_scaled_patch_as_a_video(layered_nerv, run, tmp_path):
@@ -74,8 +74,8 @@ def test_eval_with_a_row_for_the_base_layer(layered_nerv, carphone, run, tmp_pat
     assert result.returncode == 0, result.stderr
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 61
     assert (tmp_path / "a.html").stat().st_size > 10_000
-    said = json.loads(result.stdout)
-    assert said["base"] == {"bytes": sum(len(stream_of(layered_nerv, number)) for number in range(2))}
+    report = json.loads(result.stdout)
+    assert report["base"] == {"bytes": sum(len(stream_of(layered_nerv, number)) for number in range(2))}
 
 
 REFUSED = [
@@ -148,9 +148,9 @@ def test_search_never_starts_ffmpeg(searched, run, tmp_path):
     command = ("search", "a man", searched, "--min-score", "-2", "--json")
     result = run(*command, IMAGEIO_FFMPEG_EXE=str(tmp_path / "none"))
     assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
+    results = json.loads(result.stdout)
     with_ffmpeg = json.loads(run(*command).stdout)
-    places = [[(moment["frame"], moment["patch"]) for moment in moments] for moments in (found, with_ffmpeg)]
+    places = [[(moment["frame"], moment["patch"]) for moment in moments] for moments in (results, with_ffmpeg)]
     assert places[0] == places[1]
     assert places[0]
 
@@ -209,7 +209,7 @@ def test_verify_and_decode_of_a_hostile_stream(layered_nerv, run, tmp_path):
 
 
 def interrupted(tmp_path, arguments, after, seconds=0.3, times=1):
-    """A command that gets Ctrl-C as a terminal sends it, to all its processes, once it has said something so often."""
+    """Send Ctrl-C to all processes of a command, as a terminal does, after a number of prints of a text."""
     process = subprocess.Popen(
         [NERV, *map(str, arguments)],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -137,17 +137,17 @@ def test_times_and_shapes_of_pixels(carphone, tmp_path, ffmpeg, run):
     source = tmp_path / "uneven.mkv"
     ffmpeg("-i", carphone, "-frames:v", "7", "-vf", "settb=1/1000,setpts=10*N*N", "-fps_mode", "passthrough", source)
     nervcodec.encode(source, **QUICK)
-    wanted = scan(source)
-    assert wanted.variable_frame_rate
-    assert wanted.times_s[1] == wanted.times_s[0]
+    original = scan(source)
+    assert original.variable_frame_rate
+    assert original.times_s[1] == original.times_s[0]
     for suffix in (".mp4", ".mkv"):
         result = run("decode", "uneven.nerv", "--base-only", "-o", f"out{suffix}")
         assert result.returncode == 0, result.stderr
         info = scan(tmp_path / f"out{suffix}")
-        assert np.allclose(info.times_s, wanted.times_s, atol=2e-3)
-        assert abs(info.duration_s - wanted.duration_s) < 2e-3
-        shown = Fraction(info.width, info.height) * info.sample_aspect_ratio
-        assert abs(shown / (Fraction(wanted.width, wanted.height) * wanted.sample_aspect_ratio) - 1) < 0.01
+        assert np.allclose(info.times_s, original.times_s, atol=2e-3)
+        assert abs(info.duration_s - original.duration_s) < 2e-3
+        shape = Fraction(info.width, info.height) * info.sample_aspect_ratio
+        assert abs(shape / (Fraction(original.width, original.height) * original.sample_aspect_ratio) - 1) < 0.01
 
 
 def test_from_python(layered, tmp_path):

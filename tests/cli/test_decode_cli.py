@@ -87,9 +87,9 @@ def test_decode_states_its_memory_or_refuses(small_nerv, tmp_path, monkeypatch):
     command = ["decode", str(small_nerv), "--frames", "0:3", "-o", str(tmp_path / "png"), "--force"]
     assert "of memory" not in CliRunner().invoke(cli, command).stderr
     monkeypatch.setattr("nervcodec.cli.decode._NOTE_PIXELS", 1000)
-    said = CliRunner().invoke(cli, command)
-    assert said.exit_code == 0
-    assert re.search(r"3 frames of 320 x 136: about [\d.]+ MB of memory, 391.7 KB before compression", said.stderr)
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0
+    assert re.search(r"3 frames of 320 x 136: about [\d.]+ MB of memory, 391.7 KB before compression", result.stderr)
     monkeypatch.setattr("nervcodec.device.physical_memory", lambda: 10**6)
     refused = CliRunner().invoke(cli, command)
     assert refused.exit_code == 1

@@ -73,9 +73,9 @@ def test_sound_that_a_format_does_not_hold_is_encoded_again(codec, suffix, encod
     info = scan(tmp_path / f"out{suffix}")
     assert info.has_audio
     assert info.frame_count == 5
-    said = "it is encoded with" in result.stderr
-    assert said == (encoder != "copy")
-    if said:
+    noted = "it is encoded with" in result.stderr
+    assert noted == (encoder != "copy")
+    if noted:
         assert f"{suffix} does not hold sound in {codec.removeprefix('lib')}" in result.stderr
         assert f"with {encoder} (-o NAME.mkv keeps it as it is, --audio none leaves it out)" in result.stderr
 

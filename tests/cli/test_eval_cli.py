@@ -66,8 +66,8 @@ def test_eval_writes_a_self_contained_page(run, small_nerv, bikes, tmp_path):
     sources = [value for name, value in page.attributes if name in ("src", "href")]
     assert sources.pop(0).startswith("data:image/png;base64,")  # PSNR over frames
     assert all(value.startswith("data:image/jpeg;base64,") for value in sources)
-    for wanted in ("Worst frames", "Best frames", "Bytes by part", "nDCG@10", "What search finds"):
-        assert wanted in page.text
+    for expected in ("Worst frames", "Best frames", "Bytes by part", "nDCG@10", "What search finds"):
+        assert expected in page.text
     again = run("eval", small_nerv, bikes, "--report", "r.html")
     assert again.returncode == 1
 
@@ -88,8 +88,8 @@ def test_plots_and_reports_without_their_extra_fail_before_any_work(carphone, tm
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 1
-    wanted = "nervcodec: plots and reports need matplotlib and Jinja2: pip install 'nervcodec[plots]'\n"
-    assert (result.stdout, result.stderr) == ("", wanted)
+    expected = "nervcodec: plots and reports need matplotlib and Jinja2: pip install 'nervcodec[plots]'\n"
+    assert (result.stdout, result.stderr) == ("", expected)
     assert not list(tmp_path.iterdir())
 
 
@@ -108,12 +108,12 @@ def test_a_browser_shows_the_page_with_its_pictures(run, small_nerv, bikes, tmp_
     )  # fmt: skip
     assert (tmp_path / "page.png").exists(), result.stderr
     with Image.open(tmp_path / "page.png") as image:
-        shown = np.asarray(image.convert("RGB")).astype(int)
-    blue = (abs(shown - (0x3B, 0x6E, 0xA8)).max(axis=2) < 12).sum()
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    blue = (abs(pixels - (0x3B, 0x6E, 0xA8)).max(axis=2) < 12).sum()
     assert blue > 2000  # the curve and the bars of bytes by part
-    written = (shown.max(axis=2) < 80).sum()
+    written = (pixels.max(axis=2) < 80).sum()
     assert written > 5000
-    colours = np.unique(shown.reshape(-1, 3) // 8, axis=0)
+    colours = np.unique(pixels.reshape(-1, 3) // 8, axis=0)
     assert len(colours) > 1000  # photographs, not broken pictures
 
 

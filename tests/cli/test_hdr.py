@@ -140,9 +140,9 @@ def test_outputs_without_hdr_are_refused(nerv, run, tmp_path):
 def test_a_scaled_video(scale, size, layout, nerv, run, tmp_path):
     result = run("decode", nerv, "--scale", scale, "-o", "a.mp4")
     assert result.returncode == 0, result.stderr
-    (frame, *_), _, made, tags, _ = decoded(tmp_path / "a.mp4")
+    (frame, *_), _, pixel_format, tags, _ = decoded(tmp_path / "a.mp4")
     assert (frame.width, frame.height) == size
-    assert (made, tags) == (f"yuv{layout}p10le", (9, PQ, 9, 1))
+    assert (pixel_format, tags) == (f"yuv{layout}p10le", (9, PQ, 9, 1))
     luma = np.frombuffer(frame.planes[0], np.uint16).reshape(size[1], -1)[size[1] // 4, : size[0]]
     assert np.abs(luma[size[0] // 8 :: size[0] // 4][:4].astype(int) - GREYS).max() <= 8
 
@@ -151,8 +151,8 @@ def test_a_scaled_video(scale, size, layout, nerv, run, tmp_path):
 def test_other_chroma_stays_in_a_copy(layout, run, tmp_path):
     nerv = encoded(clip(tmp_path / "a.mkv", layout=layout), "copy")
     assert run("decode", nerv, "-o", "b.mp4").returncode == 0
-    frames, _, made, _, _ = decoded(tmp_path / "b.mp4")
-    assert made == layout
+    frames, _, pixel_format, _, _ = decoded(tmp_path / "b.mp4")
+    assert pixel_format == layout
     assert near(frames, nerv)
 
 

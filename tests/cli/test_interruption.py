@@ -97,9 +97,9 @@ def test_search_killed_at_random_moments(start, small_nerv, tmp_path, monkeypatc
     for seconds, number in moments(3, 4, run_s):
         assert "Traceback" not in kill_after(start(*command), seconds, number)
     process = start(*command, "--json")
-    found, err = process.communicate()
+    output, err = process.communicate()
     assert process.returncode == 0, err
-    assert json.loads(found)
+    assert json.loads(output)
 
 
 @pytest.mark.slow
@@ -143,8 +143,8 @@ import os, signal, sys
 from nervcodec.cli.main import main
 from nervcodec.formats.container import Container
 
-def interrupted(self, *parts, whole=Container.chunks):
-    for piece in whole(self, *parts):
+def interrupted(self, *parts, chunks=Container.chunks):
+    for piece in chunks(self, *parts):
         os.kill(os.getpid(), signal.SIGINT)
         yield piece
 

@@ -60,12 +60,12 @@ def test_a_folder_of_videos(run, videos, tmp_path):
 def test_unreadable_outputs_are_kept_without_force(run, videos, tmp_path):
     golden = (Path(__file__).parents[1] / "golden" / "version3_grid.nerv").read_bytes()
     version = b'"format_version":"%d"'
-    kept = {
+    refused = {
         "outdated": (golden.replace(version % 3, version % 2), "written by an earlier nervcodec; encode the source"),
         "newer": (golden.replace(version % 3, version % 4), "format version 4 is newer than this nervcodec reads"),
         "foreign": (b"a letter to nobody\n" * 9, "not a .nerv file; --force replaces it"),
     }
-    contents = {name: content for name, (content, _) in kept.items()} | {"damaged": golden[:-9]}
+    contents = {name: content for name, (content, _) in refused.items()} | {"damaged": golden[:-9]}
     (tmp_path / "out").mkdir()
     shutil.copy(videos / "a.mp4", tmp_path / "a.mp4")
     shutil.rmtree(videos)
@@ -79,14 +79,14 @@ def test_unreadable_outputs_are_kept_without_force(run, videos, tmp_path):
     table = rows(result.stdout)
     assert {row[0] for name, row in table.items() if "damaged" not in name} == {"failed"}
     assert table["videos/damaged.mp4"][0] == "done"
-    for name, (content, message) in kept.items():
+    for name, (content, message) in refused.items():
         assert (tmp_path / "out" / f"{name}.nerv").read_bytes() == content
         assert f"out/{name}.nerv: {message}" in table[f"videos/{name}.mp4"][-1]
         assert "--force" in table[f"videos/{name}.mp4"][-1]
         single = run("encode", f"videos/{name}.mp4", "-o", f"out/{name}.nerv", *TINY)
         assert (single.returncode, (tmp_path / "out" / f"{name}.nerv").read_bytes()) == (1, content)
-        shown = run("info", f"out/{name}.nerv")
-        assert (shown.returncode, shown.stderr.count("\n")) == (1, 1)
+        information = run("info", f"out/{name}.nerv")
+        assert (information.returncode, information.stderr.count("\n")) == (1, 1)
     forced = run(*command, "--force")
     assert forced.returncode == 0, forced.stderr
     assert {row[0] for row in rows(forced.stdout).values()} == {"done"}

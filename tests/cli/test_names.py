@@ -55,10 +55,10 @@ def test_long_names_are_truncated_to_the_limit_of_the_file_system(stem, limit):
     name = truncate_name(stem, ".nerv", limit)
     assert len(os.fsencode(name)) <= limit
     assert name.endswith(".nerv")
-    kept = name.removesuffix(".nerv")
-    assert stem.startswith(kept)
-    if kept != stem:
-        assert len(os.fsencode(stem[: len(kept) + 1] + ".nerv")) > limit
+    remainder = name.removesuffix(".nerv")
+    assert stem.startswith(remainder)
+    if remainder != stem:
+        assert len(os.fsencode(stem[: len(remainder) + 1] + ".nerv")) > limit
 
 
 def test_messages_are_shortened_in_the_middle():
@@ -149,9 +149,9 @@ def test_odd_names_in_every_command(run, tmp_path):
     verified = run("verify", ODD, **STRICT)
     assert verified.stdout == f"{ODD_SHOWN}: whole (1 tensor, 15 frames)\n"
     for encoding in ("utf-8:strict", "ascii:strict"):
-        found = run("search", "a man", "--min-score", -2, "-k", 2, PYTHONIOENCODING=encoding)
-        assert found.returncode == 0, found.stderr
-        for line in found.stdout.splitlines():
+        searched = run("search", "a man", "--min-score", -2, "-k", 2, PYTHONIOENCODING=encoding)
+        assert searched.returncode == 0, searched.stderr
+        for line in searched.stdout.splitlines():
             assert len(line.split("\t")) == 6
             assert line.split("\t")[1] == ODD_SHOWN
         rows = json.loads(
@@ -206,8 +206,8 @@ def folder(tmp_path, monkeypatch):
     """The current folder: containers, a hard link, links to files, folders and themselves, hidden ones, a pipe, and
     deleted ones.
     """
-    for place in ("deep", ".cache", "#recycle", "deep/$RECYCLE.BIN"):
-        (tmp_path / place).mkdir()
+    for folder in ("deep", ".cache", "#recycle", "deep/$RECYCLE.BIN"):
+        (tmp_path / folder).mkdir()
     deleted = "#recycle/e.nerv", "deep/$RECYCLE.BIN/f.nerv"
     for name in ("a.nerv", "deep/b.nerv", "._a.nerv", ".cache/c.nerv", "deep/.d.nerv", *deleted):
         (tmp_path / name).write_text("x")
@@ -222,7 +222,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "wanted"),
+    ("words", "expected"),
     [
         ([], ["a.nerv", "deep/b.nerv"]),
         ([".", "."], ["a.nerv", "deep/b.nerv"]),
@@ -236,10 +236,10 @@ def folder(tmp_path, monkeypatch):
         (["pipe.nerv"], ["pipe.nerv"]),
     ],
 )
-def test_one_file_is_searched_once(folder, words, wanted):
-    assert [str(p) for p in find_containers(words)] == wanted
+def test_one_file_is_searched_once(folder, words, expected):
+    assert [str(p) for p in find_containers(words)] == expected
     absolute = [str(folder / word) for word in words]
-    assert [str(p) for p in find_containers([*words, *absolute])] == wanted
+    assert [str(p) for p in find_containers([*words, *absolute])] == expected
 
 
 def test_pipes_and_devices_do_not_hang(run, folder):

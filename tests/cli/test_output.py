@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the commands do with their streams, and how they repeat the words they were given."""
+"""Standard streams of the commands, and how messages quote arguments."""
 
 import json
 import os
@@ -96,19 +96,19 @@ def test_closed_standard_streams_are_not_reused_by_files(tmp_path):
 
 @pytest.mark.slow
 def test_a_terminal_without_block_characters_gets_ascii_bars(tmp_path):
-    for encoding, wanted, other in (("ascii:strict", "#", "█"), ("utf-8:strict", "█", "#")):
+    for encoding, expected, other in (("ascii:strict", "#", "█"), ("utf-8:strict", "█", "#")):
         ours, theirs = pty.openpty()
         result = start(SEARCH, tmp_path, stdout=theirs, stderr=subprocess.PIPE, encoding=encoding)
         os.close(theirs)
-        shown = b""
+        output = b""
         try:
             while more := os.read(ours, 65536):
-                shown += more
+                output += more
         except OSError:  # Linux's way to say that the other end is closed
             os.close(ours)
         assert (result.returncode, result.stderr) == (0, "")
-        assert wanted in shown.decode()
-        assert other not in shown.decode()
+        assert expected in output.decode()
+        assert other not in output.decode()
 
 
 # ------------------------------------------------------------------ echo

@@ -18,9 +18,9 @@ WRONG = Path(__file__).parents[1] / "golden" / "version3_shared.nerv"  # 16 numb
 def test_search_json(run, small_nerv):
     result = run("search", "a bicycle", small_nerv, "--json", "-k", 3, "--min-score", -1)
     assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
-    assert 1 <= len(found) <= 3
-    for row in found:
+    results = json.loads(result.stdout)
+    assert 1 <= len(results) <= 3
+    for row in results:
         assert set(row) == {"score", "file", "start", "end", "frame", "patch", "box", "also_in"}
         assert row["file"] == str(small_nerv)
         assert 0 <= row["start"] < row["end"] <= 2.0
@@ -120,14 +120,14 @@ def test_search_draws_a_sheet_and_clips(run, small_nerv, tmp_path):
     arguments = ["search", "a bicycle", small_nerv, "--min-score", -1, "-k", 3]
     result = run(*arguments, "--sheet", "sheet.png", "--clips", "clips")
     assert result.returncode == 0, result.stderr
-    found = json.loads(run(*arguments, "--json").stdout)
+    results = json.loads(run(*arguments, "--json").stdout)
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.width > 300 * len(found)
+        assert sheet.width > 300 * len(results)
         red = np.asarray(sheet.convert("RGB")).astype(int)
     assert ((red[..., 0] > 200) & (red[..., 1] < 110)).sum() > 300  # outlines
     clips = sorted((tmp_path / "clips").iterdir())
-    assert len(clips) == len(found)
-    for clip, row in zip(clips, found, strict=True):
+    assert len(clips) == len(results)
+    for clip, row in zip(clips, results, strict=True):
         assert scan(clip).frame_count == round((row["end"] - row["start"]) * 25)
     again = run(*arguments, "--sheet", "sheet.png")
     assert again.returncode == 1

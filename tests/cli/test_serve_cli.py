@@ -26,8 +26,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def free_port() -> int:
-    with listening("127.0.0.1", 0) as made:
-        return made.getsockname()[1]
+    with listening("127.0.0.1", 0) as listener:
+        return listener.getsockname()[1]
 
 
 def ask(port: int, address: str) -> bytes:
@@ -62,8 +62,8 @@ def test_serve_prints_its_address_answers_and_ends(forks, tmp_path, number):
 
 
 def test_a_port_that_is_taken(run, tmp_path):
-    with listening("127.0.0.1", 0) as made:
-        port = made.getsockname()[1]
+    with listening("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
         result = run("serve", tmp_path, "--port", port)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
@@ -83,15 +83,15 @@ def test_wrong_usage(run, tmp_path):
 
 
 def test_open_shows_the_page(monkeypatch, tmp_path):
-    shown, served = [], []
-    monkeypatch.setattr(command.webbrowser, "open", shown.append)
+    addresses_opened, served = [], []
+    monkeypatch.setattr(command.webbrowser, "open", addresses_opened.append)
     monkeypatch.setattr(
         "nervcodec.serve.run.Server.run", lambda _self, sockets: served.append(sockets[0].getsockname())
     )
     result = CliRunner().invoke(command.serve, [str(tmp_path), "--port", "0", "--open"])
-    (place,) = served
-    assert shown == [f"http://127.0.0.1:{place[1]}/"]
-    assert result.output.startswith(f"{shown[0]} shows ")
+    (address,) = served
+    assert addresses_opened == [f"http://127.0.0.1:{address[1]}/"]
+    assert result.output.startswith(f"{addresses_opened[0]} shows ")
     assert isinstance(result.exception, SystemExit)  # of an interruption
 
 
@@ -106,16 +106,16 @@ def test_a_missing_extra_is_named(monkeypatch, tmp_path, missing):
 
 
 def test_addresses_and_names(monkeypatch):
-    with listening("localhost", 0) as made:
-        port = made.getsockname()[1]
-        assert addresses(made, "localhost") == (f"http://localhost:{port}/", None)
-        assert addresses(made, "127.0.0.1", "/a/") == (f"http://127.0.0.1:{port}/a/", None)
-    with listening("0.0.0.0", 0) as made:
-        port = made.getsockname()[1]
+    with listening("localhost", 0) as listener:
+        port = listener.getsockname()[1]
+        assert addresses(listener, "localhost") == (f"http://localhost:{port}/", None)
+        assert addresses(listener, "127.0.0.1", "/a/") == (f"http://127.0.0.1:{port}/a/", None)
+    with listening("0.0.0.0", 0) as listener:
+        port = listener.getsockname()[1]
         monkeypatch.setattr(run_module, "_outer_address", lambda family: "192.168.1.7")
-        assert addresses(made, "0.0.0.0") == (f"http://127.0.0.1:{port}/", f"http://192.168.1.7:{port}/")
+        assert addresses(listener, "0.0.0.0") == (f"http://127.0.0.1:{port}/", f"http://192.168.1.7:{port}/")
         monkeypatch.setattr(run_module, "_outer_address", lambda family: None)
-        assert addresses(made, "::") == (f"http://[::1]:{port}/", None)
+        assert addresses(listener, "::") == (f"http://[::1]:{port}/", None)
     assert host_names("127.0.0.1", ["proxy.example"]) >= {"localhost", socket.gethostname(), "proxy.example"}
     assert "video.example" in host_names("video.example")
     with pytest.raises(ConfigError, match="no host here"):

@@ -13,22 +13,24 @@ import transcripts
 TOLERANCE = {"psnr": 0.02, "frames": 0.3, "search --json": 2e-3, "start": 0.5, "end": 0.5, "eval --json": 1e-2}
 
 
-def differences(found, recorded, tolerance=0.0, place=""):
+def differences(printed, recorded, tolerance=0.0, key_path=""):
     """Where two JSON values differ by more than a tolerance."""
-    if isinstance(found, dict) and isinstance(recorded, dict):
-        keys = sorted({*found, *recorded})
+    if isinstance(printed, dict) and isinstance(recorded, dict):
+        keys = sorted({*printed, *recorded})
         return [
             line
             for key in keys
-            for line in differences(found.get(key), recorded.get(key), TOLERANCE.get(key, tolerance), f"{place}/{key}")
+            for line in differences(
+                printed.get(key), recorded.get(key), TOLERANCE.get(key, tolerance), f"{key_path}/{key}"
+            )
         ]
-    if isinstance(found, list) and isinstance(recorded, list) and len(found) == len(recorded):
-        pairs = enumerate(zip(found, recorded, strict=True))
-        return [line for i, (a, b) in pairs for line in differences(a, b, tolerance, f"{place}/{i}")]
-    numbers = isinstance(found, (int, float)) and isinstance(recorded, (int, float))
-    if found == recorded or (numbers and tolerance and math.isclose(found, recorded, abs_tol=tolerance)):
+    if isinstance(printed, list) and isinstance(recorded, list) and len(printed) == len(recorded):
+        pairs = enumerate(zip(printed, recorded, strict=True))
+        return [line for i, (a, b) in pairs for line in differences(a, b, tolerance, f"{key_path}/{i}")]
+    numbers = isinstance(printed, (int, float)) and isinstance(recorded, (int, float))
+    if printed == recorded or (numbers and tolerance and math.isclose(printed, recorded, abs_tol=tolerance)):
         return []
-    return [f"{place}: {found!r}, recorded {recorded!r}"]
+    return [f"{key_path}: {printed!r}, recorded {recorded!r}"]
 
 
 @pytest.mark.slow
@@ -36,8 +38,8 @@ def differences(found, recorded, tolerance=0.0, place=""):
 def test_output_for_golden_files(name, run, tmp_path):
     shutil.copy(transcripts.GOLDEN / f"{name}.nerv", tmp_path)
     recorded = json.loads((transcripts.RECORDED / f"{name}.json").read_text())
-    found = json.loads(json.dumps(transcripts.of_file(name, run, tmp_path)))
-    assert differences(found, recorded) == []
+    printed = json.loads(json.dumps(transcripts.of_file(name, run, tmp_path)))
+    assert differences(printed, recorded) == []
 
 
 def test_help_texts(run, monkeypatch):

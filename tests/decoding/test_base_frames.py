@@ -76,18 +76,18 @@ def test_one_frame_is_in_memory_at_a_time(layered_nerv, monkeypatch):
         frames.close()
 
 
-# ------------------------------------------------------------------ the same frames however they are asked for
+# ------------------------------------------------------------------ the same frames in any order
 
 
 def test_any_order_gives_the_same_frames(video):
-    whole = video[:]
-    assert whole.shape == (COUNT, 144, 176, 3)
+    all_frames = video[:]
+    assert all_frames.shape == (COUNT, 144, 176, 3)
     numbers = random.Random(1).sample(range(-COUNT, COUNT), 25)
     for number, frame in zip(numbers, video.frames(numbers), strict=True):
-        assert np.array_equal(frame, whole[number])
-    assert np.array_equal(video[28:33], whole[28:33])
-    assert np.array_equal(video[::-7], whole[::-7])
-    assert np.array_equal(video.frame_at(1.5), whole[44])
+        assert np.array_equal(frame, all_frames[number])
+    assert np.array_equal(video[28:33], all_frames[28:33])
+    assert np.array_equal(video[::-7], all_frames[::-7])
+    assert np.array_equal(video.frame_at(1.5), all_frames[44])
 
 
 def test_windows_equal_those_of_whole_frames(video):
@@ -96,8 +96,8 @@ def test_windows_equal_those_of_whole_frames(video):
         for row in range(2):
             for column in range(4):
                 box = video.grid.patch(row, column)
-                wanted = frame[box.y : box.y + box.height, box.x : box.x + box.width]
-                assert np.array_equal(video.patch(number, row, column), wanted)
+                expected = frame[box.y : box.y + box.height, box.x : box.x + box.width]
+                assert np.array_equal(video.patch(number, row, column), expected)
 
 
 def test_scaled(video):
@@ -118,16 +118,16 @@ def test_an_open_video_is_pickled(video):
 @pytest.mark.parametrize("limit_bytes", [0, 1 << 30])
 def test_eight_threads_on_one_file(layered_nerv, limit_bytes):
     with nervcodec.open(layered_nerv, "cpu", "fp32", cache=NetworkCache(limit_bytes)) as video:
-        whole = video[:]
+        all_frames = video[:]
 
         def use(seed):
             mine = random.Random(seed)
             for _ in range(2):
                 number = mine.randrange(COUNT)
-                assert np.array_equal(video[number], whole[number])
+                assert np.array_equal(video[number], all_frames[number])
                 first = mine.randrange(COUNT - 5)
-                for frame, wanted in zip(video.frames(range(first, first + 5)), whole[first:], strict=False):
-                    assert np.array_equal(frame, wanted)
+                for frame, expected in zip(video.frames(range(first, first + 5)), all_frames[first:], strict=False):
+                    assert np.array_equal(frame, expected)
             return seed
 
         with ThreadPoolExecutor(8) as threads:
@@ -197,7 +197,7 @@ def test_a_hostile_stream_is_one_error_without_frames(layered_nerv, tmp_path, na
             check_base(opened)
     assert str(caught.value).startswith(f"{path}: segment 1: ")
     with nervcodec.open(path, "cpu") as video:
-        assert video[0].shape == (144, 176, 3)  # the other segment is whole
+        assert video[0].shape == (144, 176, 3)  # the other segment is valid
         with pytest.raises(ContainerError, match=message) as caught:
             video[HALF]
     assert str(caught.value).startswith(f"{path}: ")
@@ -207,12 +207,12 @@ def test_a_hostile_stream_is_one_error_without_frames(layered_nerv, tmp_path, na
 def test_garbage_within_frames_adds_no_frame(layered_nerv, tmp_path):
     path = rewritten(layered_nerv, tmp_path / "a.nerv", {0: filled(stream_of(layered_nerv))})
     with nervcodec.open(layered_nerv, "cpu") as video:
-        whole = video[:HALF]
-    given = []
+        all_frames = video[:HALF]
+    decoded = []
     with nervcodec.open(path, "cpu") as video, pytest.raises(ContainerError, match=r"only \d+ of 30 frames"):
-        given.extend(video.frames(range(HALF)))
-    assert len(given) < HALF
-    assert all(np.array_equal(frame, wanted) for frame, wanted in zip(given, whole, strict=False))
+        decoded.extend(video.frames(range(HALF)))
+    assert len(decoded) < HALF
+    assert all(np.array_equal(frame, expected) for frame, expected in zip(decoded, all_frames, strict=False))
 
 
 @pytest.mark.parametrize("form", [PlaneFormat(8), PlaneFormat(10, "444"), PlaneFormat(10, "422")])
@@ -273,11 +273,11 @@ def test_bits_flipped_at_random(layered_nerv, tmp_path):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path = rewritten(layered_nerv, tmp_path / f"{turn}.nerv", {0: bytes(data)})
         with nervcodec.open(path, "cpu") as video:
-            frames, said = [], f"{path}: "
+            frames, message = [], f"{path}: "
             try:
                 frames = list(video[:HALF])
             except NervError as error:
-                said = str(error)
+                message = str(error)
         assert len(frames) in (0, HALF)
-        assert said.startswith(f"{path}: ")
-        assert "\n" not in said
+        assert message.startswith(f"{path}: ")
+        assert "\n" not in message

@@ -23,65 +23,65 @@ def network(values: int) -> nn.Module:
 
 
 def test_the_least_recently_used_network_is_evicted_first():
-    kept, made = NetworkCache(1000), []
+    cache, built = NetworkCache(1000), []
 
     def ask(name: str) -> nn.Module:
-        return kept.get("file", name, lambda: made.append(name) or network(100))
+        return cache.get("file", name, lambda: built.append(name) or network(100))
 
     first = ask("a")
     ask("b")
     assert ask("a") is first
     ask("c")  # b has to go
-    assert kept.used_bytes == 800
+    assert cache.used_bytes == 800
     assert ask("a") is first
     ask("b")
-    assert made == ["a", "b", "c", "b"]
+    assert built == ["a", "b", "c", "b"]
 
 
 def test_a_network_above_the_limit_is_kept_alone():
-    kept = NetworkCache(1000)
-    kept.get("file", "small", lambda: network(10))
-    large = kept.get("file", "large", lambda: network(10_000))
-    assert kept.used_bytes == 40_000
-    assert kept.get("file", "large", lambda: network(1)) is large
-    kept.get("file", "small", lambda: network(10))
-    assert kept.used_bytes == 40
+    cache = NetworkCache(1000)
+    cache.get("file", "small", lambda: network(10))
+    large = cache.get("file", "large", lambda: network(10_000))
+    assert cache.used_bytes == 40_000
+    assert cache.get("file", "large", lambda: network(1)) is large
+    cache.get("file", "small", lambda: network(10))
+    assert cache.used_bytes == 40
 
 
 def test_a_failed_build_is_not_cached():
-    kept = NetworkCache(1000)
+    cache = NetworkCache(1000)
 
     def fail() -> nn.Module:
         raise ContainerError("damaged")
 
     with pytest.raises(ContainerError):
-        kept.get("file", "a", fail)
-    assert kept.used_bytes == 0
-    assert kept.get("file", "a", lambda: network(1)).in_features == 1
+        cache.get("file", "a", fail)
+    assert cache.used_bytes == 0
+    assert cache.get("file", "a", lambda: network(1)).in_features == 1
 
 
 def test_concurrent_requests_build_a_network_once():
-    kept, made, together = NetworkCache(1 << 20), [], threading.Barrier(THREADS)
+    cache, built, together = NetworkCache(1 << 20), [], threading.Barrier(THREADS)
 
     def ask(_number: int) -> nn.Module:
         together.wait()
-        return kept.get("file", "a", lambda: made.append(1) or network(50))
+        return cache.get("file", "a", lambda: built.append(1) or network(50))
 
     with ThreadPoolExecutor(THREADS) as threads:
         found = list(threads.map(ask, range(THREADS)))
     assert len({id(one) for one in found}) == 1
-    assert len(made) == 1
+    assert len(built) == 1
 
 
 def test_a_file_dropped_during_a_build_leaves_nothing():
-    kept = NetworkCache(1000)
+    cache = NetworkCache(1000)
 
     def slowly() -> nn.Module:
-        kept.drop("file")
+        cache.drop("file")
         return network(10)
 
-    kept.get("file", "a", slowly)
-    assert kept.used_bytes == 0
+    cache.get("file", "a", slowly)
+    assert cache.used_bytes == 0
 
 
 def test_files_share_one_cache_and_leave_it_when_closed(small_nerv):

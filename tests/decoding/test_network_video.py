@@ -92,7 +92,7 @@ def test_precision_makes_little_difference(small_nerv, video):
 
 def test_search_decodes_the_semantic_head_alone(small_nerv, monkeypatch):
     video = nervcodec.open(small_nerv, device="cpu")
-    whole = [video.network(n) for n in range(2)]
+    networks = [video.network(n) for n in range(2)]
 
     def refuse(*_arguments):
         raise AssertionError("the whole network was decoded")
@@ -102,8 +102,8 @@ def test_search_decodes_the_semantic_head_alone(small_nerv, monkeypatch):
     frames = torch.arange(25)
     for number, parts in enumerate(fresh.embedding_parts()):
         weight = parts.weight[:, None, None]
-        found = parts.coefficients[parts.before] * (1 - weight) + parts.coefficients[parts.after] * weight
-        assert np.allclose(found, whole[number].coefficients(Inputs(frames)).numpy(), atol=1e-5)
+        results = parts.coefficients[parts.before] * (1 - weight) + parts.coefficients[parts.after] * weight
+        assert np.allclose(results, networks[number].coefficients(Inputs(frames)).numpy(), atol=1e-5)
     with Container.open(small_nerv) as opened:
         stream = opened.array("0/weights")
     names = [line.name for line in bitstream.read_table(stream)[0]]
@@ -119,11 +119,11 @@ def test_scaling(video):
 
 
 def test_search_through_the_offline_encoder(video):
-    found = video.search("a bicycle", k=3)
-    assert 1 <= len(found) <= 3
-    assert found[0].score == max(m.score for m in found)
-    assert 0 <= found[0].start_s < found[0].end_s <= 2.0
-    assert found[0].file == video.path
+    results = video.search("a bicycle", k=3)
+    assert 1 <= len(results) <= 3
+    assert results[0].score == max(m.score for m in results)
+    assert 0 <= results[0].start_s < results[0].end_s <= 2.0
+    assert results[0].file == video.path
 
 
 def test_openclip_end_to_end(carphone, tmp_path, tiny_clip):
