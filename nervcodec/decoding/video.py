@@ -6,7 +6,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -293,12 +293,12 @@ class NervVideo(Sequence[np.ndarray]):
 
     # ------------------------------------------------------------------ base layer and sound
 
-    def planes(self, numbers: Iterable[int] | None = None) -> Iterator[Planes]:
+    def planes(self, numbers: Iterable[int] | None = None) -> Generator[Planes, None, None]:
         """Samples of frames of the base layer, which must exist: arrays of length 1, see :meth:`frames`."""
         checked = self._checked(numbers)
         with contextlib.closing(BaseReader(self._networks.container)) as reader:
             for number in checked:
-                self._check_segment_of(number)
+                self._networks.check(bisect.bisect_right(self._starts, number) - 1)
                 yield reader.frame(number)
 
     def light(self) -> Light | None:
@@ -312,40 +312,22 @@ class NervVideo(Sequence[np.ndarray]):
     def _from_base(
         self, numbers: Sequence[int], windows: tuple[Patch, ...], scale: float, tone_map: bool
     ) -> Iterator[np.ndarray]:
-        """Frames of a base layer, whose decoder runs until the iterator is closed."""
-        with contextlib.closing(BaseReader(self._networks.container)) as reader:
-            yield from self._converted(reader.frame, numbers, windows, scale, tone_map)
-
-    def _converted(
-        self,
-        read: Callable[[int], Planes],
-        numbers: Sequence[int],
-        windows: tuple[Patch, ...],
-        scale: float,
-        tone_map: bool,
-    ) -> Iterator[np.ndarray]:
-        """RGB of frames of a base layer, which a function reads by number."""
+        """RGB of frames of a base layer, whose decoder runs until the iterator is closed."""
         assert self.header.base is not None
         form = self.header.base.planes
         window = next((colour.Window(w.y, w.x, w.height, w.width) for w in windows), None)
-        for number in numbers:
-            self._check_segment_of(number)
-            planes = read(number)
-            if scale == 1.0:
-                if tone_map:
+        with contextlib.closing(self.planes(numbers)) as decoded:
+            for planes in decoded:
+                if scale != 1.0:
+                    from nervcodec.decoding.rendering import resize_frame
+
+                    rgb = colour.to_rgb(planes, form, window)
+                    rgb = tone_mapping.to_sdr(rgb, form, self._peak) if tone_map else rgb
+                    yield resize_frame(rgb, scale, self.hardware.device)
+                elif tone_map:
                     yield tone_mapping.to_screen8(planes, form, window, self._peak)[0]
                 else:
                     yield colour.to_rgb8(planes, form, window)[0]
-            else:
-                from nervcodec.decoding.rendering import resize_frame
-
-                rgb = colour.to_rgb(planes, form, window)
-                yield resize_frame(
-                    tone_mapping.to_sdr(rgb, form, self._peak) if tone_map else rgb, scale, self.hardware.device
-                )
-
-    def _check_segment_of(self, number: int) -> None:
-        self._networks.check(bisect.bisect_right(self._starts, number) - 1)
 
     def sound(self, start_s: float = 0.0, duration_s: float | None = None) -> Sound | None:
         """The source's audio packets, or those of a range; None where the container has none."""
