@@ -46,6 +46,7 @@ def test_encode_and_info_and_verify(carphone, run, tmp_path):
     assert "whole (1 tensor, 15 frames)" in run("verify", "a.nerv").stdout
 
 
+@pytest.mark.slow
 def test_ranges(layered_nerv, run, tmp_path):
     frames = nervcodec.open(layered_nerv, "cpu")[:]
     for selection, numbers in (("10:20:3", range(10, 20, 3)), ("0.9s:1.1s", range(27, 33)), ("59", [59])):

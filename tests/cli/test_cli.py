@@ -149,6 +149,7 @@ def test_an_interrupt_writes_the_best_state_so_far(carphone, tmp_path, name):
     assert [p.name for p in tmp_path.iterdir()] == ["a.nerv"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_reading_leaves_nothing(bunny, tmp_path):
     command = [Path(sys.executable).with_name("nervcodec"), "encode", bunny, "-o", "a.nerv", "--encoder", "offline"]
     process = subprocess.Popen(list(map(str, command)), cwd=tmp_path, stderr=subprocess.PIPE, text=True)

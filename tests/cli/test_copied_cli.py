@@ -84,6 +84,7 @@ def test_a_folder_of_images(bikes, run, tmp_path, ffmpeg):
     assert not (tmp_path / "shots.nerv").exists()
 
 
+@pytest.mark.slow
 def test_search_starts_no_ffmpeg(container, run, tmp_path):
     trap = tmp_path / "trap"
     trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\nexit 1\n")
@@ -122,6 +123,7 @@ def test_a_container_is_no_source(run, tmp_path):
     assert not (tmp_path / "again.nerv").exists()
 
 
+@pytest.mark.slow
 def test_transparency(ffmpeg, run, tmp_path):
     """A copy of VP9 with alpha stays switched on; elsewhere it is left out with a note."""
     graph = "testsrc2=s=160x120:d=0.4,format=yuva420p,geq=lum='lum(X,Y)':a='if(gt(X,80),255,60)'"

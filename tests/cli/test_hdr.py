@@ -121,6 +121,7 @@ def test_arrays_are_the_values_of_the_source_and_sheets_are_tone_mapped(nerv):
         assert next(video.patches([0], 0, 1, tone_map=True)).max() == pytest.approx(231, abs=3)
 
 
+@pytest.mark.slow
 def test_outputs_without_hdr_are_refused(nerv, run, tmp_path):
     for arguments in (["-o", "a.webm"], ["-o", "a.avi"], ["--patch", "0,0", "-o", "a.mp4"]):
         result = run("decode", nerv, *arguments)

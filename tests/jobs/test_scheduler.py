@@ -100,6 +100,7 @@ def contents(path):
         return header, {name: opened.array(name).tobytes() for name in opened.header.tensors}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [BASE, SAMPLED, SHORT, COPY])
 def test_the_same_bytes_as_alone(settings, carphone, tmp_path):
     alone = nervcodec.encode(carphone, tmp_path / "alone.nerv", **settings)
@@ -346,6 +347,7 @@ def test_a_worker_that_dies_while_idle_is_replaced(settled_s, simple):
     assert done.value != first
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_respond_is_replaced(simple, monkeypatch):
     monkeypatch.setattr(workers, "SILENT_S", 1.0)
     first = one_task(simple, "process").value
