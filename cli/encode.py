@@ -72,7 +72,7 @@ def encode(**settings: Any) -> None:
     Ctrl-C ends the fit early and writes the best state so far, of several segments those that are finished.
 
     Several INPUTs, folders with --recursive, and a folder as the output: one container each, DIR/a/b.nerv for a video
-    a/b.mp4 below INPUT. A container that is whole and of its source is skipped, unless --force is given; an encode that
+    a/b.mp4 below INPUT. An undamaged container of the same source is skipped, unless --force is given; an encode that
     was killed or stopped is resumed; a file that fails does not stop the rest.
     """
     arguments = Arguments(**{each.name: settings.pop(each.name) for each in fields(Arguments)})

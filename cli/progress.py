@@ -77,7 +77,7 @@ class ProgressObserver(Observer):
     def advance(self, count: int = 1) -> None:
         self._count += count
 
-    def worth_keeping(self) -> None:
+    def partial_result_ready(self) -> None:
         self._has_result = True
 
     def note(self, text: str) -> None:

@@ -101,8 +101,8 @@ class Observer:
     def stage(self, name: str, total: int | None = None) -> None:
         """A stage of work begins, with its number of items where that is known."""
 
-    def worth_keeping(self) -> None:
-        """From here on an early stop keeps a partial result."""
+    def partial_result_ready(self) -> None:
+        """From now on an early stop keeps a partial result."""
 
     def advance(self, count: int = 1) -> None:
         """Items of the current stage were finished."""

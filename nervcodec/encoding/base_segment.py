@@ -96,7 +96,7 @@ def encode_base_segment(
         base = coder.coded(head)
     except Stopped:
         return None
-    observer.worth_keeping()
+    observer.partial_result_ready()
     if coder.limit is None:
         head = coder.head(embedding_budget(len(base.stream)))
     config = HeadOnlyConfig(coder.geometry, semantic=head.semantic, cuts=coder.cuts)

@@ -168,7 +168,7 @@ class TaskRunner:
         else:
             pixels, first = reader.segment(index), plan.first_frame(index)
             task, embed_s = segment_task(plan, pixels, first, index, observer, known)
-            observer.worth_keeping()
+            observer.partial_result_ready()
             hooks = self._hooks(plan, f"segment_{index}", checkpoint)
             segment = fit_segment(task, observer, hooks, None if checkpoint is None else checkpoint.trainer)
             if segment is not None and segment.fell_back:
@@ -177,7 +177,7 @@ class TaskRunner:
         if index == count - 1:  # a background thread may still be at the end of its last frame
             self.close()
         trim_memory()
-        observer.worth_keeping()
+        observer.partial_result_ready()
         return segment, embed_s
 
     def close(self) -> None:
@@ -413,7 +413,7 @@ class EncodeJob:
         finished = self._unfinished.finished
         self._segments = {number: EncodedSegment.from_state_dict(facts) for number, facts in finished.items()}
         if finished:
-            self._observer.worth_keeping()
+            self._observer.partial_result_ready()
         self._done += len(finished)
         self._ready.extend((SEGMENT, n) for n in range(len(self._planned.lengths)) if n not in finished)
         self._assemble_if_complete()

@@ -457,7 +457,7 @@ def _fitted_to(
         plan.hardware,
         plan.options.precision,
     )
-    observer.worth_keeping()
+    observer.partial_result_ready()
     observer.stage("Fitting what segments share")
     hooks = [ProgressHook(observer), *hooks]
     (field, result), done = with_cpu_fallback(lambda one: fit_network(one, observer, hooks, resumed), task, observer)

@@ -3,7 +3,7 @@
 
 ``files``       one row per path (bytes, since a name need not be valid text): size, modification time and content, or
                 the reason why the file cannot be searched
-``contents``    one row per distinct content, whatever the number of its copies: checksum, video and kind of its
+``contents``    one row per distinct content, shared by its copies: checksum, video and kind of its
                 embeddings
 ``segments``    basis and 8-bit codes of each segment; a query reads all of them
 ``embeddings``  ``VideoEmbeddings.to_bytes`` of each content, compressed; a query reads those of the best candidates

@@ -212,7 +212,7 @@ class Scheduler:
                 self._setup()
             if not self._executor.one_by_one:
                 self._observer.stage(f"Encoding, {self._executor.slots} at once")
-                self._observer.worth_keeping()
+                self._observer.partial_result_ready()
             while self._pending or self._active:
                 stopping = self._observer.stop_requested()
                 if stopping:

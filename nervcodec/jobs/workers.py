@@ -352,8 +352,8 @@ class _ChannelObserver(Observer):
     def stage(self, name: str, total: int | None = None) -> None:
         self.send("stage", name, total)
 
-    def worth_keeping(self) -> None:
-        self.send("worth_keeping")
+    def partial_result_ready(self) -> None:
+        self.send("partial_result_ready")
 
     def advance(self, count: int = 1) -> None:
         self.send("advance", count)

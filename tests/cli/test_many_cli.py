@@ -186,7 +186,7 @@ def test_ctrl_c_after_the_last_file_is_no_interruption(left, videos, tmp_path, m
     def reports(found, _options, _force, progress, _workers):
         for job in found.jobs[left:]:
             yield FileReport(job.source, job.target, "done")
-        progress.worth_keeping()
+        progress.partial_result_ready()
         progress._interrupt(signal.SIGINT, None)
 
     monkeypatch.setattr(scheduler, "encode_each", reports)

@@ -115,7 +115,7 @@ def test_plain_lines_come_every_ten_seconds(capsys):
 def test_the_first_signal_stops_the_fit_and_the_second_gives_up(capsys):
     with PlainObserver() as observer:
         observer.stage("Fitting")
-        observer.worth_keeping()
+        observer.partial_result_ready()
         signal.raise_signal(signal.SIGINT)
         assert observer.stop_requested()
         with pytest.raises(KeyboardInterrupt):
@@ -125,7 +125,7 @@ def test_the_first_signal_stops_the_fit_and_the_second_gives_up(capsys):
 
 def test_a_signal_between_segments_keeps_finished_segments():
     with PlainObserver() as observer:
-        observer.worth_keeping()
+        observer.partial_result_ready()
         observer.stage("Embedding patches", 8)
         signal.raise_signal(signal.SIGINT)
         assert observer.stop_requested()
@@ -163,7 +163,7 @@ def test_a_line_names_the_file_of_several(capsys):
 
 def test_each_file_starts_without_a_partial_result():
     with PlainObserver() as observer:
-        observer.worth_keeping()
+        observer.partial_result_ready()
         observer.file(FileEvent(1, 2, "b.mp4"))
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

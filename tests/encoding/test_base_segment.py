@@ -38,7 +38,7 @@ class Notes(Observer):
     def stage(self, name, total=None):
         self.stages.append(name)
 
-    def worth_keeping(self):
+    def partial_result_ready(self):
         self.kept = True
 
 
@@ -270,7 +270,7 @@ class StopAt(Observer):
     def stage(self, name, total=None):
         self.stopped |= name == self.stage_wanted
 
-    def worth_keeping(self):
+    def partial_result_ready(self):
         self.kept = True
 
     def stop_requested(self):
