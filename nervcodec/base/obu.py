@@ -126,7 +126,7 @@ def stripped(stream: bytes | memoryview) -> bytes:
 def temporal_units(stream: bytes | memoryview) -> list[memoryview]:
     """The temporal units of a stream, each with the one frame that is shown and without a delimiter; not copied.
 
-    A unit goes on after its frame with tiles and padding only: whatever else comes begins the next one. What follows
+    After its frame a unit holds tiles and padding only: any other OBU begins the next one. What follows
     the last frame is part of its unit.
 
     Raises:

@@ -182,7 +182,7 @@ def with_cpu_fallback(
     try:
         return fit(task), task
     except torch.cuda.OutOfMemoryError:
-        observer.note("the GPU's memory does not hold this fit at any batch size; it goes on on the CPU")
+        observer.note("the GPU's memory does not hold this fit at any batch size; it continues on the CPU")
     on_cpu = replace(task, hardware=choose("cpu", task.precision))
     return fit(on_cpu), on_cpu
 

@@ -257,7 +257,7 @@ def evaluate(
             bytes, in a list or a text with commas.
         queries: texts, or one, whose rankings are compared; None: those shipped with the package.
         per_patch: also measure every patch of every frame by itself.
-        every: compare one frame in so many of each shot; None for all frames up to 1,000, then a sample of about 1,000.
+        every: one frame in ``every`` of each shot; None: all frames up to 1,000, then a sample of about 1,000.
 
     Raises:
         ConfigError: an unknown codec, a folder for images that cannot be one, or ``every`` below 1.

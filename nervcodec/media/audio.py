@@ -313,7 +313,7 @@ class Sound:
                 yield last
 
     def _graph(self, frame: AudioFrame, last: AudioFrame | None, lead: Fraction) -> Graph:
-        """Filters for frames of this kind, whose output goes on after a frame of the same samples, if there is one."""
+        """Filters for frames of this kind, whose output continues that of ``last``, if there is one."""
         begins: Fraction | int = -lead
         if last is None:
             rates = av.Codec(self.encoder, "w").audio_rates or [frame.sample_rate]

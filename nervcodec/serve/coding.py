@@ -166,7 +166,7 @@ def piece_end(header: Header, first: int) -> int:
 
 
 class _Session:
-    """An open container, and its decoder, which goes on from one piece to the next."""
+    """An open container, and its decoder, which continues from one piece to the next."""
 
     def __init__(self, file: Path):
         self.video = open_video(file)

@@ -87,7 +87,7 @@ class Media:
         return _MediaResponse(self._state.media, path, media_type="video/mp4", headers=tags, **options)
 
     async def progress(self, request: Request) -> Response:
-        """How much of the H.264 of a container is coded; coding goes on as long as this is requested."""
+        """How much of the H.264 of a container is coded; coding continues as long as this is requested."""
         item, codec, header = self._playable(request)
         if self._state.media.target(item, codec).exists() or codec == coding.BASE:
             return JSONResponse({"is_whole": True, "frames": [[0, header.video.frame_count]], "error": None})

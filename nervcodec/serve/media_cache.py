@@ -27,7 +27,7 @@ from nervcodec.serve.worker import Worker
 _STALE_S = 3600.0  # since the last change, after which what a killed server left is deleted
 _IN_USE_S = 60.0  # since the last request, in which a file is not deleted: a browser asks for the next part of it
 _COPYING_S = 3600.0  # that copying packets may take
-_WANTED_S = 20.0  # since the last request, in which coding goes on
+_WANTED_S = 20.0  # since the last request, in which coding continues
 _BLOCK_BYTES = 32_768  # Chromium gives its demuxer a response in whole blocks of this size
 
 

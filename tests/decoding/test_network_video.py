@@ -217,7 +217,7 @@ class Notes(Observer):
 
 
 def test_a_gpu_without_enough_memory_falls_back_to_the_cpu(carphone, tmp_path, monkeypatch):
-    """The error of a GPU, raised until the fit says that it goes on without one."""
+    """The error of a GPU, raised until the fit notes that it continues without one."""
     notes, forward = Notes(), GridField.forward
 
     def too_large(self, units, with_semantics):

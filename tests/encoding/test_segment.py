@@ -93,4 +93,4 @@ def test_a_gpu_too_small_hands_over_to_the_cpu(monkeypatch):
     said = too_small_a_gpu(monkeypatch)
     asked = replace(task(epochs=1), hardware=Hardware("cpu", "bf16"), precision="fp32")
     assert fit_segment(asked).fell_back
-    assert said == ["the GPU's memory does not hold this fit at any batch size; it goes on on the CPU"]
+    assert said == ["the GPU's memory does not hold this fit at any batch size; it continues on the CPU"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Many sources in one call: what is begun, what is left alone, and what goes on where it was."""
+"""Many sources in one call: which are encoded, skipped, or resumed."""
 
 import os
 import shutil

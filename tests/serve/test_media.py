@@ -322,7 +322,7 @@ def test_a_killed_process_is_reported_and_the_server_goes_on(place, long_nerv, m
 
 
 def test_killed_while_it_streams(place, long_nerv, monkeypatch):
-    """The stream ends before its end, which a browser takes for an error; the next request goes on."""
+    """The stream ends before its end, which a browser takes for an error; the next request continues."""
     shutil.copy(long_nerv, place / "a.nerv")
     with serving(place) as site:
         call = Worker.call

@@ -225,7 +225,7 @@ def test_a_network_plays_while_it_is_coded_and_goes_on_with_the_whole_file(view,
     assert view.value(TIME) > moment - 0.5
     assert not view.page.locator("#slider").is_visible()
     assert view.text("#note") == ""
-    view.frame(49)  # it goes on playing, to the end
+    view.frame(49)  # it continues to play, to the end
     view.key("Home")
     assert shows(view, here, "long.nerv", 0)
 
