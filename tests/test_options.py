@@ -206,4 +206,4 @@ def test_numbered_names_are_listed_from_the_first_to_the_last():
 def test_the_documents_tables_are_up_to_date():
     text = option_tables.DOCUMENT.read_text()
     assert option_tables.written(text) == text, "run python tests/option_tables.py"
-    assert all(f"`{name}`" in text for name in SETTINGS)
+    assert all(f"`{name}`" in text or f"`--{name.replace('_', '-')}" in text for name in SETTINGS)
