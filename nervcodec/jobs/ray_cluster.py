@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
-from nervcodec.jobs.workers import Done, WorkerLostError
+from nervcodec.jobs.workers import Done
+from nervcodec.worker import WorkerLostError
 
 if TYPE_CHECKING:
     from nervcodec.encoding.pipeline import TaskRunner

@@ -21,9 +21,10 @@ from nervcodec.events import FileEvent, Observer, WorkEvent
 from nervcodec.formats.text import count_noun
 from nervcodec.jobs.inputs import Found, Job, find, is_up_to_date
 from nervcodec.jobs.report import DONE, SKIPPED, STOPPED, FileReport, failed, is_of_a_source, reason
-from nervcodec.jobs.workers import Done, Executor, LocalWorkers, ThisProcess, WorkerLostError
+from nervcodec.jobs.workers import Done, Executor, LocalWorkers, ThisProcess
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import UnchangedOutput, locked, require_folder, require_free
+from nervcodec.worker import WorkerLostError
 
 if TYPE_CHECKING:
     from nervcodec.encoding.pipeline import EncodeJob, Task

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """MP4 files for browsers: base layers as they are, and H.264 made of decoded frames in pieces of a second.
 
-Runs in a :class:`nervcodec.serve.worker.Worker`, one call at a time.
+Runs in a :class:`nervcodec.worker.Worker`, one call at a time.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from nervcodec.media import mux
 from nervcodec.semantic import cache
 from nervcodec.serve import coding, stills
 from nervcodec.serve.store import FileEntry
-from nervcodec.serve.worker import Worker
+from nervcodec.worker import Worker
 
 _STALE_S = 3600.0  # since the last change, after which what a killed server left is deleted
 _IN_USE_S = 60.0  # since the last request, in which a file is not deleted: a browser asks for the next part of it
@@ -176,7 +176,7 @@ class MediaCache:
 
     def __init__(self, limit_bytes: int):
         self.folder, self._limit_bytes = cache.folder() / "media", limit_bytes
-        self.worker = Worker("media")
+        self.worker = Worker()
         self._codings: dict[Path, Coding] = {}
         self._writing: dict[Path, asyncio.Task[None]] = {}
         self._readers: Counter[Path] = Counter()

@@ -19,7 +19,7 @@ from nervcodec.serve.executor import CancellationToken, SingleFlightExecutor
 from nervcodec.serve.limits import MEDIA_BYTES, ReplacedError, single_param
 from nervcodec.serve.media_cache import MediaCache
 from nervcodec.serve.store import ContainerStore, FileEntry
-from nervcodec.serve.worker import Worker
+from nervcodec.worker import Worker
 
 _EVICTION_S = 30.0
 _MOST_THREADS = 4
@@ -46,7 +46,7 @@ class AppState:
 
     def __init__(self, place: Path, media_bytes: int = MEDIA_BYTES):
         self.store = ContainerStore(place)
-        self.media, self.base_worker = MediaCache(media_bytes), Worker("base layers")
+        self.media, self.base_worker = MediaCache(media_bytes), Worker()
         threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1))
         self.stills, self.thumbnails = SingleFlightExecutor("stills", 2), SingleFlightExecutor("thumbnails", 2)
         self.facts, self.questions = SingleFlightExecutor("facts", threads), SingleFlightExecutor("questions", threads)

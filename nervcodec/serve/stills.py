@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Frames as JPEG and PNG pictures. Runs in a :class:`nervcodec.serve.worker.Worker`, one call at a time."""
+"""Frames as JPEG and PNG pictures. Runs in a :class:`nervcodec.worker.Worker`, one call at a time."""
 
 from __future__ import annotations
 

@@ -15,18 +15,18 @@ from pathlib import Path
 import pytest
 
 import nervcodec
-from nervcodec import options
+from nervcodec import options, worker
 from nervcodec.encoding.pipeline import TaskRunner
 from nervcodec.errors import ConfigError, NervError, VideoError
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container
 from nervcodec.formats.fields import to_json
-from nervcodec.jobs import ray_cluster, workers
 from nervcodec.jobs.inputs import Job
 from nervcodec.jobs.ray_cluster import RayCluster, missing
 from nervcodec.jobs.scheduler import Scheduler
-from nervcodec.jobs.workers import Done, LocalWorkers, WorkerLostError
+from nervcodec.jobs.workers import Done, LocalWorkers
 from nervcodec.threads import StalledError, read_ahead
+from nervcodec.worker import WorkerLostError
 
 BASE = {"base": "av1", "segment": "0.4s", "duration_s": 1.2, "encoder": "offline", "audio": "none"}
 SAMPLED = {"segment": "6f", "duration_s": 0.6, "epochs": 2, "encoder": "none", "split": "1_1_2", "precision": "fp32"}
@@ -349,7 +349,7 @@ def test_a_worker_that_dies_while_idle_is_replaced(settled_s, simple):
 
 @pytest.mark.slow
 def test_a_worker_that_does_not_respond_is_replaced(simple, monkeypatch):
-    monkeypatch.setattr(workers, "SILENT_S", 1.0)
+    monkeypatch.setattr(worker, "SILENT_S", 1.0)
     first = one_task(simple, "process").value
     assert isinstance(one_task(simple, "freeze").error, WorkerLostError)
     assert not is_running(first)
@@ -469,4 +469,4 @@ def test_a_task_on_ray_whose_worker_dies(cluster, monkeypatch):
 @needs_ray
 def test_no_cluster_at_an_address():
     with pytest.raises(ConfigError, match="no Ray cluster at 127.0.0.1:1 "):
-        ray_cluster.RayCluster("127.0.0.1:1", None, False, Observer())
+        RayCluster("127.0.0.1:1", None, False, Observer())

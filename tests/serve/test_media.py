@@ -18,7 +18,7 @@ from nervcodec.metrics import psnr_db
 from nervcodec.serve import coding, media_cache
 from nervcodec.serve.media_cache import MediaCache
 from nervcodec.serve.state import AppState
-from nervcodec.serve.worker import Worker
+from nervcodec.worker import Worker
 
 TICKS_S = 90_000
 
@@ -335,9 +335,7 @@ def test_killed_while_it_streams(place, long_nerv, monkeypatch):
         monkeypatch.setattr(Worker, "call", killed)
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             site.ask("/media/a.nerv.mp4?from=0")
-        assert ["the process that decodes ended" in note and "internal error" not in note for note in site.notes] == [
-            True
-        ]
+        assert ["a worker process crashed" in note and "internal error" not in note for note in site.notes] == [True]
         progress = site.right("/api/media/a.nerv").json
         assert "crashed" in progress["error"]
         assert progress["frames"] == [[0, 6]]

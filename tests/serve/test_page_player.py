@@ -18,7 +18,7 @@ from sites import GOLDEN, changed, serving
 import nervcodec
 from nervcodec import metrics
 from nervcodec.serve.coding import code_piece
-from nervcodec.serve.worker import Worker
+from nervcodec.worker import Worker
 
 pytestmark = pytest.mark.slow
 

@@ -13,12 +13,12 @@ import pytest
 
 from nervcodec.errors import ContainerError
 from nervcodec.formats.container import read_header
-from nervcodec.serve.worker import Worker, WorkerError
+from nervcodec.worker import Worker, WorkerLostError
 
 
 @pytest.fixture
 def worker():
-    made = Worker("test")
+    made = Worker()
     yield made
     made.close()
 
@@ -34,7 +34,7 @@ def test_results_and_errors(worker, tmp_path):
 
 def test_a_crash_ends_one_call(worker):
     before = worker.call(os.getpid)
-    with pytest.raises(WorkerError, match="crashed"):
+    with pytest.raises(WorkerLostError, match="crashed"):
         worker.call(os._exit, 1)
     assert worker.call(os.getpid) != before
 
@@ -42,14 +42,14 @@ def test_a_crash_ends_one_call(worker):
 def test_a_killed_process_ends_one_call(worker):
     pid = worker.call(os.getpid)
     threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
-    with pytest.raises(WorkerError, match="crashed"):
+    with pytest.raises(WorkerLostError, match="crashed"):
         worker.call(time.sleep, 60)
     assert worker.call(pow, 2, 3) == 8
 
 
 def test_a_stall_ends_one_call(worker):
     pid = worker.call(os.getpid)
-    with pytest.raises(WorkerError, match=r"did not answer for 0\.2 s"):
+    with pytest.raises(WorkerLostError, match=r"did not answer for 0\.2 s"):
         worker.call(time.sleep, 60, timeout_s=0.2)
     assert worker.call(os.getpid) != pid
 
@@ -57,17 +57,17 @@ def test_a_stall_ends_one_call(worker):
 def test_closing_ends_a_call_and_refuses_others(worker):
     worker.call(os.getpid)
     threading.Timer(0.3, worker.close).start()
-    with pytest.raises(WorkerError):
+    with pytest.raises(WorkerLostError):
         worker.call(time.sleep, 60)
-    with pytest.raises(WorkerError, match="shutting down"):
+    with pytest.raises(WorkerLostError, match="shutting down"):
         worker.call(os.getpid)
 
 
 PARENT = """
 import os, sys
-from nervcodec.serve.worker import Worker
+from nervcodec.worker import Worker
 if __name__ == "__main__":
-    print(Worker("test").call(os.getpid), flush=True)
+    print(Worker().call(os.getpid), flush=True)
     os.kill(os.getpid(), 9)
 """
 
