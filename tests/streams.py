@@ -10,12 +10,6 @@ def delimited(stream):
     return b"".join(obu.DELIMITER + unit for unit in obu.temporal_units(stream))
 
 
-def sequence_of(stream):
-    """The first sequence header of a stream."""
-    (found, *_) = [unit for unit in obu.obus(stream) if unit.kind == obu.SEQUENCE]
-    return obu.sequence_header(memoryview(stream)[found.body : found.end])
-
-
 def samples_of(planes):
     """All samples of planes, one plane after the other, as FFmpeg's rawvideo has them."""
     return b"".join(plane.tobytes() for plane in planes)
@@ -23,4 +17,4 @@ def samples_of(planes):
 
 def decode_stream(stream, form, width, height, count, first=0):
     """The frames of a stream from one on."""
-    return list(codec.decode(checked_units(stream, form, width, height, count)[first:], form, width, height))
+    return list(codec.decode(checked_units(stream, count)[first:], form, width, height))

@@ -100,7 +100,7 @@ def encode(
             if reconstructed is not None:
                 for planes in decoder.decode(packet):
                     reconstructed(planes)
-    stream = obu.stripped(b"".join(packets))
+    stream = obu.without_delimiters(b"".join(packets))
     made, count = len(obu.temporal_units(stream)), next(read)
     if made != count:
         raise VideoError(f"SVT-AV1 made {made} of {count_noun(count, 'frame')}")
@@ -205,7 +205,9 @@ class _Decoder:
             raise ContainerError(str(error.strerror)) from None
         for frame in frames:
             if ((frame.width, frame.height), frame.format.name) != self._expected:
-                raise ContainerError(f"a frame of {frame.width}x{frame.height}")
+                (width, height), pixels = self._expected
+                actual = f"{frame.width}x{frame.height} {frame.format.name}"
+                raise ContainerError(f"a frame of {actual}, not {width}x{height} {pixels}")
             yield to_planes(frame, self._form, *self._size)
 
 

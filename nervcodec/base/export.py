@@ -85,16 +85,15 @@ def write_base(opened: Container, path: Path, sound: Sound | None = None) -> int
         else:
             rate = Fraction(*video.frame_rate)
             ticks, tick_s = range(video.frame_count + 1), 1 / rate
-        mux.write_av1(path, _units(opened, base), ticks, tick_s, Fraction(*video.sample_aspect_ratio), rate, sound)
+        mux.write_av1(path, _units(opened), ticks, tick_s, Fraction(*video.sample_aspect_ratio), rate, sound)
     return video.frame_count
 
 
-def _units(opened: Container, base: BaseHeader) -> Iterator[tuple[bytes, bool]]:
+def _units(opened: Container) -> Iterator[tuple[bytes, bool]]:
     """All temporal units of an AV1 stream, and whether each is a key frame."""
-    video = opened.header.video
     for segment in opened.header.segments:
         stream = opened.base_stream(segment).data
-        units = checked_units(stream, base.planes, video.width, video.height, segment.frame_count)
+        units = checked_units(stream, segment.frame_count)
         keys = set(obu.key_frames(units))
         for number, unit in enumerate(units):
             yield obu.DELIMITER + unit, number in keys

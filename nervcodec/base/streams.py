@@ -72,10 +72,10 @@ class SegmentStreams:
 
     def _parse(self, number: int) -> tuple[list[memoryview], list[int]]:
         """The temporal units of a segment, and the numbers of its key frames."""
-        segment, video = self._segments[number], self._opened.header.video
+        segment = self._segments[number]
         stream = self._opened.base_stream(segment).data
         with prefix_path(self._opened.path):
-            units = checked_units(stream, self._base.planes, video.width, video.height, segment.frame_count)
+            units = checked_units(stream, segment.frame_count)
             return units, obu.key_frames(units)
 
     def decode(self, run: Run) -> Generator[Planes, None, None]:
@@ -137,7 +137,9 @@ def streams_of(opened: Container) -> BaseStreams:
 
 
 def check_base(opened: Container) -> None:
-    """Compare the number, size and sample format of the frames in each AV1 stream with the header; nothing is decoded.
+    """Compare the frames of each AV1 stream with the header: their number, and the size and sample format of the first.
+
+    Only first frames are decoded, and of streams with the same sequence header only one.
 
     Raises:
         ContainerError: a stream is damaged, or contradicts the header.
@@ -145,10 +147,17 @@ def check_base(opened: Container) -> None:
     base, video = opened.header.base, opened.header.video
     if base is None or base.kind != AV1:
         return
+    from nervcodec.base import codec
+
+    decoded: set[bytes] = set()  # sequence headers
     for number, segment in enumerate(opened.header.segments):
         stream = opened.base_stream(segment).data
         try:
-            checked_units(stream, base.planes, video.width, video.height, segment.frame_count)
+            units = checked_units(stream, segment.frame_count)
+            headers = {bytes(stream[unit.body : unit.end]) for unit in obu.obus(stream) if unit.kind == obu.SEQUENCE}
+            if not headers <= decoded:
+                for _ in codec.decode(units[:1], base.planes, video.width, video.height):
+                    decoded |= headers
         except ContainerError as error:
             raise ContainerError(f"{opened.path}: segment {number}: {error}") from None
 

@@ -178,8 +178,8 @@ HOSTILE = {
     "mp4": (lambda _: coded("libx264", "matroska"), "does not begin with a sequence header"),
     "too few": (lambda _: other(count=HALF - 1), "it holds 29 frames and 30 are expected"),
     "too many": (lambda _: other(count=HALF + 1), "it holds 31 frames and 30 are expected"),
-    "wrong size": (lambda _: other(width=192), "its frames are 192x144 of 420 with 10 bits, not 176x144"),
-    "wrong depth": (lambda _: other(depth=8), "with 8 bits, not 176x144 of 420 with 10"),
+    "wrong size": (lambda _: other(width=192), "a frame of 192x144 yuv420p10le, not 176x144 yuv420p10le"),
+    "wrong depth": (lambda _: other(depth=8), "a frame of 176x144 yuv420p, not 176x144 yuv420p10le"),
     "no header": (
         lambda stream: b"".join(map(bytes, obu.temporal_units(stream)[1:])),
         "does not begin with a sequence header",
@@ -221,7 +221,7 @@ def test_a_header_with_other_planes_is_refused(layered_nerv, tmp_path, form):
         base = replace(opened.header.base, planes=form)
     path = rewritten(layered_nerv, tmp_path / "a.nerv", base=base)
     for ask in (lambda: check_base(Container.open(path)), lambda: nervcodec.open(path, "cpu")[0]):
-        with pytest.raises(ContainerError, match=f"{path}: .*its frames are 176x144 of 420 with 10 bits, not"):
+        with pytest.raises(ContainerError, match=f"{path}: .*a frame of 176x144 yuv420p10le, not"):
             ask()
 
 
