@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nervcodec.encoding import EncodeReport
     from nervcodec.events import Observer
     from nervcodec.jobs.inputs import Job
-    from nervcodec.jobs.report import FileReport
+    from nervcodec.jobs.scheduler import FileReport
 
 _NOT_ENCODED = "not encoded"
 
@@ -116,7 +116,7 @@ def _encode_by_workers(
     from nervcodec.cli.output import INTERRUPTED, remark
     from nervcodec.errors import NervError
     from nervcodec.jobs.inputs import Found, Job
-    from nervcodec.jobs.report import STOPPED
+    from nervcodec.jobs.scheduler import STOPPED
     from nervcodec.jobs.scheduler import Workers, encode_each
     from nervcodec.outputs import beside, require_container
 
@@ -165,7 +165,7 @@ def _encode_several(arguments: Arguments, settings: dict[str, Any]) -> None:
     from nervcodec.cli.progress import observer
     from nervcodec.errors import NothingFoundError
     from nervcodec.formats.text import SUFFIX
-    from nervcodec.jobs import report as reported
+    from nervcodec.jobs import scheduler
     from nervcodec.jobs.inputs import find
     from nervcodec.jobs.scheduler import Workers, encode_each
     from nervcodec.outputs import is_media_name
@@ -196,11 +196,11 @@ def _encode_several(arguments: Arguments, settings: dict[str, Any]) -> None:
     reports.sort(key=lambda report: order[report.source])  # workers may finish in another order
     begun = {report.source for report in reports}
     _print_reports(reports, [job for job in inputs.jobs if job.source not in begun], arguments)
-    unfinished = len(inputs.jobs) - sum(report.status != reported.STOPPED for report in reports)
+    unfinished = len(inputs.jobs) - sum(report.status != scheduler.STOPPED for report in reports)
     if stopped and unfinished:
         remark(f"interrupted; {unfinished} of {count_noun(len(inputs.jobs), 'file')} not finished")
         raise click.exceptions.Exit(INTERRUPTED)
-    if any(report.status == reported.FAILED for report in reports):
+    if any(report.status == scheduler.FAILED for report in reports):
         raise click.exceptions.Exit(FAILED)
 
 
@@ -213,7 +213,7 @@ def _print_reports(reports: Sequence[FileReport], not_begun: Sequence[Job], argu
     """A row per file: source, status, container's size, PSNR, seconds, and the reason where it is not done."""
     from nervcodec.cli.output import print_json, print_table
     from nervcodec.formats.text import human_bytes
-    from nervcodec.jobs.report import STATUSES
+    from nervcodec.jobs.scheduler import STATUSES
 
     counts = Counter(report.status for report in reports)
     if arguments.as_json:

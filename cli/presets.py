@@ -16,11 +16,10 @@ _FRAMES, _HEIGHT, _WIDTH, _PATCHES = 132, 640, 1280, (2, 4)
 @options.debug
 def presets(as_json: bool) -> None:
     """List the presets of encode, with what they set and how many parameters their networks have."""
-    from nervcodec.base.options import NONE
     from nervcodec.cli.output import print_json, print_table, remark
     from nervcodec.network.config import Geometry
     from nervcodec.network.shapes import parameter_count
-    from nervcodec.options import PRESETS, from_flat
+    from nervcodec.options import NONE, PRESETS, from_flat
     from nervcodec.sizing import network_config
 
     geometry = Geometry(_FRAMES, _HEIGHT, _WIDTH, *_PATCHES)

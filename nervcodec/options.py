@@ -10,11 +10,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from nervcodec.base.options import NONE, BaseOptions
-from nervcodec.base.options import SECTION as BASE
 from nervcodec.device import DEVICE, PRECISION
 from nervcodec.errors import ConfigError, OptionsError
-from nervcodec.formats.header import AV1, COPY, MAX_TEXT
+from nervcodec.formats.header import AV1, COPY, MAX_CRF, MAX_TEXT
 from nervcodec.media.options import SECTION as SOURCE
 from nervcodec.media.options import SourceOptions
 from nervcodec.ranges import FrameSplit, parse_duration, parse_pair, parse_size, parse_split, parse_strides
@@ -22,7 +20,9 @@ from nervcodec.semantic.encoder import AUTO, FORMS
 from nervcodec.settings import Setting, convert, owners, settings_of, validate
 from nervcodec.training.config import GOAL, FitConfig
 
-NETWORK, SEARCH, RUN = "Network", "Search", "Run"
+NONE = "none"  # of BaseOptions.base
+DEFAULT_CRF = 35
+BASE, NETWORK, SEARCH, RUN = "Base layer", "Network", "Search", "Run"
 SECTIONS = (GOAL, BASE, SOURCE, NETWORK, "Fit", SEARCH, RUN)  # in the order of the help
 
 
@@ -56,6 +56,34 @@ def _check_recordable(encoder: str) -> None:
 def _check_segment(text: str) -> None:
     if text != "none" and not re.fullmatch(r"\d{1,9}f", text):
         parse_duration(text)
+
+
+def _check_quarter(crf: float) -> None:
+    if crf * 4 % 1:
+        raise OptionsError(f"crf {crf:g} must be a multiple of 0.25")
+
+
+@dataclass(frozen=True)
+class BaseOptions:
+    """The base layer: none, an AV1 stream, or the source's stream as it is."""
+
+    base: str = Setting(
+        NONE, "What holds the frames: the network itself, an AV1 stream, or the source's own stream, bit for bit. "
+        "Embeddings are stored beside a stream.", BASE, choices=(NONE, AV1, COPY),
+    ).field()  # fmt: skip
+    crf: float | None = Setting(
+        None, "Quality of the AV1 stream, from 1 (best) on, in steps of a quarter.", BASE,
+        unset=f"{DEFAULT_CRF}, or what a size, a PSNR or a VMAF takes", least=1, most=MAX_CRF, check=_check_quarter,
+        metavar="N",
+    ).field()  # fmt: skip
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+    @property
+    def first_crf(self) -> float:
+        """The chosen or default quality, at which a search begins."""
+        return DEFAULT_CRF if self.crf is None else self.crf
 
 
 @dataclass(frozen=True)

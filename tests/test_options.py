@@ -11,11 +11,10 @@ import option_tables
 import pytest
 from click.testing import CliRunner
 
-from nervcodec.base.options import BaseOptions
 from nervcodec.cli.main import cli
 from nervcodec.errors import ConfigError
 from nervcodec.media.options import SourceOptions
-from nervcodec.options import DEBUG_RUN, GROUPS, OWNERS, PRESETS, SECTIONS, NetworkOptions, from_flat
+from nervcodec.options import DEBUG_RUN, GROUPS, OWNERS, PRESETS, SECTIONS, BaseOptions, NetworkOptions, from_flat
 from nervcodec.settings import Setting, convert, join_names, owners, settings_of
 from nervcodec.training.config import FitConfig
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from nervcodec.formats.header import MAX_CRF
 
@@ -110,14 +111,9 @@ class Search:
 
     def _best(self) -> float:
         figures = self.figures
-        inside = [at for at, figure in figures.items() if self._aim.least <= figure <= self._aim.most]
-        fitting = [
-            at
-            for at, figure in figures.items()
-            if (figure <= self._aim.most if self._over_is_worse else figure >= self._aim.least)
-        ]
-        if inside or fitting:
-            candidates = inside or fitting
+        small = {at for at, figure in figures.items() if figure <= self._aim.most}
+        good = {at for at, figure in figures.items() if figure >= self._aim.least}
+        if candidates := small & good or (small if self._over_is_worse else good):
             # the largest size that fits, or the smallest file that is good enough
             return min(candidates) if self._over_is_worse else max(candidates)
         return max(figures) if self._over_is_worse else min(figures)
@@ -138,10 +134,10 @@ def next_crf(target: float, figures: dict[float, float], per_length: float) -> f
     if len(figures) >= _LIKELY and nearest not in (BEST, WORST):
         return WORST if above else BEST
     slope = _slope(nearest, figures, per_length)
-    found = round_crf(_crf(_length(nearest) + (target - figures[nearest]) / slope))
-    if found == nearest:
-        found = round_crf(nearest + (STEP if above else -STEP))
-    return None if found == nearest else found  # the best or the worst there is
+    crf = round_crf(_crf(_length(nearest) + (target - figures[nearest]) / slope))
+    if crf == nearest:
+        crf = round_crf(nearest + (STEP if above else -STEP))
+    return None if crf == nearest else crf  # nearest is the best or the worst crf
 
 
 def _slope(at: float, figures: dict[float, float], per_length: float) -> float:
@@ -156,20 +152,12 @@ def _slope(at: float, figures: dict[float, float], per_length: float) -> float:
 
 def _length(crf: float) -> float:
     """The usual logarithm of a stream's length at a crf, over that at 35."""
-    return _between(crf, _CRFS, _LENGTHS)
+    return float(np.interp(crf, _CRFS, _LENGTHS))
 
 
 def _crf(length: float) -> float:
     """The inverse of :func:`_length`."""
-    return _between(-length, [-known for known in _LENGTHS], _CRFS)
-
-
-def _between(at: float, places: Sequence[float], values: Sequence[float]) -> float:
-    """A line through some points, at a place; its ends go on as they are."""
-    right = min(max(bisect.bisect(places, at), 1), len(places) - 1)
-    a, b = places[right - 1], places[right]
-    share = min(max((at - a) / (b - a), 0.0), 1.0)
-    return values[right - 1] + share * (values[right] - values[right - 1])
+    return float(np.interp(length, _LENGTHS[::-1], _CRFS[::-1]))
 
 
 def round_crf(crf: float) -> float:

@@ -10,7 +10,6 @@ from typing import Any
 
 from nervcodec import sizing
 from nervcodec.base.copy import require_packets
-from nervcodec.base.options import NONE
 from nervcodec.coordinates import PatchGrid
 from nervcodec.device import Hardware, available_memory, choose
 from nervcodec.errors import ConfigError
@@ -24,7 +23,7 @@ from nervcodec.media.reader import plane_format
 from nervcodec.media.shots import DEFAULT_SEGMENT, cuts_from_changes, segment_lengths
 from nervcodec.media.source import VideoInfo, scan
 from nervcodec.network.config import Geometry
-from nervcodec.options import EncodeOptions
+from nervcodec.options import NONE, EncodeOptions
 from nervcodec.semantic.encoder import SemanticEncoder, resolve
 from nervcodec.training.config import DEFAULT_TIME_S, FURTHER_TIME_S, FitConfig
 from nervcodec.training.rate_control import SizeGoal

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
-from nervcodec.jobs.workers import Done
+from nervcodec.jobs.workers import Done, Executor
 from nervcodec.worker import WorkerLostError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _CONNECT_S = 5.0
 _TASK_CORES = 2  # a fit is hardly faster with more
 
 
-class RayCluster:
+class RayCluster(Executor):
     """Runs tasks on a Ray cluster, from its start or connection until it is closed.
 
     Args:
@@ -36,7 +36,7 @@ class RayCluster:
         ConfigError: Ray is not installed, or there is no cluster at the address.
     """
 
-    one_by_one, is_remote = False, True
+    is_remote = True
 
     def __init__(self, address: str, count: int | None, on_gpu: bool, observer: Observer):
         self._ray, self._observer = _connected(address), observer
@@ -67,12 +67,6 @@ class RayCluster:
         for text in notes:
             self._observer.note(text)
         return Done(key, value, error)
-
-    def progress(self) -> dict[Any, float]:
-        return {}
-
-    def stop(self) -> None:
-        """Tasks on other machines receive no requests."""
 
     def close(self) -> None:
         for reference in self._running:

@@ -16,22 +16,57 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nervcodec import options
-from nervcodec.errors import ConfigError, LockedError, NervError
+from nervcodec.errors import ConfigError, LockedError, NervError, is_out_of_memory
 from nervcodec.events import FileEvent, Observer, WorkEvent
 from nervcodec.formats.text import count_noun
 from nervcodec.jobs.inputs import Found, Job, find, is_up_to_date
-from nervcodec.jobs.report import DONE, SKIPPED, STOPPED, FileReport, failed, is_of_a_source, reason
 from nervcodec.jobs.workers import Done, Executor, LocalWorkers, ThisProcess
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import UnchangedOutput, locked, require_folder, require_free
 from nervcodec.worker import WorkerLostError
 
 if TYPE_CHECKING:
+    from nervcodec.encoding import EncodeReport
     from nervcodec.encoding.pipeline import EncodeJob, Task
 
+DONE, SKIPPED, FAILED, STOPPED = "done", "skipped", "failed", "stopped"
+STATUSES = (DONE, SKIPPED, FAILED, STOPPED)
 _POLL_S = 0.1  # between looks at progress and at whether to stop
 _ATTEMPTS = 3  # of a task whose worker dies
 _UP_TO_DATE = "up to date: whole and of this source"
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one source.
+
+    Attributes:
+        source: file or folder.
+        target: its container.
+        status: ``done``; ``skipped``, since the container was there; ``failed``; or ``stopped``, where the encode was
+            ended early and the container holds the best state by then.
+        reason: why, in words; empty where it is done.
+        report: of its encode, or None where there was none.
+        seconds: that it took.
+    """
+
+    source: Path
+    target: Path
+    status: str
+    reason: str = ""
+    report: EncodeReport | None = None
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, object]:
+        """As ``encode --json`` prints it for several inputs."""
+        return {
+            "source": str(self.source),
+            "target": str(self.target),
+            "status": self.status,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 2),
+            "report": None if self.report is None else self.report.to_json(),
+        }
 
 
 @dataclass(frozen=True)
@@ -157,7 +192,7 @@ def _check(jobs: Sequence[Job], observer: Observer) -> dict[Job, FileReport]:
             if is_up_to_date(job, observer.note):
                 known[job] = FileReport(job.source, job.target, SKIPPED, _UP_TO_DATE)
         except (NervError, OSError) as error:
-            known[job] = failed(job, reason(error), observer)
+            known[job] = _failed(job, _reason(error), observer)
         observer.advance()
     return known
 
@@ -257,7 +292,7 @@ class Scheduler:
             if (why := unseen.get(os.path.abspath(job.source))) is not None:
                 self._pending.remove(job)
                 self._over += 1
-                yield failed(job, why, self._observer)
+                yield _failed(job, why, self._observer)
 
     def _submit(self, stopping: bool) -> Iterator[FileReport]:
         """Give tasks to workers that have none."""
@@ -292,7 +327,7 @@ class Scheduler:
                 self._observer.note(f"{error}; {job.source} is skipped")
                 report = FileReport(job.source, job.target, SKIPPED, str(error))
             except (NervError, OSError) as error:
-                report = failed(job, reason(error), self._observer)
+                report = _failed(job, _reason(error), self._observer)
             if report is not None:
                 self._over += 1
                 yield report
@@ -342,23 +377,23 @@ class Scheduler:
         except Exception as raised:
             if active.encode.fail(raised):
                 return
-            if not is_of_a_source(raised):
+            if not _concerns_one_source(raised):
                 raise
-            yield self._fail(active, reason(raised))
+            yield self._fail(active, _reason(raised))
             return
         if active.encode.report is not None:
             yield self._end(active)
 
     def _fail(self, active: _Active, why: str) -> FileReport:
         self._close(active)
-        return failed(active.job, why, self._observer, time.perf_counter() - active.begun)
+        return _failed(active.job, why, self._observer, time.perf_counter() - active.begun)
 
     def _end(self, active: _Active) -> FileReport:
         """The report of a job that is complete, or that was stopped."""
         try:
             active.encode.end_early()
         except (NervError, OSError) as error:
-            return self._fail(active, reason(error))
+            return self._fail(active, _reason(error))
         report, kept, job = active.encode.report, active.encode.kept, active.job
         self._close(active)
         seconds = time.perf_counter() - active.begun
@@ -382,3 +417,24 @@ class Scheduler:
         done = self._over + sum(active.encode.fraction(running[active]) for active in self._active)
         count = self._executor.running
         self._observer.work(WorkEvent(self._over, len(self._jobs), self._tasks, count, done, sources))
+
+
+def _failed(job: Job, why: str, observer: Observer, seconds: float = 0.0) -> FileReport:
+    """A report of a failure, which the observer is told at once."""
+    told = why.removeprefix(f"{os.path.abspath(job.source)}: ").removeprefix(f"{job.source}: ")
+    observer.note(why if told == why and str(job.target) in why else f"{job.source}: {told}")
+    return FileReport(job.source, job.target, FAILED, told, seconds=seconds)
+
+
+def _concerns_one_source(error: BaseException) -> bool:
+    """Whether an error concerns one source, so that the others can be encoded all the same."""
+    return isinstance(error, (NervError, OSError)) or is_out_of_memory(error)
+
+
+def _reason(error: BaseException) -> str:
+    """Such an error in words."""
+    if isinstance(error, NervError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    return "out of memory; try a smaller --scale or --segment"

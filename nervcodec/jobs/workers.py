@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Hashable
 from functools import partial
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nervcodec.events import Observer, StepEvent
 from nervcodec.worker import Worker
@@ -33,8 +33,8 @@ class Done(NamedTuple):
     error: BaseException | None = None
 
 
-class Executor(Protocol):
-    """Runs tasks.
+class Executor:
+    """Base class of what runs tasks.
 
     Attributes:
         slots: tasks that run at once.
@@ -44,37 +44,41 @@ class Executor(Protocol):
     """
 
     slots: int
-    one_by_one: bool
-    is_remote: bool
+    one_by_one = is_remote = False
 
     @property
-    def running(self) -> int: ...
+    def running(self) -> int:
+        raise NotImplementedError
 
     def submit(self, key: Hashable, kind: str, arguments: tuple[Any, ...]) -> None:
         """Run a task.
 
         Args:
             key: of the task, which has a method ``kind`` of :class:`nervcodec.encoding.pipeline.TaskRunner`.
-            kind, arguments: the method and what it takes.
+            kind, arguments: the method and its arguments.
         """
+        raise NotImplementedError
 
     def next_done(self, within_s: float) -> Done | None:
         """A task that ended; None where none does in this time."""
+        raise NotImplementedError
 
     def progress(self) -> dict[Any, float]:
         """Fractions of running tasks that are done, by key, as far as they are known."""
+        return {}
 
     def stop(self) -> None:
-        """Ask running tasks to end early."""
+        """Ask running tasks to end early, where requests reach them."""
 
     def close(self) -> None:
         """End all workers at once."""
+        raise NotImplementedError
 
 
-class ThisProcess:
+class ThisProcess(Executor):
     """Runs tasks in this process, each while its end is waited for."""
 
-    slots, one_by_one, is_remote = 1, True, False
+    slots, one_by_one = 1, True
 
     def __init__(self, observer: Observer):
         from nervcodec.encoding.pipeline import TaskRunner
@@ -96,17 +100,11 @@ class ThisProcess:
         except Exception as error:
             return Done(key, error=error)
 
-    def progress(self) -> dict[Any, float]:
-        return {}
-
-    def stop(self) -> None:
-        """The task itself checks its observer."""
-
     def close(self) -> None:
         self._runner.close()
 
 
-class LocalWorkers:
+class LocalWorkers(Executor):
     """Runs tasks in worker processes of this machine; one that dies or hangs is replaced when it is needed.
 
     Args:
@@ -114,8 +112,6 @@ class LocalWorkers:
         observer: receives all progress of a single worker, and the notes of several.
         make_runner: of the object whose methods are the tasks, in each worker; importable.
     """
-
-    is_remote = False
 
     def __init__(self, count: int, observer: Observer, make_runner: MakeRunner | None = None):
         threads = None if count == 1 else max(1, core_count() // count)

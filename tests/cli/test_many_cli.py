@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from nervcodec.cli.main import cli
 from nervcodec.formats.container import Container
 from nervcodec.jobs import scheduler
-from nervcodec.jobs.report import FileReport
+from nervcodec.jobs.scheduler import FileReport
 
 TINY = ["--duration", "0.2s", "--epochs", "1", "--encoder", "none"]
 

@@ -18,7 +18,7 @@ from nervcodec.errors import ConfigError, EncoderError
 from nervcodec.events import Observer
 from nervcodec.formats.container import Container, read_header
 from nervcodec.jobs.inputs import Job, is_up_to_date
-from nervcodec.jobs.report import DONE, SKIPPED, STOPPED
+from nervcodec.jobs.scheduler import DONE, SKIPPED, STOPPED
 from nervcodec.outputs import locked
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "version3_grid.nerv"

@@ -24,7 +24,7 @@ from nervcodec.formats.fields import to_json
 from nervcodec.jobs.inputs import Job
 from nervcodec.jobs.ray_cluster import RayCluster, missing
 from nervcodec.jobs.scheduler import Scheduler
-from nervcodec.jobs.workers import Done, LocalWorkers
+from nervcodec.jobs.workers import Done, Executor, LocalWorkers
 from nervcodec.threads import StalledError, read_ahead
 from nervcodec.worker import WorkerLostError
 
@@ -35,10 +35,8 @@ COPY = {"base": "copy", "encoder": "offline", "segment": "1s"}
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is not installed")
 
 
-class Here:
+class Here(Executor):
     """An executor of several slots in this process, which runs the task that was submitted last first."""
-
-    one_by_one = is_remote = False
 
     def __init__(self, slots=3, lost=()):
         self.slots, self.lost = slots, lost
@@ -61,12 +59,6 @@ class Here:
             return Done(key, self.runner.run(kind, *arguments))
         except Exception as error:
             return Done(key, error=error)
-
-    def progress(self):
-        return {}
-
-    def stop(self):
-        pass
 
     def close(self):
         self.tasks.clear()
