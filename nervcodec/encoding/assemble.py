@@ -18,7 +18,7 @@ from nervcodec.encoding.embeddings import Tensors
 from nervcodec.encoding.plan import Plan
 from nervcodec.encoding.segment import CodedBase, EncodedSegment
 from nervcodec.encoding.shared import NO_SHARED_PARAMETERS, SharedParameters
-from nervcodec.encoding.stream_copy import CopiedBase
+from nervcodec.encoding.stream_copy import CopyResult
 from nervcodec.events import Observer
 from nervcodec.formats import bitstream
 from nervcodec.formats.container import Writer
@@ -156,7 +156,7 @@ def assemble(
     done: Sequence[EncodedSegment],
     embed_s: float,
     observer: Observer,
-    copied: CopiedBase | None = None,
+    copied: CopyResult | None = None,
     shared: SharedParameters = NO_SHARED_PARAMETERS,
 ) -> EncodeReport:
     """Write the container of some segments, the first ones of a plan.
@@ -243,10 +243,10 @@ def _layers(done: Sequence[EncodedSegment]) -> list[CodedBase]:
     return [d.base for d in done if d.base is not None]
 
 
-def _base_report(done: Sequence[EncodedSegment], psnr_db: float, copied: CopiedBase | None) -> BaseReport | None:
+def _base_report(done: Sequence[EncodedSegment], psnr_db: float, copied: CopyResult | None) -> BaseReport | None:
     """Report of the base layer of a file, whose PSNR is the file's."""
     if copied is not None:
-        return BaseReport(psnr_db, copied.stream.size, copied.facts.codec)
+        return BaseReport(psnr_db, copied.stream.size, copied.header.codec)
     layers = _layers(done)
     return BaseReport(psnr_db, sum(layer.stream.size for layer in layers)) if layers else None
 
@@ -280,7 +280,7 @@ def _written(
     target: Path,
     done: Sequence[EncodedSegment],
     fit: FitRecord,
-    common: tuple[CopiedBase | None, Tensors],
+    common: tuple[CopyResult | None, Tensors],
 ) -> int:
     """Write header and arrays, those that all segments have in common among them; returns the bytes of the file."""
     copied, shared = common
@@ -312,7 +312,7 @@ def _written(
             fit=fit,
             tool=f"nervcodec {__version__}",
             semantic=semantic,
-            base=_base_facts(plan, done) if copied is None else copied.facts,
+            base=_base_facts(plan, done) if copied is None else copied.header,
             shared=SHARED if shared else None,
             split=(split.fitted, split.train, split.total) if split else None,
         )

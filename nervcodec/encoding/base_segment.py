@@ -35,19 +35,15 @@ from nervcodec.encoding.embeddings import (
     embedding_budget,
     fitted_frames,
     head_of,
-    serialize,
 )
 from nervcodec.encoding.plan import Plan
-from nervcodec.encoding.segment import CodedBase, EncodedSegment
+from nervcodec.encoding.segment import CodedBase, EncodedSegment, head_segment
 from nervcodec.encoding.segment_reader import SegmentReader
 from nervcodec.encoding.shared import NO_SHARED_PARAMETERS, SharedParameters
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
-from nervcodec.formats import bitstream
-from nervcodec.formats.header import Segment
 from nervcodec.media.ffmpeg import Vmaf
 from nervcodec.media.planes import Planes
-from nervcodec.network.config import HeadOnlyConfig, network_to_json
 from nervcodec.training.checkpoint import Checkpoint
 
 DEPTH = 10  # bits of a coded sample: worth 5 % of the bytes of 8-bit footage (benchmarks/NOTES.md)
@@ -99,17 +95,8 @@ def encode_base_segment(
     observer.partial_result_ready()
     if coder.limit is None:
         head = coder.head(embedding_budget(len(base.stream)))
-    config = HeadOnlyConfig(coder.geometry, semantic=head.semantic, cuts=coder.cuts)
-    return EncodedSegment(
-        segment=Segment(coder.first, coder.geometry.frames, network_to_json(config), f"{index}/"),
-        stream=serialize(config, coder.embedded, head.tensors),
-        entropy_bytes=bitstream.entropy_bytes(head.tensors),
-        psnr_db=base.psnr_db,
-        parameters=bitstream.value_count(head.tensors),
-        steps=0,
-        elapsed_s=time.perf_counter() - start,
-        base=CodedBase(np.frombuffer(base.stream, np.uint8), base.psnr_db, base.crf, base.vmaf),
-    )
+    stream = CodedBase(np.frombuffer(base.stream, np.uint8), base.psnr_db, base.crf, base.vmaf)
+    return head_segment(plan, index, head, base.psnr_db, time.perf_counter() - start, stream)
 
 
 @dataclass(frozen=True)
@@ -152,8 +139,8 @@ class _Coder:
         self.first, frames = plan.first_frame(index), plan.lengths[index]
         self.geometry, self.cuts = plan.geometry(frames), plan.cuts(index)
         self.fitted = fitted_frames(plan, self.first, frames)
-        self.known = shared.embeddings_by_segment.get(index)
-        goal = plan.size_goal(frames, len(self.embedded), len(self.cuts))
+        self.embeddings = shared.embeddings_by_segment.get(index)
+        goal = plan.size_goal(frames, 0 if self.embeddings is None else len(self.embeddings.numbers), len(self.cuts))
         self.limit = None if goal is None else goal.limit_bytes  # bytes of the whole segment
         self.preset = self._preset()
         self.is_short = plan.info.duration_s <= _SHORT_S
@@ -161,11 +148,6 @@ class _Coder:
         self.measured: dict[str, dict[float, float]] = {"pilot": {}, "whole": {}}
         if checkpoint is not None and checkpoint.trainer is not None:
             self.measured = checkpoint.trainer[MEASURED]
-
-    @property
-    def embedded(self) -> tuple[int, ...]:
-        """Frames, counted from the segment's first, that have embeddings."""
-        return () if self.known is None else tuple(self.known.numbers.tolist())
 
     def _preset(self) -> int:
         fit, info = self.plan.options.fit, self.plan.info
@@ -177,10 +159,7 @@ class _Coder:
 
     def head(self, limit_bytes: float) -> SegmentHead:
         """The semantic head, of about ``limit_bytes`` at most; in a basis of all segments, of the size it takes."""
-        reference = None if self.known is None else self.known.reference.astype(np.float32)
-        if self.shared.basis is not None:
-            return self.shared.basis.segment(self.embedded, reference)
-        return head_of(reference, self.embedded, (self.plan.grid.rows, self.plan.grid.columns), limit_bytes)
+        return head_of(self.embeddings, self.plan.patch_grid, limit_bytes, self.shared.basis)
 
     def coded(self, head: SegmentHead) -> _Coded:
         """The base at the crf of the options, or at one that meets the goal.
@@ -251,7 +230,7 @@ class _Coder:
             return vmaf_figure(vmaf_score(coded.vmaf, self.plan.options.percentile))
         return float(np.nanmean(coded.psnr_db[self.fitted]))
 
-    def _go_on(self) -> None:
+    def _check_stop(self) -> None:
         if self.index and self.observer.stop_requested():  # the first segment is always finished
             raise Stopped
 
@@ -270,13 +249,13 @@ class _Coder:
         def frames() -> Iterator[Planes]:
             with contextlib.closing(self.reader.frames(self.index)) as source:
                 for planes in source:
-                    self._go_on()
+                    self._check_stop()
                     coded = to_base(planes, self.source_format, DEPTH)
                     uncompared.append((planes, coded))
                     yield coded
 
         def compare(planes: Planes) -> None:
-            self._go_on()
+            self._check_stop()
             source, coded = uncompared.popleft()
             if judge is not None:
                 judge.add(planes.y, coded.y)

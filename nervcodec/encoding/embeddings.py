@@ -45,24 +45,6 @@ class SegmentHead:
     size_bytes: int = 0
 
 
-def head_of(
-    reference: np.ndarray | None, embedded: tuple[int, ...], grid: tuple[int, int], limit_bytes: float
-) -> SegmentHead:
-    """The head for the embeddings of a segment.
-
-    Args:
-        reference: ``(n, patches, D)`` float32; None or empty for no head.
-        embedded: the frames that they are of.
-        grid: rows and columns of patches.
-        limit_bytes: see :func:`nervcodec.training.pca.principal_head`.
-    """
-    if reference is None or not len(reference):
-        return SegmentHead()
-    head = principal_head(reference, grid, limit_bytes)
-    semantic = SemanticConfig(reference.shape[2], rank=head.rank, code_frames=embedded)
-    return SegmentHead(semantic, head.tensors, head.size_bytes)
-
-
 def embedding_budget(stream_bytes: float) -> float:
     """Bytes that embeddings may take beside a stream of ``stream_bytes``."""
     return stream_bytes * SEMANTIC_SHARE / (1 - SEMANTIC_SHARE)
@@ -86,6 +68,11 @@ class SegmentEmbeddings:
 
     numbers: np.ndarray
     reference: np.ndarray
+
+    @property
+    def embedded(self) -> tuple[int, ...]:
+        """The numbers as a tuple."""
+        return tuple(self.numbers.tolist())
 
     @property
     def as_float16(self) -> SegmentEmbeddings:
@@ -197,18 +184,30 @@ class EmbeddingBasis:
         rows, columns = facts["grid"]
         return cls(Head(facts["rank"], tensors, facts["cosine"], facts["size_bytes"]), (rows, columns))
 
-    def segment(self, embedded: tuple[int, ...], reference: np.ndarray | None) -> SegmentHead:
-        """What a segment stores itself.
 
-        Args:
-            embedded: frames with embeddings, counted from the segment's first.
-            reference: ``(n, patches, D)`` of them; None or empty for no head.
-        """
-        if reference is None or not len(reference):
-            return SegmentHead()
-        tensors: Tensors = {CODES: project(self.head, reference.astype(np.float32), self.grid)}
-        semantic = SemanticConfig(reference.shape[2], rank=self.head.rank, code_frames=embedded)
-        return SegmentHead(semantic, tensors, bitstream.encode(tensors).size)
+def head_of(
+    embeddings: SegmentEmbeddings | None, grid: tuple[int, int], limit_bytes: float, basis: EmbeddingBasis | None = None
+) -> SegmentHead:
+    """The head for the embeddings of a segment.
+
+    Args:
+        embeddings: None or empty for no head.
+        grid: rows and columns of patches.
+        limit_bytes: see :func:`nervcodec.training.pca.principal_head`; without effect in a basis.
+        basis: of all segments, in which only codes are stored; None for one of this segment.
+    """
+    if embeddings is None or not len(embeddings.numbers):
+        return SegmentHead()
+    reference = embeddings.reference.astype(np.float32)
+    if basis is None:
+        own = principal_head(reference, grid, limit_bytes)
+        rank, tensors, size_bytes = own.rank, own.tensors, own.size_bytes
+    else:
+        rank, tensors = basis.head.rank, {CODES: project(basis.head, reference, grid)}
+        size_bytes = bitstream.encode(tensors).size
+    return SegmentHead(
+        SemanticConfig(reference.shape[2], rank=rank, code_frames=embeddings.embedded), tensors, size_bytes
+    )
 
 
 def basis_for(plan: Plan, embeddings: Sequence[SegmentEmbeddings], limit_bytes: float | None = None) -> EmbeddingBasis:
@@ -224,4 +223,4 @@ def basis_for(plan: Plan, embeddings: Sequence[SegmentEmbeddings], limit_bytes: 
     elif limit_bytes is None:
         pixels = plan.info.frame_count * plan.info.height * plan.info.width
         limit_bytes = embedding_budget(_USUAL_BPP / 8 * pixels)
-    return EmbeddingBasis.of(embeddings, (plan.grid.rows, plan.grid.columns), limit_bytes)
+    return EmbeddingBasis.of(embeddings, plan.patch_grid, limit_bytes)

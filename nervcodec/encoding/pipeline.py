@@ -113,7 +113,7 @@ class TaskRunner:
             with plan.info.snapshot.watched():
                 copied = copy_source(plan, place, self._observer)
             if folder is None:
-                copied = replace(copied, base=replace(copied.base, data=np.fromfile(copied.base.file, np.uint8)))
+                copied = replace(copied, data=np.fromfile(copied.file, np.uint8))
             return copied
 
     def share(self, plan: Plan, known: dict[str, Any] | None, checkpoint: Checkpoint | None) -> SharedParameters:
@@ -256,7 +256,8 @@ class EncodeJob:
         self._plan: Plan | None = None
         self._checkpoint: Checkpoint | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._shared, self._copied = NO_SHARED_PARAMETERS, None
+        self._shared = NO_SHARED_PARAMETERS
+        self._copied: CopyResult | None = None
         self._embedded: dict[int, SegmentEmbeddings] = {}
         self._segments: dict[int, EncodedSegment] = {}
         self._planned_at = self._shared_s = self._embed_s = 0.0
@@ -450,9 +451,8 @@ class EncodeJob:
             raise ConfigError(f"{error}{kept}") from None
         if checkpoint is not None and len(checkpoint.finished) == len(done):
             checkpoint.delete_fit()
-        copied = None if self._copied is None else self._copied.base
         seconds = self._shared_s + self._embed_s
-        report = assemble(self._planned, self.target, done, seconds, self._observer, copied, self._shared)
+        report = assemble(self._planned, self.target, done, seconds, self._observer, self._copied, self._shared)
         if checkpoint is not None and (report.complete or not self._resumes_any):
             checkpoint.remove()
         self.report = report

@@ -117,9 +117,14 @@ class Plan:
         """The same for tasks, which need the size of the packets only."""
         return replace(self, audio=b"")
 
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.grid.rows, self.grid.columns
+
     def geometry(self, frames: int) -> Geometry:
         """Of a segment."""
-        return Geometry(frames, self.info.height, self.info.width, self.grid.rows, self.grid.columns)
+        return Geometry(frames, self.info.height, self.info.width, *self.patch_grid)
 
     def first_frame(self, index: int) -> int:
         """The number of a segment's first frame."""

@@ -7,6 +7,7 @@ Tasks and results are plain data that can be sent to another process; the fit is
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,16 @@ import torch
 from nervcodec import metrics, sizing
 from nervcodec.decoding.rendering import render
 from nervcodec.device import Hardware, choose
-from nervcodec.encoding.embeddings import EmbeddingBasis, SegmentHead, Tensors, embed_segment, fitted_frames, serialize
+from nervcodec.encoding.embeddings import (
+    EmbeddingBasis,
+    SegmentEmbeddings,
+    SegmentHead,
+    Tensors,
+    embed_segment,
+    fitted_frames,
+    head_of,
+    serialize,
+)
 from nervcodec.encoding.plan import Plan, segment_fit
 from nervcodec.errors import ConfigError
 from nervcodec.events import Observer
@@ -28,7 +38,7 @@ from nervcodec.formats.header import Segment
 from nervcodec.formats.weights import read_tables
 from nervcodec.media.shots import find_cuts, find_pace, persistence, thumbnails
 from nervcodec.network.build import build, from_arrays
-from nervcodec.network.config import GridConfig, NetworkConfig, network_to_json
+from nervcodec.network.config import Geometry, GridConfig, HeadOnlyConfig, NetworkConfig, network_to_json
 from nervcodec.network.field import Field, Inputs
 from nervcodec.network.shapes import parameter_count, per_segment_parameter_count
 from nervcodec.semantic.patches import embed_patches
@@ -166,6 +176,33 @@ class EncodedSegment:
         return cls(**{**facts, "segment": segment, "stream": stream, "psnr_db": psnr_db, "base": base})
 
 
+def head_segment(
+    plan: Plan, index: int, head: SegmentHead, psnr_db: np.ndarray, elapsed_s: float, base: CodedBase | None = None
+) -> EncodedSegment:
+    """A segment whose network is a semantic head alone, or nothing at all.
+
+    Args:
+        plan: of the encode.
+        index: of the segment, from 0.
+        head: its semantic head.
+        psnr_db: ``(N,)`` of each frame.
+        elapsed_s: seconds that its coding took.
+        base: its base layer; None where the file has one for all segments.
+    """
+    first, frames = plan.first_frame(index), plan.lengths[index]
+    config = HeadOnlyConfig(plan.geometry(frames), semantic=head.semantic, cuts=plan.cuts(index))
+    return EncodedSegment(
+        segment=Segment(first, frames, network_to_json(config), f"{index}/"),
+        stream=serialize(config, () if head.semantic is None else head.semantic.code_frames, head.tensors),
+        entropy_bytes=bitstream.entropy_bytes(head.tensors),
+        psnr_db=psnr_db,
+        parameters=bitstream.value_count(head.tensors),
+        steps=0,
+        elapsed_s=elapsed_s,
+        base=base,
+    )
+
+
 _Fitted = TypeVar("_Fitted")
 
 
@@ -245,7 +282,7 @@ def fit_segment(
     """
     observer = observer or Observer()
     hooks = [ProgressHook(observer, task.index, task.count, task.expected_bpp), *hooks]
-    head = SegmentHead() if task.basis is None else task.basis.segment(task.embedded, task.data.embeddings)
+    head = _basis_head(task.data, task.network.geometry, task.basis)
     observer.stage("Fitting")
     (field, result), done = with_cpu_fallback(lambda one: _fitted(one, observer, hooks, resumed), task, observer)
     if task.index and not result.steps:
@@ -265,6 +302,14 @@ def fit_segment(
         complete=result.complete,
         fell_back=done is not task,
     )
+
+
+def _basis_head(data: SegmentData, geometry: Geometry, basis: EmbeddingBasis | None) -> SegmentHead:
+    """The codes of a segment's embeddings in the basis of all segments; no head where there is no such basis."""
+    if basis is None or data.embeddings is None or data.embedded_frames is None:
+        return SegmentHead()
+    embeddings = SegmentEmbeddings(data.embedded_frames, data.embeddings)
+    return head_of(embeddings, (geometry.patch_rows, geometry.patch_columns), math.inf, basis)
 
 
 def _fitted(
@@ -386,9 +431,8 @@ def _with_shared(
     geometry = plan.geometry(frames)
     fit = segment_fit(plan, frames)
     fit = replace(fit, rounding_share=fit.rounding_share and max(fit.rounding_share, _ROUNDED))
-    if goal is not None and shared.basis is not None and data.embedded_frames is not None:
-        codes = shared.basis.segment(tuple(data.embedded_frames.tolist()), data.embeddings).size_bytes
-        goal = goal.minus(codes, sizing.MINIMUM_SEGMENT_BYTES)
+    if goal is not None and shared.basis is not None:
+        goal = goal.minus(_basis_head(data, geometry, shared.basis).size_bytes, sizing.MINIMUM_SEGMENT_BYTES)
     budget = sizing.per_segment_budget(options.network, geometry, goal, shared.network.config)
     scenes: tuple[int, ...] = ()
     scene_count = 0

@@ -27,6 +27,7 @@ from nervcodec.encoding.embeddings import (
     basis_for,
     embed_segment,
     fitted_frames,
+    head_of,
 )
 from nervcodec.encoding.plan import Plan, shared_fit
 from nervcodec.encoding.segment import SegmentTask, fit_network, with_cpu_fallback
@@ -403,9 +404,7 @@ def _beside(goal: SizeGoal | None, seen: FirstPass, basis: EmbeddingBasis | None
     if goal is None or basis is None:
         return goal
     embeddings_by_segment = seen.embeddings_by_segment.values()
-    codes = sum(
-        basis.segment(tuple(each.numbers.tolist()), each.reference).size_bytes for each in embeddings_by_segment
-    )
+    codes = sum(head_of(each, basis.grid, math.inf, basis).size_bytes for each in embeddings_by_segment)
     return goal.minus(codes + basis.size_bytes, sizing.MINIMUM_BYTES)
 
 

@@ -129,8 +129,8 @@ def stream():
     [
         (PlaneFormat(), (80, 70), 11, "it holds 12 frames and 11 are expected"),
         (PlaneFormat(), (80, 70), 13, "it holds 12 frames and 13 are expected"),
-        (PlaneFormat(10), (80, 70), 12, "its frames are 80x70 of 420 with 8 bits, not 80x70 of 420 with 10"),
-        (PlaneFormat(), (90, 70), 12, "its frames are 80x70 of 420 with 8 bits, not 90x70"),
+        (PlaneFormat(10), (80, 70), 12, "a frame of 80x70 yuv420p, not 80x70 yuv420p10le"),
+        (PlaneFormat(), (90, 70), 12, "a frame of 80x70 yuv420p, not 90x70 yuv420p"),
     ],
 )
 def test_a_stream_that_is_another(form, size, frames, message, stream):
@@ -151,7 +151,7 @@ def test_garbage_in_frames_gives_no_invented_frame(stream):
 def test_a_size_that_changes_in_the_middle(stream):
     form = PlaneFormat()
     other = codec.encode(moving(form, 66, 64, 2), form, 66, 64, RATE, 40, 12)
-    with pytest.raises(ContainerError, match="its frames are 66x64"):
+    with pytest.raises(ContainerError, match="a frame of 66x64 yuv420p, not 80x70"):
         decode_stream(stream + other, form, 80, 70, 14)
 
 

@@ -38,16 +38,16 @@ def test_codes_in_a_basis_are_as_good_as_in_one_of_their_own():
     basis = EmbeddingBasis.of(embeddings_by_segment, GRID, 1e9)
     own_bytes = shared_bytes = 0
     for each in embeddings_by_segment:
-        head = basis.segment(tuple(each.numbers.tolist()), each.reference)
+        head = head_of(each, GRID, 0, basis)
         assert set(head.tensors) == {"semantic.codes"}
         assert head.semantic.rank == basis.head.rank
-        wanted = each.reference.astype(np.float32)
-        centre = wanted.mean(axis=(0, 1))
-        a, b = decoded(basis, head) - centre, wanted - centre
+        reference = each.reference.astype(np.float32)
+        centre = reference.mean(axis=(0, 1))
+        a, b = decoded(basis, head) - centre, reference - centre
         cosine = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
         assert cosine.mean() > 0.88
         shared_bytes += head.size_bytes
-        own_bytes += head_of(wanted, tuple(each.numbers.tolist()), GRID, 1e9).size_bytes
+        own_bytes += head_of(each, GRID, 1e9).size_bytes
     assert shared_bytes + basis.size_bytes < 0.75 * own_bytes
 
 
@@ -60,7 +60,9 @@ def test_a_long_video_is_sampled():
 
 def test_a_segment_without_embeddings():
     basis = EmbeddingBasis.of([segment(5, 0)], GRID, 1e9)
-    assert basis.segment((), None).semantic is None
+    for embeddings in (None, segment(0, 0)):
+        assert head_of(embeddings, GRID, 1e9, basis).semantic is None
+        assert head_of(embeddings, GRID, 1e9).semantic is None
 
 
 @pytest.mark.slow
