@@ -317,8 +317,9 @@ def _default_target(source: Path, images: bool) -> Path:
     """Beside the container, under its name, but never the name of the source in the header."""
     from nervcodec.formats.container import read_header
     from nervcodec.formats.text import sanitize_name, truncate_name
+    from nervcodec.outputs import FRAMES_ENDING
 
-    ending = "_frames" if images else ".mp4"
+    ending = FRAMES_ENDING if images else ".mp4"
     name = truncate_name(source.stem, ending)
     if sanitize_name(name).casefold() == read_header(source).video.source_name.casefold():
         name = truncate_name(source.stem, f".decoded{ending}")

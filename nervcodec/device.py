@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from nervcodec import threads
 from nervcodec.errors import ConfigError
 from nervcodec.settings import Setting
 
@@ -56,8 +57,9 @@ def trim_memory() -> None:
 
 
 def set_threads(count: int) -> None:
-    """Set the number of torch threads of this process."""
+    """Set the number of threads of torch, and of each encoder and decoder, of this process."""
     tune_allocator()
+    threads.codec_threads = count
     import torch
 
     torch.set_num_threads(count)

@@ -23,6 +23,7 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
 )
 _IMAGE_SUFFIXES = (".apng", ".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+FRAMES_ENDING = "_frames"  # of the folder that decoded frames go to
 _LOCK_SUFFIX = ".lock"
 _RENEW_S, _STALE_S = 60.0, 300.0  # a lock is renewed so often, and abandoned when it was not for so long
 _SETTLE_S = 0.2  # between taking over an abandoned lock and reading who holds it
@@ -38,6 +39,15 @@ def beside(source: Path, whole: bool = False) -> Path:
     place = source if source.name not in ("", "..") else source.resolve()
     name = place.name if whole or os.path.isdir(place) else place.stem
     return place.with_name(truncate_name(name, SUFFIX))
+
+
+def container_of_frames(folder: Path) -> Path | None:
+    """The container whose frames ``decode --frames`` writes to a folder by default, ``NAME_frames`` beside it."""
+    for ending in (f".decoded{FRAMES_ENDING}", FRAMES_ENDING):
+        container = folder.with_name(folder.name.removesuffix(ending) + SUFFIX)
+        if folder.name.endswith(ending) and container.is_file():
+            return container
+    return None
 
 
 def is_media_name(target: str | os.PathLike[str]) -> bool:

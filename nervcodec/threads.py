@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Background iteration: a thread runs an iterator a few items ahead of its consumer."""
+"""Background iteration: a thread runs an iterator a few items ahead of its consumer. The number of codec threads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Generator, Iterator
 from typing import Generic, TypeVar
 
+codec_threads = 0  # of each encoder and decoder in this process; 0 for as many as there are cores
 _JOIN_S = 1.0  # time that a thread gets to end
 _Item = TypeVar("_Item")
 

@@ -16,6 +16,7 @@ import av
 import numpy as np
 from av.video.frame import PictureType
 
+from nervcodec import threads
 from nervcodec.base import obu
 from nervcodec.base.obu import coded_size
 from nervcodec.errors import ContainerError, VideoError
@@ -31,6 +32,7 @@ _UNSPECIFIED = 2  # of colour primaries and transfer characteristics
 _LAST_PRIMARIES, _LAST_TRANSFER = 22, 18  # code points of ITU-T H.273 that FFmpeg knows
 _CHROMA_PLACES = {"left": "left", "topleft": "topleft", "center": "unknown"}  # as SVT-AV1 calls them
 os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes its settings and errors to stderr otherwise
+_MOST_PARALLEL = 6  # level of parallelism of SVT-AV1
 _OF_RGB = PlaneFormat(matrix=1)  # what planes of G, B and R become: BT.709 of limited range
 
 
@@ -147,6 +149,8 @@ def _encoder(
     encoder.colorspace, encoder.color_range = form.matrix, 2 if form.full_range else 1
     # FFmpeg's own option for the crf takes no quarters.
     parameters = f"crf={crf:g}:chroma-sample-position={_CHROMA_PLACES[form.chroma_place]}"
+    if threads.codec_threads:
+        parameters += f":lp={min(threads.codec_threads, _MOST_PARALLEL)}"  # the same bytes whatever it is
     if light is not None and light.display is not None:
         *xy, least, most = light.display
         red, green, blue, white = (f"({x:.6f},{y:.6f})" for x, y in zip(xy[::2], xy[1::2], strict=True))
@@ -190,6 +194,7 @@ class _Decoder:
 
     def __init__(self, form: PlaneFormat, width: int, height: int):
         self._codec = cast(av.VideoCodecContext, av.VideoCodecContext.create("libdav1d", "r"))
+        self._codec.thread_count = threads.codec_threads
         self._form, self._size = form, (height, width)
         self._expected = coded_size(width, height), pixel_format(form)
 

@@ -17,6 +17,7 @@ from av.container import OutputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from nervcodec import threads
 from nervcodec.errors import ContainerError, VideoError, wrap_os_error
 from nervcodec.formats.header import COPY, BaseHeader, PlaneFormat
 from nervcodec.media import decoder, matroska
@@ -122,6 +123,7 @@ def _decoded(pieces: Iterable[bytes], size: tuple[int, int], tolerates_errors: b
                 raise ContainerError(_damage(count, "it holds no video"))
             # As the source is read: frames decoded side by side are concealed differently from run to run.
             stream.thread_type = "NONE" if tolerates_errors else "AUTO"
+            stream.codec_context.thread_count = threads.codec_threads
             stream.codec_context.options = {} if tolerates_errors else dict(_STRICT)
             for packet in file.demux(stream):
                 try:

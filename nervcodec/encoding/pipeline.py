@@ -9,6 +9,7 @@ results of a task are plain data, so that it runs in this process, in a worker o
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 import time
@@ -477,10 +478,9 @@ def run_here(job: EncodeJob, runner: TaskRunner, stop_requested: Callable[[], bo
 
 
 def identity_of(plan: Plan) -> str:
-    """What an encode that is resumed must have in common with this one."""
-    source, options = plan.source, replace(plan.options, resume=False, log_dir=None)
-    snapshot = plan.info.snapshot
-    return identity(options, source.resolve(), plan.info.file_bytes, plan.info.frame_count, max(snapshot.modified_ns))
+    """What an encode that is resumed must have in common with this one: options, and the source's name and frames."""
+    options, frames = replace(plan.options, resume=False, log_dir=None), hashlib.sha256(plan.info.checksums.tobytes())
+    return identity(options, plan.source.resolve(), plan.source_digest, frames.hexdigest())
 
 
 def _resumed(target: Path, checkpoint: Checkpoint, segments: int) -> str:

@@ -22,7 +22,7 @@ from nervcodec.errors import (
 from nervcodec.formats.container import Container, is_container
 from nervcodec.formats.text import count_noun, is_system_folder, sanitize_name
 from nervcodec.media.probe import images_in, modified, numbered_images, require_file, source_digest
-from nervcodec.outputs import VIDEO_SUFFIXES, beside, require_folder
+from nervcodec.outputs import VIDEO_SUFFIXES, beside, container_of_frames, require_folder
 
 _FEWEST_FRAMES = 2  # of a folder below another: a single picture is a cover or a still
 
@@ -176,6 +176,9 @@ def _holds_frames(folder: Path, notes: list[str]) -> bool:
     try:
         images = images_in(folder)
         if len(images) < _FEWEST_FRAMES or not _numbered(images):
+            return False
+        if (container := container_of_frames(folder)) is not None:
+            notes.append(f"left out: {folder}: frames decoded from {container}")
             return False
         numbered_images(folder)
     except (VideoError, OSError) as error:

@@ -248,6 +248,7 @@ class Scheduler:
                 self._setup()
             if not self._executor.one_by_one:
                 self._observer.stage(f"Encoding, {self._executor.slots} at once")
+                self._report_work()  # before an interrupt is told what is kept
                 self._observer.partial_result_ready()
             while self._pending or self._active:
                 stopping = self._observer.stop_requested()

@@ -20,6 +20,7 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
+from nervcodec import threads
 from nervcodec.errors import VideoError
 from nervcodec.media import matroska, truncation
 from nervcodec.threads import StalledError, read_ahead
@@ -233,6 +234,7 @@ class Decoder:
         """All frames with their stamps; damaged packets are skipped, or concealed by FFmpeg."""
         container.flags &= ~_GENERATE_PTS
         # Frames decoded side by side are concealed differently from run to run.
+        stream.codec_context.thread_count = threads.codec_threads
         stream.thread_type = "AUTO" if self._source.threads else "NONE"
         stamps = _Timestamps(stream, bool(container.format.flags & NO_TIMESTAMPS))
         clock = _clock_of(container, stream)

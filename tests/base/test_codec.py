@@ -2,8 +2,10 @@
 """The base stream: coding, decoding, sizes, damage, and an ffmpeg that lacks or hangs."""
 
 import io
+import os
 import subprocess
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import imageio_ffmpeg
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from streams import decode_stream, delimited, samples_of
 
+from nervcodec import threads
 from nervcodec.base import codec, obu
 from nervcodec.base.codec import base_format, to_base
 from nervcodec.errors import ContainerError, VideoError
@@ -173,3 +176,21 @@ def test_frames_that_cannot_be_read_are_not_a_shorter_stream():
         codec.encode(broken(), form, 64, 64, RATE, 40, 12)
     with pytest.raises(VideoError, match="no frame"):
         codec.encode([], form, 64, 64, RATE, 40, 12)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux lists them")
+def test_a_limit_of_threads(monkeypatch):
+    """Fewer threads, and the same bytes."""
+    form, counts, streams = PlaneFormat(), [], set()
+    for limit in (1, 6):
+        monkeypatch.setattr(threads, "codec_threads", limit)
+        running = []
+        streams.add(
+            codec.encode(
+                moving(form, 176, 144, 40), form, 176, 144, RATE, 40, 10,
+                reconstructed=lambda _, running=running: running.append(len(os.listdir("/proc/self/task"))),
+            )
+        )  # fmt: skip
+        counts.append(max(running))
+    assert counts[0] < counts[1]
+    assert len(streams) == 1

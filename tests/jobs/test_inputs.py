@@ -76,6 +76,19 @@ def test_numbered_frames_are_one_source(tree):
     assert pairs(["in/gap"], Path("out")) == {"in/gap": "out/gap.nerv"}  # was meant, and fails with the reason
 
 
+def test_decoded_frames_are_no_source(tree):
+    plant(tree / "in", "a.nerv", "b.nerv")
+    for name in ("a_frames", "b.decoded_frames", "c_frames"):
+        plant(tree / "in" / name, *(f"{n:06}.png" for n in range(2)))
+    found = find(["in"], Path("out"), recursive=True)
+    assert [job.source.name for job in found.jobs if job.source.parent.name == "in"] == ["a.mp4", "c_frames"]
+    assert sorted(found.notes) == [
+        "left out: in/a_frames: frames decoded from in/a.nerv",
+        "left out: in/b.decoded_frames: frames decoded from in/b.nerv",
+    ]
+    assert pairs(["in/a_frames"], Path("out")) == {"in/a_frames": "out/a_frames.nerv"}  # named itself
+
+
 SYSTEM = ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found")
 
 

@@ -152,11 +152,28 @@ def test_what_was_finished_before_a_stop_is_not_done_again(carphone, tmp_path):
 
 
 def test_one_process_goes_on_where_workers_stopped(carphone, tmp_path):
-    settings = {**BASE, "encoder": "none"}
-    run(Here(slots=2), [carphone], tmp_path, Watching(stop_after=2), **settings)
-    report = nervcodec.encode(carphone, tmp_path / f"{carphone.stem}.nerv", resume=True, **settings)
-    alone = nervcodec.encode(carphone, tmp_path / "alone.nerv", **settings)
+    """The date of the source does not count: it was restored meanwhile."""
+    source, settings = Path(shutil.copy(carphone, tmp_path / "source.mp4")), {**BASE, "encoder": "none"}
+    run(Here(slots=2), [source], tmp_path, Watching(stop_after=2), **settings)
+    os.utime(source, (0, 0))
+    report = nervcodec.encode(source, tmp_path / "source.nerv", resume=True, **settings)
+    alone = nervcodec.encode(source, tmp_path / "alone.nerv", **settings)
     assert contents(report.path) == contents(alone.path)
+
+
+def test_workers_are_announced_before_an_interrupt_keeps_anything(carphone, tmp_path):
+    """The command line then knows what it keeps: finished segments, not the state of a fit."""
+
+    class Ordered(Watching):
+        works_before = None
+
+        def partial_result_ready(self):
+            if self.works_before is None:
+                self.works_before = len(self.works)
+
+    seen = Ordered()
+    run(Here(slots=2), [carphone], tmp_path, seen, **{**BASE, "duration_s": 0.2, "encoder": "none"})
+    assert seen.works_before == 1
 
 
 def test_what_a_machine_does_not_see(carphone, tmp_path):
