@@ -115,15 +115,14 @@ def _encode_by_workers(
     """Encode the segments of one input side by side."""
     from nervcodec.cli.output import INTERRUPTED, remark
     from nervcodec.errors import NervError
-    from nervcodec.jobs.inputs import Found, Job
-    from nervcodec.jobs.scheduler import STOPPED
-    from nervcodec.jobs.scheduler import Workers, encode_each
+    from nervcodec.jobs.inputs import Job, Sources
+    from nervcodec.jobs.scheduler import STOPPED, Workers, encode_each
     from nervcodec.outputs import beside, require_container
 
     job = Job(source, beside(source) if arguments.output is None else Path(arguments.output))
     require_container(job.target, arguments.force, source)
     workers = Workers(arguments.workers, arguments.ray)
-    reports = list(encode_each(Found((job,)), from_flat(**settings), arguments.force, progress, workers))
+    reports = list(encode_each(Sources((job,)), from_flat(**settings), arguments.force, progress, workers))
     if not reports or reports[0].status == STOPPED:
         remark(f"interrupted{f'; {reports[0].reason}' if reports else ''}")
         raise click.exceptions.Exit(INTERRUPTED)

@@ -17,7 +17,7 @@ from nervcodec.media.options import SECTION as SOURCE
 from nervcodec.media.options import SourceOptions
 from nervcodec.ranges import FrameSplit, parse_duration, parse_pair, parse_size, parse_split, parse_strides
 from nervcodec.semantic.encoder import AUTO, FORMS
-from nervcodec.settings import Setting, convert, owners, settings_of, validate
+from nervcodec.settings import Setting, convert, group_by_setting, settings_of, validate
 from nervcodec.training.config import GOAL, FitConfig
 
 NONE = "none"  # of BaseOptions.base
@@ -262,15 +262,15 @@ class Shortcuts:
 DEBUG_RUN: dict[str, object] = {"duration_s": 0.25, "epochs": 1, "time_s": 10.0, "eval_every": 1}
 
 GROUPS: tuple[type, ...] = (Shortcuts, BaseOptions, SourceOptions, NetworkOptions, FitConfig, EncodeOptions)
-OWNERS = owners(*GROUPS)
+GROUP_OF = group_by_setting(*GROUPS)
 
 
 def _of(group: type, values: dict[str, object]) -> dict[str, Any]:
     """Values of the settings of a group, converted to their types."""
-    return {name: convert(group, name, value) for name, value in values.items() if OWNERS[name] is group}
+    return {name: convert(group, name, value) for name, value in values.items() if GROUP_OF[name] is group}
 
 
-def _refuse_without_effect(given: dict[str, object], network: NetworkOptions) -> None:
+def _refuse_without_effect(explicit: dict[str, object], network: NetworkOptions) -> None:
     """Reject settings of the other kind of network.
 
     Raises:
@@ -278,7 +278,7 @@ def _refuse_without_effect(given: dict[str, object], network: NetworkOptions) ->
     """
     kind = "grid" if network.embed == NetworkOptions.embed else "pe"
     for name, setting in settings_of(NetworkOptions).items():
-        if name in given and setting.network not in ("", kind):
+        if name in explicit and setting.network not in ("", kind):
             kinds = "--embed pe_1.25_80" if setting.network == "pe" else "--embed grid"
             raise OptionsError(f"{setting.option(name)} has no effect with --embed {network.embed}; it is for {kinds}")
 
@@ -295,30 +295,30 @@ _RECODING = (
 _WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {NONE: (), AV1: _TRAINING, COPY: (*_TRAINING, *_RECODING)}
 
 
-def _refuse_beside_base(given: dict[str, object], layer: BaseOptions) -> None:
+def _refuse_beside_base(values: dict[str, object], layer: BaseOptions) -> None:
     """Reject settings that do not go with the base layer.
 
     Args:
-        given: values of the user or a preset.
+        values: values of the user or a preset.
         layer: the base layer.
 
     Raises:
         OptionsError: there is one.
     """
     for name in ("crf", "vmaf"):
-        if given.get(name) is not None and layer.base != AV1:
+        if values.get(name) is not None and layer.base != AV1:
             raise OptionsError(f"--{name} has no effect with --base {layer.base}; it is for --base {AV1}")
     if layer.base == NONE:
         return
-    if given.get("embed", NetworkOptions.embed) != NetworkOptions.embed:
+    if values.get("embed", NetworkOptions.embed) != NetworkOptions.embed:
         raise OptionsError(f"--base {layer.base} is for --embed {NetworkOptions.embed}")
-    aims = [name for name in ("crf", "size_bytes", "bpp", "psnr_db", "vmaf") if given.get(name) is not None]
+    aims = [name for name in ("crf", "size_bytes", "bpp", "psnr_db", "vmaf") if values.get(name) is not None]
     if len(aims) > 1:
         raise OptionsError(f"choose one of {' and '.join(map(_option, aims))}")
 
 
 def _option(name: str) -> str:
-    return settings_of(OWNERS[name])[name].option(name)
+    return settings_of(GROUP_OF[name])[name].option(name)
 
 
 def from_flat(**values: object) -> EncodeOptions:
@@ -330,20 +330,20 @@ def from_flat(**values: object) -> EncodeOptions:
     Raises:
         ConfigError: an unknown name or preset, or a value out of range; OptionsError: incompatible options.
     """
-    given = {name: value for name, value in values.items() if value is not None}
-    if unknown := given.keys() - OWNERS.keys():
+    explicit = {name: value for name, value in values.items() if value is not None}
+    if unknown := explicit.keys() - GROUP_OF.keys():
         raise ConfigError(f"unknown option {min(unknown)!r}")
-    shortcuts = Shortcuts(**_of(Shortcuts, given))
-    merged = {**PRESETS[shortcuts.preset], **given, **(DEBUG_RUN if shortcuts.debug_run else {})}
+    shortcuts = Shortcuts(**_of(Shortcuts, explicit))
+    merged = {**PRESETS[shortcuts.preset], **explicit, **(DEBUG_RUN if shortcuts.debug_run else {})}
     layer = BaseOptions(**_of(BaseOptions, merged))
-    if layer.base != NONE and "embed" not in given:
+    if layer.base != NONE and "embed" not in explicit:
         merged.pop("embed", None)  # of a preset
     _refuse_beside_base(merged, layer)
     for name in _WITHOUT_EFFECT[layer.base]:
-        if name in given:
+        if name in explicit:
             raise OptionsError(f"{_option(name)} has no effect with --base {layer.base}")
         merged.pop(name, None)  # of a preset or a debug run
     network = NetworkOptions(**_of(NetworkOptions, merged))
-    _refuse_without_effect(given, network)
+    _refuse_without_effect(explicit, network)
     source, fit = SourceOptions(**_of(SourceOptions, merged)), FitConfig(**_of(FitConfig, merged))
     return EncodeOptions(source, layer, network=network, fit=fit, **_of(EncodeOptions, merged))

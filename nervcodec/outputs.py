@@ -25,20 +25,20 @@ VIDEO_SUFFIXES = (
 _IMAGE_SUFFIXES = (".apng", ".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FRAMES_ENDING = "_frames"  # of the folder that decoded frames go to
 _LOCK_SUFFIX = ".lock"
-_RENEW_S, _STALE_S = 60.0, 300.0  # a lock is renewed so often, and abandoned when it was not for so long
+_RENEW_S, _STALE_S = 60.0, 300.0  # a lock is renewed at this interval, and abandoned when it is older
 _SETTLE_S = 0.2  # between taking over an abandoned lock and reading who holds it
 
 
-def beside(source: Path, whole: bool = False) -> Path:
+def beside(source: Path, keep_suffix: bool = False) -> Path:
     """The default container of a source: beside it, with its name and ``.nerv``.
 
     Args:
         source: a file, or a folder of frames, whose name is kept whole.
-        whole: keep a file's ending as well, ``b.mp4.nerv``.
+        keep_suffix: keep a file's ending as well, ``b.mp4.nerv``.
     """
-    place = source if source.name not in ("", "..") else source.resolve()
-    name = place.name if whole or os.path.isdir(place) else place.stem
-    return place.with_name(truncate_name(name, SUFFIX))
+    path = source if source.name not in ("", "..") else source.resolve()
+    name = path.name if keep_suffix or os.path.isdir(path) else path.stem
+    return path.with_name(truncate_name(name, SUFFIX))
 
 
 def container_of_frames(folder: Path) -> Path | None:
@@ -80,7 +80,7 @@ def require_free(target: Path, force: bool, *inputs: str | os.PathLike[str]) -> 
         ConfigError: it is an input or a folder, exists and ``force`` is not set, cannot exist (a name that is too
             long), or its folder is not there or not to be written.
     """
-    if _there(target):
+    if _exists(target):
         if any(os.path.exists(path) and target.samefile(path) for path in inputs):
             raise ConfigError(f"{target}: input and output are the same file")
         if target.is_dir():
@@ -99,7 +99,7 @@ def require_folder(target: Path) -> None:
     Raises:
         ConfigError: it is a file, cannot be written, or cannot exist (a name that is too long).
     """
-    if not _there(target):
+    if not _exists(target):
         return
     if not target.is_dir():
         raise ConfigError(f"{target}: is a file, not a folder")
@@ -107,7 +107,7 @@ def require_folder(target: Path) -> None:
         raise ConfigError(f"{target}: is a folder without write permission")
 
 
-def _there(target: Path) -> bool:
+def _exists(target: Path) -> bool:
     # A ValueError for a name with a zero in it.
     with wrap_os_error(f"{target}: cannot be written", ConfigError, ValueError):
         try:

@@ -137,19 +137,19 @@ def settings_of(kind: type) -> dict[str, Setting]:
     return {part.name: part.metadata[_KEY] for part in fields(kind) if _KEY in part.metadata}
 
 
-def owners(*groups: type) -> dict[str, type]:
+def group_by_setting(*groups: type) -> dict[str, type]:
     """The dataclass of each setting, by name.
 
     Raises:
         TypeError: two of them have one of the same name.
     """
-    owner_of: dict[str, type] = {}
+    group_of: dict[str, type] = {}
     for group in groups:
         for name in settings_of(group):
-            if name in owner_of:
-                raise TypeError(f"{name} is a setting of both {owner_of[name].__name__} and {group.__name__}")
-            owner_of[name] = group
-    return owner_of
+            if name in group_of:
+                raise TypeError(f"{name} is a setting of both {group_of[name].__name__} and {group.__name__}")
+            group_of[name] = group
+    return group_of
 
 
 def validate(instance: Any) -> None:
@@ -212,7 +212,7 @@ def _converted(hint: Any, value: Any) -> Any:
     if getattr(value, "ndim", None) == 0:
         value = value.item()  # a number of numpy, or an array or tensor of one
     if hint is int:
-        return _whole(value)
+        return _integer(value)
     if hint is float:
         return _number(value)
     if hint is Fraction:
@@ -222,7 +222,7 @@ def _converted(hint: Any, value: Any) -> Any:
     return value if isinstance(value, hint) else NotImplemented
 
 
-def _whole(value: Any) -> Any:
+def _integer(value: Any) -> Any:
     try:
         return NotImplemented if isinstance(value, bool) else operator.index(value)
     except TypeError:

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from nervcodec.cli.main import cli
 from nervcodec.errors import ConfigError
 from nervcodec.media.options import SourceOptions
-from nervcodec.options import DEBUG_RUN, GROUPS, OWNERS, PRESETS, SECTIONS, BaseOptions, NetworkOptions, from_flat
-from nervcodec.settings import Setting, convert, join_names, owners, settings_of
+from nervcodec.options import DEBUG_RUN, GROUP_OF, GROUPS, PRESETS, SECTIONS, BaseOptions, NetworkOptions, from_flat
+from nervcodec.settings import Setting, convert, group_by_setting, join_names, settings_of
 from nervcodec.training.config import FitConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "version3_pe.nerv"
@@ -83,7 +83,7 @@ def test_nothing_is_given_unless_it_is(monkeypatch):
 def wrong_texts():
     for name, setting in SHOWN.items():
         flag, texts = f"--{setting.flag or name.replace('_', '-')}", []
-        hint = typing.get_type_hints(OWNERS[name])[name]
+        hint = typing.get_type_hints(GROUP_OF[name])[name]
         if (
             setting.choices
             or setting.parse
@@ -124,7 +124,7 @@ def test_device_and_precision_are_the_same_everywhere(command):
 def test_a_default_is_a_value_that_can_be_given(name):
     setting = SETTINGS[name]
     if setting.default is not None:
-        assert setting.validated(name, convert(OWNERS[name], name, setting.default)) == setting.default
+        assert setting.validated(name, convert(GROUP_OF[name], name, setting.default)) == setting.default
     if setting.parse is not None and setting.default is not None:
         assert setting.parse(setting.as_text(setting.default)) == setting.default
     assert setting.help.endswith(".")
@@ -133,7 +133,7 @@ def test_a_default_is_a_value_that_can_be_given(name):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_set_existing_options_to_valid_values(preset):
     for name, value in (*PRESETS[preset].items(), *DEBUG_RUN.items()):
-        SETTINGS[name].validated(name, convert(OWNERS[name], name, value))
+        SETTINGS[name].validated(name, convert(GROUP_OF[name], name, value))
     expected = from_flat(preset=preset)
     for name, value in PRESETS[preset].items():
         part = {
@@ -142,7 +142,7 @@ def test_presets_set_existing_options_to_valid_values(preset):
             NetworkOptions: expected.network,
             FitConfig: expected.fit,
         }
-        assert getattr(part.get(OWNERS[name], expected), name) == convert(OWNERS[name], name, value)
+        assert getattr(part.get(GROUP_OF[name], expected), name) == convert(GROUP_OF[name], name, value)
 
 
 def test_what_is_given_goes_before_a_preset_and_a_debug_run_before_all():
@@ -157,8 +157,8 @@ def test_a_name_of_two_groups_is_refused():
         seed: int = Setting(0, "Of something else.").field()
 
     with pytest.raises(TypeError, match="seed is a setting of both FitConfig and Other"):
-        owners(*GROUPS, Other)
-    assert owners(Other) == {"seed": Other}
+        group_by_setting(*GROUPS, Other)
+    assert group_by_setting(Other) == {"seed": Other}
 
 
 @pytest.mark.parametrize(

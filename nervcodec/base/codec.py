@@ -243,8 +243,8 @@ def base_format(form: PlaneFormat, depth: int) -> PlaneFormat:
     """
     if form.matrix == 0:
         form = replace(form, matrix=_OF_RGB.matrix, full_range=_OF_RGB.full_range)
-    place = form.chroma_place if form.chroma == "420" or form.chroma_place == "center" else "left"
-    return replace(form, depth=depth, chroma="420", chroma_place="left" if form.chroma == "444" else place)
+    chroma_place = form.chroma_place if form.chroma == "420" or form.chroma_place == "center" else "left"
+    return replace(form, depth=depth, chroma="420", chroma_place="left" if form.chroma == "444" else chroma_place)
 
 
 def to_base(planes: Planes, form: PlaneFormat, depth: int) -> Planes:
@@ -278,10 +278,10 @@ def _scaled(plane: np.ndarray, form: PlaneFormat, depth: int, middle: int) -> np
         return plane.astype(np.uint16) << (depth - form.depth)
     power = 2.0 ** (depth - form.depth)
     factor = ((1 << depth) - 1) / ((1 << form.depth) - 1) if form.full_range else power
-    return _whole((plane.astype(float) - middle) * factor + middle * power, depth)
+    return _to_integers((plane.astype(float) - middle) * factor + middle * power, depth)
 
 
-def _whole(plane: np.ndarray, depth: int) -> np.ndarray:
+def _to_integers(plane: np.ndarray, depth: int) -> np.ndarray:
     return np.rint(plane).clip(0, (1 << depth) - 1).astype(np.uint8 if depth == 8 else np.uint16)
 
 
@@ -303,4 +303,4 @@ def _from_rgb(planes: Planes, form: PlaneFormat, depth: int) -> Planes:
     luma = of_red * red + (1 - of_red - of_blue) * green + of_blue * blue
     u, v = (_halved(plane, True) for plane in ((blue - luma) / (2 - 2 * of_blue), (red - luma) / (2 - 2 * of_red)))
     step = 1 << depth - 8
-    return Planes(*(_whole(p * step, depth) for p in (16 + 219 * luma, 128 + 224 * u, 128 + 224 * v)))
+    return Planes(*(_to_integers(p * step, depth) for p in (16 + 219 * luma, 128 + 224 * u, 128 + 224 * v)))

@@ -70,8 +70,8 @@ def decode(
     """
     chain = Filters(Path("copied stream"), plane_filters(form, height, width))
     count, held = -preroll_frames, None
-    with contextlib.closing(decoded(pieces, (width, height), tolerates_errors)) as found:
-        for frame in found:
+    with contextlib.closing(decoded(pieces, (width, height), tolerates_errors)) as source_frames:
+        for frame in source_frames:
             count += 1
             if count > frames:
                 raise ContainerError(f"the copied stream is damaged: more than {frames} frames could be decoded")
@@ -135,9 +135,9 @@ def _decoded(pieces: Iterable[bytes], size: tuple[int, int], tolerates_errors: b
                 for frame in frames:
                     if frame.is_corrupt and not tolerates_errors:
                         raise ContainerError(_damage(count, "a frame that could not be decoded as a whole"))
-                    found = frame.width, frame.height
-                    if (found[::-1] if is_transposed(frame) else found) != size:
-                        raise ContainerError(_damage(count, f"a frame of {found[0]}x{found[1]}"))
+                    frame_size = frame.width, frame.height
+                    if (frame_size[::-1] if is_transposed(frame) else frame_size) != size:
+                        raise ContainerError(_damage(count, f"a frame of {frame_size[0]}x{frame_size[1]}"))
                     yield frame
                     count += 1
         reader.raise_error()
@@ -255,13 +255,13 @@ class Packets:
             ContainerError: a frame is another, or there are more or fewer.
         """
         count = self.source.frame_count
-        places = [] if self.preroll_frames or self.tolerates_errors else self._candidates()
-        self.random_access_points = places[:1]
-        bounds = [*(frame for frame, _ in places[1:]), count]
+        candidates = [] if self.preroll_frames or self.tolerates_errors else self._candidates()
+        self.random_access_points = candidates[:1]
+        bounds = [*(frame for frame, _ in candidates[1:]), count]
         decoder = self._decoded(0)
         try:
             yield from self._same(decoder, 0, bounds[0])
-            for (first, begin), end in zip(places[1:], bounds[1:], strict=True):
+            for (first, begin), end in zip(candidates[1:], bounds[1:], strict=True):
                 trial, agreed = self._decoded(begin), 0
                 try:
                     for frame in self._same(trial, first, end):
@@ -309,18 +309,18 @@ class Packets:
         with decoder.opened(self.file) as container:
             packets = [(p.pts or 0, p.pos or 0, p.size, p.is_keyframe) for p in container.demux(video=0) if p.size]
         order = sorted(pts for pts, *_ in packets)
-        found: list[tuple[int, int]] = []
+        points: list[tuple[int, int]] = []
         times, stop = self.source.times_s, 0
         with open(self.file, "rb") as file:
             for pts, begin, size, is_key in packets:
-                frame = bisect.bisect_left(order, pts) if found else 0
-                if not found or (is_key and frame < len(times) and times[frame] - times[found[-1][0]] >= _APART_S):
+                frame = bisect.bisect_left(order, pts) if points else 0
+                if not points or (is_key and frame < len(times) and times[frame] - times[points[-1][0]] >= _APART_S):
                     file.seek(stop)
                     head = file.read(begin - stop).rfind(_CLUSTER)  # between the packet before and this one
                     if head >= 0:
-                        found.append((frame, stop + head))
+                        points.append((frame, stop + head))
                 stop = begin + size - 8  # some packets get a head of 8 bytes where they are read
-        return found
+        return points
 
 
 def _copy(packets: Iterator[av.Packet], stream: VideoStream, file: Path) -> int:

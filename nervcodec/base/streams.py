@@ -102,8 +102,8 @@ class CopiedStream:
 
     def run(self, frame: int) -> Run:
         """From the last entry before a frame to the next."""
-        place = bisect.bisect_right(self._frames, frame)
-        return Run(self._frames[place - 1], self._frames[place])
+        index = bisect.bisect_right(self._frames, frame)
+        return Run(self._frames[index - 1], self._frames[index])
 
     def decode(self, run: Run) -> Generator[Planes, None, None]:
         """See :class:`BaseStreams`."""
@@ -112,8 +112,8 @@ class CopiedStream:
         base, video = self._base, self._opened.header.video
         parts: list[tuple[int, int | None]] = [(0, None)]
         if run.first:
-            places = dict(base.entries)
-            parts = [(0, places[0]), (places[run.first], None)]
+            positions = dict(base.entries)  # of random access points in the stream
+            parts = [(0, positions[0]), (positions[run.first], None)]
         pieces, count = self._opened.chunks(BASE, *parts), run.end - run.first
         to_end = run.end == video.frame_count
         return copy.decode(pieces, base.planes, video.width, video.height, count, base.skipped, base.flawed, to_end)

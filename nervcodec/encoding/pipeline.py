@@ -110,24 +110,24 @@ class TaskRunner:
         """
         plan = self._with_runtime(plan)
         with contextlib.ExitStack() as stack:
-            place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            copy_folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             with plan.info.snapshot.watched():
-                copied = copy_source(plan, place, self._observer)
+                copied = copy_source(plan, copy_folder, self._observer)
             if folder is None:
                 copied = replace(copied, data=np.fromfile(copied.file, np.uint8))
             return copied
 
-    def share(self, plan: Plan, known: dict[str, Any] | None, checkpoint: Checkpoint | None) -> SharedParameters:
+    def share(self, plan: Plan, stored: dict[str, Any] | None, checkpoint: Checkpoint | None) -> SharedParameters:
         """Fit what the networks of all segments share, see :func:`nervcodec.encoding.shared.share`.
 
         Args:
             plan: of the encode.
-            known: of that, from a checkpoint; or None.
+            stored: its state in a checkpoint, or None.
             checkpoint: for the state of the fit, or None.
         """
         plan = self._with_runtime(plan)
         hooks = self._hooks(plan, "shared", checkpoint)
-        shared = share(plan, known, None if checkpoint is None else checkpoint.trainer, hooks, self._observer)
+        shared = share(plan, stored, None if checkpoint is None else checkpoint.trainer, hooks, self._observer)
         if shared.fit is not None and shared.fit.fell_back:
             self._on_cpu = plan.source
         return shared
@@ -161,14 +161,15 @@ class TaskRunner:
             embeddings took.
         """
         plan, observer, count = self._with_runtime(plan), self._observer, len(plan.lengths)
-        known = shared if embedded is None else replace(shared, embeddings_by_segment={index: embedded})
+        if embedded is not None:
+            shared = replace(shared, embeddings_by_segment={index: embedded})
         observer.begin_segment(index, count)
         reader, embed_s = self._reader_of(plan), 0.0
         if plan.planes is not None:
-            segment = encode_base_segment(plan, index, reader, observer, known, checkpoint)
+            segment = encode_base_segment(plan, index, reader, observer, shared, checkpoint)
         else:
             pixels, first = reader.segment(index), plan.first_frame(index)
-            task, embed_s = segment_task(plan, pixels, first, index, observer, known)
+            task, embed_s = segment_task(plan, pixels, first, index, observer, shared)
             observer.partial_result_ready()
             hooks = self._hooks(plan, f"segment_{index}", checkpoint)
             segment = fit_segment(task, observer, hooks, None if checkpoint is None else checkpoint.trainer)
@@ -288,8 +289,8 @@ class EncodeJob:
                 self._folder = tempfile.TemporaryDirectory()
             return Task(kind, 0, (plan, None if self._folder is None else Path(self._folder.name)), "copying it")
         if kind == SHARE:
-            known = None if self._checkpoint is None else self._checkpoint.shared
-            return Task(kind, 0, (plan, known, checkpoint), "fitting what its segments share")
+            stored = None if self._checkpoint is None else self._checkpoint.shared
+            return Task(kind, 0, (plan, stored, checkpoint), "fitting what its segments share")
         if kind == EMBED:
             return Task(kind, index, (plan, index), f"embedding{which}")
         return Task(kind, index, (plan, self._shared, index, self._embedded.get(index), checkpoint), f"encoding{which}")
@@ -351,14 +352,14 @@ class EncodeJob:
         """Take the failure of a task; returns whether the encode continues."""
         if isinstance(error, ChangedError) and self._checkpoint is not None:
             self._checkpoint.remove()
-        goes_on = isinstance(error, CheckpointError) and self._resumes_any and not self._began_again
-        if goes_on:  # the state in the checkpoint is of another network
+        continues = isinstance(error, CheckpointError) and self._resumes_any and not self._began_again
+        if continues:  # the state in the checkpoint is of another network
             self._began_again = True
             self._checkpoint = self._unfinished.restarted()
             self._segments.clear()
             self._ready.clear()
             self._begin()
-        return goes_on
+        return continues
 
     def end_early(self) -> None:
         """Write the container of the first segments, as far as they are finished, where the encode was stopped."""

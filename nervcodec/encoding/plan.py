@@ -323,20 +323,20 @@ def _sample_frames(info: VideoInfo) -> int:
 
 
 def shared_fit(plan: Plan) -> FitConfig:
-    """The fit of the network that segments share: a part of what they are given, but no longer than is of use."""
-    whole = _fit_of_all(plan)
-    if whole.epochs is not None:
-        whole = replace(whole, epochs=max(1, round(sizing.SHARED_FIT * whole.epochs)))
-    return whole.scaled(_shared_part(whole))
+    """The fit of the network that segments share: a part of their passes or time, with a limit on the time."""
+    fit = _fit_of_all(plan)
+    if fit.epochs is not None:
+        fit = replace(fit, epochs=max(1, round(sizing.SHARED_FIT * fit.epochs)))
+    return fit.scaled(_shared_part(fit))
 
 
 def segment_fit(plan: Plan, frames: int) -> FitConfig:
     """The fit of a segment of ``frames`` frames."""
-    whole = _fit_of_all(plan)
-    own = 1 - _shared_part(whole) if plan.shares_network else 1.0
-    if plan.shares_network and whole.epochs is not None:
-        whole = replace(whole, epochs=max(1, whole.epochs - round(sizing.SHARED_FIT * whole.epochs)))
-    return whole.scaled(own * frames / plan.info.frame_count)
+    fit = _fit_of_all(plan)
+    own = 1 - _shared_part(fit) if plan.shares_network else 1.0
+    if plan.shares_network and fit.epochs is not None:
+        fit = replace(fit, epochs=max(1, fit.epochs - round(sizing.SHARED_FIT * fit.epochs)))
+    return fit.scaled(own * frames / plan.info.frame_count)
 
 
 def _fit_of_all(plan: Plan) -> FitConfig:
@@ -345,6 +345,6 @@ def _fit_of_all(plan: Plan) -> FitConfig:
     return plan.options.fit.with_default_time(plan.ten_seconds, FURTHER_TIME_S if is_grid else DEFAULT_TIME_S)
 
 
-def _shared_part(whole: FitConfig) -> float:
-    most = math.inf if whole.time_s is None else sizing.MAX_SHARED_S / whole.time_s
+def _shared_part(fit: FitConfig) -> float:
+    most = math.inf if fit.time_s is None else sizing.MAX_SHARED_S / fit.time_s
     return min(sizing.SHARED_FIT, most)

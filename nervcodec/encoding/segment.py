@@ -386,14 +386,16 @@ def segment_task(
     start, cuts = time.perf_counter(), find_cuts(thumbnails(pixels))
     share = shared.share(index)
     plan.size_goal(len(pixels), 0, len(cuts), share)  # refuses a size that is too small before any work
-    known = shared.embeddings_by_segment.get(index) or embed_segment(plan, pixels, first, len(pixels), cuts, observer)
-    embedded = np.empty(0, np.int64) if known is None else known.numbers
+    embeddings = shared.embeddings_by_segment.get(index) or embed_segment(
+        plan, pixels, first, len(pixels), cuts, observer
+    )
+    embedded = np.empty(0, np.int64) if embeddings is None else embeddings.numbers
     geometry = plan.geometry(len(pixels))
     goal = plan.size_goal(len(pixels), len(embedded), len(cuts), share)
-    shown = _held_out_to_show(plan, fitted)
-    similar = embed_patches(pixels[shown], plan.grid, encoder) if encoder is not None and len(shown) else None
-    reference = None if known is None else known.reference.astype(np.float32)
-    data = SegmentData(pixels, reference, embedded, fitted, similar, shown)
+    logged = _held_out_to_show(plan, fitted)
+    similar = embed_patches(pixels[logged], plan.grid, encoder) if encoder is not None and len(logged) else None
+    reference = None if embeddings is None else embeddings.reference.astype(np.float32)
+    data = SegmentData(pixels, reference, embedded, fitted, similar, logged)
     embed_s = time.perf_counter() - start if encoder is not None else 0.0
     fit = segment_fit(plan, len(pixels))
     if shared.network is not None:

@@ -140,15 +140,15 @@ class SharedDecoder:
         inside = np.flatnonzero((self.numbers >= first) & (self.numbers < first + frames))
         if not inside.size:
             inside = np.abs(self.numbers - first - frames // 2).argmin(keepdims=True)
-        places = (self.numbers[inside] - first).clip(0, frames - 1)
-        found = {}
+        positions = (self.numbers[inside] - first).clip(0, frames - 1)
+        grids = {}
         for number in range(len(config.grids)):
             if number in config.lasting:
                 continue
             name = f"grids.{number}.values"
             sampled = _interpolation(self.config, number)[inside]
-            found[name] = _solved(_interpolation(config, number)[places], sampled, self.grids[name])
-        return found
+            grids[name] = _solved(_interpolation(config, number)[positions], sampled, self.grids[name])
+        return grids
 
     # ------------------------------------------------------------------ checkpoint
 
@@ -339,8 +339,8 @@ def first_pass(plan: Plan, most: int, observer: Observer) -> FirstPass:
             pixels = reader.segment(index)
             cuts = scenes.add(pixels)
             plan.size_goal(length, 0, len(cuts))
-            if (known := embed_segment(plan, pixels, first, length, cuts, observer)) is not None:
-                embeddings_by_segment[index] = known.as_float16
+            if (embeddings := embed_segment(plan, pixels, first, length, cuts, observer)) is not None:
+                embeddings_by_segment[index] = embeddings.as_float16
             inside = (numbers >= first) & (numbers < first + length)
             frames[inside] = pixels[numbers[inside] - first]
             first += length
@@ -350,13 +350,13 @@ def first_pass(plan: Plan, most: int, observer: Observer) -> FirstPass:
 
 
 def share(
-    plan: Plan, known: dict[str, Any] | None, resumed: dict[str, Any] | None, hooks: Sequence[Hook], observer: Observer
+    plan: Plan, stored: dict[str, Any] | None, resumed: dict[str, Any] | None, hooks: Sequence[Hook], observer: Observer
 ) -> SharedParameters:
     """The network and the basis that the segments of a plan share, and the embeddings of all of them.
 
     Args:
         plan: of an encode whose segments share a network.
-        known: result of :meth:`SharedParameters.state_dict`, from a checkpoint; None fits the decoder.
+        stored: result of :meth:`SharedParameters.state_dict`, from a checkpoint; None fits the decoder.
         resumed: the state of its fit to resume, or None.
         hooks: of the training loop.
         observer: of the first pass over the source, and of the fit.
@@ -364,11 +364,11 @@ def share(
     Raises:
         ConfigError, DivergedError: as :func:`nervcodec.encoding.encode`.
     """
-    seen = first_pass(plan, plan.sample_frames if known is None else 0, observer)
+    seen = first_pass(plan, plan.sample_frames if stored is None else 0, observer)
     scenes = seen.scenes if _pays(plan, seen.scenes) else None
-    if known is not None:
-        basis = None if known["basis"] is None else EmbeddingBasis.from_state_dict(known["basis"])
-        fit = SharedFit(SharedDecoder.from_state_dict(known["network"]), known["elapsed_s"], known["steps"])
+    if stored is not None:
+        basis = None if stored["basis"] is None else EmbeddingBasis.from_state_dict(stored["basis"])
+        fit = SharedFit(SharedDecoder.from_state_dict(stored["network"]), stored["elapsed_s"], stored["steps"])
     else:
         goal = _goal_of_all(plan, seen)
         limit_bytes = None if goal is None else SEMANTIC_SHARE * goal.limit_bytes

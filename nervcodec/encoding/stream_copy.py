@@ -71,15 +71,15 @@ def copy_source(plan: Plan, folder: Path, observer: Observer) -> CopyResult:
     with contextlib.closing(packets.frames()) as frames:
         for index, count in enumerate(plan.lengths):
             observer.stage("Comparing frames", count)
-            shown = itertools.islice(frames, count)
+            segment_frames = itertools.islice(frames, count)
             embedding = time.perf_counter()
-            known = embed_segment(plan, shown, plan.first_frame(index), count, plan.cuts(index), observer)
+            embedded = embed_segment(plan, segment_frames, plan.first_frame(index), count, plan.cuts(index), observer)
             embed_s += time.perf_counter() - embedding
-            if known is not None:
-                embeddings.append(known.as_float16)
-            for _ in shown:
+            if embedded is not None:
+                embeddings.append(embedded.as_float16)
+            for _ in segment_frames:
                 observer.advance()
-        for _ in frames:  # what comes after the last is an error, found where the end is looked for
+        for _ in frames:  # a further frame is an error, raised by the generator
             continue
     limit_bytes = embedding_budget(packets.file.stat().st_size)
     basis = basis_for(plan, embeddings, limit_bytes) if len(embeddings) > 1 else None

@@ -41,7 +41,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Found:
+class Sources:
     """All sources.
 
     Attributes:
@@ -55,33 +55,38 @@ class Found:
 
 @dataclass
 class _Search:
-    """State of a search: the sources by file identity, with the path of each container below the output's folder, and
-    the system's folders that were skipped.
+    """State of a search.
+
+    Attributes:
+        out: folder of the containers, or None.
+        sources: by inode: the path, and the folder of its container below ``out``.
+        notes: see :class:`Sources`.
+        system_folders: names of those that were skipped.
     """
 
     out: Path | None
-    places: dict[tuple[int, int] | Path, tuple[Path, Path]] = field(default_factory=dict)
+    sources: dict[tuple[int, int] | Path, tuple[Path, Path]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     system_folders: list[str] = field(default_factory=list)
 
     def add(self, source: Path, folder: Path = Path()) -> None:
         """A source, which counts once under the first name that it has."""
-        first, _ = self.places.setdefault(_number(source) or source, (source, folder))
+        first, _ = self.sources.setdefault(_inode(source) or source, (source, folder))
         if first != source and source.is_symlink():
             self.notes.append(f"left out: {source}: is a link to {first}")
 
-    def looks_into(self, place: str, name: str) -> bool:
+    def looks_into(self, folder: str, name: str) -> bool:
         """Whether sources may lie in a folder below another."""
         if is_system_folder(name):
             self.system_folders.append(name)
-        return not (name.startswith(".") or is_system_folder(name) or self._is_output(os.path.join(place, name)))
+        return not (name.startswith(".") or is_system_folder(name) or self._is_output(os.path.join(folder, name)))
 
     def _is_output(self, folder: str) -> bool:
         """Whether a folder is the one that containers go to."""
-        return self.out is not None and _number(Path(folder)) == _number(self.out) is not None
+        return self.out is not None and _inode(Path(folder)) == _inode(self.out) is not None
 
 
-def find(inputs: Sequence[str | os.PathLike[str]], out: Path | None = None, recursive: bool = False) -> Found:
+def find(inputs: Sequence[str | os.PathLike[str]], out: Path | None = None, recursive: bool = False) -> Sources:
     """The sources that inputs stand for, and a container for each.
 
     A video ``a/b.mp4`` below a folder goes to ``a/b.nerv`` below ``out``, a video that is named itself to its name with
@@ -107,9 +112,9 @@ def find(inputs: Sequence[str | os.PathLike[str]], out: Path | None = None, recu
     for path in map(Path, inputs):
         require_file(path)
         if recursive and path.is_dir():
-            before = len(search.places)
+            before = len(search.sources)
             _add_below(path, search)
-            if len(search.places) == before:
+            if len(search.sources) == before:
                 search.notes.append(f"{path}: nothing to encode below it that was not found before")
         else:
             require_source(path)
@@ -117,13 +122,13 @@ def find(inputs: Sequence[str | os.PathLike[str]], out: Path | None = None, recu
     if count := len(search.system_folders):
         names = ", ".join(sorted(set(search.system_folders)))
         search.notes.append(f"left out: {count_noun(count, 'folder')} of the system, a NAS or a recycle bin ({names})")
-    if not search.places:
+    if not search.sources:
         raise NothingFoundError(f"{', '.join(map(str, inputs))}: no video and no folder of numbered frames below")
-    jobs = _with_targets(list(search.places.values()), out)
+    jobs = _with_targets(list(search.sources.values()), out)
     for job in jobs:
-        if (number := _number(job.target)) in search.places and number is not None:
+        if (number := _inode(job.target)) in search.sources and number is not None:
             raise ConfigError(f"{job.target}: is an input itself and would be written over, made of {job.source}")
-    return Found(jobs, tuple(search.notes))
+    return Sources(jobs, tuple(search.notes))
 
 
 def require_source(path: Path) -> None:
@@ -148,13 +153,13 @@ def _add_below(top: Path, search: _Search) -> None:
 def _walk(top: Path, search: _Search) -> Iterator[Path]:
     """Sources in a folder and in those below it; a folder that cannot be read counts, to be reported as it fails."""
     unread: list[Path] = []
-    for place, folders, names in os.walk(top, onerror=lambda error: unread.append(Path(error.filename))):
-        folders[:] = [name for name in folders if search.looks_into(place, name)]
-        shown = [Path(place, name) for name in names if not name.startswith(".")]
-        videos = [path for path in shown if path.suffix.lower() in VIDEO_SUFFIXES and _is_file(path, search.notes)]
+    for folder, folders, names in os.walk(top, onerror=lambda error: unread.append(Path(error.filename))):
+        folders[:] = [name for name in folders if search.looks_into(folder, name)]
+        files = [Path(folder, name) for name in names if not name.startswith(".")]
+        videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES and _is_file(path, search.notes)]
         yield from videos
-        if not videos and _holds_frames(Path(place), search.notes):
-            yield Path(place)
+        if not videos and _holds_frames(Path(folder), search.notes):
+            yield Path(folder)
     yield from unread
 
 
@@ -192,11 +197,11 @@ def _numbered(images: Sequence[Path]) -> bool:
     return bool(images) and all(any(c.isdigit() for c in image.stem) for image in images)
 
 
-def _with_targets(found: Sequence[tuple[Path, Path]], out: Path | None) -> tuple[Job, ...]:
+def _with_targets(sources: Sequence[tuple[Path, Path]], out: Path | None) -> tuple[Job, ...]:
     """A container for each source.
 
     Args:
-        found: sources, and where below ``out`` the container of each goes.
+        sources: each, and where below ``out`` the container of each goes.
         out: folder of all containers, or None.
 
     Raises:
@@ -205,27 +210,29 @@ def _with_targets(found: Sequence[tuple[Path, Path]], out: Path | None) -> tuple
     endings_kept: set[int] = set()
     while True:
         targets = []
-        for number, (source, folder) in enumerate(found):
-            place = beside(source, number in endings_kept)
-            targets.append(place if out is None else out / folder / place.name)
+        for number, (source, folder) in enumerate(sources):
+            target = beside(source, number in endings_kept)
+            targets.append(target if out is None else out / folder / target.name)
         count = Counter(targets)
         clashing = {number for number, target in enumerate(targets) if count[target] > 1}
         if clashing <= endings_kept:
             break
         endings_kept |= clashing
     if clashing:
-        one, other = [found[number][0] for number in sorted(clashing) if targets[number] == targets[min(clashing)]][:2]
+        one, other = [sources[number][0] for number in sorted(clashing) if targets[number] == targets[min(clashing)]][
+            :2
+        ]
         raise ConfigError(f"{one} and {other} would both become {targets[min(clashing)]}; encode them one by one")
-    return tuple(Job(source, target) for (source, _), target in zip(found, targets, strict=True))
+    return tuple(Job(source, target) for (source, _), target in zip(sources, targets, strict=True))
 
 
-def _number(path: Path) -> tuple[int, int] | None:
-    """What tells a file or folder from all others, whatever it is called; None where it is not there."""
+def _inode(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file or folder; None where it does not exist."""
     try:
-        facts = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return facts.st_dev, facts.st_ino
+    return status.st_dev, status.st_ino
 
 
 def is_up_to_date(job: Job, note: Callable[[str], None]) -> bool:

@@ -78,13 +78,13 @@ class RayCluster(Executor):
         """Files or folders that a machine of the cluster does not see as this one does, each with the reason."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        known = [(path, _size_of(path)) for path in paths]
+        sizes = [(path, _size_of(path)) for path in paths]
         unseen: dict[str, str] = {}
         nodes = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0)]
         looks = [
             self._ray.remote(missing)
             .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-            .remote(known)
+            .remote(sizes)
             for node in nodes
         ]
         for node, look in zip(nodes, looks, strict=True):

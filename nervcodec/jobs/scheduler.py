@@ -19,7 +19,7 @@ from nervcodec import options
 from nervcodec.errors import ConfigError, LockedError, NervError, is_out_of_memory
 from nervcodec.events import FileEvent, Observer, WorkEvent
 from nervcodec.formats.text import count_noun
-from nervcodec.jobs.inputs import Found, Job, find, is_up_to_date
+from nervcodec.jobs.inputs import Job, Sources, find, is_up_to_date
 from nervcodec.jobs.workers import Done, Executor, LocalWorkers, ThisProcess
 from nervcodec.options import EncodeOptions
 from nervcodec.outputs import UnchangedOutput, locked, require_folder, require_free
@@ -140,21 +140,21 @@ def encode_many(
         VideoError: an input is not there.
         EncoderError: the semantic encoder cannot be loaded.
     """
-    checked, place = options.from_flat(**settings), Workers(workers, ray)
-    named = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-    found = find(named, None if out is None else Path(out), recursive)
-    reports = list(encode_each(found, checked, force, observer or Observer(), place))
-    order = {job.source: number for number, job in enumerate(found.jobs)}
+    checked = options.from_flat(**settings)
+    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    sources = find(paths, None if out is None else Path(out), recursive)
+    reports = list(encode_each(sources, checked, force, observer or Observer(), Workers(workers, ray)))
+    order = {job.source: number for number, job in enumerate(sources.jobs)}
     return sorted(reports, key=lambda report: order[report.source])
 
 
 def encode_each(
-    found: Found, settings: EncodeOptions, force: bool, observer: Observer, workers: Workers
+    sources: Sources, settings: EncodeOptions, force: bool, observer: Observer, workers: Workers
 ) -> Iterator[FileReport]:
     """The same for sources that are found already: a report as soon as the result of a source is known.
 
     Args:
-        found: sources and containers.
+        sources: and their containers.
         settings: all of them, for each of them.
         force: encode also what is up to date.
         observer: told of progress; may ask to stop.
@@ -165,11 +165,11 @@ def encode_each(
     """
     if workers.address is not None and settings.log_dir is not None:
         raise ConfigError("--log-dir writes the log of a fit on this machine; it does not go with --ray")
-    for text in found.notes:
+    for text in sources.notes:
         observer.note(text)
-    known = {} if force else _check(found.jobs, observer)
-    yield from known.values()
-    jobs = [job for job in found.jobs if job not in known]
+    finished = {} if force else _check(sources.jobs, observer)
+    yield from finished.values()
+    jobs = [job for job in sources.jobs if job not in finished]
     if not jobs:
         return
     if settings.log_dir is not None:
@@ -184,17 +184,17 @@ def encode_each(
 
 
 def _check(jobs: Sequence[Job], observer: Observer) -> dict[Job, FileReport]:
-    """Reports of the jobs that need not or must not be begun."""
-    known = {}
+    """Reports of the jobs that are up to date or cannot be encoded."""
+    reports = {}
     observer.stage("Checking", len(jobs))
     for job in jobs:
         try:
             if is_up_to_date(job, observer.note):
-                known[job] = FileReport(job.source, job.target, SKIPPED, _UP_TO_DATE)
+                reports[job] = FileReport(job.source, job.target, SKIPPED, _UP_TO_DATE)
         except (NervError, OSError) as error:
-            known[job] = _failed(job, _reason(error), observer)
+            reports[job] = _failed(job, _reason(error), observer)
         observer.advance()
-    return known
+    return reports
 
 
 @dataclass(eq=False)
@@ -299,9 +299,9 @@ class Scheduler:
         """Give tasks to workers that have none."""
         while self._executor.running < self._executor.slots:
             ready = ((active, active.encode.next_task(stopping)) for active in self._active)
-            found = next(((active, task) for active, task in ready if task is not None), None)
-            if found is not None:
-                self._run(*found)
+            pair = next(((active, task) for active, task in ready if task is not None), None)
+            if pair is not None:
+                self._run(*pair)
             elif self._pending and not (self._executor.one_by_one and self._active):
                 yield from self._begin(self._pending.popleft())
             else:
