@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from nervcodec.formats.container import Container
 from nervcodec.network.summary import Summary
-from nervcodec.serve import coding, limits
+from nervcodec.serve import limits, transcode
 from nervcodec.serve.answers import Like, Question
 from nervcodec.serve.executor import CancellationToken, SingleFlightExecutor
 from nervcodec.serve.limits import integer, query_text, single_param
@@ -159,9 +159,9 @@ def file_details(state: AppState, item: FileEntry) -> dict:
     with Container.open(item.file) as opened:
         summary = Summary.of(opened)
         times = opened.frame_times().tolist() if header.video.variable_frame_rate else None
-    media = state.base_worker.call(coding.formats, item.file)
+    media = state.base_worker.call(transcode.formats, item.file)
     for form in media:
-        form["is_whole"] = form["codec"] == coding.BASE or state.media.target(item, form["codec"]).exists()
+        form["is_whole"] = form["codec"] == transcode.BASE or state.media.target(item, form["codec"]).exists()
     rows, columns = header.patch_grid
     return {
         **state.store.facts(item),

@@ -24,7 +24,7 @@ from nervcodec.errors import ConfigError, ContainerError, EncoderError, NervErro
 from nervcodec.serve import limits
 from nervcodec.serve.api import Api
 from nervcodec.serve.executor import ClientDisconnectedError
-from nervcodec.serve.media import Media
+from nervcodec.serve.routes import Media
 from nervcodec.serve.state import AppState
 
 _STATIC = Path(__file__).with_name("static")

@@ -20,7 +20,7 @@ from nervcodec.formats.container import fingerprint
 from nervcodec.formats.header import Header
 from nervcodec.media import mux
 from nervcodec.semantic import cache
-from nervcodec.serve import coding, stills
+from nervcodec.serve import stills, transcode
 from nervcodec.serve.store import FileEntry
 from nervcodec.worker import Worker
 
@@ -51,7 +51,7 @@ class Coding:
     def __init__(self, entry: FileEntry, header: Header, target: Path, worker: Worker):
         self._entry, self._header, self._target, self._worker = entry, header, target, worker
         self.folder = target.with_suffix(".parts")
-        self._pieces = coding.pieces(header)
+        self._pieces = transcode.pieces(header)
         self._done: set[int] = set()  # by their first frames, as all pieces are named
         self._awaited: dict[int, None] = {}
         self._next, self._requested = 0, 0.0
@@ -72,7 +72,7 @@ class Coding:
         for first in self._pieces:
             if first in self._done:
                 begins = ranges.pop()[0] if ranges and ranges[-1][1] == first else first
-                ranges.append((begins, coding.piece_end(self._header, first)))
+                ranges.append((begins, transcode.piece_end(self._header, first)))
         return ranges
 
     def start(self, again: bool = False) -> None:
@@ -95,11 +95,11 @@ class Coding:
                 order = itertools.chain(self._awaited, self._pieces[self._next :], self._pieces[: self._next])
                 first = next((each for each in order if each not in self._done), None)
                 if first is None:
-                    join = partial(coding.join_pieces, self._entry.file, self.folder, self._target)
+                    join = partial(transcode.join_pieces, self._entry.file, self.folder, self._target)
                     await asyncio.to_thread(self._worker.call, join, timeout_s=_COPYING_S)
                     return
                 file, version = self._entry.file, self._entry.version
-                await asyncio.to_thread(self._worker.call, coding.code_piece, file, version, first, self.folder)
+                await asyncio.to_thread(self._worker.call, transcode.code_piece, file, version, first, self.folder)
                 self._done.add(first)
                 self._awaited.pop(first, None)
                 self._next = bisect.bisect_right(self._pieces, first)
@@ -148,7 +148,7 @@ class Coding:
                     if self.error is not None:
                         raise self.error
                     await self._changed.wait()
-                names = (coding.HEAD, str(first)) if first == frame else (str(first),)
+                names = (transcode.HEAD, str(first)) if first == frame else (str(first),)
                 yield _padded(b"".join((self.folder / name).read_bytes() for name in names))
         finally:
             self.streams -= 1
@@ -196,7 +196,7 @@ class MediaCache:
 
     def coding(self, entry: FileEntry, header: Header) -> Coding:
         """The coding of a container as H.264."""
-        target = self.target(entry, coding.AVC)
+        target = self.target(entry, transcode.AVC)
         if target not in self._codings:
             self._codings[target] = Coding(entry, header, target, self.worker)
         return self._codings[target]
@@ -210,12 +210,12 @@ class MediaCache:
         target = self.target(entry, codec)
         with wrap_os_error("the folder that NERVCODEC_CACHE names cannot be written", VideoError):
             self.folder.mkdir(parents=True, exist_ok=True)
-        if codec == coding.AVC and not target.exists():
+        if codec == transcode.AVC and not target.exists():
             made = self.coding(entry, header)
             made.start(again=True)
             await made.wait()
         else:
-            await self._make(target, coding.copy_base, entry.file, target)
+            await self._make(target, transcode.copy_base, entry.file, target)
         self._used[target] = time.time()
         self.evict()
         return target
@@ -228,13 +228,13 @@ class MediaCache:
         """
         source = self.target(entry, codec)
         clip = source.with_name(f"{cache.key('clip 1', source.name, f'{start_s:.3f} {stop_s:.3f}')}.mp4")
-        if source.exists() or codec == coding.BASE:
+        if source.exists() or codec == transcode.BASE:
             source = await self.file(entry, header, codec)
             await self._make(clip, mux.cut, source, clip, start_s, stop_s)
         else:
             with wrap_os_error("the folder that NERVCODEC_CACHE names cannot be written", VideoError):
                 self.folder.mkdir(parents=True, exist_ok=True)
-            await self._make(clip, coding.code_clip, entry.file, entry.version, clip, start_s, stop_s)
+            await self._make(clip, transcode.code_clip, entry.file, entry.version, clip, start_s, stop_s)
         self._used[clip] = time.time()
         return clip
 

@@ -15,7 +15,7 @@ from sites import GRID, LAPPED, SOUND_S, TIMES_S, VARIABLE_END_S, changed, servi
 
 import nervcodec
 from nervcodec.metrics import psnr_db
-from nervcodec.serve import coding, media_cache
+from nervcodec.serve import media_cache, transcode
 from nervcodec.serve.media_cache import MediaCache
 from nervcodec.serve.state import AppState
 from nervcodec.worker import Worker
@@ -200,7 +200,7 @@ def test_what_a_stream_waits_for_is_coded_first(place, long_nerv, monkeypatch):
         call = Worker.call
 
         def noted(worker, function, *arguments, **options):
-            if function is coding.code_piece:
+            if function is transcode.code_piece:
                 order.append(arguments[2])
                 first.wait(20)
             return call(worker, function, *arguments, **options)
@@ -239,7 +239,7 @@ def test_made_once(place, cache, monkeypatch):
     assert len(set(replies)) == 1
     with serving(place) as site:
         assert site.right("/media/b.nerv.mp4").body == replies[0]
-    assert calls.count(coding.code_piece) == 1
+    assert calls.count(transcode.code_piece) == 1
     assert [path.suffix for path in cache.iterdir()] == [".mp4"]
 
 
@@ -248,11 +248,11 @@ def test_pieces_of_a_killed_server_are_used(place, long_nerv, cache, monkeypatch
     with serving(place) as site:
         item = site.state.store.entry("a.nerv")
         folder = site.state.media.target(item, "avc").with_suffix(".parts")
-    coding.code_piece(place / "a.nerv", "1", 6, folder)
+    transcode.code_piece(place / "a.nerv", "1", 6, folder)
     numbers, call = [], Worker.call
 
     def noted(worker, function, *arguments, **options):
-        numbers.append(arguments[2] if function is coding.code_piece else None)
+        numbers.append(arguments[2] if function is transcode.code_piece else None)
         return call(worker, function, *arguments, **options)
 
     monkeypatch.setattr(Worker, "call", noted)
@@ -328,7 +328,7 @@ def test_killed_while_it_streams(place, long_nerv, monkeypatch):
         call = Worker.call
 
         def killed(worker, function, *arguments, **options):
-            if function is coding.code_piece and arguments[2] == 6:
+            if function is transcode.code_piece and arguments[2] == 6:
                 os.kill(worker.pid, 9)
             return call(worker, function, *arguments, **options)
 

@@ -17,7 +17,7 @@ from sites import GOLDEN, changed, serving
 
 import nervcodec
 from nervcodec import metrics
-from nervcodec.serve.coding import code_piece
+from nervcodec.serve.transcode import code_piece
 from nervcodec.worker import Worker
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from nervcodec.formats.header import Header
-from nervcodec.serve import coding, limits, stills
+from nervcodec.serve import limits, stills, transcode
 from nervcodec.serve.limits import single_param
 from nervcodec.serve.media_cache import MediaCache
 from nervcodec.serve.state import AppState
@@ -60,8 +60,8 @@ class Media:
         """The container as MP4: a whole file; with ``from``, a stream from that frame on while it is being coded."""
         item, codec, header = self._playable(request)
         start = single_param(request, "from", "")
-        if start and codec != coding.AVC:
-            raise limits.RefusedError(f"from goes with codec={coding.AVC}")
+        if start and codec != transcode.AVC:
+            raise limits.RefusedError(f"from goes with codec={transcode.AVC}")
         frame = limits.integer("from", start, 0, header.video.frame_count - 1) if start else 0
         if start:
             if self._state.media.target(item, codec).exists():
@@ -89,7 +89,7 @@ class Media:
     async def progress(self, request: Request) -> Response:
         """How much of the H.264 of a container is coded; coding continues as long as this is requested."""
         item, codec, header = self._playable(request)
-        if self._state.media.target(item, codec).exists() or codec == coding.BASE:
+        if self._state.media.target(item, codec).exists() or codec == transcode.BASE:
             return JSONResponse({"is_whole": True, "frames": [[0, header.video.frame_count]], "error": None})
         made = self._state.media.coding(item, header)
         made.start()
@@ -99,7 +99,7 @@ class Media:
     def _playable(self, request: Request) -> tuple[FileEntry, str, Header]:
         item = self._state.entry(request)
         header = self._state.store.require_showable(item)
-        codecs = (coding.AVC,) if header.base is None else (coding.BASE, coding.AVC)
+        codecs = (transcode.AVC,) if header.base is None else (transcode.BASE, transcode.AVC)
         return item, limits.choice("codec", single_param(request, "codec", codecs[0]), codecs), header
 
 
