@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -91,7 +92,7 @@ def _encode_one(arguments: Arguments, settings: dict[str, Any]) -> None:
     from nervcodec.jobs.inputs import require_source
     from nervcodec.media.probe import require_file
 
-    source = Path(arguments.sources[0])
+    start, source = time.perf_counter(), Path(arguments.sources[0])
     require_file(source)  # before torch is imported, which takes seconds
     require_source(source)
     with observer(arguments.quiet) as progress:
@@ -104,7 +105,7 @@ def _encode_one(arguments: Arguments, settings: dict[str, Any]) -> None:
     if arguments.as_json:
         print_json(report.to_json())
     elif not arguments.quiet:
-        print_pairs(f"Encoded {source.name}", _rows(report, arguments.verbose))
+        print_pairs(f"Encoded {source.name}", _rows(report, time.perf_counter() - start, arguments.verbose))
     if not report.complete:
         raise click.exceptions.Exit(INTERRUPTED)
 
@@ -131,27 +132,30 @@ def _encode_by_workers(
     return reports[0].report
 
 
-def _rows(report: EncodeReport, verbose: bool) -> list[tuple[str, str]]:
-    """A report as names and figures."""
+def _rows(report: EncodeReport, seconds: float, verbose: bool) -> list[tuple[str, str]]:
+    """A report as names and figures; ``seconds`` is the time of the whole encode."""
     from nervcodec.formats.text import decibels, human_bytes
 
     share = report.size_bytes / report.source_bytes
     rows = [
         ("file", str(report.path)),
-        ("size", f"{human_bytes(report.size_bytes)} ({share:.0%} of the source, {report.rate_bpp:.4f} bpp)"),
+        ("size", f"{human_bytes(report.size_bytes)}, {share:.0%} of the source ({report.rate_bpp:.4f} bpp)"),
+        ("quality", f"{decibels(report.psnr_db)} as it is decoded"),
     ]
-    if report.base is not None:
-        rows.append(("base", report.base.in_words()))
-    if report.vmaf is not None:
-        rows.append(("VMAF", report.vmaf.in_words()))
-    rows.append(("quality", f"{decibels(report.psnr_db)} as it is decoded"))
     if report.held_out_psnr_db is not None:
         rows.append(("held out", f"{report.held_out_psnr_db:.2f} dB at the frames that were not fitted"))
-    steps = f", {count_noun(report.steps, 'step')}" if report.steps else ""
-    name = "fit" if report.steps else "encoding"
-    rows.append((name, f"{report.fit_s:.1f} s{steps}, {count_noun(report.frames, 'frame')}"))
+    if report.vmaf is not None:
+        rows.append(("VMAF", report.vmaf.in_words()))
+    if report.base is not None:
+        rows.append(("base", report.base.in_words()))
+    if report.encoder is not None:
+        rows.append(("search", f"{count_noun(report.embeddings, 'embedding')} by {report.encoder}"))
+    speed = f"{count_noun(report.frames, 'frame')}, {report.frames / seconds:.1f} a second"
+    rows.append(("time", f"{seconds:.1f} s for {speed}"))
     if verbose:
-        rows += [("parameters", f"{report.parameters:,}"), ("embedding", f"{report.embed_s:.1f} s")]
+        fit = f"{report.fit_s:.1f} s" + (f", {count_noun(report.steps, 'step')}" if report.steps else "")
+        rows += [("fit" if report.steps else "coding", fit), ("embedding", f"{report.embed_s:.1f} s")]
+        rows.append(("parameters", f"{report.parameters:,}"))
     return rows
 
 

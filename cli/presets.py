@@ -15,29 +15,27 @@ _FRAMES, _HEIGHT, _WIDTH, _PATCHES = 132, 640, 1280, (2, 4)
 @options.as_json
 @options.debug
 def presets(as_json: bool) -> None:
-    """List the presets of encode, with what they set and how many parameters their networks have."""
-    from nervcodec.cli.output import print_json, print_table, remark
+    """List the presets of encode: what they are for, and what they took for ten seconds of 640 x 272.
+
+    --json also lists the settings and how many parameters the networks have.
+    """
+    from nervcodec.cli.output import print_json, print_table
     from nervcodec.network.config import Geometry
     from nervcodec.network.shapes import parameter_count
-    from nervcodec.options import NONE, PRESETS, from_flat
+    from nervcodec.options import NONE, PRESET_NOTES, PRESETS, from_flat
     from nervcodec.sizing import network_config
 
-    geometry = Geometry(_FRAMES, _HEIGHT, _WIDTH, *_PATCHES)
-    entries = {}
+    if not as_json:
+        print_table("Presets", ("preset", "for", "example"), [(name, *PRESET_NOTES[name]) for name in PRESETS])
+        return
+    geometry, entries = Geometry(_FRAMES, _HEIGHT, _WIDTH, *_PATCHES), {}
     for name, values in PRESETS.items():
         options = from_flat(preset=name)
         has_network = options.layer.base == NONE
         count = parameter_count(network_config(options.network, geometry)) if has_network else 0
-        entries[name] = {"parameters": count, **{key: _plain(value) for key, value in values.items()}}
-    if as_json:
-        print_json(entries)
-        return
-    remark(f"parameters: pixels only, for {_FRAMES} frames of {_WIDTH}x{_HEIGHT}")
-    rows = []
-    for name, values in entries.items():
-        sets = ", ".join(f"{key} {value}" for key, value in values.items() if key != "parameters")
-        rows.append((name, f"{values['parameters']:,}", sets or "this codec's own defaults"))
-    print_table("Presets", ("preset", "parameters", "sets"), rows)
+        settings = {key: _plain(value) for key, value in values.items()}
+        entries[name] = {"for": PRESET_NOTES[name][0], "parameters": count, **settings}
+    print_json(entries)
 
 
 def _plain(value: object) -> object:

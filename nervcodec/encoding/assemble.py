@@ -111,6 +111,8 @@ class EncodeReport:
         steps: optimiser steps.
         embed_s, fit_s: seconds; with a base layer the latter is the time of its coding or copy.
         complete: False where the fit was stopped early.
+        embeddings: number of stored embeddings, one for each patch of an embedded frame.
+        encoder: of the embeddings, or None.
         base: its base layer, or None.
         vmaf: measured in the encode, or None without a target VMAF.
     """
@@ -127,6 +129,8 @@ class EncodeReport:
     embed_s: float
     fit_s: float
     complete: bool
+    embeddings: int = 0
+    encoder: str | None = None
     base: BaseReport | None = None
     vmaf: VmafReport | None = None
 
@@ -145,6 +149,8 @@ class EncodeReport:
             "embed_s": round(self.embed_s, 2),
             "fit_s": round(self.fit_s, 2),
             "complete": self.complete,
+            "embeddings": self.embeddings,
+            "encoder": self.encoder,
             "base": None if self.base is None else self.base.to_json(),
             "vmaf": None if self.vmaf is None else self.vmaf.to_json(),
         }
@@ -217,6 +223,8 @@ def assemble(
         embed_s=embed_s,
         fit_s=fit_s,
         complete=complete,
+        embeddings=plan.grid.rows * plan.grid.columns * sum(len(d.embedded_frames) for d in done),
+        encoder=None if plan.encoder is None else plan.encoder.name,
         base=_base_report(done, psnr_db, copied),
         vmaf=vmaf,
     )

@@ -142,8 +142,8 @@ class _Coder:
         self.embeddings = shared.embeddings_by_segment.get(index)
         goal = plan.size_goal(frames, 0 if self.embeddings is None else len(self.embeddings.numbers), len(self.cuts))
         self.limit = None if goal is None else goal.limit_bytes  # bytes of the whole segment
-        self.preset = self._preset()
         self.is_short = plan.info.duration_s <= _SHORT_S
+        self.preset = self._preset()
         self.checkpoint = checkpoint
         self.measured: dict[str, dict[float, float]] = {"pilot": {}, "whole": {}}
         if checkpoint is not None and checkpoint.trainer is not None:

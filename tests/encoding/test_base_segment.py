@@ -131,6 +131,11 @@ def vmaf_by_ffmpeg(decoded, source):
     return float(re.search(r"VMAF score: ([\d.]+)", log)[1])
 
 
+def test_a_vmaf_goes_together_with_a_time(carphone, tmp_path):
+    report = nervcodec.encode(carphone, tmp_path / "a.nerv", **{**QUICK, "time_s": 60.0}, vmaf=90.0)
+    assert report.vmaf.score == pytest.approx(90, abs=0.5)
+
+
 def test_a_vmaf_is_what_ffmpeg_measures(carphone, tmp_path):
     observer = Notes()
     report = nervcodec.encode(carphone, tmp_path / "a.nerv", **QUICK, vmaf=90.0, observer=observer)
