@@ -68,7 +68,7 @@ class _RangeCommand(click.Command):
 @click.option(
     "--patch", type=options.Parsed("R,C", _parse_patch), help="Only the patch in this row and column, from 0."
 )
-@click.option("--scale", type=click.FloatRange(0, 16, min_open=True), default=1.0, help="Scale by this factor.")
+@click.option("--scale", type=options.FiniteRange(0, 16, min_open=True), default=1.0, help="Scale by this factor.")
 @click.option("--crf", type=click.IntRange(0, 51), default=18, show_default=True, help="Quality of the video written.")
 @click.option(
     "--audio",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Callable, Collection
@@ -32,6 +33,17 @@ class Parsed(click.ParamType):
             return self._parse(value)
         except ConfigError as error:
             self.fail(str(error), param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; click's own type takes NaN and infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse text; other values pass unchanged."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 class SettingOption(click.Option):
@@ -110,7 +122,7 @@ def _click_attributes(setting: Setting, hint: Any) -> dict[str, Any]:
     least = setting.least if setting.above is None else setting.above
     most = setting.most if setting.below is None else setting.below
     if setting.parse is None and hint in (int, float):
-        in_range: Any = click.IntRange if hint is int else click.FloatRange
+        in_range: Any = click.IntRange if hint is int else FiniteRange
         bounded = in_range(least, most, setting.above is not None, setting.below is not None)
         return {"type": bounded, "metavar": setting.metavar}
     read = setting.parse or str

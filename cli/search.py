@@ -21,17 +21,23 @@ if TYPE_CHECKING:
     from nervcodec.search.query import Query
 
 _BAR_LENGTH = 10
+_ALL = 1_000_000  # moments, with --all
 _LOWEST_SCORE = -2.0  # below any score
 
 
 @click.command(epilog='Example: nervcodec search "sink" kitchen.nerv -k 5; or: search horse + stripes - zoo videos/')
 @click.argument("words", metavar="QUERY [+|- QUERY]... [FILE|FOLDER]...", nargs=-1)
-@click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Moments to show.")
+@click.option("-k", "k", type=click.IntRange(1), metavar="N", help="Moments to show. Default: 10, or all with --all.")
 @click.option(
     "--all", "every", is_flag=True, help="Every stretch, not one moment a scene; copies of a video one by one."
 )
 @click.option("--per-patch", is_flag=True, help="Every patch for itself, neither grouped into moments nor cut off.")
-@click.option("--min-score", type=float, help="Leave out what scores below this, in place of the calibrated cut-off.")
+@click.option(
+    "--min-score",
+    type=options.FiniteRange(),
+    metavar="X",
+    help="Leave out what scores below this, in place of the calibrated cut-off.",
+)
 @click.option("--image", type=options.EXISTING, help="Look for what an image shows instead of QUERY.")
 @click.option("--sheet", type=click.Path(dir_okay=False), metavar="OUT.png", help="Best frames, patch outlined.")
 @click.option("--clips", type=click.Path(file_okay=False), metavar="DIR", help="Decode each moment to a short mp4.")
@@ -41,7 +47,7 @@ _LOWEST_SCORE = -2.0  # below any score
 @options.debug
 def search(
     words: tuple[str, ...],
-    k: int,
+    k: int | None,
     every: bool,
     per_patch: bool,
     min_score: float | None,
@@ -82,6 +88,7 @@ def search(
     grouping: Grouping = "patch" if per_patch else "stretch" if every else "scene"
     folders = [path for path in rest or ["."] if os.path.isdir(path)]
     lowest = _LOWEST_SCORE if min_score is None else min_score
+    k = k or (_ALL if every else 10)
     result = search_files(files, folders, encode, k, lowest, grouping, remark, device, precision)
     moments, problems, nearest = result
     if len(problems) == len(files):

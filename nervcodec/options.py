@@ -176,7 +176,7 @@ class EncodeOptions:
     audio: str = Setting(
         "copy", "Keep the source's sound as it is, or leave it out.", SOURCE, choices=("copy", "none")
     ).field()
-    resume: bool = Setting(False, "Resume an interrupted encode with the same options.", RUN).field()
+    resume: bool = Setting(False, "Resume a killed encode with the same options.", RUN).field()
     log_dir: str | None = Setting(None, "Write TensorBoard logs to this folder.", RUN, metavar="DIR").field()
     device: str = DEVICE.field()
     precision: str = PRECISION.field()

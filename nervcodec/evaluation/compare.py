@@ -36,6 +36,7 @@ from nervcodec.semantic.encoder import load
 from nervcodec.semantic.patches import embed_patches, sampled_frames
 
 _MAX_FRAMES = 1_000  # compared by default
+_IMAGES = 10  # written with dump_images
 _DECODE_S = 2.0  # of decoding, to measure its speed
 
 
@@ -297,12 +298,12 @@ def _compared(
         )
     facts = video.header.video
     roles = FrameSplit(*video.header.split).roles(0, len(video)) if video.header.split else [FITTED] * len(video)
-    step = every or -(-len(video) // _MAX_FRAMES)
-    sample = _sample(_shots(video), roles, step)
-    judged = _judged_frames(video, roles, step) if retrieval and video.header.semantic else {}
+    thinned = -(-len(video) // _MAX_FRAMES)
+    sample = _sample(_shots(video), roles, every or thinned)
+    judged = _judged_frames(video, roles, min(every or thinned, thinned)) if retrieval and video.header.semantic else {}
     embedded = {int(number) for parts in judged.values() for part in parts for number in part}
     source_video = replace(source_video, sample=frozenset(sample) | embedded)
-    dumped = set(sample[:: max(1, len(sample) // 10)])
+    dumped = {sample[number] for number in np.linspace(0, len(sample) - 1, _IMAGES).astype(int)}
     kept: dict[int, np.ndarray] = {}
     decode_fps = _decode_fps(video)
     observer.stage("Comparing frames", len(sample))

@@ -188,8 +188,10 @@ class Checkpoint:
         self._created = True
 
     def restarted(self) -> Checkpoint:
-        """An empty checkpoint in place of one that cannot be resumed; warns of it."""
-        self.warn(f"{self.path}: is damaged, or of another source or other options; the encode starts over")
+        """An empty checkpoint in place of one that is missing or cannot be resumed; warns of it."""
+        exists = os.path.lexists(self.path)
+        reason = "is damaged, or of another source or other options" if exists else "nothing to resume"
+        self.warn(f"{self.path}: {reason}; the encode starts from the beginning")
         return Checkpoint(self._target, self.identity, self.warn, self._clock)
 
     def _segment_path(self, number: int) -> Path:

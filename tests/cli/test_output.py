@@ -164,3 +164,12 @@ def test_arguments_are_shortened_and_escaped_in_messages(run, arguments):
 
 def test_json_on_stdout_is_one_document(run):
     assert json.loads(run("info", GOLDEN, "--json", PYTHONIOENCODING="ascii:strict").stdout)["bytes"] > 0
+
+
+@pytest.mark.parametrize("words", [("decode", "--scale"), ("search", "suit", "--min-score"), ("encode", "--lr")])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_must_be_finite(run, small_nerv, words, value):
+    command, *rest = words
+    result = run(command, *rest[:-1], small_nerv, rest[-1], value)
+    assert result.returncode == 2
+    assert "finite" in result.stderr or "range" in result.stderr

@@ -279,7 +279,7 @@ def test_what_was_killed_goes_on_where_it_was(clips):
     with pytest.raises(SystemExit):
         nervcodec.encode_many("in/a.mp4", "out", observer=other, **{**THREE, "epochs": 3})
     assert 0 in other.segments  # those are other settings
-    assert any("the encode starts over" in note for note in other.notes)
+    assert any("the encode starts from the beginning" in note for note in other.notes)
     rest = Watching()
     (report,) = nervcodec.encode_many("in/a.mp4", "out", observer=rest, **{**THREE, "epochs": 3})
     assert set(rest.segments) == {1, 2}
@@ -298,7 +298,7 @@ def test_a_checkpoint_that_does_not_fit_is_no_dead_end(clips):
     watching = Watching()
     (report,) = nervcodec.encode_many("in/a.mp4", "out", observer=watching, **THREE)
     assert (report.status, set(watching.segments)) == ("done", {0, 1, 2})
-    assert any("the encode starts over" in note for note in watching.notes)
+    assert any("the encode starts from the beginning" in note for note in watching.notes)
 
 
 def _stop_in_segment_1(watching):
