@@ -34,7 +34,7 @@ _LOWEST_SCORE = -2.0  # below any score
 @click.option("--per-patch", is_flag=True, help="Every patch for itself, neither grouped into moments nor cut off.")
 @click.option(
     "--min-score",
-    type=options.FiniteRange(),
+    type=options.FiniteRange(-10, 10),
     metavar="X",
     help="Leave out what scores below this, in place of the calibrated cut-off.",
 )
