@@ -193,9 +193,10 @@ def test_a_hostile_stream_is_one_error_without_frames(layered_nerv, tmp_path, na
     path = rewritten(layered_nerv, tmp_path / "a.nerv", {1: made(stream_of(layered_nerv, 1))})
     with Container.open(path) as opened:
         opened.verify()  # checksums are right
-        with pytest.raises(ContainerError, match=message) as caught:
-            check_base(opened)
-    assert str(caught.value).startswith(f"{path}: segment 1: ")
+        if name not in ("wrong size", "wrong depth"):  # which only a decoder sees
+            with pytest.raises(ContainerError, match=message) as caught:
+                check_base(opened)
+            assert str(caught.value).startswith(f"{path}: segment 1: ")
     with nervcodec.open(path, "cpu") as video:
         assert video[0].shape == (144, 176, 3)  # the other segment is valid
         with pytest.raises(ContainerError, match=message) as caught:
@@ -220,9 +221,9 @@ def test_a_header_with_other_planes_is_refused(layered_nerv, tmp_path, form):
     with Container.open(layered_nerv) as opened:
         base = replace(opened.header.base, planes=form)
     path = rewritten(layered_nerv, tmp_path / "a.nerv", base=base)
-    for ask in (lambda: check_base(Container.open(path)), lambda: nervcodec.open(path, "cpu")[0]):
-        with pytest.raises(ContainerError, match=f"{path}: .*a frame of 176x144 yuv420p10le, not"):
-            ask()
+    message = f"{path}: .*a frame of 176x144 yuv420p10le, not"
+    with nervcodec.open(path, "cpu") as video, pytest.raises(ContainerError, match=message):
+        video[0]
 
 
 def test_a_network_that_does_not_fit_is_refused_even_if_no_pixel_needs_it(layered_nerv, tmp_path):
