@@ -354,7 +354,7 @@ def test_a_killed_decoder_is_said(view, here, monkeypatch):
     monkeypatch.setattr(Worker, "call", killed)
     view.watch("long.nerv")
     view.key("k")
-    view.until("document.querySelector('#note').textContent.includes('it crashed')")
+    view.until("document.querySelector('#note').textContent.includes('crashed')")
     monkeypatch.setattr(Worker, "call", call)
     view.key("Home", "k")
     view.until(f"{SOURCE} !== null && !{SOURCE}.includes('from=')")
