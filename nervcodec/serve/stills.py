@@ -32,11 +32,7 @@ _FRAMES_BYTES, _OPEN_FILES = 64 << 20, 4
 
 @cache
 def load_renderer() -> None:
-    """Import torch, which takes a second.
-
-    It gets half of the cores: libx264, and the browser on the same machine, use the others. With as many threads as
-    cores, two of a busy machine rendered a seventh of the frames.
-    """
+    """Import torch, which takes a second. It gets half of the cores: libx264 and the browser use the others."""
     set_threads(max(1, (os.cpu_count() or 1) // 2))
     import nervcodec.decoding.rendering  # noqa: F401
 
