@@ -208,17 +208,14 @@ class MediaCache:
             NervError: what went wrong.
         """
         target = self.target(entry, codec)
-        with wrap_os_error("the folder that NERVCODEC_CACHE names cannot be written", VideoError):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        self._create_folder()
         if codec == transcode.AVC and not target.exists():
             made = self.coding(entry, header)
             made.start(again=True)
             await made.wait()
         else:
             await self._make(target, transcode.copy_base, entry.file, target)
-        self._used[target] = time.time()
-        self.evict()
-        return target
+        return self._record_use(target)
 
     async def clip(self, entry: FileEntry, header: Header, codec: str, start_s: float, stop_s: float) -> Path:
         """A moment of a container as a file: cut out of the whole one, or coded where that does not exist.
@@ -232,11 +229,19 @@ class MediaCache:
             source = await self.file(entry, header, codec)
             await self._make(clip, mux.cut, source, clip, start_s, stop_s)
         else:
-            with wrap_os_error("the folder that NERVCODEC_CACHE names cannot be written", VideoError):
-                self.folder.mkdir(parents=True, exist_ok=True)
+            self._create_folder()
             await self._make(clip, transcode.code_clip, entry.file, entry.version, clip, start_s, stop_s)
-        self._used[clip] = time.time()
-        return clip
+        return self._record_use(clip)
+
+    def _create_folder(self) -> None:
+        with wrap_os_error("the folder that NERVCODEC_CACHE names cannot be written", VideoError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _record_use(self, path: Path) -> Path:
+        """Record that a file is used now, and evict others where the folder is too large."""
+        self._used[path] = time.time()
+        self.evict()
+        return path
 
     async def _make(self, target: Path, function: Callable[..., None], *arguments: Any) -> None:
         """Let the worker write a file that does not exist yet, once for all who request it meanwhile."""

@@ -307,6 +307,19 @@ def test_a_file_larger_than_the_cache_is_served(place, cache, monkeypatch):
         assert site.right("/media/a.nerv.mp4").body == whole.body
 
 
+def test_clips_count_for_the_size_of_the_cache(place, cache):
+    """An older file gives way to a clip."""
+    shutil.copy(GRID, place / "a.nerv")
+    cache.mkdir(parents=True, exist_ok=True)
+    old = cache / "old.mp4"
+    old.write_bytes(bytes(9000))
+    os.utime(old, (1e9, 1e9))
+    with serving(place) as site:
+        site.state.media._limit_bytes = 8000
+        site.right("/clip/a.nerv.mp4?start=0&stop=0.2")
+        assert not old.exists()
+
+
 def test_a_killed_process_is_reported_and_the_server_goes_on(place, long_nerv, monkeypatch):
     shutil.copy(long_nerv, place / "a.nerv")
     with serving(place) as site:
