@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Background iteration: a thread runs an iterator a few items ahead of its consumer. The number of codec threads."""
+"""Iteration in the background: a thread runs an iterator ahead of its consumer. Numbers of cores and threads."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 from collections.abc import Generator, Iterator
@@ -12,6 +13,11 @@ from typing import Generic, TypeVar
 codec_threads = 0  # of each encoder and decoder in this process; 0 for as many as there are cores
 _JOIN_S = 1.0  # time that a thread gets to end
 _Item = TypeVar("_Item")
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class StalledError(Exception):

@@ -16,7 +16,6 @@ from nervcodec.colour import STEP
 from nervcodec.coordinates import Patch
 from nervcodec.decoding.networks import Networks, batch_size
 from nervcodec.device import Hardware
-from nervcodec.network.config import PatchConfig
 from nervcodec.network.field import Field, Inputs, to_uint8
 from nervcodec.network.stored import EmbeddingParts
 
@@ -134,10 +133,8 @@ def embedding_parts(networks: Networks) -> Iterator[EmbeddingParts]:
                 coefficients, weights = torch.cat(batches), (frames, frames, torch.zeros(len(frames)))
             basis, mean = head.directions.weight.T, head.mean
             vectors, directions, centre = (tensor.float().cpu().numpy() for tensor in (coefficients, basis, mean))
-        config = networks.configs[index]
-        cuts = () if isinstance(config, PatchConfig) else config.cuts
         before, after, weight = (array.numpy() for array in weights)
-        yield EmbeddingParts(vectors, directions, centre, before, after, weight, cuts)
+        yield EmbeddingParts(vectors, directions, centre, before, after, weight, networks.configs[index].cuts)
 
 
 def _coefficients(networks: Networks, segment: int, frames: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,10 +23,11 @@ from nervcodec.media import decoder, ffmpeg
 from nervcodec.media.ffmpeg import Vmaf
 from nervcodec.media.reader import Samples, plane_format, read_filtered, read_frames, read_planes
 from nervcodec.media.source import SourceOptions, VideoInfo, scan
+from nervcodec.threads import core_count
 from nervcodec.tone_mapping import peak_of, to_screen8
 
 _CURVE_STEP = 4  # between the qualities of a curve around a size
-_THREADS = min(4, os.cpu_count() or 1)  # that measure frames
+_THREADS = min(4, core_count())  # that measure frames
 
 _Pair = TypeVar("_Pair")
 _Figures = TypeVar("_Figures")

@@ -28,7 +28,6 @@ from nervcodec.formats.text import count_noun, human_bytes
 from nervcodec.media.ffmpeg import Vmaf
 from nervcodec.media.source import SourceOptions, scan
 from nervcodec.media.writer import write_pngs
-from nervcodec.network.config import PatchConfig
 from nervcodec.network.stored import StoredNetworks
 from nervcodec.outputs import require_folder
 from nervcodec.ranges import FITTED, HELD_OUT, FrameSplit
@@ -376,7 +375,7 @@ def _shots(video: NervVideo) -> list[range]:
     firsts = [
         segment.first_frame + cut
         for segment, config in zip(video.header.segments, configs, strict=True)
-        for cut in (0, *(() if isinstance(config, PatchConfig) else config.cuts))
+        for cut in (0, *config.cuts)
     ]
     return [range(first, last) for first, last in zip(firsts, [*firsts[1:], len(video)], strict=True)]
 
@@ -416,9 +415,7 @@ def _figures(pair: _Pair) -> tuple[FrameFigures, list[PatchFigures]]:
     number, frame, source, role, grid = pair
     patches = []
     for window in grid.patches() if grid is not None else ():
-        rows, columns = (
-            slice(first, first + size) for first, size in ((window.y, window.height), (window.x, window.width))
-        )
+        rows, columns = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
         a, b = frame[rows, columns], source[rows, columns]
         position = window.row, window.column
         patches.append(PatchFigures(number, *position, metrics.psnr_db(a, b), *metrics.similarity(a, b), role))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -11,6 +10,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nervcodec.events import Observer, StepEvent
+from nervcodec.threads import core_count
 from nervcodec.worker import Worker
 
 if TYPE_CHECKING:
@@ -182,11 +182,6 @@ class _TaskProgress(Observer):
         self._count += count
         if self._total:
             self.fraction = max(self.fraction, min(self._count / self._total, 1.0))
-
-
-def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _task_handler(

@@ -214,6 +214,11 @@ class PatchConfig:
         _check(height * width <= 1 << 24, "strides and fc_hw give patches of more than 16 million pixels")
 
     @property
+    def cuts(self) -> tuple[int, ...]:
+        """None: this kind of network knows no shots."""
+        return ()
+
+    @property
     def native_size(self) -> tuple[int, int]:
         """(height, width) of the last block's output, before it is resized to the patch size."""
         factor = 1

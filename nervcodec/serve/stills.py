@@ -22,6 +22,7 @@ from nervcodec.formats.container import Container, fingerprint
 from nervcodec.media.planes import Planes
 from nervcodec.semantic import cache as disk_cache
 from nervcodec.serve.limits import THUMBNAILS_BYTES, MissingError
+from nervcodec.threads import core_count
 
 JPEG, PNG = "jpeg", "png"
 _QUALITY, _SMALL_QUALITY = 95, 82
@@ -33,7 +34,7 @@ _FRAMES_BYTES, _OPEN_FILES = 64 << 20, 4
 @cache
 def load_renderer() -> None:
     """Import torch, which takes a second. It gets half of the cores: libx264 and the browser use the others."""
-    set_threads(max(1, (os.cpu_count() or 1) // 2))
+    set_threads(max(1, core_count() // 2))
     import nervcodec.decoding.rendering  # noqa: F401
 
 
